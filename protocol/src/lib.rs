@@ -1,0 +1,13 @@
+//! The project language, the model, and the mesh's state machine.
+//!
+//! Nothing here reads a clock, a file, a socket, the environment or a source of randomness: whatever is
+//! needed from outside is an argument. `mlnctl`, `mlnd` and `netsim` all drive this same code.
+//!
+//! Modules, downward only: `lang` → `resolve` → `model` → `plan` → `node`; `trust` and `record` stand beside
+//! `model`; `wire` is the only one that knows bytes, `convert` the only one that knows JSON.
+
+pub mod id;
+pub mod model;
+pub mod time;
+pub mod trust;
+pub mod wire;

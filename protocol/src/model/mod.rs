@@ -1,0 +1,14 @@
+//! Resolved nouns: what a project is once variables, classes and enumerations are worked out.
+//!
+//! Made by `resolve` alone; read by `plan`, `node`, the platforms and the guest. Nothing here knows the text
+//! that it came from, nor any bytes.
+
+mod network;
+mod project;
+mod size;
+mod vm;
+
+pub use network::{AddressPlan, Attachment, InterfaceAddress, Mac, Network, Switch, SwitchMember};
+pub use project::{Fragment, HostAddress, Project};
+pub use size::{DiskBytes, MemoryMib};
+pub use vm::{BootOrder, DiskSize, GuestFile, Platform, TemplateRef, User, Vm};

@@ -1,0 +1,145 @@
+//! Interfaces and switches.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::id::Name;
+
+/// A MAC address.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mac(pub [u8; 6]);
+
+impl Mac {
+    /// Derives a locally administered unicast address (IEEE 802) from what names the interface, so that it
+    /// neither changes when the VM moves nor collides on a shared segment.
+    pub fn derive(owner: &Name, project: &Name, vm: &Name, interface: &Name) -> Self {
+        let text = format!("mln mac 1\0{owner}\0{project}\0{vm}\0{interface}");
+        let digest = blake3::hash(text.as_bytes());
+        let mut bytes = [0; 6];
+        bytes.copy_from_slice(&digest.as_bytes()[..6]);
+        bytes[0] = (bytes[0] & 0xfc) | 0x02;
+        Self(bytes)
+    }
+
+    /// Parses six pairs of hexadecimal digits with colons between them.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bytes = [0; 6];
+        let mut parts = text.split(':');
+        for byte in &mut bytes {
+            let part = parts.next()?;
+            if part.len() != 2 || !part.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return None;
+            }
+            *byte = u8::from_str_radix(part, 16).ok()?;
+        }
+        if parts.next().is_some() { None } else { Some(Self(bytes)) }
+    }
+
+    /// Whether it names a group of stations rather than one.
+    pub fn is_multicast(&self) -> bool {
+        self.0[0] & 1 != 0
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl fmt::Debug for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// An interface of a VM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// Its name in the guest, `eth0`.
+    pub name: Name,
+    /// How it gets its address.
+    pub address: AddressPlan,
+    /// The router to everywhere else.
+    pub gateway: Option<IpAddr>,
+    /// The address that everyone on the segment listens to, where it is not the usual one.
+    pub broadcast: Option<IpAddr>,
+    /// Where its other end is.
+    pub attachment: Attachment,
+    /// Its hardware address, where the file gives one; else [`Mac::derive`].
+    pub mac: Option<Mac>,
+}
+
+/// How an interface gets its address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressPlan {
+    /// The file says nothing: the interface is up, with a link-local IPv6 address.
+    LinkLocal,
+    /// From a server on the segment.
+    Dhcp,
+    /// As written in the file.
+    Static(InterfaceAddress),
+}
+
+/// An address and its network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InterfaceAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// The length of the network's prefix, in bits.
+    pub prefix_bits: u8,
+}
+
+impl fmt::Display for InterfaceAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix_bits)
+    }
+}
+
+/// Where the other end of an interface is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attachment {
+    /// Nowhere in the project: address translation on the service host.
+    UserNat,
+    /// One of the project's switches.
+    Switch(Name),
+    /// A bridge of the service host.
+    Bridge(Name),
+}
+
+/// A switch: one learning segment over every service host that carries a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Switch {
+    /// Its name in the project.
+    pub name: Name,
+    /// The interfaces that are attached to it, in the order of the project's VMs.
+    pub members: Vec<SwitchMember>,
+}
+
+/// An interface on a switch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SwitchMember {
+    /// The VM.
+    pub vm: Name,
+    /// Its interface.
+    pub interface: Name,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_derived_mac_is_local_unicast_and_differs_by_interface() {
+        let name = |text| Name::parse(text).expect("a valid name");
+        let mac = |vm, interface| Mac::derive(&name("root"), &name("ring"), &name(vm), &name(interface));
+        let first = mac("router1", "eth0");
+        assert_eq!(first.0[0] & 3, 2);
+        assert_ne!(first, mac("router1", "eth1"));
+        assert_eq!(Mac::parse(&first.to_string()), Some(first));
+        for bad in ["", "02:00:00:00:00", "02:00:00:00:00:00:00", "2:0:0:0:0:0", "+2:00:00:00:00:00"] {
+            assert_eq!(Mac::parse(bad), None, "{bad}");
+        }
+    }
+}

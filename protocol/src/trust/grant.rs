@@ -1,0 +1,263 @@
+//! Grants: a chain from the mesh's root key to whoever presents it, in which each link only narrows.
+
+use std::collections::BTreeSet;
+
+use super::signed::{Domain, Signed};
+use crate::id::{Digest, Name, PublicKey};
+use crate::time::Now;
+
+/// The longest chain of grants that anybody looks at.
+pub const CHAIN_LINKS_MAX: usize = 8;
+
+/// How far two machines' wall clocks may be apart, in milliseconds.
+pub(super) const CLOCK_SKEW_MS_MAX: u64 = 120_000;
+
+/// Something that a grant allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verb {
+    /// Read status and definitions.
+    View,
+    /// Build and replace projects.
+    Build,
+    /// Start VMs.
+    Start,
+    /// Stop VMs.
+    Stop,
+    /// Change projects.
+    Upgrade,
+    /// Remove projects.
+    Remove,
+    /// Use a VM's console.
+    Console,
+    /// Run commands in a VM.
+    Exec,
+    /// Add templates.
+    Template,
+    /// Take over the VMs of a host that is gone.
+    Takeover,
+    /// Be a service host.
+    Join,
+    /// Invite others.
+    Grant,
+}
+
+impl Verb {
+    /// Every verb, in the order of its bit.
+    pub const ALL: [Self; 12] = [
+        Self::View,
+        Self::Build,
+        Self::Start,
+        Self::Stop,
+        Self::Upgrade,
+        Self::Remove,
+        Self::Console,
+        Self::Exec,
+        Self::Template,
+        Self::Takeover,
+        Self::Join,
+        Self::Grant,
+    ];
+
+    /// Returns the verb's bit on the wire.
+    pub fn bit(self) -> u32 {
+        1 << (self as u32)
+    }
+}
+
+/// One link: the issuer (who signs it) lets the subject do some things in one mesh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The mesh: the digest of its root key.
+    pub mesh: Digest,
+    /// Who receives it.
+    pub subject: PublicKey,
+    /// The name in the mesh that it gives the subject; a token's link gives none.
+    pub name: Option<Name>,
+    /// What it allows.
+    pub verbs: BTreeSet<Verb>,
+    /// How many further links may follow.
+    pub passes: u8,
+    /// The end of its validity, in milliseconds since 1970; none is for ever.
+    pub not_after_unix_ms: Option<u64>,
+}
+
+/// What a chain of grants proves about its last subject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The subject of the last link.
+    pub subject: PublicKey,
+    /// Its name in the mesh, if its own link gives one.
+    pub name: Option<Name>,
+    /// What it may do.
+    pub verbs: BTreeSet<Verb>,
+    /// How many further links it may issue.
+    pub passes: u8,
+}
+
+/// Why a chain proves nothing. Nothing changed; whoever presents it needs another one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AdmitError {
+    /// There is no link.
+    #[error("the chain of grants is empty")]
+    Empty,
+    /// More than [`CHAIN_LINKS_MAX`] links.
+    #[error("the chain has {links} grants, more than {CHAIN_LINKS_MAX}")]
+    TooLong {
+        /// How many.
+        links: usize,
+    },
+    /// A link of another mesh.
+    #[error("the grant is for another mesh")]
+    OtherMesh,
+    /// The first link is not signed by a root key of this mesh, or a later one not by the subject before it.
+    #[error("grant {link} is not signed by whom it should be")]
+    Issuer {
+        /// Counted from 1.
+        link: usize,
+    },
+    /// A signature or an encoding is wrong.
+    #[error("grant {link} is not genuine")]
+    Forged {
+        /// Counted from 1.
+        link: usize,
+    },
+    /// A link allows more than the one before it, or may not be there at all.
+    #[error("grant {link} allows more than the one before it")]
+    Widened {
+        /// Counted from 1.
+        link: usize,
+    },
+    /// A link's validity is over.
+    #[error("grant {link} has expired")]
+    Expired {
+        /// Counted from 1.
+        link: usize,
+    },
+    /// The last link is for somebody else.
+    #[error("the grant is for another key")]
+    OtherSubject,
+    /// The chain holds, but not for this.
+    #[error("the grant does not allow this")]
+    Verb,
+}
+
+/// Returns the digest that names the mesh with this root key.
+pub fn mesh_of(root: PublicKey) -> Digest {
+    Digest::of(&[b"mln mesh 1\0".as_slice(), &root.0].concat())
+}
+
+/// Judges the chain that `subject` presents, root first, for one mesh, at one moment.
+///
+/// Expiry is judged with an allowance of [`CLOCK_SKEW_MS_MAX`]. The caller checks the verb that it needs.
+pub fn admit(
+    root: PublicKey,
+    chain: &[Signed],
+    subject: PublicKey,
+    now: Now,
+) -> Result<Standing, AdmitError> {
+    if chain.len() > CHAIN_LINKS_MAX {
+        return Err(AdmitError::TooLong { links: chain.len() });
+    }
+    let mesh = mesh_of(root);
+    let mut standing =
+        Standing { subject: root, name: None, verbs: Verb::ALL.into_iter().collect(), passes: u8::MAX };
+    if chain.is_empty() {
+        return Err(AdmitError::Empty);
+    }
+    for (index, signed) in chain.iter().enumerate() {
+        let link = index + 1;
+        if signed.author != standing.subject {
+            return Err(AdmitError::Issuer { link });
+        }
+        let grant = signed
+            .clone()
+            .verify(Domain::Grant, Grant::from_bytes)
+            .map_err(|_| AdmitError::Forged { link })?;
+        if grant.mesh != mesh {
+            return Err(AdmitError::OtherMesh);
+        }
+        if standing.passes == 0 || grant.passes >= standing.passes || !grant.verbs.is_subset(&standing.verbs)
+        {
+            return Err(AdmitError::Widened { link });
+        }
+        if grant.not_after_unix_ms.is_some_and(|end| now.unix_ms > end.saturating_add(CLOCK_SKEW_MS_MAX)) {
+            return Err(AdmitError::Expired { link });
+        }
+        standing = Standing {
+            subject: grant.subject,
+            name: grant.name.clone(),
+            verbs: grant.verbs.clone(),
+            passes: grant.passes,
+        };
+    }
+    if standing.subject == subject { Ok(standing) } else { Err(AdmitError::OtherSubject) }
+}
+
+impl Standing {
+    /// Refuses where the verb is not granted.
+    pub fn allows(&self, verb: Verb) -> Result<(), AdmitError> {
+        if self.verbs.contains(&verb) { Ok(()) } else { Err(AdmitError::Verb) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trust::KeyPair;
+
+    const NOW: Now = Now { mono_ms: 0, unix_ms: 1_000_000_000 };
+
+    fn keys(seed: u8) -> KeyPair {
+        KeyPair::from_secret([seed; 32])
+    }
+
+    fn grant(subject: u8, verbs: &[Verb], passes: u8) -> Grant {
+        Grant {
+            mesh: mesh_of(keys(0).public()),
+            subject: keys(subject).public(),
+            name: None,
+            verbs: verbs.iter().copied().collect(),
+            passes,
+            not_after_unix_ms: None,
+        }
+    }
+
+    fn link(issuer: u8, grant: &Grant) -> Signed {
+        keys(issuer).sign(Domain::Grant, grant.to_bytes())
+    }
+
+    #[track_caller]
+    fn check(chain: &[Signed], subject: u8, expect: Result<&[Verb], AdmitError>) {
+        let found = admit(keys(0).public(), chain, keys(subject).public(), NOW);
+        assert_eq!(found.map(|s| s.verbs), expect.map(|v| v.iter().copied().collect()));
+    }
+
+    #[test]
+    fn a_chain_narrows_from_the_root() {
+        let first = link(0, &grant(1, &[Verb::Join, Verb::View, Verb::Grant], 2));
+        let second = link(1, &grant(2, &[Verb::Join], 1));
+        check(&[first.clone(), second.clone()], 2, Ok(&[Verb::Join]));
+        check(&[first.clone(), second.clone()], 3, Err(AdmitError::OtherSubject));
+        check(&[second], 2, Err(AdmitError::Issuer { link: 1 }));
+        check(&[], 1, Err(AdmitError::Empty));
+        let wider = link(1, &grant(2, &[Verb::Join, Verb::Build], 1));
+        check(&[first.clone(), wider], 2, Err(AdmitError::Widened { link: 2 }));
+        let longer = link(1, &grant(2, &[Verb::Join], 2));
+        check(&[first, longer], 2, Err(AdmitError::Widened { link: 2 }));
+    }
+
+    #[test]
+    fn an_expired_link_and_a_forged_one_are_named() {
+        let mut old = grant(1, &[Verb::Join], 1);
+        old.not_after_unix_ms = Some(NOW.unix_ms - CLOCK_SKEW_MS_MAX - 1);
+        check(&[link(0, &old)], 1, Err(AdmitError::Expired { link: 1 }));
+        old.not_after_unix_ms = Some(NOW.unix_ms - CLOCK_SKEW_MS_MAX);
+        check(&[link(0, &old)], 1, Ok(&[Verb::Join]));
+        let mut forged = link(0, &grant(1, &[Verb::Join], 1));
+        forged.signature[5] ^= 1;
+        check(&[forged], 1, Err(AdmitError::Forged { link: 1 }));
+        let mut elsewhere = grant(1, &[Verb::Join], 1);
+        elsewhere.mesh = Digest::of(b"another");
+        check(&[link(0, &elsewhere)], 1, Err(AdmitError::OtherMesh));
+    }
+}

@@ -1,0 +1,10 @@
+//! Keys, signatures and grants: who said something, and whether they may.
+//!
+//! Nothing in this project acts on a value that is not [`Verified`]; the only way to get one is
+//! [`Signed::verify`]. A grant's expiry is judged once, by whoever acts on it, by the time that it is given.
+
+mod grant;
+mod signed;
+
+pub use grant::{AdmitError, CHAIN_LINKS_MAX, Grant, Standing, Verb, admit, mesh_of};
+pub use signed::{Domain, KeyPair, SignatureError, Signed, Verified};

@@ -1,0 +1,176 @@
+//! Values with a signature, before and after it was verified.
+
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+
+use crate::id::{Digest, PublicKey};
+
+/// What a signature is for: signed with the bytes, so that a signature for one use can't serve another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Domain {
+    /// A grant.
+    Grant,
+    /// A record that is replicated.
+    Record,
+    /// A request to one host.
+    Request,
+}
+
+impl Domain {
+    fn prefix(self) -> &'static [u8] {
+        match self {
+            Self::Grant => b"mln grant 1\0",
+            Self::Record => b"mln record 1\0",
+            Self::Request => b"mln request 1\0",
+        }
+    }
+}
+
+/// A key that signs.
+pub struct KeyPair(SigningKey);
+
+impl KeyPair {
+    /// Makes the key from its secret, 32 bytes from a good source of randomness.
+    pub fn from_secret(secret: [u8; 32]) -> Self {
+        Self(SigningKey::from_bytes(&secret))
+    }
+
+    /// Returns the secret, to be kept in a file that only its owner can read.
+    pub fn secret(&self) -> [u8; 32] {
+        self.0.to_bytes()
+    }
+
+    /// Returns the public half.
+    pub fn public(&self) -> PublicKey {
+        PublicKey(self.0.verifying_key().to_bytes())
+    }
+
+    /// Signs `payload` for one use.
+    pub fn sign(&self, domain: Domain, payload: Vec<u8>) -> Signed {
+        let signature = self.0.sign(&message(domain, &payload)).to_bytes();
+        Signed { author: self.public(), payload, signature }
+    }
+}
+
+impl Clone for KeyPair {
+    fn clone(&self) -> Self {
+        Self::from_secret(self.secret())
+    }
+}
+
+impl std::fmt::Debug for KeyPair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "KeyPair({})", self.public().short())
+    }
+}
+
+/// Bytes with a signature that nobody has checked yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed {
+    /// Who is said to have signed.
+    pub author: PublicKey,
+    /// What is signed, as it arrived: passed on byte for byte.
+    pub payload: Vec<u8>,
+    /// An ed25519 signature (RFC 8032).
+    pub signature: [u8; 64],
+}
+
+impl Signed {
+    /// Verifies the signature and decodes the payload with `decode`.
+    pub fn verify<T, E>(
+        self,
+        domain: Domain,
+        decode: impl FnOnce(&[u8]) -> Result<T, E>,
+    ) -> Result<Verified<T>, SignatureError<E>> {
+        let key = VerifyingKey::from_bytes(&self.author.0).map_err(|_| SignatureError::Key)?;
+        let signature = Signature::from_bytes(&self.signature);
+        key.verify_strict(&message(domain, &self.payload), &signature)
+            .map_err(|_| SignatureError::Signature)?;
+        let value = decode(&self.payload).map_err(SignatureError::Payload)?;
+        let digest = Digest::of(&self.payload);
+        Ok(Verified { value, digest, signed: self })
+    }
+}
+
+/// A value whose signature was verified: the only thing that may be acted on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified<T> {
+    value: T,
+    digest: Digest,
+    signed: Signed,
+}
+
+impl<T> Verified<T> {
+    /// Signs a value of our own, which needs no further proof.
+    pub fn own(keys: &KeyPair, domain: Domain, value: T, payload: Vec<u8>) -> Self {
+        let digest = Digest::of(&payload);
+        Self { value, digest, signed: keys.sign(domain, payload) }
+    }
+
+    /// Returns who signed it.
+    pub fn author(&self) -> PublicKey {
+        self.signed.author
+    }
+
+    /// Returns the digest of the signed payload.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Returns the signed bytes, to be stored or passed on.
+    pub fn signed(&self) -> &Signed {
+        &self.signed
+    }
+}
+
+impl<T> std::ops::Deref for Verified<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+/// Why a signed value was not accepted. Nothing changed; the sender is at fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SignatureError<E> {
+    /// The author is no ed25519 key.
+    #[error("the author's key is not an ed25519 key")]
+    Key,
+    /// The signature does not belong to these bytes, this key and this use.
+    #[error("the signature is wrong")]
+    Signature,
+    /// Signed, but not decodable.
+    #[error("the signed bytes can't be read")]
+    Payload(#[source] E),
+}
+
+fn message(domain: Domain, payload: &[u8]) -> Vec<u8> {
+    let prefix = domain.prefix();
+    let mut bytes = Vec::with_capacity(prefix.len() + payload.len());
+    bytes.extend_from_slice(prefix);
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(bytes: &[u8]) -> Result<Vec<u8>, std::convert::Infallible> {
+        Ok(bytes.to_vec())
+    }
+
+    #[test]
+    fn a_signature_serves_one_use_and_one_payload() {
+        let keys = KeyPair::from_secret([7; 32]);
+        let signed = keys.sign(Domain::Record, b"up".to_vec());
+        assert_eq!(signed.clone().verify(Domain::Record, decode).map(|v| v.to_vec()), Ok(b"up".to_vec()));
+        assert_eq!(signed.clone().verify(Domain::Request, decode), Err(SignatureError::Signature));
+        let mut other = signed.clone();
+        other.payload = b"down".to_vec();
+        assert_eq!(other.verify(Domain::Record, decode), Err(SignatureError::Signature));
+        let mut stolen = signed;
+        stolen.author = KeyPair::from_secret([8; 32]).public();
+        assert_eq!(stolen.verify(Domain::Record, decode), Err(SignatureError::Signature));
+    }
+}

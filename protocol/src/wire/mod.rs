@@ -1,0 +1,77 @@
+//! The one codec: bytes on the wire, on disk, and under a signature.
+//!
+//! bincode 2 with little-endian fixed-width integers: one value has one encoding, so digests and signatures over
+//! encoded bytes are stable. Every decode has a limit that is checked before anything is allocated, and must
+//! use up all of its input.
+
+mod grant;
+
+pub use grant::{GrantWire, SignedWire, decode_chain, encode_chain};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+/// The largest value that a peer may send in one message, in bytes.
+pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
+
+/// The largest signed record, in bytes: records are gossiped to everybody.
+pub const RECORD_BYTES_MAX: usize = 64 << 10;
+
+/// Why bytes could not be decoded. Nothing changed; the sender is at fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Longer than the reader allows.
+    #[error("{bytes} bytes, where at most {limit} are allowed")]
+    TooLong {
+        /// What arrived.
+        bytes: usize,
+        /// What is allowed.
+        limit: usize,
+    },
+    /// Not an encoding of the expected type.
+    #[error("not a valid encoding")]
+    Malformed,
+    /// A valid encoding with something behind it.
+    #[error("{bytes} bytes too many")]
+    Trailing {
+        /// How many are left over.
+        bytes: usize,
+    },
+    /// A well-formed value that breaks a rule of its type.
+    #[error("invalid {what}")]
+    Invalid {
+        /// The field.
+        what: &'static str,
+    },
+    /// A version or kind that this program doesn't know.
+    #[error("unknown {what} {found}")]
+    Unknown {
+        /// What kind of tag.
+        what: &'static str,
+        /// The tag's value.
+        found: u32,
+    },
+}
+
+fn config() -> impl bincode::config::Config {
+    bincode::config::standard()
+        .with_little_endian()
+        .with_fixed_int_encoding()
+        .with_limit::<MESSAGE_BYTES_MAX>()
+}
+
+/// Encodes a wire value.
+pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    let unlimited = bincode::config::standard().with_little_endian().with_fixed_int_encoding();
+    bincode::serde::encode_to_vec(value, unlimited)
+        .expect("wire types hold no maps, no unsized iterators and no failing serializers")
+}
+
+/// Decodes a wire value of at most `limit` bytes; all of `bytes` must be used up.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, DecodeError> {
+    if bytes.len() > limit {
+        return Err(DecodeError::TooLong { bytes: bytes.len(), limit });
+    }
+    let (value, used) =
+        bincode::serde::decode_from_slice(bytes, config()).map_err(|_| DecodeError::Malformed)?;
+    if used == bytes.len() { Ok(value) } else { Err(DecodeError::Trailing { bytes: bytes.len() - used }) }
+}
