@@ -5,6 +5,9 @@
 //! use up all of its input.
 
 mod grant;
+pub mod holder;
+pub mod line;
+pub mod seed;
 
 pub use grant::{GrantWire, SignedWire, decode_chain, encode_chain};
 

@@ -1,0 +1,3 @@
+//! The MLN agent: the same on every service host and inside every virtual machine.
+
+pub mod line;
