@@ -1,3 +1,11 @@
 //! The MLN agent: the same on every service host and inside every virtual machine.
 
+mod ext4;
+pub mod guest;
+#[cfg(feature = "uml")]
+pub mod holder;
+#[cfg(feature = "uml")]
+pub mod image;
 pub mod line;
+mod process_end;
+pub mod roles;

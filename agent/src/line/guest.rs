@@ -131,6 +131,11 @@ impl GuestLine {
         self.frames.front().map_or(&[], |frame| &frame[self.written_bytes..])
     }
 
+    /// Returns whether there are bytes to write.
+    pub fn has_output(&self) -> bool {
+        !self.frames.is_empty()
+    }
+
     /// Notes that the first `bytes` of [`Self::transmit`] have been written.
     pub fn transmitted(&mut self, bytes: usize) {
         self.written_bytes += bytes;

@@ -141,15 +141,13 @@ pub struct LaunchWire {
     pub interfaces: Vec<InterfaceWire>,
 }
 
-/// `boot`: the guest that was started last, so that what is left of it can be found without its holder.
+/// `boot`: the guest that was started last; the exit file that belongs to it names the same moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootWire {
     /// [`HOLDER_VERSION`] of the writer.
     pub version: u16,
     /// When it was started, in milliseconds since 1970.
     pub boot_unix_ms: u64,
-    /// Its process group.
-    pub process_group: i32,
 }
 
 /// `exit`: how the guest ended that was started last.

@@ -97,7 +97,7 @@ pub struct WindowWire {
 /// A signal for the process of a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KillWire {
-    /// Its number.
+    /// Its number; 0 kills the process and gives up what it still has to say, because nobody listens any more.
     pub signal: i32,
 }
 

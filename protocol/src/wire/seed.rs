@@ -83,3 +83,12 @@ pub struct SeedFileWire {
     /// Its permission bits.
     pub mode: u32,
 }
+
+/// How far a boot has come, on the guest's disk: a guest agent that is started again does nothing twice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootRecordWire {
+    /// The kernel's name for this boot.
+    pub boot_id: String,
+    /// The newest report.
+    pub report: super::line::ReportWire,
+}
