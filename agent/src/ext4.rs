@@ -1,20 +1,20 @@
 //! The size of an ext4 file system, as its superblock has it.
 
 /// Where the superblock is, in bytes from the beginning of the device.
-pub const SUPERBLOCK_OFFSET: u64 = 1024;
+pub(crate) const SUPERBLOCK_OFFSET: u64 = 1024;
 
 /// The size of an ext4 file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ext4Size {
+pub(crate) struct Ext4Size {
     /// How many blocks it has.
-    pub blocks: u64,
+    pub(crate) blocks: u64,
     /// The size of one.
-    pub block_bytes: u64,
+    pub(crate) block_bytes: u64,
 }
 
 impl Ext4Size {
     /// Reads it from a superblock; none where that is of something else.
-    pub fn parse(superblock: &[u8; 1024]) -> Option<Self> {
+    pub(crate) fn parse(superblock: &[u8; 1024]) -> Option<Self> {
         const INCOMPAT_64BIT: u32 = 0x80;
         let u32_at = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| superblock[at + i]));
         let magic = u16::from_le_bytes([superblock[0x38], superblock[0x39]]);
@@ -27,7 +27,7 @@ impl Ext4Size {
     }
 
     /// Returns the size in bytes.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.blocks.saturating_mul(self.block_bytes)
     }
 }

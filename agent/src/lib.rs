@@ -7,5 +7,7 @@ pub mod holder;
 #[cfg(feature = "uml")]
 pub mod image;
 pub mod line;
+#[cfg(feature = "uml")]
+pub mod platform;
 mod process_end;
 pub mod roles;

@@ -19,8 +19,8 @@ use tracing::{info, warn};
 use super::apply::{self, ApplyError};
 use super::process::{Output, Process, pid_of};
 use super::{Devices, boot_record, terminal};
-use crate::process_end::end_of;
 use crate::line::{CHANNELS_MAX, GuestEvent, GuestLine, Kind, Message, STDIN};
+use crate::process_end::end_of;
 
 const BOOT_RECORD: &str = "/run/mln/boot-record";
 const STARTUP_SCRIPT: &str = "/run/mln/startup";

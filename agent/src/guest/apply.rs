@@ -162,7 +162,11 @@ fn interface_with(mac: &str) -> Option<String> {
 
 fn ensure_users(users: &[SeedUserWire]) -> Result<(), ApplyError> {
     let read = |path: &str| {
-        fs::read_to_string(path).map_err(|source| ApplyError::File { what: "reading", path: path.into(), source })
+        fs::read_to_string(path).map_err(|source| ApplyError::File {
+            what: "reading",
+            path: path.into(),
+            source,
+        })
     };
     let mut accounts =
         Accounts { passwd: read("/etc/passwd")?, group: read("/etc/group")?, shadow: read("/etc/shadow")? };
@@ -183,8 +187,11 @@ fn ensure_users(users: &[SeedUserWire]) -> Result<(), ApplyError> {
     write_if_other("/etc/shadow", &accounts.shadow, 0o640)?;
     write_if_other("/etc/passwd", &accounts.passwd, 0o644)?;
     for user in added {
-        make_home(Path::new(&user.home), user.uid, user.gid)
-            .map_err(|source| ApplyError::File { what: "making the home folder", path: user.home, source })?;
+        make_home(Path::new(&user.home), user.uid, user.gid).map_err(|source| ApplyError::File {
+            what: "making the home folder",
+            path: user.home,
+            source,
+        })?;
     }
     Ok(())
 }

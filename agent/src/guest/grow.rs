@@ -37,9 +37,8 @@ pub(super) fn grow_root(device: &Path, bytes: u64) -> Result<bool, GrowError> {
     }
     let root = File::open("/").map_err(|source| GrowError::Resize { bytes, source })?;
     // SAFETY: the kernel reads one u64 behind the pointer, which is what `Setter` passes, and keeps nothing.
-    let done = unsafe {
-        rustix::ioctl::ioctl(&root, rustix::ioctl::Setter::<EXT4_IOC_RESIZE_FS, u64>::new(blocks))
-    };
+    let done =
+        unsafe { rustix::ioctl::ioctl(&root, rustix::ioctl::Setter::<EXT4_IOC_RESIZE_FS, u64>::new(blocks)) };
     done.map_err(|errno| GrowError::Resize { bytes, source: errno.into() })?;
     Ok(true)
 }

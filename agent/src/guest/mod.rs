@@ -33,7 +33,8 @@ pub struct Devices {
 impl Devices {
     /// Reads them from a kernel's command line.
     pub fn from_kernel_command_line(text: &str) -> Self {
-        let value = |key: &str| text.split_whitespace().find_map(|word| word.strip_prefix(key)).map(PathBuf::from);
+        let value =
+            |key: &str| text.split_whitespace().find_map(|word| word.strip_prefix(key)).map(PathBuf::from);
         Self {
             line: value("MLN_LINE=").unwrap_or_else(|| PathBuf::from("/dev/ttyS0")),
             seed: value("MLN_SEED="),
@@ -55,7 +56,8 @@ mod tests {
 
     #[test]
     fn devices_come_from_the_kernel_command_line() {
-        let devices = Devices::from_kernel_command_line("root=/dev/ubda rw MLN_SEED=/dev/ubdb MLN_LINE=/dev/ttyS1\n");
+        let devices =
+            Devices::from_kernel_command_line("root=/dev/ubda rw MLN_SEED=/dev/ubdb MLN_LINE=/dev/ttyS1\n");
         assert_eq!(devices.line, PathBuf::from("/dev/ttyS1"));
         assert_eq!(devices.seed, Some(PathBuf::from("/dev/ubdb")));
         assert_eq!(Devices::from_kernel_command_line("quiet").seed, None);

@@ -11,8 +11,8 @@ use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use mln_protocol::wire::line::{EndWire, ExecWire};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
-use crate::process_end::end_of;
 use crate::line::{OUTPUT_WINDOW_BYTES, STDERR, STDIN_WINDOW_BYTES, STDOUT};
+use crate::process_end::end_of;
 
 /// Where programs are looked for.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -60,7 +60,13 @@ impl Process {
         command
             .args(words.iter().map(|word| OsStr::from_bytes(word)))
             .env_clear()
-            .envs([("PATH", PATH), ("HOME", "/root"), ("USER", "root"), ("LOGNAME", "root"), ("LANG", "C.UTF-8")])
+            .envs([
+                ("PATH", PATH),
+                ("HOME", "/root"),
+                ("USER", "root"),
+                ("LOGNAME", "root"),
+                ("LANG", "C.UTF-8"),
+            ])
             .envs(exec.environment.iter().map(|(key, value)| (key, value)))
             .current_dir(exec.folder.as_deref().unwrap_or("/root"))
             .stdin(Stdio::piped())
@@ -70,7 +76,11 @@ impl Process {
         let mut child = command.spawn()?;
         let pidfd = rustix::process::pidfd_open(pid_of(&child), PidfdFlags::empty())?;
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let pipes = [stdin.as_ref().map(AsFd::as_fd), stdout.as_ref().map(AsFd::as_fd), stderr.as_ref().map(AsFd::as_fd)];
+        let pipes = [
+            stdin.as_ref().map(AsFd::as_fd),
+            stdout.as_ref().map(AsFd::as_fd),
+            stderr.as_ref().map(AsFd::as_fd),
+        ];
         for pipe in pipes.into_iter().flatten() {
             rustix::io::ioctl_fionbio(pipe, true)?;
         }

@@ -59,7 +59,8 @@ mod tests {
             interfaces: vec![interface("eth0", 1), interface("lan", 0xfe)],
         };
         let words = arguments(&launch);
-        let vectors: Vec<_> = words.iter().filter_map(|w| w.to_str()).filter(|w| w.starts_with("vec")).collect();
+        let vectors: Vec<_> =
+            words.iter().filter_map(|w| w.to_str()).filter(|w| w.starts_with("vec")).collect();
         assert_eq!(
             vectors,
             [

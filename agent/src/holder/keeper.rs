@@ -21,8 +21,8 @@ use tracing::{info, warn};
 use super::console_log::ConsoleLog;
 use super::mconsole::{Console, Notice};
 use super::{HolderError, files, packet, unix_ms};
-use crate::process_end::end_of;
 use crate::line::{HostEvent, HostLine, Kind, Message};
+use crate::process_end::end_of;
 
 /// Messages that wait for the agent; when there are more, the guest is not listened to.
 const AGENT_QUEUE_MAX: usize = 256;
@@ -347,12 +347,9 @@ impl Keeper {
                         self.channel_next = self.channel_next.max(channel.saturating_add(1));
                     }
                     Kind::Data | Kind::Eof | Kind::Window | Kind::Kill => {}
-                    Kind::Hello
-                    | Kind::Welcome
-                    | Kind::Ack
-                    | Kind::Reset
-                    | Kind::Report
-                    | Kind::Closed => return,
+                    Kind::Hello | Kind::Welcome | Kind::Ack | Kind::Reset | Kind::Report | Kind::Closed => {
+                        return;
+                    }
                 }
                 if self.channels.contains(&channel) {
                     self.line.send(&Message { kind, channel, payload });

@@ -23,8 +23,8 @@ pub(crate) mod packet;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -93,19 +93,16 @@ fn start(folder: &Path) -> Result<keeper::Keeper, HolderError> {
     let _ = std::fs::remove_dir_all(files::UML_FOLDER);
 
     let log = console_log::ConsoleLog::open(here).map_err(make("the console log"))?;
-    let console = mconsole::Console::bind(Path::new(files::NOTIFY_SOCKET)).map_err(make("the notice socket"))?;
+    let console =
+        mconsole::Console::bind(Path::new(files::NOTIFY_SOCKET)).map_err(make("the notice socket"))?;
     let ports = (0..launch.interfaces.len())
         .map(|index| packet::listen(Path::new(&files::port_socket(index))))
         .collect::<io::Result<Vec<OwnedFd>>>()
         .map_err(make("the port of an interface"))?;
     let listener = packet::listen(Path::new(files::HOLDER_SOCKET)).map_err(make("the holder's socket"))?;
-    let (line, guest_line) = rustix::net::socketpair(
-        AddressFamily::UNIX,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .map_err(|errno| make("the line")(errno.into()))?;
+    let (line, guest_line) =
+        rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+            .map_err(|errno| make("the line")(errno.into()))?;
     rustix::io::ioctl_fionbio(&line, true).map_err(|errno| make("the line")(errno.into()))?;
     let (output, guest_output) = io::pipe().map_err(make("the console"))?;
     rustix::io::ioctl_fionbio(&output, true).map_err(|errno| make("the console")(errno.into()))?;

@@ -34,7 +34,19 @@ impl ImageStore {
         };
         make().map_err(|source| ImageError::Write { path: root.clone(), source })?;
         let output = Command::new("mke2fs")
-            .args(["-q", "-t", "ext4", "-b", "1024", "-m", "0", "-N", "16", "-O", "^has_journal,^resize_inode"])
+            .args([
+                "-q",
+                "-t",
+                "ext4",
+                "-b",
+                "1024",
+                "-m",
+                "0",
+                "-N",
+                "16",
+                "-O",
+                "^has_journal,^resize_inode",
+            ])
             .args(["-E", "lazy_itable_init=0,nodiscard,root_owner=0:0", "-d"])
             .arg(&root)
             .arg(&image)

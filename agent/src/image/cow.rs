@@ -63,8 +63,8 @@ mod tests {
         // Taken from a layer that linux.uml 6.1 made over a file of 4 GiB.
         let header = header(Path::new("/tmp/x/t.ext4"), 4 << 30, 0x6b02_056f).expect("short enough");
         let made = [
-            0x4f, 0x4f, 0x4f, 0x4d, 0, 0, 0, 3, 0x6b, 0x02, 0x05, 0x6f, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0,
-            0x10, 0, 0, 0, 0, 0,
+            0x4f, 0x4f, 0x4f, 0x4d, 0, 0, 0, 3, 0x6b, 0x02, 0x05, 0x6f, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 2, 0,
+            0, 0, 0x10, 0, 0, 0, 0, 0,
         ];
         assert_eq!(header[..32], made);
         assert_eq!(&header[32..46], b"/tmp/x/t.ext4\0");

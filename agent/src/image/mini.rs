@@ -12,7 +12,7 @@ use mln_protocol::id::Name;
 use super::store::{ImageError, ImageStore, TOOL_PATH, Template};
 
 /// The largest size of a disk over the template without another file below it, in bytes.
-pub const MINI_BYTES: u64 = 4 << 30;
+const MINI_BYTES: u64 = 4 << 30;
 const SCRIPT: &str = include_str!("mini.sh");
 const INIT: &str = include_str!("mini-init.sh");
 /// What is shown of the output of a script that failed, in lines.

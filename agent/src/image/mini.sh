@@ -12,7 +12,7 @@ mmdebstrap --mode=$mode --variant=extract --format=tar \
     --include=busybox-static,dropbear-bin,iproute2,base-files,base-passwd,libc6,netbase \
     $(exclude /usr/share/doc/\* /usr/share/man/\* /usr/share/locale/\* /usr/share/info/\* /usr/share/lintian/\* \
         /usr/share/bash-completion/\* /usr/share/perl5/\* /usr/lib/\*/gconv/\* /usr/share/bug/\*) \
-    bookworm "$folder/root.tar" 2>"$folder/log" || { cat "$folder/log" >&2; exit 1; }
+    bookworm "$folder/root.tar"
 mkdir "$root"
 tar -C "$root" -xf "$folder/root.tar"
 

@@ -19,4 +19,5 @@ mod sparse;
 mod store;
 
 pub use mini::{MiniError, build_mini};
+pub(crate) use store::IMAGE_MTIME;
 pub use store::{ImageError, ImageStore, Template};

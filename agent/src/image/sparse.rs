@@ -75,7 +75,13 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let open = |name| {
             let mut options = File::options();
-            options.read(true).write(true).create(true).truncate(true).open(folder.path().join(name)).expect("opens")
+            options
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .open(folder.path().join(name))
+                .expect("opens")
         };
         let (from, to) = (open("from"), open("to"));
         from.set_len(32 << 20).expect("long");

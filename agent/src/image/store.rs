@@ -13,7 +13,7 @@ use super::sparse;
 use crate::ext4::{Ext4Size, SUPERBLOCK_OFFSET};
 
 /// The time of change of every image, in seconds after 1970: layers name it, wherever they are moved.
-pub const IMAGE_MTIME: u32 = 1_000_000_000;
+pub(crate) const IMAGE_MTIME: u32 = 1_000_000_000;
 /// Where tools are found that ordinary users don't have in their path.
 pub(super) const TOOL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -178,9 +178,10 @@ impl ImageStore {
 
     /// Returns every version of every template, by name, oldest first. What can't be read isn't in it.
     pub fn list(&self) -> Vec<Template> {
-        let mut templates: Vec<Template> =
-            self.names().iter().flat_map(|name| self.versions(name)).collect();
-        templates.sort_by(|a, b| (&a.name, a.added_unix_ms, &a.version).cmp(&(&b.name, b.added_unix_ms, &b.version)));
+        let mut templates: Vec<Template> = self.names().iter().flat_map(|name| self.versions(name)).collect();
+        templates.sort_by(|a, b| {
+            (&a.name, a.added_unix_ms, &a.version).cmp(&(&b.name, b.added_unix_ms, &b.version))
+        });
         templates
     }
 
@@ -206,6 +207,14 @@ impl ImageStore {
             }
         }?;
         Ok(versions.swap_remove(found))
+    }
+
+    /// Returns the length of a template's file, and the size of its file system, in bytes.
+    pub fn sizes(&self, digest: &Digest) -> Result<(u64, u64), ImageError> {
+        let path = self.path(digest);
+        let read = |source| ImageError::Read { path: path.clone(), source };
+        let file = File::open(&path).map_err(read)?;
+        Ok((file.metadata().map_err(read)?.len(), file_system_size(&file, &path)?.bytes()))
     }
 
     /// Returns the file below the layer of a disk of `bytes`: the template, or its bytes in a longer file.
