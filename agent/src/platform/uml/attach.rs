@@ -166,7 +166,12 @@ async fn receive(
     buffer: &mut [u8],
 ) -> io::Result<(HolderEventWire, Option<OwnedFd>)> {
     loop {
-        let packet = socket.async_io(Interest::READABLE, |fd| packet::receive(fd, buffer)).await?;
+        let packet = match socket.async_io(Interest::READABLE, |fd| packet::receive(fd, buffer)).await {
+            Ok(packet) => packet,
+            // A holder that ended before it had read all that we sent; its own last words come after this.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => continue,
+            Err(error) => return Err(error),
+        };
         if packet.bytes == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
