@@ -8,6 +8,9 @@
 
 pub mod id;
 pub mod model;
+pub mod node;
+pub mod plan;
+pub mod record;
 pub mod time;
 pub mod trust;
 pub mod wire;
