@@ -292,7 +292,12 @@ impl Node {
 
     /// Keeps a build waiting for what has to be removed first; where nothing has, says why it can't be done.
     fn blocked(&mut self, now: Now, id: &VmId) {
-        if self.vms.owned.values().any(|vm| vm.existence == Existence::Unwanted) {
+        let Some(blocked) = self.vms.owned.get(id) else { return };
+        // The removal of what this replaces may be heard of later than this.
+        let goes = |(other, vm): (&VmId, &OwnedVm)| {
+            vm.existence == Existence::Unwanted || (vm.label == blocked.label && other.birth != id.birth)
+        };
+        if self.vms.owned.iter().any(goes) {
             self.vms.queued.insert(id.clone());
             return;
         }
