@@ -50,10 +50,10 @@ struct RunArguments {
 #[derive(Args)]
 struct MutateArguments {
     /// How many hosts
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 12)]
     nodes: usize,
     /// How many seeds to try for each rule
-    #[arg(long, default_value_t = 12)]
+    #[arg(long, default_value_t = 80)]
     seeds: u64,
 }
 
