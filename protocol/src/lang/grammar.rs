@@ -3,6 +3,8 @@
 //! One table per kind of block. The parser needs it to know how the inside of a block is to be read; `resolve`
 //! reports what is not in it. What a keyword means is not known here.
 
+use super::nearest::nearest;
+
 /// A keyword in one kind of block.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Keyword {
@@ -137,12 +139,22 @@ pub fn keyword(context: Context, word: &str) -> Option<&'static Keyword> {
     table.binary_search_by(|keyword| keyword.word.cmp(word)).ok().map(|at| &table[at])
 }
 
-/// Returns how the inside of a block is read, from its keyword and where it stands.
+/// Returns the keyword that somebody may have meant, of those with the shape that stands there.
+pub fn nearest_keyword(context: Context, word: &str, is_block: bool) -> Option<&'static Keyword> {
+    let fits =
+        |keyword: &&Keyword| if is_block { keyword.block.is_some() } else { keyword.value || keyword.flag };
+    let words = keywords(context).iter().filter(fits).map(|keyword| keyword.word);
+    nearest(word, words).and_then(|near| keyword(context, near))
+}
+
+/// Returns how the inside of a block is read, from its keyword and where it stands. A block whose keyword is
+/// misspelt is read as what it is meant to be, so that one mistake makes no others.
 pub fn body_of(outer: Body, word: &str) -> Body {
     match outer {
-        Body::Keywords(context) => {
-            keyword(context, word).and_then(|keyword| keyword.block).map_or(Body::Free, |form| form.body)
-        }
+        Body::Keywords(context) => keyword(context, word)
+            .or_else(|| nearest_keyword(context, word, true))
+            .and_then(|keyword| keyword.block)
+            .map_or(Body::Free, |form| form.body),
         Body::Lists => Body::Lines,
         Body::Lines | Body::Raw | Body::Free => Body::Free,
     }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::VMS_MAX;
-use super::definitions::{Body, Definitions, Guest, MadeAddress, Member, Named, Value, duplicate};
+use super::collect::duplicate;
+use super::definitions::{Body, Definitions, Guest, MadeAddress, Member, Named, Value};
 use super::expand::{Expander, Scope};
 use super::network::{address_bits, last_of_network, network_of};
 use crate::lang::{Code, Diagnostic, Span};

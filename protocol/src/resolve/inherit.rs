@@ -100,6 +100,7 @@ pub(super) struct Merged<'a> {
 #[derive(Debug)]
 pub(super) struct MergedEntry<'a> {
     pub(super) keyword: &'static Keyword,
+    /// Its name as written, or the keyword where it has none.
     pub(super) word: Span,
     pub(super) name: Option<String>,
     pub(super) content: MergedContent<'a>,
@@ -240,7 +241,8 @@ impl<'a> Merged<'a> {
             (Content::Lines { lines, .. }, _) => MergedContent::Lines(lines.clone()),
             (Content::Free(block), _) => MergedContent::Free(block),
         };
-        let entry = MergedEntry { keyword: entry.keyword, word: entry.word.span, name, content, level };
+        let word = entry.name.unwrap_or(entry.word).span;
+        let entry = MergedEntry { keyword: entry.keyword, word, name, content, level };
         self.place(key, entry);
     }
 }

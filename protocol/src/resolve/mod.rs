@@ -1,7 +1,7 @@
 //! Tree to model: variables, inheritance, enumerations and checks.
 //!
 //! ```text
-//! Tree ──definitions──▶ what each block says ──inherit──▶ what each host says ──vm, network──▶ model::Project
+//! Tree ──collect──▶ what each block says ──inherit──▶ what each host says ──vm, network──▶ model::Project
 //!                              └─ autoenum: further hosts ─┘        (expand: variables)
 //! ```
 //!
@@ -10,6 +10,7 @@
 //! next, so that time and memory grow with the file and the number of hosts, and with nothing else.
 
 mod autoenum;
+mod collect;
 mod definitions;
 mod expand;
 mod host;

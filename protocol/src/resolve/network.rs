@@ -16,6 +16,8 @@ pub(super) struct Segments<'a> {
     members: Vec<Vec<SwitchMember>>,
     addresses: BTreeMap<(usize, IpAddr), Taken>,
     macs: BTreeMap<Mac, Taken>,
+    /// Whether an interface names a switch that is not defined: then another one may be empty for that.
+    is_misnamed: bool,
 }
 
 /// Who took an address first.
@@ -31,6 +33,7 @@ impl<'a> Segments<'a> {
             members: definitions.switches.iter().map(|_| Vec::new()).collect(),
             addresses: BTreeMap::new(),
             macs: BTreeMap::new(),
+            is_misnamed: false,
         }
     }
 
@@ -38,7 +41,7 @@ impl<'a> Segments<'a> {
     pub(super) fn finish(self, expander: &mut Expander<'a>) -> Vec<Switch> {
         let mut switches = Vec::with_capacity(self.members.len());
         for ((text, named), members) in self.definitions.switches.iter().zip(self.members) {
-            if members.is_empty() {
+            if members.is_empty() && !self.is_misnamed {
                 let diagnostic = Diagnostic::new(
                     Code::SwitchEmpty,
                     named.name_span,
@@ -54,10 +57,11 @@ impl<'a> Segments<'a> {
     }
 
     /// Returns which of the switches a name is; one that is not defined is reported.
-    fn switch(&self, name: &str, span: Span, expander: &mut Expander<'a>) -> Option<usize> {
+    fn switch(&mut self, name: &str, span: Span, expander: &mut Expander<'a>) -> Option<usize> {
         if let Some(&at) = self.definitions.switch_places.get(name) {
             return Some(at);
         }
+        self.is_misnamed = true;
         let message = format!("the switch `{name}` is not defined");
         let diagnostic = Diagnostic::new(Code::SwitchUnknown, span, message)
             .label(format!("expected a block `switch {name} {{ }}`"));

@@ -6,7 +6,7 @@ use super::host::{self, MergedHost};
 use super::inherit::{Inheritance, Merged, MergedContent};
 use super::{Options, autoenum, project_name};
 use crate::lang::grammar::{self, Context};
-use crate::lang::{Node, Tree};
+use crate::lang::{Block, Node, Tree};
 
 /// Returns what a path leads to: a pair's value, a flag's keyword, a list's lines, or the keywords of a block or
 /// the names of its blocks. None if nothing is there; empty if what is there says nothing.
@@ -142,14 +142,7 @@ fn block<'a>(
         (MergedContent::Lines(lines), []) => {
             lines.iter().map(|&line| expander.expand_line(line, scope)).collect()
         }
-        (MergedContent::Free(block), []) => {
-            let lines = expander.tree.through_includes(&block.nodes).filter_map(|node| match node {
-                Node::Statement(statement) => Some(Line::Words(statement)),
-                Node::RawLine(raw) => Some(Line::Raw(raw)),
-                _ => None,
-            });
-            lines.map(|line| expander.expand_line(line, scope)).collect()
-        }
+        (MergedContent::Free(block), rest) => free(&block.nodes, scope, rest, expander),
         (MergedContent::Blocks(_), []) if first.name.is_some() => {
             Some(std::iter::once(first).chain(found).filter_map(|entry| entry.name.clone()).collect())
         }
@@ -164,6 +157,33 @@ fn block<'a>(
         }
         _ => None,
     }
+}
+
+/// A block that has no keywords of ours: its lines, and the names of the blocks in it.
+fn free<'a>(
+    nodes: &'a [Node],
+    scope: Scope<'_, 'a>,
+    rest: &[&str],
+    expander: &mut Expander<'a>,
+) -> Option<Vec<String>> {
+    let tree = expander.tree;
+    let name = |block: &Block| block.words.last().map_or("", |&word| tree.word(word)).to_owned();
+    let mut nodes = tree.through_includes(nodes);
+    let [wanted, rest @ ..] = rest else {
+        return nodes
+            .filter_map(|node| match node {
+                Node::Statement(statement) => Some(expander.expand_line(Line::Words(statement), scope)),
+                Node::RawLine(raw) => Some(expander.expand_line(Line::Raw(raw), scope)),
+                Node::Block(block) => Some(Some(name(block))),
+                Node::Blank(_) | Node::Comment(_) | Node::Include(_) | Node::Skipped(_) => None,
+            })
+            .collect();
+    };
+    let inside = nodes.find_map(|node| match node {
+        Node::Block(block) if name(block) == *wanted => Some(&block.nodes),
+        _ => None,
+    })?;
+    free(inside, scope, rest, expander)
 }
 
 fn inner<'a>(

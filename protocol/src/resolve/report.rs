@@ -44,9 +44,9 @@ impl Report {
         });
     }
 
-    /// Returns all, in the order of the text, project file first.
+    /// Returns all, in the order of the text, project file first; what belongs to no place comes last.
     pub(super) fn finish(mut self) -> Vec<Diagnostic> {
-        self.all.sort_by_key(|diagnostic| diagnostic.span);
+        self.all.sort_by_key(|diagnostic| (diagnostic.span.start == diagnostic.span.end, diagnostic.span));
         self.all
     }
 }
