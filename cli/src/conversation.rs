@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use mln_link::client::has_left;
 use mln_link::message::{
@@ -18,6 +19,9 @@ use crate::ui::screen::{LiveProgress, Screen};
 
 /// The signal of a pipe that nobody reads; tokio leaves its number out.
 const SIGPIPE: i32 = rustix::process::Signal::PIPE.as_raw();
+
+/// How long an agent may take for its hello: one that is stopped or stuck would keep us for ever.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Everything that an agent answered, by kind.
 #[derive(Debug, Default)]
@@ -135,8 +139,9 @@ impl Agent {
                     });
                 }
             };
-            return Client::over(stream)
-                .await
+            let greeted = tokio::time::timeout(HELLO_TIMEOUT, Client::over(stream)).await;
+            return greeted
+                .unwrap_or_else(|_| Err(LinkError::Io(io::ErrorKind::TimedOut.into())))
                 .map_err(|source| CommandError::NoConversation { socket: socket.clone(), source });
         }
         Err(CommandError::NoAgent(self.sockets.clone()))

@@ -15,6 +15,7 @@
 
 mod access;
 mod account;
+mod forward;
 mod lock;
 mod password;
 mod reply;
@@ -24,6 +25,7 @@ mod upload;
 
 pub use access::{Access, Caller};
 pub use account::AccountError;
+pub use forward::forward;
 pub use lock::{DataFolderLock, LockError};
 pub use password::{PasswordError, PasswordForm, crypt_password, form_of};
 pub use reply::{REPLIES_WAITING_MAX, ReplyError, ReplySender};
