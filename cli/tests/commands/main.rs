@@ -1,0 +1,6 @@
+//! `mlnctl` as a process, against an agent that follows a script.
+
+mod agent;
+mod exec;
+mod exit_codes;
+mod output;
