@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use mln_protocol::id::{Digest, Label, Name, ProjectId};
+use mln_protocol::id::{Label, Name, ProjectId};
 use mln_protocol::model::{
     AddressPlan, Attachment, BootOrder, DiskSize, HostAddress, MemoryMib, Network, Platform, Project, Switch,
     SwitchMember, Vm,
@@ -144,7 +144,7 @@ impl Workload {
         }
         let node = lot.index(self.hosts);
         let Some(machine) = alive(node) else { return (None, look_again) };
-        let Some(operation) = errand.order(machine, now) else { return (None, look_again) };
+        let Some(operation) = errand.order(machine) else { return (None, look_again) };
         self.last_op += 1;
         let op = OpId(self.last_op);
         errand.waiting = Some(Waiting { node, op, since_ms: now.mono_ms });
@@ -203,7 +203,7 @@ impl Errand {
         }
     }
 
-    fn order(&mut self, machine: &Node, now: Now) -> Option<Operation> {
+    fn order(&mut self, machine: &Node) -> Option<Operation> {
         let built: Vec<ProjectId> =
             machine.projects().into_iter().filter(|p| p.label == self.label).map(|p| p.id).collect();
         let vms =
@@ -213,7 +213,6 @@ impl Errand {
                 label: self.label.clone(),
                 project: self.project.clone(),
                 blobs: Vec::new(),
-                source: Digest::of(&now.mono_ms.to_le_bytes()),
                 author: "people".to_owned(),
                 existing: self.existing,
                 on_failure: OnFailure::Undo,

@@ -161,8 +161,6 @@ pub struct BuildOrder {
     pub project: Project,
     /// The contents of its files.
     pub blobs: Vec<Blob>,
-    /// The digest of its source.
-    pub source: Digest,
     /// Who asks, for people.
     pub author: String,
     /// What happens to a project of the same label.
@@ -217,8 +215,6 @@ pub enum Output {
         coordinator: PublicKey,
         /// The part.
         fragment: Arc<Fragment>,
-        /// The digest of the project's source, to be kept with it.
-        source: Digest,
     },
     /// Carry out a step, then say [`Input::StepDone`].
     Step {

@@ -115,7 +115,7 @@ impl Node {
             parent: None,
             label: order.label.clone(),
             hosts,
-            source: order.source,
+            definition: definition_of(&parts),
             made_unix_ms: now.unix_ms,
             author: order.author.clone(),
             reason: "build".to_owned(),
@@ -145,7 +145,7 @@ impl Node {
             parent: Some(head.digest),
             label: head.revision.label.clone(),
             hosts: Vec::new(),
-            source: head.revision.source,
+            definition: head.revision.definition,
             made_unix_ms: now.unix_ms,
             author: self.config.name.to_string(),
             reason: reason.to_owned(),
@@ -464,6 +464,13 @@ impl Draft {
             .collect();
         Commit { revision: self.revision.clone(), digest: self.digest, reservations }
     }
+}
+
+/// Returns the digest of what a project is, over all of its hosts. Passwords in it are hashed already: a digest
+/// of the text that people wrote would let everybody try them out.
+fn definition_of(parts: &BTreeMap<PlacedHost, Fragment>) -> Digest {
+    let all: Vec<u8> = parts.values().flat_map(|part| Digest::of(&wire::encode_fragment(part)).0).collect();
+    Digest::of(&all)
 }
 
 fn is_built(state: &VmState) -> bool {

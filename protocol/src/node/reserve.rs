@@ -84,8 +84,7 @@ impl Node {
         self.timers.set(Timer::Reservation(revision), now.mono_ms + limits::RESERVATION_MS);
         match fragment {
             Some(fragment) => {
-                let source = ask.revision.source;
-                self.outbox.push(Output::Check { revision, coordinator: from, fragment, source });
+                self.outbox.push(Output::Check { revision, coordinator: from, fragment });
             }
             None => self.promise(from, revision),
         }

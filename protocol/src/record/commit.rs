@@ -14,8 +14,8 @@ pub struct Revision {
     pub label: Label,
     /// The hosts that carry a part of it, by name.
     pub hosts: Vec<RevisionHost>,
-    /// The digest of the project's source.
-    pub source: Digest,
+    /// The digest of the project's definition: of what all hosts carry together.
+    pub definition: Digest,
     /// When it was made, by its author's clock, in milliseconds since 1970.
     pub made_unix_ms: u64,
     /// Who made it, for people.

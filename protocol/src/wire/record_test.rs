@@ -50,7 +50,7 @@ fn commit(signers: &[u8]) -> Commit {
             fragment: Digest([9; 32]),
             vms: 1,
         }],
-        source: Digest([8; 32]),
+        definition: Digest([8; 32]),
         made_unix_ms: 1,
         author: "oslo".into(),
         reason: "build".into(),
