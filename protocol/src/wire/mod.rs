@@ -6,6 +6,9 @@
 
 mod fragment;
 mod grant;
+pub mod holder;
+pub mod line;
+pub mod seed;
 mod message;
 mod record;
 
