@@ -40,7 +40,7 @@ mod mesh_test;
 #[cfg(test)]
 mod stranger_test;
 #[cfg(test)]
-mod testbed;
+pub(crate) mod testbed;
 
 use std::sync::Arc;
 

@@ -45,10 +45,10 @@ pub(super) fn chain(issuer: &KeyPair, seed: u8, passes: u8) -> Vec<Signed> {
 pub(super) type Known = Vec<(PublicKey, Vec<Multiaddr>)>;
 
 /// A member with a TCP listener, and a place for its events.
-pub(super) struct Node {
-    pub(super) key: PublicKey,
-    pub(super) mesh: MeshHandle,
-    pub(super) events: mpsc::Receiver<MeshEvent>,
+pub(crate) struct Node {
+    pub(crate) key: PublicKey,
+    pub(crate) mesh: MeshHandle,
+    pub(crate) events: mpsc::Receiver<MeshEvent>,
     pub(super) addr: Multiaddr,
 }
 
@@ -129,7 +129,7 @@ impl Node {
 }
 
 /// Two members that are connected.
-pub(super) async fn pair() -> (Node, Node) {
+pub(crate) async fn pair() -> (Node, Node) {
     let mut a = Node::start(1, vec![]).await;
     let mut b = Node::start(2, vec![a.known()]).await;
     a.wait_connected(b.key).await;
