@@ -21,7 +21,7 @@ mod source;
 mod tree;
 
 pub use code::Code;
-pub use diagnostic::{Diagnostic, Fix, Label, Severity};
+pub use diagnostic::{Diagnostic, Fix, Label, Severity, sort};
 pub use fold::fold;
 pub use nearest::nearest;
 pub use parser::{INCLUDE_DEPTH_MAX, NESTING_MAX, SOURCE_BYTES_MAX, SOURCES_MAX, parse};

@@ -55,6 +55,7 @@ fn understand(
     }
     let resolved = resolve::resolve(&tree, options);
     diagnostics.extend(resolved.diagnostics.iter().cloned());
+    lang::sort(&mut diagnostics);
     (tree, resolved, diagnostics)
 }
 

@@ -1,0 +1,5 @@
+//! `mlnctl`: the words people type. A thin client of any agent.
+
+pub mod offline;
+pub mod project_file;
+pub mod ui;
