@@ -91,8 +91,12 @@ fn open(file: &Path, variables: &Variables, guest_files: GuestFiles) -> Result<L
     })
 }
 
-/// Returns what is wrong with a project, drawn for people, and the exit code for it.
-fn judge(loaded: &LoadedProject, drawing: Drawing) -> (String, u8) {
-    let complaint = diagnostic::draw(&loaded.diagnostics, loaded.tree.sources(), drawing);
-    (complaint, if diagnostic::has_errors(&loaded.diagnostics) { FAILED } else { 0 })
+/// Returns the exit code for a project: whether something is wrong enough to stop.
+fn verdict(loaded: &LoadedProject) -> u8 {
+    if diagnostic::has_errors(&loaded.diagnostics) { FAILED } else { 0 }
+}
+
+/// Returns what is wrong with a project, for people.
+fn complaint(loaded: &LoadedProject, drawing: Drawing) -> String {
+    diagnostic::draw(&loaded.diagnostics, loaded.tree.sources(), drawing)
 }

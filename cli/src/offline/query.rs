@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use mln_protocol::resolve;
 
-use super::{FAILED, Variables, judge, open};
+use super::{FAILED, Variables, complaint, open};
 use crate::project_file::GuestFiles;
 use crate::ui::diagnostic::{self, Drawing};
 use crate::ui::outcome::Outcome;
@@ -31,8 +31,8 @@ impl Query {
             Err(outcome) => return outcome,
         };
         if diagnostic::has_errors(&loaded.diagnostics) {
-            let (complaint, code) = judge(&loaded, drawing);
-            return Outcome { answer: String::new(), complaint, code };
+            let complaint = complaint(&loaded, drawing);
+            return Outcome { answer: String::new(), complaint, code: FAILED };
         }
         match resolve::query(&loaded.tree, &loaded.options, &self.path) {
             Some(lines) => {

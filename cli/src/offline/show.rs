@@ -3,7 +3,7 @@
 use clap::Args;
 use mln_protocol::convert;
 
-use super::{ProjectFile, judge, open};
+use super::{ProjectFile, complaint, open, verdict};
 use crate::project_file::GuestFiles;
 use crate::ui::diagnostic::Drawing;
 use crate::ui::outcome::Outcome;
@@ -23,12 +23,12 @@ impl Show {
             Ok(loaded) => loaded,
             Err(outcome) => return outcome,
         };
-        let (complaint, code) = judge(&loaded, drawing);
+        let code = verdict(&loaded);
         if json {
             let sources = loaded.tree.sources();
             let answer = convert::project_json(&loaded.project, None, &loaded.diagnostics, sources) + "\n";
             return Outcome { answer, complaint: String::new(), code };
         }
-        Outcome { answer: project::describe(&loaded.project), complaint, code }
+        Outcome { answer: project::describe(&loaded.project), complaint: complaint(&loaded, drawing), code }
     }
 }

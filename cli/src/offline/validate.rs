@@ -3,7 +3,7 @@
 use clap::Args;
 use mln_protocol::convert;
 
-use super::{ProjectFile, judge, open};
+use super::{ProjectFile, complaint, open, verdict};
 use crate::project_file::GuestFiles;
 use crate::ui::diagnostic::{self, Drawing};
 use crate::ui::outcome::Outcome;
@@ -22,11 +22,12 @@ impl Validate {
             Ok(loaded) => loaded,
             Err(outcome) => return outcome,
         };
-        let (mut complaint, code) = judge(&loaded, drawing);
+        let code = verdict(&loaded);
         if json {
             let answer = convert::diagnostics_json(&loaded.diagnostics, loaded.tree.sources()) + "\n";
             return Outcome { answer, complaint: String::new(), code };
         }
+        let mut complaint = complaint(&loaded, drawing);
         let count = diagnostic::count(&loaded.diagnostics);
         if code != 0 {
             complaint += &format!("{}: {}\n", path.display(), count.unwrap_or_default());

@@ -119,7 +119,8 @@ impl<'a> Excerpt<'a> {
             start = line_start(start.saturating_sub(1));
             end = line_end((end + 1).min(text.len()));
         }
-        let line = text[..start].matches('\n').count() + 1;
+        let line =
+            sources.position(Span { start: u32::try_from(start).unwrap_or(u32::MAX), end: 0, source }).line;
         Self { path, text: &text[start..end], start, line }
     }
 
