@@ -4,11 +4,24 @@
 //! encoded bytes are stable. Every decode has a limit that is checked before anything is allocated, and must
 //! use up all of its input.
 
+mod fragment;
 mod grant;
+mod message;
+mod record;
 
+pub use fragment::{decode_fragment, encode_fragment};
 pub use grant::{GrantWire, SignedWire, decode_chain, encode_chain};
+pub use message::{
+    MessageError, decode_message, encode_ask, encode_message, encode_record_key, encode_run_request,
+};
+pub use record::{
+    REASON_BYTES_MAX, RecordError, decode_revision, encode_revision, sign_record, sign_reservation,
+    verify_record, verify_reservation,
+};
 
 use serde::{Serialize, de::DeserializeOwned};
+
+use crate::id::Name;
 
 /// The largest value that a peer may send in one message, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
@@ -74,4 +87,19 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, Deco
     let (value, used) =
         bincode::serde::decode_from_slice(bytes, config()).map_err(|_| DecodeError::Malformed)?;
     if used == bytes.len() { Ok(value) } else { Err(DecodeError::Trailing { bytes: bytes.len() - used }) }
+}
+
+fn name(found: &str) -> Result<Name, DecodeError> {
+    Name::parse(found).map_err(|_| DecodeError::Invalid { what: "name" })
+}
+
+/// Accepts a text for people: not too long, and nothing in it that could move a terminal's cursor.
+fn text(found: String, limit: usize) -> Result<String, DecodeError> {
+    if found.len() > limit {
+        return Err(DecodeError::TooLong { bytes: found.len(), limit });
+    }
+    if found.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
+        return Err(DecodeError::Invalid { what: "text" });
+    }
+    Ok(found)
 }
