@@ -6,8 +6,14 @@
 //! Modules, downward only: `lang` → `resolve` → `model` → `plan` → `node`; `trust` and `record` stand beside
 //! `model`; `wire` is the only one that knows bytes, `convert` the only one that knows JSON.
 
+pub mod convert;
 pub mod id;
+pub mod lang;
 pub mod model;
+pub mod node;
+pub mod plan;
+pub mod record;
+pub mod resolve;
 pub mod time;
 pub mod trust;
 pub mod wire;

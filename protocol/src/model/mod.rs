@@ -9,6 +9,6 @@ mod size;
 mod vm;
 
 pub use network::{AddressPlan, Attachment, InterfaceAddress, Mac, Network, Switch, SwitchMember};
-pub use project::{Fragment, HostAddress, Project};
+pub use project::{Blob, Fragment, HostAddress, Placement, Project};
 pub use size::{DiskBytes, MemoryMib};
 pub use vm::{BootOrder, DiskSize, GuestFile, Platform, TemplateRef, User, Vm};

@@ -2,9 +2,11 @@
 
 use std::fmt;
 
+use std::net::IpAddr;
+
 use super::network::Switch;
 use super::vm::Vm;
-use crate::id::Name;
+use crate::id::{Digest, Name};
 
 /// A whole project, resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,14 +36,38 @@ impl fmt::Debug for HostAddress {
 }
 
 /// The part of a project that one service host carries: all that this host needs, and nothing of the others.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fragment {
     /// The VMs that this host runs.
     pub vms: Vec<Vm>,
-    /// The switches with a member here, and where each member is.
+    /// The switches with a member here, with all their members, here and elsewhere.
     pub switches: Vec<Switch>,
-    /// Every VM of the project with the service host that carries it, so that switches can be joined.
-    pub placement: Vec<(Name, Name)>,
-    /// Names of the project's guests with the address of their first interface that has one, for `/etc/hosts`.
-    pub guest_names: Vec<(Name, std::net::IpAddr)>,
+    /// The service host of each VM that shares a switch with one of these, so that switches can be joined.
+    pub placement: Vec<Placement>,
+    /// The project's guests by the address of their first interface that has one, for `/etc/hosts`.
+    pub guest_names: Vec<(Name, IpAddr)>,
+    /// The contents of the files that these VMs get.
+    pub blobs: Vec<Blob>,
+}
+
+/// Where a VM is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Placement {
+    /// The VM.
+    pub vm: Name,
+    /// The service host's name in the mesh.
+    pub host: Name,
+}
+
+/// Contents that travel by digest: of a file for a guest.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Blob {
+    /// What the project file calls it: [`super::GuestFile::from`].
+    pub from: String,
+    /// The digest of its bytes.
+    pub digest: Digest,
+    /// Its size, in bytes.
+    pub bytes: u64,
+    /// Its permission bits where it was submitted.
+    pub mode: u32,
 }

@@ -4,14 +4,40 @@
 //! encoded bytes are stable. Every decode has a limit that is checked before anything is allocated, and must
 //! use up all of its input.
 
+mod fragment;
 mod grant;
+mod hello;
 pub mod holder;
+mod join;
 pub mod line;
+mod message;
+mod record;
+mod refusal;
 pub mod seed;
+mod token;
+mod trunk;
 
+pub use fragment::{decode_fragment, encode_fragment};
 pub use grant::{GrantWire, SignedWire, decode_chain, encode_chain};
+pub use hello::{
+    ADDRESS_BYTES_MAX, AGENT_VERSION_BYTES_MAX, Greeting, HELLO_ADDRESSES_MAX, HELLO_BYTES_MAX,
+    HELLO_PEERS_MAX, HELLO_VERSION, HelloMessage, Introduction, PeerAddresses,
+};
+pub use join::{JOIN_BYTES_MAX, JOIN_VERSION, JoinClaim, JoinMessage};
+pub use message::{
+    MessageError, decode_message, encode_ask, encode_message, encode_record_key, encode_run_request,
+};
+pub use record::{
+    REASON_BYTES_MAX, RecordError, decode_revision, encode_revision, sign_record, sign_reservation,
+    verify_record, verify_reservation,
+};
+pub use refusal::Refusal;
+pub use token::{TOKEN_TEXT_BYTES_MAX, Token, TokenError};
+pub use trunk::{TRUNK_HEADER_BYTES_MAX, TrunkHeader};
 
 use serde::{Serialize, de::DeserializeOwned};
+
+use crate::id::Name;
 
 /// The largest value that a peer may send in one message, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
@@ -77,4 +103,19 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, Deco
     let (value, used) =
         bincode::serde::decode_from_slice(bytes, config()).map_err(|_| DecodeError::Malformed)?;
     if used == bytes.len() { Ok(value) } else { Err(DecodeError::Trailing { bytes: bytes.len() - used }) }
+}
+
+fn name(found: &str) -> Result<Name, DecodeError> {
+    Name::parse(found).map_err(|_| DecodeError::Invalid { what: "name" })
+}
+
+/// Accepts a text for people: not too long, and nothing in it that could move a terminal's cursor.
+fn text(found: String, limit: usize) -> Result<String, DecodeError> {
+    if found.len() > limit {
+        return Err(DecodeError::TooLong { bytes: found.len(), limit });
+    }
+    if found.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
+        return Err(DecodeError::Invalid { what: "text" });
+    }
+    Ok(found)
 }

@@ -1,0 +1,18 @@
+//! The messages of a control connection, as wire structs.
+//!
+//! Names are parsed while they are decoded, so whoever holds a request holds valid names. Free text (reasons,
+//! console lines) may hold anything: whoever shows it to a terminal must make it harmless first.
+
+mod reply;
+mod request;
+mod row;
+
+pub use reply::{ExecExit, Failure, OutputStream, Progress, Refusal, Reply, Silence, Step, StepState};
+pub use request::{
+    Build, Exec, Existing, FileHead, Input, OnFailure, ProjectRef, ProjectSelection, RefError, Removal,
+    Remove, Request, Role, Start, Status, StatusWait, Stop, StopManner, Target, VmRef, WaitFor,
+};
+pub use row::{
+    AgentVersion, DaemonStatusRow, HostLiveness, PeerLink, PeerRow, ProjectRow, StatusRow, TemplateRow,
+    Token, VmState,
+};

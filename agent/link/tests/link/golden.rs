@@ -1,0 +1,194 @@
+//! The bytes of every kind of message in version 1: they may never change under that version.
+//!
+//! `UPDATE_GOLDEN=1` rewrites the file; a line of it that changes needs a new `hello::VERSION_NEWEST`.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+
+use mln_link::message::{
+    AgentVersion, Build, DaemonStatusRow, Exec, ExecExit, Existing, Failure, FileHead, HostLiveness,
+    OnFailure, OutputStream, PeerLink, PeerRow, Progress, ProjectRef, ProjectRow, ProjectSelection, Refusal,
+    Removal, Remove, Role, Silence, Start, Status, StatusRow, StatusWait, Step, StepState, Stop, StopManner,
+    Target, TemplateRow, Token, VmRef, VmState, WaitFor,
+};
+use mln_link::{Input, Reply, Request};
+use mln_protocol::id::{Name, hex};
+use mln_protocol::wire;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+fn name(text: &str) -> Name {
+    Name::parse(text).expect("a valid name")
+}
+
+fn target() -> Target {
+    let project = ProjectRef { owner: Some(name("anna")), project: name("ring") };
+    Target { projects: ProjectSelection::One(project), vms: vec![name("r1")] }
+}
+
+fn requests() -> Vec<Request> {
+    let project = ProjectRef { owner: None, project: name("ring") };
+    vec![
+        Request::Version,
+        Request::Build(Build {
+            source: "s".to_owned(),
+            vars: vec![("k".to_owned(), "v".to_owned())],
+            files: vec![FileHead { from: "f".to_owned(), mode: 0o644, bytes: 2 }],
+            existing: Existing::Replace,
+            on_failure: OnFailure::Keep,
+        }),
+        Request::Start(Start { target: target(), pause_ms: 3 }),
+        Request::Stop(Stop {
+            target: Target { projects: ProjectSelection::All, vms: vec![] },
+            pause_ms: 0,
+            manner: StopManner::AskThenKill { after_ms: 5 },
+        }),
+        Request::Remove(Remove { project: project.clone(), removal: Removal::Forced }),
+        Request::Status(Status {
+            target: target(),
+            wait: Some(StatusWait { until: WaitFor::Down, timeout_ms: Some(9) }),
+        }),
+        Request::DaemonStatus { group: Some(name("lab")) },
+        Request::List,
+        Request::Exec(Exec { vm: VmRef { project, vm: name("r1") }, argv: vec!["ls".to_owned()] }),
+        Request::Peers,
+        Request::TokenNew { role: Role::Host, ttl_s: 60 },
+        Request::TemplateBuild { name: name("mini") },
+        Request::TemplateAdd { name: name("mini"), bytes: 7 },
+        Request::TemplateList,
+    ]
+}
+
+fn replies() -> Vec<Reply> {
+    let status = |state| StatusRow {
+        owner: name("anna"),
+        project: name("ring"),
+        vm: name("r1"),
+        host: name("oslo"),
+        state,
+        address: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        since_ms: Some(1),
+        age_ms: 2,
+    };
+    let peer = |link| PeerRow {
+        name: Some(name("oslo")),
+        key: "k".to_owned(),
+        addresses: vec!["a".to_owned()],
+        link,
+        version: None,
+    };
+    vec![
+        Reply::Done,
+        Reply::Progress(Progress {
+            project: None,
+            vm: Some(name("r1")),
+            host: Some(name("oslo")),
+            step: Step::Template,
+            state: StepState::Failed,
+            detail: "d".to_owned(),
+        }),
+        Reply::Warning { text: "w".to_owned() },
+        Reply::Refused(Refusal {
+            host: Some(name("oslo")),
+            vm: None,
+            rule: "memory".to_owned(),
+            text: "t".to_owned(),
+            who_can_change: Some("w".to_owned()),
+        }),
+        Reply::Failed(Failure {
+            what: "w".to_owned(),
+            host: None,
+            vm: Some(name("r1")),
+            why: "y".to_owned(),
+            console_tail: vec!["c".to_owned()],
+            next: vec!["n".to_owned()],
+        }),
+        Reply::Silent(Silence { host: name("oslo"), text: "t".to_owned() }),
+        Reply::Version(AgentVersion {
+            agent: "0.1.0".to_owned(),
+            host: name("oslo"),
+            key: "k".to_owned(),
+            mesh: "m".to_owned(),
+        }),
+        Reply::Status(vec![
+            status(VmState::Up),
+            status(VmState::Down { exit_status: Some(1) }),
+            status(VmState::Building),
+            status(VmState::Starting),
+            status(VmState::Stopping),
+            status(VmState::Failed { why: "y".to_owned() }),
+            status(VmState::Unknown),
+        ]),
+        Reply::DaemonStatus(vec![DaemonStatusRow {
+            name: name("oslo"),
+            projects: 1,
+            vms: 2,
+            memory_used_mib: 3,
+            memory_available_mib: 4,
+            groups: vec![name("lab")],
+            age_ms: 5,
+            liveness: HostLiveness::Gone,
+        }]),
+        Reply::Projects(vec![ProjectRow {
+            owner: name("anna"),
+            project: name("ring"),
+            id: "i".to_owned(),
+            revisions: 1,
+            hosts: 2,
+            vms: 3,
+            vms_up: 4,
+        }]),
+        Reply::Peers(vec![
+            peer(PeerLink::Connected { round_trip_us: Some(1), since_ms: 2 }),
+            peer(PeerLink::Lost { last_seen_ms: 3 }),
+            peer(PeerLink::Never),
+        ]),
+        Reply::Templates(vec![TemplateRow {
+            name: name("mini"),
+            version: "1".to_owned(),
+            digest: "d".to_owned(),
+            bytes: 1,
+            bytes_on_disk: 2,
+            created_unix_ms: 3,
+        }]),
+        Reply::Token(Token { text: "t".to_owned(), expires_unix_ms: 1 }),
+        Reply::Output { stream: OutputStream::Stderr, bytes: b"ab".to_vec() },
+        Reply::Exited(ExecExit::Status(7)),
+        Reply::Exited(ExecExit::Signal(9)),
+        Reply::Window { bytes: 1 },
+    ]
+}
+
+fn inputs() -> Vec<Input> {
+    vec![Input::Bytes(b"ab".to_vec()), Input::End, Input::Signal(15)]
+}
+
+/// Returns a line per message: its kind and its bytes; each must come back from its bytes.
+fn lines<T>(kind: &str, messages: Vec<T>) -> Vec<String>
+where
+    T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug,
+{
+    let line = |message: T| {
+        let bytes = wire::encode(&message);
+        assert_eq!(wire::decode::<T>(&bytes, wire::MESSAGE_BYTES_MAX).as_ref(), Ok(&message));
+        let shown = format!("{message:?}");
+        let word = shown.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+        format!("{kind} {word} {}\n", hex(&bytes))
+    };
+    messages.into_iter().map(line).collect()
+}
+
+#[test]
+fn the_bytes_of_version_1_never_change() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/link/golden/v1.txt");
+    let now: String =
+        [lines("request", requests()), lines("reply", replies()), lines("input", inputs())].concat().concat();
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &now).expect("the golden file can be written");
+    }
+    let golden = std::fs::read_to_string(&path).expect("the golden file is committed");
+    for (golden, now) in golden.lines().zip(now.lines()) {
+        assert_eq!(golden, now);
+    }
+    assert_eq!(golden, now, "a kind of message was added or taken away");
+}

@@ -1,0 +1,4 @@
+//! Control messages as bytes and as conversations.
+
+mod conversation;
+mod golden;

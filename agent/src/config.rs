@@ -1,0 +1,152 @@
+//! What an agent is told: `config.toml` in its data folder, and what the command line puts in its place.
+
+use std::path::{Path, PathBuf};
+
+use libp2p::Multiaddr;
+use mln_protocol::id::Name;
+use mln_protocol::model::MemoryMib;
+use serde::Deserialize;
+
+/// The configuration file's name in the data folder.
+pub(crate) const CONFIG_FILE: &str = "config.toml";
+
+/// Where an agent listens unless it is told otherwise.
+const LISTEN: [&str; 2] = ["/ip4/0.0.0.0/tcp/7117", "/ip4/0.0.0.0/udp/7117/quic-v1"];
+
+/// What is left to the host itself of its memory, in eighths.
+const HOST_SHARE_EIGHTHS: u64 = 2;
+
+/// What an agent is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Config {
+    /// The groups that the host counts itself to.
+    pub groups: Vec<Name>,
+    /// The memory that VMs may have here in all; none is three quarters of the machine's.
+    pub memory: Option<MemoryMib>,
+    /// The group whose members may use the control socket.
+    pub control_group: Option<String>,
+    /// Where to listen.
+    pub listen: Vec<Multiaddr>,
+    /// The program that runs inside guests; none is `mlnd-guest` beside this one.
+    pub guest_agent: Option<PathBuf>,
+    /// The User-Mode Linux kernel; none is `linux.uml` or `linux` on the path.
+    pub kernel: Option<PathBuf>,
+    /// Where the files are that are guests' memory; none is `/dev/shm`.
+    pub memory_folder: Option<PathBuf>,
+}
+
+/// Why there is no configuration. Nothing was started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    /// The file can't be read.
+    #[error("can't read {}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not what it should be; the source says where.
+    #[error("{} is not right", path.display())]
+    Parse {
+        /// Which.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// A value is not of its kind.
+    #[error("{key} in the configuration: {value:?} is not {expected}")]
+    Value {
+        /// Of which key.
+        key: &'static str,
+        /// The value.
+        value: String,
+        /// What it should be.
+        expected: &'static str,
+    },
+}
+
+/// The file as people write it.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct ConfigFile {
+    groups: Vec<String>,
+    memory_mib: Option<u32>,
+    control_group: Option<String>,
+    listen: Vec<String>,
+    guest_agent: Option<PathBuf>,
+    kernel: Option<PathBuf>,
+    memory_folder: Option<PathBuf>,
+}
+
+impl Config {
+    /// Reads the configuration file at `path`; a data folder without one has all defaults.
+    pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(path, &text),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Self::parse(path, ""),
+            Err(source) => Err(ConfigError::Read { path: path.to_owned(), source }),
+        }
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let file: ConfigFile = toml::from_str(text)
+            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+        let group = |text: String| {
+            Name::parse(&text).map_err(|_| ConfigError::Value {
+                key: "groups",
+                value: text,
+                expected: "a name",
+            })
+        };
+        let address = |text: String| {
+            let expected = "a multiaddress such as /ip4/0.0.0.0/tcp/7117";
+            text.parse().map_err(|_| ConfigError::Value { key: "listen", value: text, expected })
+        };
+        let listen = if file.listen.is_empty() { LISTEN.map(str::to_owned).to_vec() } else { file.listen };
+        Ok(Self {
+            groups: file.groups.into_iter().map(group).collect::<Result<_, _>>()?,
+            memory: file.memory_mib.map(MemoryMib),
+            control_group: file.control_group,
+            listen: listen.into_iter().map(address).collect::<Result<_, _>>()?,
+            guest_agent: file.guest_agent,
+            kernel: file.kernel,
+            memory_folder: file.memory_folder,
+        })
+    }
+
+    /// Returns the memory that VMs may have, on a machine with this much of it.
+    pub(crate) fn memory_limit(&self, machine: MemoryMib) -> MemoryMib {
+        self.memory.unwrap_or_else(|| {
+            let share = u64::from(machine.0) * (8 - HOST_SHARE_EIGHTHS) / 8;
+            MemoryMib(u32::try_from(share).unwrap_or(u32::MAX))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(Path::new("config.toml"), text)
+    }
+
+    #[test]
+    fn an_empty_file_has_every_default() {
+        let config = parse("").expect("nothing is wrong with nothing");
+        assert_eq!(config.listen.len(), LISTEN.len());
+        assert_eq!(config.memory_limit(MemoryMib(1024)), MemoryMib(768));
+    }
+
+    #[test]
+    fn an_unknown_key_and_a_wrong_value_are_errors() {
+        assert!(matches!(parse("memroy_mib = 5"), Err(ConfigError::Parse { .. })));
+        assert!(matches!(parse("groups = ['a b']"), Err(ConfigError::Value { key: "groups", .. })));
+        assert!(matches!(parse("listen = ['here']"), Err(ConfigError::Value { key: "listen", .. })));
+        let config = parse("memory_mib = 640\ngroups = ['lab']").expect("both are known");
+        assert_eq!(config.memory_limit(MemoryMib(1024)), MemoryMib(640));
+    }
+}

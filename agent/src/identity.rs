@@ -1,0 +1,255 @@
+//! Who this host is: its key, its name, and the grants that make it a member. Made once, by `init` or `join`.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use mln_protocol::id::{Name, PublicKey, hex};
+use mln_protocol::trust::{Domain, Grant, KeyPair, Signed, Verb, mesh_of};
+use serde::{Deserialize, Serialize};
+
+/// The file with the host's secret key.
+const KEY_FILE: &str = "host.key";
+
+/// The file with the mesh's root key, on the host that made the mesh: whoever has it can admit anybody.
+const ROOT_KEY_FILE: &str = "root.key";
+
+/// The file with the name and the grants.
+const MEMBERSHIP_FILE: &str = "membership.toml";
+
+/// How many further links the first host's grant allows: hosts that join may invite others in turn.
+const FIRST_PASSES: u8 = 6;
+
+/// Who this host is.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    /// Its key.
+    pub keys: KeyPair,
+    /// Its name in the mesh.
+    pub name: Name,
+    /// The mesh's root key.
+    pub root: PublicKey,
+    /// The grants that make it a member, root first.
+    pub chain: Vec<Signed>,
+}
+
+/// Why there is no identity. What was there is as it was.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum IdentityError {
+    /// The data folder has none.
+    #[error("{} does not belong to a mesh yet", folder.display())]
+    None {
+        /// The data folder.
+        folder: PathBuf,
+    },
+    /// The data folder has another one.
+    #[error("{} belongs to a mesh already, as {name}; nothing was changed", folder.display())]
+    Taken {
+        /// The data folder.
+        folder: PathBuf,
+        /// The name that the host has there.
+        name: Name,
+    },
+    /// A file can't be read or written.
+    #[error("{}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file is damaged: the host needs a copy of it, or must join again under a new name.
+    #[error("{} is damaged: {what}", path.display())]
+    Damaged {
+        /// Which.
+        path: PathBuf,
+        /// In what.
+        what: &'static str,
+    },
+    /// The system gave no randomness for a key.
+    #[error("no randomness for a key: {0}")]
+    Randomness(getrandom::Error),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MembershipFile {
+    name: String,
+    root: String,
+    chain: Vec<String>,
+}
+
+impl Identity {
+    /// Loads the identity of a data folder.
+    pub(crate) fn load(folder: &Path) -> Result<Self, IdentityError> {
+        let path = folder.join(MEMBERSHIP_FILE);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(IdentityError::None { folder: folder.to_owned() });
+            }
+            Err(source) => return Err(IdentityError::File { path, source }),
+        };
+        let damaged = |what| IdentityError::Damaged { path: path.clone(), what };
+        let file: MembershipFile = toml::from_str(&text).map_err(|_| damaged("its form"))?;
+        let link = |text: &String| {
+            let bytes = bytes_of(text).ok_or_else(|| damaged("a grant"))?;
+            Signed::from_bytes(&bytes).map_err(|_| damaged("a grant"))
+        };
+        Ok(Self {
+            keys: load_key(&folder.join(KEY_FILE))?,
+            name: Name::parse(&file.name).map_err(|_| damaged("the name"))?,
+            root: PublicKey::from_hex(&file.root).ok_or_else(|| damaged("the root key"))?,
+            chain: file.chain.iter().map(link).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Makes a new mesh with this host as its first member. Again with the same name it changes nothing.
+    pub(crate) fn init(folder: &Path, name: &Name) -> Result<Self, IdentityError> {
+        if let Some(known) = Self::known(folder, name)? {
+            return Ok(known);
+        }
+        make_folder(folder)?;
+        let root = KeyPair::from_secret(random()?);
+        let keys = host_key(folder)?;
+        let grant = Grant {
+            mesh: mesh_of(root.public()),
+            subject: keys.public(),
+            name: Some(name.clone()),
+            verbs: Verb::ALL.into_iter().collect(),
+            passes: FIRST_PASSES,
+            not_after_unix_ms: None,
+        };
+        let chain = vec![root.sign(Domain::Grant, grant.to_bytes())];
+        // The root key first: without it a mesh that seems to be made could never be recovered.
+        write_secret(&folder.join(ROOT_KEY_FILE), &root)?;
+        let identity = Self { keys, name: name.clone(), root: root.public(), chain };
+        identity.save(folder)?;
+        Ok(identity)
+    }
+
+    /// Returns the identity of a data folder that has this name already; none where there is no identity yet.
+    pub(crate) fn known(folder: &Path, name: &Name) -> Result<Option<Self>, IdentityError> {
+        match Self::load(folder) {
+            Ok(known) if known.name == *name => Ok(Some(known)),
+            Ok(known) => Err(IdentityError::Taken { folder: folder.to_owned(), name: known.name }),
+            Err(IdentityError::None { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Keeps a membership that was just given.
+    pub(crate) fn save(&self, folder: &Path) -> Result<(), IdentityError> {
+        let file = MembershipFile {
+            name: self.name.to_string(),
+            root: self.root.to_string(),
+            chain: self.chain.iter().map(|link| hex(&link.to_bytes())).collect(),
+        };
+        let text = toml::to_string(&file).expect("a few strings are TOML");
+        replace_file(&folder.join(MEMBERSHIP_FILE), text.as_bytes(), 0o644)
+    }
+}
+
+/// Makes the data folder, for its owner alone but for passing through to the control socket.
+pub(crate) fn make_folder(folder: &Path) -> Result<(), IdentityError> {
+    let file = |source| IdentityError::File { path: folder.to_owned(), source };
+    if folder.is_dir() {
+        return Ok(());
+    }
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(file)?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o711)).map_err(file)
+}
+
+/// Returns the host's key, made if there is none yet: a join that was cut off goes on with the same one.
+pub(crate) fn host_key(folder: &Path) -> Result<KeyPair, IdentityError> {
+    let path = folder.join(KEY_FILE);
+    if path.exists() {
+        return load_key(&path);
+    }
+    let keys = KeyPair::from_secret(random()?);
+    write_secret(&path, &keys)?;
+    Ok(keys)
+}
+
+fn load_key(path: &Path) -> Result<KeyPair, IdentityError> {
+    let text =
+        fs::read_to_string(path).map_err(|source| IdentityError::File { path: path.to_owned(), source })?;
+    let secret = bytes_of(text.trim()).and_then(|bytes| bytes.try_into().ok());
+    let damaged = IdentityError::Damaged { path: path.to_owned(), what: "the key" };
+    Ok(KeyPair::from_secret(secret.ok_or(damaged)?))
+}
+
+fn write_secret(path: &Path, keys: &KeyPair) -> Result<(), IdentityError> {
+    replace_file(path, format!("{}\n", hex(&keys.secret())).as_bytes(), 0o600)
+}
+
+/// Writes a file so that after a power cut there is the old one or the new one.
+pub(crate) fn replace_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), IdentityError> {
+    let attempt = || {
+        let part = path.with_extension("part");
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&part)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&part, path)?;
+        match path.parent() {
+            Some(folder) => fs::File::open(folder)?.sync_all(),
+            None => Ok(()),
+        }
+    };
+    attempt().map_err(|source| IdentityError::File { path: path.to_owned(), source })
+}
+
+/// Draws 32 bytes from the system's randomness.
+pub(crate) fn random() -> Result<[u8; 32], IdentityError> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(IdentityError::Randomness)?;
+    Ok(bytes)
+}
+
+fn bytes_of(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || !text.is_ascii() {
+        return None;
+    }
+    text.as_bytes()
+        .chunks_exact(2)
+        .map(|pair| {
+            let digit = |byte: u8| char::from(byte).to_digit(16);
+            u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).ok()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mln_protocol::time::Now;
+    use mln_protocol::trust::admit;
+
+    #[test]
+    fn a_mesh_is_made_once_and_its_key_is_for_its_owner_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let name = Name::parse("oslo").expect("a name");
+        let made = Identity::init(folder.path(), &name).expect("an empty folder");
+        let now = Now { mono_ms: 0, unix_ms: 0 };
+        assert!(admit(made.root, &made.chain, made.keys.public(), now).is_ok());
+        let again = Identity::init(folder.path(), &name).expect("the same name");
+        assert_eq!(again.keys.public(), made.keys.public());
+        let other = Identity::init(folder.path(), &Name::parse("bergen").expect("a name"));
+        assert!(matches!(other, Err(IdentityError::Taken { .. })));
+        for secret in [KEY_FILE, ROOT_KEY_FILE] {
+            let mode = fs::metadata(folder.path().join(secret)).expect("it was written").permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{secret}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_membership_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let name = Name::parse("oslo").expect("a name");
+        Identity::init(folder.path(), &name).expect("an empty folder");
+        fs::write(folder.path().join(MEMBERSHIP_FILE), "name = 'oslo'").expect("it is ours");
+        assert!(matches!(Identity::load(folder.path()), Err(IdentityError::Damaged { .. })));
+    }
+}

@@ -1,0 +1,115 @@
+//! The command line. MLN's flags keep MLN's meaning: `-h` is a host of the project, help is `--help` alone.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::builder::FalseyValueParser;
+use clap::{ArgAction, Parser, Subcommand, ValueEnum};
+
+use crate::command::{
+    build::Build, daemon_status::DaemonStatus, exec::Exec, remove::Remove, start::Start, status::Status,
+    stop::Stop, template::Template, token::Token,
+};
+use crate::offline::Offline;
+
+/// Groups of virtual machines over many hosts, without a master.
+#[derive(Debug, Parser)]
+#[command(name = "mlnctl", version, disable_help_flag = true, disable_help_subcommand = true)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Where and how, for every command.
+    #[command(flatten)]
+    pub global: Global,
+}
+
+/// What every command takes.
+#[derive(Debug, clap::Args)]
+pub struct Global {
+    /// The control socket of the agent to ask [default: this user's agent, else this machine's]
+    #[arg(long, global = true, env = "MLN_PEER", value_name = "SOCKET")]
+    pub peer: Option<PathBuf>,
+    /// How the answer is written
+    #[arg(short, long, global = true, env = "MLN_OUTPUT", value_enum, default_value = "table")]
+    pub output: Output,
+    /// The same as -o json
+    #[arg(long, global = true, env = "MLN_JSON", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    pub json: bool,
+    /// MLN's folder of projects: refused, since the mesh holds the projects
+    #[arg(short = 'P', global = true, hide = true, value_name = "FOLDER")]
+    pub projects_folder: Option<String>,
+    /// Print help
+    #[arg(long, global = true, action = ArgAction::Help)]
+    pub help: Option<bool>,
+}
+
+impl Global {
+    /// Returns how the answer is written.
+    pub fn output(&self) -> Output {
+        if self.json { Output::Json } else { self.output }
+    }
+}
+
+/// How an answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// For programs: one document for a table, one line per event for work.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// What needs a project file alone.
+    #[command(flatten)]
+    Offline(Offline),
+    /// What an agent is asked for.
+    #[command(flatten)]
+    Online(Online),
+}
+
+/// What an agent is asked for.
+#[derive(Debug, Subcommand)]
+pub enum Online {
+    /// Build a project from a file: all of it, or nothing
+    Build(Build),
+    /// Start a project's hosts
+    Start(Start),
+    /// Stop a project's hosts
+    Stop(Stop),
+    /// Remove a project with its disks
+    Remove(Remove),
+    /// List hosts, one per line, and whether they are up
+    Status(Status),
+    /// List the service hosts with what they carry
+    #[command(name = "daemon_status", alias = "hosts", alias = "daemon-status")]
+    DaemonStatus(DaemonStatus),
+    /// List the projects
+    List,
+    /// Run a command in a host of a project
+    Exec(Exec),
+    /// List the peers that the agent knows
+    Peers,
+    /// Invite others
+    #[command(subcommand)]
+    Token(Token),
+    /// The images that disks start from
+    #[command(subcommand)]
+    Template(Template),
+    /// Print the versions of mlnctl and of the agent
+    Version,
+}
+
+/// Parses a command line, the environment included.
+///
+/// The error is also how `--help` and `--version` come out.
+pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Error> {
+    Args::try_parse_from(line)
+}
+
+#[cfg(test)]
+#[path = "args_test.rs"]
+mod tests;

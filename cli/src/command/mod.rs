@@ -1,0 +1,71 @@
+//! A file per command: its arguments, its request, and what its answer is shown as.
+
+pub mod build;
+pub mod daemon_status;
+pub mod exec;
+pub mod list;
+pub mod peers;
+pub mod remove;
+pub mod start;
+pub mod status;
+pub mod stop;
+pub mod target;
+pub mod template;
+pub mod token;
+pub mod version;
+
+use crate::args::{Args, Command, Online, Output};
+use crate::conversation::Agent;
+use crate::error::{CommandError, UsageError};
+use crate::exit::Exit;
+use crate::offline;
+use crate::ui::screen::Screen;
+
+/// Carries out a command and returns how `mlnctl` ends.
+pub fn run(args: Args) -> Exit {
+    let Args { command, global } = args;
+    let screen = Screen::open(global.output());
+    if let Some(folder) = global.projects_folder {
+        return report(&screen, &CommandError::Usage(UsageError::ProjectsFolder(folder)));
+    }
+    let command = match command {
+        Command::Offline(offline) => {
+            return Exit::of_offline(offline::run(&offline, global.output() == Output::Json));
+        }
+        Command::Online(online) => online,
+    };
+    // One connection is served: more threads than this one would only cost time to start.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return report(&screen, &CommandError::Terminal(error)),
+    };
+    let exit = match Agent::at(global.peer) {
+        Ok(agent) => runtime.block_on(dispatch(command, &agent, &screen)),
+        Err(error) => Err(error),
+    };
+    // A read of standard input may be under way; nobody waits for it any more.
+    runtime.shutdown_background();
+    exit.unwrap_or_else(|error| report(&screen, &error))
+}
+
+fn report(screen: &Screen, error: &CommandError) -> Exit {
+    screen.error(error);
+    error.exit()
+}
+
+async fn dispatch(command: Online, agent: &Agent, screen: &Screen) -> Result<Exit, CommandError> {
+    match command {
+        Online::Build(args) => build::run(args, agent, screen).await,
+        Online::Start(args) => start::run(args, agent, screen).await,
+        Online::Stop(args) => stop::run(args, agent, screen).await,
+        Online::Remove(args) => remove::run(args, agent, screen).await,
+        Online::Status(args) => status::run(args, agent, screen).await,
+        Online::DaemonStatus(args) => daemon_status::run(args, agent, screen).await,
+        Online::List => list::run(agent, screen).await,
+        Online::Exec(args) => exec::run(args, agent, screen).await,
+        Online::Peers => peers::run(agent, screen).await,
+        Online::Token(args) => token::run(args, agent, screen).await,
+        Online::Template(args) => template::run(args, agent, screen).await,
+        Online::Version => version::run(agent, screen).await,
+    }
+}

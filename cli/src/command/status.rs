@@ -1,0 +1,89 @@
+//! `mlnctl status`.
+
+use clap::builder::FalseyValueParser;
+use clap::{ArgAction, Args, ValueEnum};
+use mln_link::Request;
+use mln_link::message::{ProjectRef, ProjectSelection, StatusRow, StatusWait, Target, VmState, WaitFor};
+use mln_protocol::id::Name;
+
+use crate::conversation::Agent;
+use crate::error::CommandError;
+use crate::exit::Exit;
+use crate::quantity::parse_duration_ms;
+use crate::ui::screen::Screen;
+use crate::ui::{json, rows};
+
+/// The arguments of `status`.
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Only this project: NAME, or OWNER/NAME
+    #[arg(short, long, env = "MLN_PROJECT", value_parser = ProjectRef::parse)]
+    project: Option<ProjectRef>,
+    /// Only this host of the project; may be repeated
+    #[arg(short = 'h', long, env = "MLN_VM", value_name = "HOST", value_delimiter = ',', value_parser = Name::parse)]
+    host: Vec<Name>,
+    /// List only hosts that are up
+    #[arg(short, long, env = "MLN_UP", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new(), conflicts_with = "down")]
+    up: bool,
+    /// List only hosts that are down
+    #[arg(short, long, env = "MLN_DOWN", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    down: bool,
+    /// Answer only once all hosts are so
+    #[arg(long, env = "MLN_STATUS_WAIT", value_enum)]
+    wait: Option<Wait>,
+    /// How long to wait at most, in seconds
+    #[arg(long = "timeout", env = "MLN_TIMEOUT", value_name = "SEC", requires = "wait", value_parser = parse_duration_ms)]
+    timeout_ms: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Wait {
+    Up,
+    Down,
+}
+
+impl Status {
+    fn request(&self) -> Request {
+        let projects = match &self.project {
+            Some(project) => ProjectSelection::One(project.clone()),
+            None => ProjectSelection::All,
+        };
+        let wait = self.wait.map(|wait| StatusWait {
+            until: match wait {
+                Wait::Up => WaitFor::Up,
+                Wait::Down => WaitFor::Down,
+            },
+            timeout_ms: self.timeout_ms,
+        });
+        Request::Status(mln_link::message::Status {
+            target: Target { projects, vms: self.host.clone() },
+            wait,
+        })
+    }
+
+    /// Whether a VM is as it shall be: up, unless it was waited for the contrary.
+    fn satisfied_by(&self, state: &VmState) -> bool {
+        match self.wait {
+            Some(Wait::Down) => matches!(state, VmState::Down { .. }),
+            Some(Wait::Up) | None => matches!(state, VmState::Up),
+        }
+    }
+
+    /// Whether a VM is listed. What is neither up nor down is listed as down: it doesn't serve.
+    fn lists(&self, state: &VmState) -> bool {
+        let is_up = matches!(state, VmState::Up);
+        !(self.up && !is_up || self.down && is_up)
+    }
+}
+
+/// Lists VMs.
+pub async fn run(args: Status, agent: &Agent, screen: &Screen) -> Result<Exit, CommandError> {
+    let answer = agent.ask(&args.request(), screen).await?;
+    let satisfied = answer.status.iter().all(|row| args.satisfied_by(&row.state));
+    let listed: Vec<&StatusRow> = answer.status.iter().filter(|row| args.lists(&row.state)).collect();
+    screen.answer(|layout| rows::status(&listed, layout), || json::status(&listed));
+    Ok(match screen.troubles(&answer) {
+        Exit::Done if !satisfied => Exit::Failed,
+        exit => exit,
+    })
+}

@@ -1,0 +1,319 @@
+//! A conversation with an agent: one request, its input, and what comes back.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mln_link::client::has_left;
+use mln_link::message::{
+    AgentVersion, DaemonStatusRow, ExecExit, Failure, PeerRow, ProjectRow, Refusal, Silence, StatusRow,
+    TemplateRow, Token,
+};
+use mln_link::{CHUNK_BYTES_MAX, Client, InputSender, LinkError, Replies, Reply, Request, place};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::UnixStream;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::error::{CommandError, UsageError};
+use crate::ui::screen::{LiveProgress, Screen};
+
+/// The signal of a pipe that nobody reads; tokio leaves its number out.
+const SIGPIPE: i32 = rustix::process::Signal::PIPE.as_raw();
+
+/// How long an agent may take for its hello: one that is stopped or stuck would keep us for ever.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Everything that an agent answered, by kind.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// Who said no.
+    pub refusals: Vec<Refusal>,
+    /// What didn't work.
+    pub failures: Vec<Failure>,
+    /// Who didn't answer.
+    pub silences: Vec<Silence>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+    /// The rows of `status`.
+    pub status: Vec<StatusRow>,
+    /// The rows of `daemon_status`.
+    pub daemon_status: Vec<DaemonStatusRow>,
+    /// The rows of `list`.
+    pub projects: Vec<ProjectRow>,
+    /// The rows of `peers`.
+    pub peers: Vec<PeerRow>,
+    /// The rows of `template list`.
+    pub templates: Vec<TemplateRow>,
+    /// A new token.
+    pub token: Option<Token>,
+    /// Who the agent is.
+    pub version: Option<AgentVersion>,
+    /// How a command ended.
+    pub exited: Option<ExecExit>,
+}
+
+/// The agent that is asked: not connected yet.
+#[derive(Debug)]
+pub struct Agent {
+    /// Where it may listen, likeliest first.
+    sockets: Vec<PathBuf>,
+}
+
+impl Agent {
+    /// Returns the agent at `peer`, or the one that this user would mean.
+    pub fn at(peer: Option<PathBuf>) -> Result<Self, CommandError> {
+        let Some(peer) = peer else {
+            let uid = rustix::process::geteuid().as_raw();
+            return Ok(Self { sockets: place::socket_candidates(uid, |name| std::env::var_os(name)) });
+        };
+        match peer.to_str() {
+            Some(text) if is_address(text) => {
+                Err(CommandError::Usage(UsageError::PeerAddress(text.to_owned())))
+            }
+            Some(_) | None => Ok(Self { sockets: vec![peer] }),
+        }
+    }
+
+    /// Asks for something that takes no input.
+    pub async fn ask(&self, request: &Request, screen: &Screen) -> Result<Answer, CommandError> {
+        // The sending half is kept until the end: dropping it would be no harm, but says something else.
+        let (_input, replies) = self.begin(request).await?;
+        collect(replies, screen.progress()).await
+    }
+
+    /// Asks for something whose input is a file.
+    pub async fn ask_with_file(
+        &self,
+        request: &Request,
+        file: impl AsyncRead + Unpin,
+        path: &Path,
+        screen: &Screen,
+    ) -> Result<Answer, CommandError> {
+        let (input, replies) = self.begin(request).await?;
+        let unreadable = |source| CommandError::File { path: path.to_owned(), source };
+        tokio::select! {
+            answer = collect(replies, screen.progress()) => answer,
+            Err(error) = send_all(input, file) => Err(match error {
+                SendError::Read(source) => unreadable(source),
+                SendError::Link(source) => CommandError::BrokeOff(source),
+            }),
+        }
+    }
+
+    /// Runs a command whose streams are ours; signals that we get are the command's.
+    pub async fn attach(&self, request: &Request, screen: &Screen) -> Result<Answer, CommandError> {
+        let signals = Signals::listen().map_err(CommandError::Terminal)?;
+        let (input, replies) = self.begin(request).await?;
+        tokio::select! {
+            answer = collect(replies, screen.progress()) => answer,
+            ended = attach_input(input, signals) => match ended {
+                // Told twice to stop: the connection is dropped, and with it the command.
+                Ok(Abandoned { signal }) => {
+                    Ok(Answer { exited: Some(ExecExit::Signal(signal)), ..Answer::default() })
+                }
+                Err(error) => Err(CommandError::BrokeOff(error)),
+            },
+        }
+    }
+
+    async fn begin(
+        &self,
+        request: &Request,
+    ) -> Result<(InputSender<UnixStream>, Replies<UnixStream>), CommandError> {
+        self.connect().await?.request(request).await.map_err(|error| match error {
+            LinkError::TooLong { bytes, limit } => CommandError::TooLong { bytes, limit },
+            error => CommandError::BrokeOff(error),
+        })
+    }
+
+    /// Connects to the first socket where somebody listens.
+    async fn connect(&self) -> Result<Client<UnixStream>, CommandError> {
+        for socket in &self.sockets {
+            let stream = match UnixStream::connect(socket).await {
+                Ok(stream) => stream,
+                Err(error) if nobody_listens(&error) => continue,
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    return Err(CommandError::NotPermitted(socket.clone()));
+                }
+                Err(error) => {
+                    return Err(CommandError::NoConversation {
+                        socket: socket.clone(),
+                        source: error.into(),
+                    });
+                }
+            };
+            let greeted = tokio::time::timeout(HELLO_TIMEOUT, Client::over(stream)).await;
+            return greeted
+                .unwrap_or_else(|_| Err(LinkError::Io(io::ErrorKind::TimedOut.into())))
+                .map_err(|source| CommandError::NoConversation { socket: socket.clone(), source });
+        }
+        Err(CommandError::NoAgent(self.sockets.clone()))
+    }
+}
+
+fn nobody_listens(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory
+    )
+}
+
+/// Whether a text is an address of a peer rather than a path.
+fn is_address(text: &str) -> bool {
+    ["/ip4/", "/ip6/", "/dns/", "/dns4/", "/dns6/"].iter().any(|start| text.starts_with(start))
+}
+
+/// Collects replies until the last one, showing progress and output as they come.
+async fn collect(
+    mut replies: Replies<UnixStream>,
+    mut live: LiveProgress<'_>,
+) -> Result<Answer, CommandError> {
+    let mut answer = Answer::default();
+    loop {
+        // Both arms are cancel-safe: a reply that isn't whole stays in its reader, and a tick is only a time.
+        let reply = tokio::select! {
+            reply = replies.next() => reply.map_err(CommandError::BrokeOff)?,
+            () = live.tick() => continue,
+        };
+        let Some(reply) = reply else { return Ok(answer) };
+        match reply {
+            Reply::Progress(progress) => live.note(&progress),
+            Reply::Output { stream, bytes } => match live.screen().pass_through(stream, &bytes).await {
+                Ok(()) => {}
+                // Whoever read our output has left: end as a command in a pipeline does, by the same signal.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    answer.exited = Some(ExecExit::Signal(SIGPIPE));
+                    return Ok(answer);
+                }
+                Err(error) => return Err(CommandError::Terminal(error)),
+            },
+            Reply::Warning { text } => answer.warnings.push(text),
+            Reply::Refused(refusal) => answer.refusals.push(refusal),
+            Reply::Failed(failure) => answer.failures.push(failure),
+            Reply::Silent(silence) => answer.silences.push(silence),
+            Reply::Version(version) => answer.version = Some(version),
+            Reply::Status(rows) => answer.status.extend(rows),
+            Reply::DaemonStatus(rows) => answer.daemon_status.extend(rows),
+            Reply::Projects(rows) => answer.projects.extend(rows),
+            Reply::Peers(rows) => answer.peers.extend(rows),
+            Reply::Templates(rows) => answer.templates.extend(rows),
+            Reply::Token(token) => answer.token = Some(token),
+            Reply::Exited(exited) => answer.exited = Some(exited),
+            // The link keeps these to itself.
+            Reply::Done | Reply::Window { .. } => {}
+        }
+    }
+}
+
+enum SendError {
+    Read(io::Error),
+    Link(LinkError),
+}
+
+/// Sends all of a file and the end of input. When the agent leaves meanwhile, its replies say why.
+async fn send_all(
+    mut input: InputSender<UnixStream>,
+    mut file: impl AsyncRead + Unpin,
+) -> Result<(), SendError> {
+    let mut chunk = vec![0; CHUNK_BYTES_MAX];
+    loop {
+        let length = file.read(&mut chunk).await.map_err(SendError::Read)?;
+        let sent = if length == 0 { input.end().await } else { input.bytes(&chunk[..length]).await };
+        match sent {
+            Ok(()) if length == 0 => return Ok(()),
+            Ok(()) => {}
+            Err(LinkError::Io(source)) if has_left(&source) => return Ok(()),
+            Err(error) => return Err(SendError::Link(error)),
+        }
+    }
+}
+
+/// The signals that are passed on.
+struct Signals {
+    listeners: Vec<(i32, Signal)>,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        let kinds =
+            [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()];
+        let listeners = kinds.into_iter().map(|kind| Ok((kind.as_raw_value(), signal(kind)?)));
+        Ok(Self { listeners: listeners.collect::<io::Result<_>>()? })
+    }
+
+    /// Returns the next signal. Cancel-safe.
+    async fn next(&mut self) -> i32 {
+        std::future::poll_fn(|context| {
+            for (number, listener) in &mut self.listeners {
+                if listener.poll_recv(context).is_ready() {
+                    return std::task::Poll::Ready(*number);
+                }
+            }
+            std::task::Poll::Pending
+        })
+        .await
+    }
+}
+
+/// The user doesn't wait for the command's end.
+struct Abandoned {
+    signal: i32,
+}
+
+/// Sends standard input and signals; returns when it is told to stop a second time.
+async fn attach_input(
+    mut input: InputSender<UnixStream>,
+    mut signals: Signals,
+) -> Result<Abandoned, LinkError> {
+    let mut stdin = tokio::io::stdin();
+    let mut chunk = vec![0; CHUNK_BYTES_MAX];
+    let mut stdin_is_open = true;
+    let mut signalled = false;
+    loop {
+        // Both arms are cancel-safe: tokio keeps what it has read of standard input, and `ready` takes nothing.
+        let sent = tokio::select! {
+            read = read_within_window(&mut input, &mut stdin, &mut chunk), if stdin_is_open => match read {
+                Some(length) if length > 0 => input.bytes(&chunk[..length]).await,
+                Some(_) | None => {
+                    stdin_is_open = false;
+                    input.end().await
+                }
+            },
+            signal = signals.next() => {
+                if signalled {
+                    return Ok(Abandoned { signal });
+                }
+                signalled = true;
+                input.signal(signal).await
+            }
+        };
+        match sent {
+            Ok(()) => {}
+            // The agent has left: the replies say how the command ended.
+            Err(LinkError::Io(source)) if has_left(&source) => stdin_is_open = false,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Returns how much was read; nothing at the end, where it can't be read, and when the request is over.
+async fn read_within_window(
+    input: &mut InputSender<UnixStream>,
+    stdin: &mut tokio::io::Stdin,
+    chunk: &mut [u8],
+) -> Option<usize> {
+    let window = input.ready().await?;
+    stdin.read(&mut chunk[..window]).await.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_told_from_a_path() {
+        assert!(Agent::at(Some("/ip4/127.0.0.1/tcp/4001".into())).is_err());
+        assert!(Agent::at(Some("/var/lib/mln/mlnd.sock".into())).is_ok());
+        assert!(Agent::at(Some("data/mlnd.sock".into())).is_ok());
+    }
+}

@@ -1,0 +1,93 @@
+//! What goes wrong on this side of the connection; what an agent refuses or fails at comes as replies.
+
+use std::io;
+use std::path::PathBuf;
+
+use mln_link::LinkError;
+
+use crate::exit::Exit;
+use crate::project_file::OpenError;
+
+/// Why a command could not be carried out from here. What the user can do about it is said in `ui::hint`.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// No agent listens at any of the places. Nothing was asked.
+    #[error("no agent listens on {}", places(.0))]
+    NoAgent(Vec<PathBuf>),
+    /// The system doesn't let this user connect. Nothing was asked.
+    #[error("this user may not connect to the agent on {0}")]
+    NotPermitted(PathBuf),
+    /// Somebody listens, but there is no talking to them. Nothing was asked.
+    #[error("the agent on {socket} can't be talked to")]
+    NoConversation {
+        /// Where.
+        socket: PathBuf,
+        /// Why.
+        source: LinkError,
+    },
+    /// The agent left, or the connection broke. Whether the request was carried out is not known.
+    #[error("the conversation with the agent broke off")]
+    BrokeOff(#[source] LinkError),
+    /// The request is longer than any agent reads. Nothing was asked.
+    #[error("the request has {bytes} bytes, where an agent reads at most {limit}")]
+    TooLong {
+        /// What it has.
+        bytes: usize,
+        /// What is read.
+        limit: usize,
+    },
+    /// The project file can't be read. Nothing was asked.
+    #[error(transparent)]
+    ProjectFile(#[from] OpenError),
+    /// A file of the user's can't be read. Nothing was asked.
+    #[error("{path} can't be read")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Standard input, standard output or a signal can't be had. A bug or a very bare environment.
+    #[error("the terminal or pipe can't be used")]
+    Terminal(#[source] io::Error),
+    /// The arguments don't make sense together. Nothing was asked.
+    #[error("{0}")]
+    Usage(UsageError),
+}
+
+/// What doesn't make sense about arguments that are fine one by one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UsageError {
+    /// Neither a project nor all.
+    #[error("it is not said which project")]
+    NoTarget,
+    /// A project and all.
+    #[error("-p {0} and -a exclude each other")]
+    ProjectAndAll(String),
+    /// MLN's folder of projects.
+    #[error("there is no folder of projects (-P {0}): the mesh holds them")]
+    ProjectsFolder(String),
+    /// An address where a socket's path is needed.
+    #[error("{0} is no path of an agent's control socket")]
+    PeerAddress(String),
+}
+
+impl CommandError {
+    /// Returns how `mlnctl` ends because of it.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::NoAgent(_) | Self::NoConversation { .. } => Exit::NoAgent,
+            Self::NotPermitted(_) => Exit::Refused,
+            Self::BrokeOff(_)
+            | Self::TooLong { .. }
+            | Self::ProjectFile(_)
+            | Self::File { .. }
+            | Self::Terminal(_) => Exit::Failed,
+            Self::Usage(_) => Exit::Usage,
+        }
+    }
+}
+
+fn places(sockets: &[PathBuf]) -> String {
+    sockets.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" or ")
+}

@@ -1,0 +1,40 @@
+//! Exit codes: what a script learns.
+
+/// How `mlnctl` ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done; for `status`, all are up.
+    Done,
+    /// Something failed; for `status`, not all are up.
+    Failed,
+    /// A host, or the agent, refused.
+    Refused,
+    /// There is no agent to be reached.
+    NoAgent,
+    /// Some hosts didn't answer.
+    Silent,
+    /// The command line is wrong.
+    Usage,
+    /// As the command ended that `exec` ran.
+    Command(u8),
+}
+
+impl Exit {
+    /// Returns how a command ends that needs no agent: its code is 0 or 1.
+    pub fn of_offline(code: u8) -> Self {
+        if code == 0 { Self::Done } else { Self::Failed }
+    }
+
+    /// Returns the code.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Refused => 3,
+            Self::NoAgent => 4,
+            Self::Silent => 5,
+            Self::Usage => 64,
+            Self::Command(code) => code,
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Answers as JSON. Field names are a promise to scripts: they don't follow the wire.
+
+use mln_link::message::{
+    AgentVersion, DaemonStatusRow, Failure, HostLiveness, PeerLink, PeerRow, Progress, ProjectRow, Refusal,
+    Silence, StatusRow, StepState, TemplateRow, Token, VmState,
+};
+use mln_protocol::id::Name;
+use mln_protocol::lang::{Diagnostic, Sources};
+use serde_json::{Value, json};
+
+use super::progress::step_name;
+use super::rows::Detail;
+use crate::error::CommandError;
+use crate::exit::Exit;
+
+fn name(name: Option<&Name>) -> Value {
+    name.map_or(Value::Null, |name| Value::from(name.as_str()))
+}
+
+/// `status`: an array of VMs.
+pub fn status(rows: &[&StatusRow]) -> Value {
+    rows.iter()
+        .map(|row| {
+            let (reason, exit_status) = match &row.state {
+                VmState::Failed { why } => (Some(why.as_str()), None),
+                VmState::Down { exit_status } => (None, *exit_status),
+                VmState::Up
+                | VmState::Building
+                | VmState::Starting
+                | VmState::Stopping
+                | VmState::Unknown => (None, None),
+            };
+            json!({
+                "owner": row.owner.as_str(),
+                "project": row.project.as_str(),
+                "name": row.vm.as_str(),
+                "state": row.state.word(),
+                "up": row.state == VmState::Up,
+                "address": row.address,
+                "service_host": row.host.as_str(),
+                "since_ms": row.since_ms,
+                "age_ms": row.age_ms,
+                "reason": reason,
+                "exit_status": exit_status,
+            })
+        })
+        .collect()
+}
+
+/// `daemon_status`: the service hosts and the total.
+pub fn daemon_status(rows: &[DaemonStatusRow], detail: Detail) -> Value {
+    let hosts: Vec<Value> = rows
+        .iter()
+        .map(|row| {
+            json!({
+                "name": row.name.as_str(),
+                "projects": row.projects,
+                "vms": row.vms,
+                "memory_used_mib": row.memory_used_mib,
+                "memory_available_mib": row.memory_available_mib,
+                "groups": row.groups.iter().map(Name::as_str).collect::<Vec<_>>(),
+                "age_ms": row.age_ms,
+                "liveness": match row.liveness {
+                    HostLiveness::Alive => "alive",
+                    HostLiveness::Suspect => "late",
+                    HostLiveness::Gone => "off",
+                },
+            })
+        })
+        .collect();
+    let total = json!({
+        "projects": rows.iter().map(|row| u64::from(row.projects)).sum::<u64>(),
+        "vms": rows.iter().map(|row| u64::from(row.vms)).sum::<u64>(),
+        "memory_used_mib": rows.iter().map(|row| row.memory_used_mib).sum::<u64>(),
+        "memory_available_mib": rows.iter().map(|row| row.memory_available_mib).sum::<u64>(),
+    });
+    match detail {
+        Detail::Hosts => json!({ "service_hosts": hosts, "total": total }),
+        Detail::TotalOnly => json!({ "total": total }),
+    }
+}
+
+/// `list`: an array of projects.
+pub fn projects(rows: &[ProjectRow]) -> Value {
+    rows.iter()
+        .map(|row| {
+            json!({
+                "owner": row.owner.as_str(),
+                "name": row.project.as_str(),
+                "id": row.id,
+                "revisions": row.revisions,
+                "service_hosts": row.hosts,
+                "vms": row.vms,
+                "vms_up": row.vms_up,
+            })
+        })
+        .collect()
+}
+
+/// `peers`: an array of peers.
+pub fn peers(rows: &[PeerRow]) -> Value {
+    rows.iter()
+        .map(|row| {
+            let (link, round_trip_us, since_ms, last_seen_ms) = match row.link {
+                PeerLink::Connected { round_trip_us, since_ms } => {
+                    ("up", round_trip_us, Some(since_ms), None)
+                }
+                PeerLink::Lost { last_seen_ms } => ("lost", None, None, Some(last_seen_ms)),
+                PeerLink::Never => ("never", None, None, None),
+            };
+            json!({
+                "name": name(row.name.as_ref()),
+                "key": row.key,
+                "link": link,
+                "round_trip_us": round_trip_us,
+                "since_ms": since_ms,
+                "last_seen_ms": last_seen_ms,
+                "version": row.version,
+                "addresses": row.addresses,
+            })
+        })
+        .collect()
+}
+
+/// `template list`: an array of templates.
+pub fn templates(rows: &[TemplateRow]) -> Value {
+    rows.iter()
+        .map(|row| {
+            json!({
+                "name": row.name.as_str(),
+                "version": row.version,
+                "digest": row.digest,
+                "bytes": row.bytes,
+                "bytes_on_disk": row.bytes_on_disk,
+                "created_unix_ms": row.created_unix_ms,
+            })
+        })
+        .collect()
+}
+
+/// `token new`.
+pub fn token(token: &Token) -> Value {
+    json!({ "token": token.text, "expires_unix_ms": token.expires_unix_ms })
+}
+
+/// `version`.
+pub fn version(agent: Option<&AgentVersion>) -> Value {
+    let agent = agent.map(|agent| {
+        json!({ "version": agent.agent, "host": agent.host.as_str(), "key": agent.key, "mesh": agent.mesh })
+    });
+    json!({ "mlnctl": env!("CARGO_PKG_VERSION"), "agent": agent })
+}
+
+/// An event: a step of the work.
+pub fn progress(progress: &Progress) -> Value {
+    json!({
+        "event": "progress",
+        "project": name(progress.project.as_ref()),
+        "name": name(progress.vm.as_ref()),
+        "service_host": name(progress.host.as_ref()),
+        "step": step_name(progress.step),
+        "state": match progress.state {
+            StepState::Begun => "begun",
+            StepState::Done => "done",
+            StepState::Unchanged => "unchanged",
+            StepState::Failed => "failed",
+        },
+        "detail": progress.detail,
+    })
+}
+
+/// An event: somebody said no.
+pub fn refusal(refusal: &Refusal) -> Value {
+    json!({
+        "event": "refused",
+        "service_host": name(refusal.host.as_ref()),
+        "name": name(refusal.vm.as_ref()),
+        "rule": refusal.rule,
+        "text": refusal.text,
+        "who_can_change": refusal.who_can_change,
+    })
+}
+
+/// An event: something didn't work.
+pub fn failure(failure: &Failure) -> Value {
+    json!({
+        "event": "failed",
+        "what": failure.what,
+        "service_host": name(failure.host.as_ref()),
+        "name": name(failure.vm.as_ref()),
+        "why": failure.why,
+        "console_tail": failure.console_tail,
+        "next": failure.next,
+    })
+}
+
+/// An event: somebody didn't answer.
+pub fn silence(silence: &Silence) -> Value {
+    json!({ "event": "silent", "service_host": silence.host.as_str(), "text": silence.text })
+}
+
+/// An event: something to know.
+pub fn warning(text: &str) -> Value {
+    json!({ "event": "warning", "text": text })
+}
+
+/// An event: what is said about a project file, each in the shape of `validate --json`.
+pub fn diagnostics(diagnostics: &[Diagnostic], sources: &Sources) -> Value {
+    let text = mln_protocol::convert::diagnostics_json(diagnostics, sources);
+    let shape: Value = serde_json::from_str(&text).expect("what serde_json wrote, it reads");
+    json!({ "event": "diagnostics", "diagnostics": shape["diagnostics"] })
+}
+
+/// An event: `mlnctl` itself can't go on.
+pub fn error(error: &CommandError, causes: &[String], hints: &[String]) -> Value {
+    json!({ "event": "error", "text": error.to_string(), "causes": causes, "hints": hints })
+}
+
+/// The last event.
+pub fn end(exit: Exit) -> Value {
+    json!({ "event": "end", "exit_code": exit.code() })
+}

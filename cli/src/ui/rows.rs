@@ -1,0 +1,198 @@
+//! The tables of answers.
+
+use std::collections::BTreeSet;
+
+use mln_link::message::{
+    AgentVersion, DaemonStatusRow, HostLiveness, PeerLink, PeerRow, ProjectRow, StatusRow, TemplateRow,
+    VmState,
+};
+
+use super::table::{Spacing, name, number, text, with_titles, without_titles};
+use crate::quantity::{date_time, short_bytes, short_duration};
+
+/// Where a table goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    /// How wide it may be.
+    pub columns: usize,
+    /// How `status` is laid out; other tables are always aligned.
+    pub status_spacing: Spacing,
+}
+
+/// How much of a table is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// A line per service host, and the total.
+    Hosts,
+    /// The total.
+    TotalOnly,
+}
+
+const NOTHING: &str = "-";
+
+/// Returns the lines of `status`: `<project> host <name> up|down <address> <service host> <since> <note>`.
+///
+/// The owner is shown only where there are several.
+pub fn status(rows: &[&StatusRow], layout: Layout) -> String {
+    let owners: BTreeSet<&str> = rows.iter().map(|row| row.owner.as_str()).collect();
+    let columns = [name(""), name(""), name(""), name(""), name(""), name(""), name(""), text("")];
+    let lines = rows.iter().map(|row| {
+        let project = match owners.len() {
+            0 | 1 => row.project.to_string(),
+            _ => format!("{}/{}", row.owner, row.project),
+        };
+        vec![
+            project,
+            "host".to_owned(),
+            row.vm.to_string(),
+            row.state.word().to_owned(),
+            row.address.map_or(NOTHING.to_owned(), |address| address.to_string()),
+            row.host.to_string(),
+            row.since_ms.map_or(NOTHING.to_owned(), short_duration),
+            status_note(row),
+        ]
+    });
+    without_titles(&columns, lines.collect(), layout.status_spacing, layout.columns)
+}
+
+fn status_note(row: &StatusRow) -> String {
+    match &row.state {
+        VmState::Failed { why } => why.clone(),
+        VmState::Down { exit_status: Some(status) } if *status != 0 => format!("ended with status {status}"),
+        VmState::Unknown => format!("{} last heard {} ago", row.host, short_duration(row.age_ms)),
+        VmState::Up | VmState::Down { .. } | VmState::Building | VmState::Starting | VmState::Stopping => {
+            String::new()
+        }
+    }
+}
+
+/// Returns the table of `daemon_status`, with MLN's columns and the age of each line.
+pub fn daemon_status(rows: &[DaemonStatusRow], detail: Detail, layout: Layout) -> String {
+    let columns = [
+        name("Server"),
+        number("#Projs"),
+        number("#vms"),
+        number("Mem.Used"),
+        number("Mem.Ava"),
+        text("Groups"),
+        number("Age"),
+    ];
+    let total = vec![
+        "Total".to_owned(),
+        rows.iter().map(|row| u64::from(row.projects)).sum::<u64>().to_string(),
+        rows.iter().map(|row| u64::from(row.vms)).sum::<u64>().to_string(),
+        rows.iter().map(|row| row.memory_used_mib).sum::<u64>().to_string(),
+        rows.iter().map(|row| row.memory_available_mib).sum::<u64>().to_string(),
+    ];
+    let hosts = rows.iter().map(|row| {
+        vec![
+            row.name.to_string(),
+            row.projects.to_string(),
+            row.vms.to_string(),
+            row.memory_used_mib.to_string(),
+            row.memory_available_mib.to_string(),
+            row.groups.iter().map(|group| group.as_str()).collect::<Vec<_>>().join(","),
+            age(row),
+        ]
+    });
+    let lines = match detail {
+        Detail::Hosts => hosts.chain(std::iter::once(total)).collect(),
+        Detail::TotalOnly => vec![total],
+    };
+    with_titles(&columns, lines, layout.columns)
+}
+
+fn age(row: &DaemonStatusRow) -> String {
+    let age = short_duration(row.age_ms);
+    match row.liveness {
+        HostLiveness::Alive => age,
+        HostLiveness::Suspect => format!("late {age}"),
+        HostLiveness::Gone => format!("off {age}"),
+    }
+}
+
+/// Returns the table of `list`.
+pub fn projects(rows: &[ProjectRow], layout: Layout) -> String {
+    let columns = [
+        name("Owner"),
+        name("Project"),
+        number("Hosts"),
+        number("#vms"),
+        number("Up"),
+        number("Revisions"),
+        name("Id"),
+    ];
+    let lines = rows.iter().map(|row| {
+        vec![
+            row.owner.to_string(),
+            row.project.to_string(),
+            row.hosts.to_string(),
+            row.vms.to_string(),
+            row.vms_up.to_string(),
+            row.revisions.to_string(),
+            short_digest(&row.id),
+        ]
+    });
+    with_titles(&columns, lines.collect(), layout.columns)
+}
+
+/// Returns the table of `peers`.
+pub fn peers(rows: &[PeerRow], layout: Layout) -> String {
+    let columns =
+        [name("Peer"), name("Link"), number("RTT"), name("Since"), name("Version"), text("Address")];
+    let lines = rows.iter().map(|row| {
+        let (link, round_trip, since) = match row.link {
+            PeerLink::Connected { round_trip_us, since_ms } => ("up", round_trip_us, Some(since_ms)),
+            PeerLink::Lost { last_seen_ms } => ("lost", None, Some(last_seen_ms)),
+            PeerLink::Never => ("never", None, None),
+        };
+        vec![
+            row.name.as_ref().map_or_else(|| short_digest(&row.key), ToString::to_string),
+            link.to_owned(),
+            round_trip.map_or(NOTHING.to_owned(), |us| format!("{}.{} ms", us / 1000, us % 1000 / 100)),
+            since.map_or(NOTHING.to_owned(), short_duration),
+            row.version.clone().unwrap_or(NOTHING.to_owned()),
+            row.addresses.first().cloned().unwrap_or(NOTHING.to_owned()),
+        ]
+    });
+    with_titles(&columns, lines.collect(), layout.columns)
+}
+
+/// Returns the table of `template list`.
+pub fn templates(rows: &[TemplateRow], layout: Layout) -> String {
+    let columns =
+        [name("Template"), text("Version"), number("Size"), number("On disk"), name("Made"), name("Digest")];
+    let lines = rows.iter().map(|row| {
+        vec![
+            row.name.to_string(),
+            row.version.clone(),
+            short_bytes(row.bytes),
+            short_bytes(row.bytes_on_disk),
+            date_time(row.created_unix_ms),
+            short_digest(&row.digest),
+        ]
+    });
+    with_titles(&columns, lines.collect(), layout.columns)
+}
+
+/// Returns the lines of `version`.
+pub fn version(agent: Option<&AgentVersion>) -> String {
+    let ours = format!("mlnctl {}\n", env!("CARGO_PKG_VERSION"));
+    match agent {
+        Some(agent) => format!(
+            "{ours}mlnd {}\nhost {}\nmesh {}\n",
+            super::text::printable(&agent.agent),
+            agent.host,
+            short_digest(&agent.mesh)
+        ),
+        None => ours,
+    }
+}
+
+fn short_digest(digest: &str) -> String {
+    super::text::printable(&digest.chars().take(8).collect::<String>())
+}
+
+#[cfg(test)]
+#[path = "rows_test.rs"]
+mod tests;

@@ -1,0 +1,253 @@
+//! The one place that writes to standard output and standard error.
+
+use std::future::pending;
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use mln_link::message::{OutputStream, Progress};
+use mln_protocol::lang::{Diagnostic, Sources};
+use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+
+use super::diagnostic::Drawing;
+use super::progress::{self, Board, SPINNER_MS};
+use super::report::{self, Paint};
+use super::rows::Layout;
+use super::table::Spacing;
+use super::{diagnostic, hint, json};
+use crate::args::Output;
+use crate::conversation::Answer;
+use crate::error::CommandError;
+use crate::exit::Exit;
+
+/// How wide a table may be where there is no terminal to ask.
+const COLUMNS_USUAL: usize = 80;
+
+/// What the user sees, and how.
+#[derive(Debug)]
+pub struct Screen {
+    output: Output,
+    stdout: Device,
+    stderr: Device,
+    paint: Paint,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Device {
+    Terminal { columns: usize },
+    Pipe,
+}
+
+impl Device {
+    fn of(stream: impl IsTerminal + std::os::fd::AsFd) -> Self {
+        if !stream.is_terminal() {
+            return Self::Pipe;
+        }
+        let columns = rustix::termios::tcgetwinsize(stream).map(|size| usize::from(size.ws_col));
+        Self::Terminal { columns: columns.ok().filter(|&columns| columns > 0).unwrap_or(COLUMNS_USUAL) }
+    }
+}
+
+impl Screen {
+    /// Finds out what standard output and standard error are.
+    pub fn open(output: Output) -> Self {
+        let (stdout, stderr) = (Device::of(io::stdout()), Device::of(io::stderr()));
+        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let paint = if stderr == Device::Pipe || no_colour { Paint::Plain } else { Paint::Colour };
+        Self { output, stdout, stderr, paint }
+    }
+
+    /// Writes the answer to a question: a table, or one JSON document.
+    pub fn answer(&self, table: impl FnOnce(Layout) -> String, json: impl FnOnce() -> Value) {
+        match self.output {
+            Output::Table => write_out(&table(self.layout())),
+            Output::Json => write_out(&format!("{:#}\n", json())),
+        }
+    }
+
+    fn layout(&self) -> Layout {
+        match self.stdout {
+            Device::Terminal { columns } => Layout { columns, status_spacing: Spacing::Aligned },
+            Device::Pipe => Layout { columns: COLUMNS_USUAL, status_spacing: Spacing::Single },
+        }
+    }
+
+    /// Writes to standard error what went wrong at an agent, and returns what that means for the exit code.
+    pub fn troubles(&self, answer: &Answer) -> Exit {
+        self.write_troubles(answer, write_err);
+        exit_of(answer)
+    }
+
+    /// Ends work: writes what went wrong, and under JSON the last event. Returns how `mlnctl` ends.
+    pub fn outcome(&self, answer: &Answer) -> Exit {
+        let exit = exit_of(answer);
+        match self.output {
+            Output::Table => self.write_troubles(answer, write_err),
+            Output::Json => {
+                self.write_troubles(answer, write_out);
+                write_out(&format!("{}\n", json::end(exit)));
+            }
+        }
+        exit
+    }
+
+    fn write_troubles(&self, answer: &Answer, write: fn(&str)) {
+        let Answer { warnings, silences, refusals, failures, .. } = answer;
+        match self.output {
+            Output::Table => {
+                warnings.iter().for_each(|text| write(&report::warning(text, self.paint)));
+                silences.iter().for_each(|silence| write(&report::silence(silence, self.paint)));
+                refusals.iter().for_each(|refusal| write(&report::refusal(refusal, self.paint)));
+                failures.iter().for_each(|failure| write(&report::failure(failure, self.paint)));
+            }
+            Output::Json => {
+                let line = |event: Value| write(&format!("{event}\n"));
+                warnings.iter().for_each(|text| line(json::warning(text)));
+                silences.iter().for_each(|silence| line(json::silence(silence)));
+                refusals.iter().for_each(|refusal| line(json::refusal(refusal)));
+                failures.iter().for_each(|failure| line(json::failure(failure)));
+            }
+        }
+    }
+
+    /// Writes to standard error what is said about a project file, if anything.
+    pub fn diagnostics(&self, diagnostics: &[Diagnostic], sources: &Sources) {
+        match self.output {
+            Output::Table => {
+                let drawing = match self.paint {
+                    Paint::Colour => Drawing::Styled,
+                    Paint::Plain => Drawing::Plain,
+                };
+                write_err(&diagnostic::draw(diagnostics, sources, drawing));
+            }
+            Output::Json if diagnostics.is_empty() => {}
+            Output::Json => write_err(&format!("{}\n", json::diagnostics(diagnostics, sources))),
+        }
+    }
+
+    /// Writes why a command could not be carried out from here.
+    pub fn error(&self, error: &CommandError) {
+        let hints = hint::for_error(error);
+        match self.output {
+            Output::Table => write_err(&report::error(error, &hints, self.paint)),
+            Output::Json => write_err(&format!("{}\n", json::error(error, &report::causes(error), &hints))),
+        }
+    }
+
+    /// Writes what a command in a VM wrote, as it is.
+    pub async fn pass_through(&self, stream: OutputStream, bytes: &[u8]) -> io::Result<()> {
+        match stream {
+            OutputStream::Stdout => {
+                let mut out = tokio::io::stdout();
+                out.write_all(bytes).await?;
+                out.flush().await
+            }
+            OutputStream::Stderr => {
+                let mut err = tokio::io::stderr();
+                err.write_all(bytes).await?;
+                err.flush().await
+            }
+        }
+    }
+
+    /// Begins to show the progress of work.
+    pub fn progress(&self) -> LiveProgress<'_> {
+        LiveProgress { screen: self, board: Board::default(), began: Instant::now(), drawn: 0 }
+    }
+}
+
+/// The progress of work: events under JSON, moving lines on a terminal, and otherwise a line per step.
+#[derive(Debug)]
+pub struct LiveProgress<'a> {
+    screen: &'a Screen,
+    board: Board,
+    began: Instant,
+    /// How many lines of what is under way stand on the terminal.
+    drawn: usize,
+}
+
+impl<'a> LiveProgress<'a> {
+    /// Returns the screen that it is shown on.
+    pub fn screen(&self) -> &'a Screen {
+        self.screen
+    }
+
+    /// Shows a step.
+    pub fn note(&mut self, progress: &Progress) {
+        let now_ms = self.now_ms();
+        match (self.screen.output, self.screen.stderr) {
+            (Output::Json, _) => write_out(&format!("{}\n", json::progress(progress))),
+            (Output::Table, Device::Pipe) => {
+                if let Some(line) = self.board.plain_note(progress, now_ms) {
+                    write_err(&format!("{line}\n"));
+                }
+            }
+            (Output::Table, Device::Terminal { columns }) => {
+                let finished: Vec<String> = self.board.note(progress, now_ms).into_iter().collect();
+                self.draw(&finished, columns);
+            }
+        }
+    }
+
+    /// Waits until the spinner moves, and moves it; for ever where nothing moves. Cancel-safe.
+    pub async fn tick(&mut self) {
+        match self.screen.stderr {
+            Device::Terminal { columns } if self.drawn > 0 => {
+                tokio::time::sleep(Duration::from_millis(SPINNER_MS)).await;
+                self.draw(&[], columns);
+            }
+            Device::Terminal { .. } | Device::Pipe => pending().await,
+        }
+    }
+
+    fn draw(&mut self, finished: &[String], columns: usize) {
+        let live = self.board.live(self.now_ms(), columns);
+        write_err(&progress::redraw(self.drawn, finished, &live));
+        self.drawn = live.len();
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Drop for LiveProgress<'_> {
+    /// What is still under way when the work ends is no news any more; how much was done is.
+    fn drop(&mut self) {
+        if self.screen.output == Output::Table {
+            let summary: Vec<String> = self.board.summary(self.now_ms()).into_iter().collect();
+            write_err(&progress::redraw(self.drawn, &summary, &[]));
+        }
+    }
+}
+
+/// Returns what an answer means: what failed weighs more than a refusal, and that more than a silent host.
+fn exit_of(answer: &Answer) -> Exit {
+    if !answer.failures.is_empty() {
+        Exit::Failed
+    } else if !answer.refusals.is_empty() {
+        Exit::Refused
+    } else if !answer.silences.is_empty() {
+        Exit::Silent
+    } else {
+        Exit::Done
+    }
+}
+
+/// Writes what the parser of the command line has to say: an error, help or the version.
+pub fn usage(error: &clap::Error) -> Exit {
+    // A closed pipe is no reason to complain about the command line.
+    let _ = error.print();
+    if error.use_stderr() { Exit::Usage } else { Exit::Done }
+}
+
+/// Writes to standard output; whoever closed it doesn't want to read more.
+fn write_out(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Writes to standard error; there is nobody to tell when that fails.
+fn write_err(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}

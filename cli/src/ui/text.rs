@@ -1,0 +1,55 @@
+//! Text that somebody else wrote, made harmless for a terminal.
+
+/// Returns the text on one line, with control characters shown instead of obeyed.
+///
+/// Consoles of guests and reasons from other hosts may hold escape sequences that would move the cursor, change
+/// the window's title or answer in the user's name.
+pub fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\t' => shown.push(' '),
+            '\n' => shown.push_str("; "),
+            c if c.is_control() || is_direction(c) => shown.extend(c.escape_unicode()),
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
+/// Whether a character turns the writing direction around, so that text looks like other text.
+fn is_direction(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Returns at most `columns` characters, the last one `…` where some are left out.
+pub fn fitted(text: &str, columns: usize) -> String {
+    if text.chars().count() <= columns {
+        return text.to_owned();
+    }
+    let mut fitted: String = text.chars().take(columns.saturating_sub(1)).collect();
+    if columns > 0 {
+        fitted.push('…');
+    }
+    fitted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escape_sequences_are_shown_not_obeyed() {
+        assert_eq!(printable("a\tb\nc"), "a b; c");
+        assert_eq!(printable("\u{1b}]0;owned\u{7}"), "\\u{1b}]0;owned\\u{7}");
+        assert_eq!(printable("\u{9b}2J\u{202e}x"), "\\u{9b}2J\\u{202e}x");
+        assert_eq!(printable("blåbær"), "blåbær");
+    }
+
+    #[test]
+    fn what_does_not_fit_ends_in_an_ellipsis() {
+        assert_eq!(fitted("router", 6), "router");
+        assert_eq!(fitted("router", 4), "rou…");
+        assert_eq!(fitted("router", 0), "");
+    }
+}

@@ -1,0 +1,185 @@
+//! The oracle: rules that hold after every event, written from what the mesh promises and not from its code.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mln_protocol::id::{Digest, Label, Name, PublicKey, VmId};
+use mln_protocol::model::Fragment;
+use mln_protocol::node::{Message, Node};
+use mln_protocol::plan::{Existence, Observed, Step};
+use mln_protocol::record::{Commit, Record, RecordKey, RunState, VerifiedRecord, VmState, VmStatus};
+use mln_protocol::wire;
+
+use crate::disk::Disk;
+
+/// What was said by whom, and which rules were broken.
+#[derive(Debug)]
+pub(crate) struct Oracle {
+    violations: Vec<String>,
+    /// The newest record that each host has said in each of its slots.
+    said: BTreeMap<PublicKey, BTreeMap<RecordKey, (u64, Digest)>>,
+    verified: BTreeSet<Digest>,
+    commits: BTreeMap<Digest, Commit>,
+    /// Distinct requests per VM and author.
+    requests: BTreeMap<(VmId, PublicKey), BTreeSet<Digest>>,
+    /// Hosts that have crashed: what they had reserved in memory is gone.
+    crashed: BTreeSet<PublicKey>,
+    /// How often each author's requests were applied, and the VM's counter after the last.
+    applied: BTreeMap<VmId, (u64, BTreeMap<PublicKey, usize>)>,
+}
+
+impl Oracle {
+    pub(crate) fn new() -> Self {
+        Self {
+            violations: Vec::new(),
+            said: BTreeMap::new(),
+            verified: BTreeSet::new(),
+            commits: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            crashed: BTreeSet::new(),
+            applied: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn broken(&mut self, rule: String) {
+        self.violations.push(rule);
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        !self.violations.is_empty()
+    }
+
+    pub(crate) fn take_violations(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.violations)
+    }
+
+    /// S4: whatever is published must prove itself to everybody who verifies it.
+    pub(crate) fn note_record(&mut self, root: PublicKey, by: PublicKey, record: &VerifiedRecord) {
+        if !self.verified.insert(record.digest()) {
+            return;
+        }
+        if let Err(error) = wire::verify_record(record.signed().clone(), root) {
+            self.broken(format!("S4: a record that proves nothing was published: {error}"));
+        }
+        let said = (record.counter(), record.digest());
+        self.said.entry(by).or_default().insert(record.key(record.author()), said);
+        match &***record {
+            Record::Commit(commit) => {
+                self.check_commit(commit);
+                self.commits.insert(commit.digest, commit.clone());
+            }
+            Record::Vm(status) => {
+                self.check_applied(status, by);
+                self.check_promise(status, by);
+            }
+            Record::Member(_) | Record::Host(_) => {}
+        }
+    }
+
+    /// S2: a revision is committed with the word of every host that it changes.
+    fn check_commit(&mut self, commit: &Commit) {
+        let concerned: Vec<PublicKey> = match commit.revision.parent {
+            None => commit.revision.hosts.iter().map(|host| host.key).collect(),
+            Some(parent) => self
+                .commits
+                .get(&parent)
+                .iter()
+                .flat_map(|c| c.revision.hosts.iter().map(|h| h.key))
+                .collect(),
+        };
+        if let Some(missing) = concerned.iter().find(|&&key| !commit.reserved_by(key)) {
+            self.broken(format!("S2: {} is committed without the word of {missing}", commit.revision.label));
+        }
+    }
+
+    pub(crate) fn note_message(&mut self, by: PublicKey, message: &Message) {
+        if let Message::Run(request) = message {
+            self.requests.entry((request.vm.clone(), by)).or_default().insert(request.digest());
+        }
+    }
+
+    /// S4: a request is applied once, however often it arrives.
+    fn check_applied(&mut self, status: &VmStatus, owner: PublicKey) {
+        let (counter, by_author) = self.applied.entry(status.vm.clone()).or_default();
+        if status.run_counter <= *counter {
+            return;
+        }
+        *counter = status.run_counter;
+        if status.run_by == owner {
+            return;
+        }
+        let times = by_author.entry(status.run_by).or_default();
+        *times += 1;
+        let asked = self.requests.get(&(status.vm.clone(), status.run_by)).map_or(0, BTreeSet::len);
+        if *times > asked {
+            let rule = format!("S4: {asked} requests to run {} were applied {times} times", status.vm);
+            self.broken(rule);
+        }
+    }
+
+    /// S5: a host that has reserved has room, unless it has forgotten the reservation in a crash.
+    fn check_promise(&mut self, status: &VmStatus, owner: PublicKey) {
+        if let VmState::Failed { reason } = &status.state
+            && reason.contains("no memory left")
+            && !self.crashed.contains(&owner)
+        {
+            self.broken(format!("S5: {} promised memory to {} that it did not have", status.host, status.vm));
+        }
+    }
+
+    /// S1: only the host that a committed revision names may touch a VM, and only its part of it.
+    pub(crate) fn check_step(&mut self, host: &Name, vm: &VmId, step: Step, fragment: &Fragment) {
+        let named = self.commits.get(&vm.birth).and_then(|commit| {
+            let digest = Digest::of(&wire::encode_fragment(fragment));
+            commit.revision.hosts.iter().find(|h| h.name == *host && h.fragment == digest)
+        });
+        if named.is_none() {
+            self.broken(format!("S1: {host} does {step:?} of {vm}, which is not its own"));
+        }
+    }
+
+    /// S5: a host never carries more than it lends.
+    pub(crate) fn check_memory(&mut self, host: &Name, used_mib: u32, limit_mib: u32) {
+        if used_mib > limit_mib {
+            self.broken(format!("S5: {host} carries {used_mib} MiB of {limit_mib}"));
+        }
+    }
+
+    /// Nothing that was said may be forgotten: called when a host has crashed.
+    pub(crate) fn check_remembered(&mut self, name: &Name, key: PublicKey, disk: &Disk) {
+        self.crashed.insert(key);
+        let Some(said) = self.said.get(&key) else { return };
+        let forgotten = said.iter().find(|(slot, (counter, digest))| {
+            disk.record(slot).is_none_or(|kept| (kept.counter(), kept.digest()) < (*counter, *digest))
+        });
+        if let Some((slot, _)) = forgotten {
+            let rule = format!("D: {name} has said and forgotten {slot:?}");
+            self.broken(rule);
+        }
+    }
+
+    /// L1: says what a host has not yet brought to an end.
+    pub(crate) fn unsettled(&self, host: &str, node: &Node, disk: &Disk) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut owned = BTreeSet::new();
+        for (id, existence, observed, status) in node.owned_vms() {
+            owned.insert(id.clone());
+            let running = matches!(observed, Observed::Running(_));
+            if existence == Existence::Unwanted || running != (status.run == RunState::Up) {
+                problems.push(format!("L1: {host}: {id} should be {:?} and is {observed:?}", status.run));
+            }
+        }
+        if let Some(stray) = disk.vms.keys().find(|id| !owned.contains(*id)) {
+            problems.push(format!("L1: {host}: {stray} is on the disk and belongs to nobody"));
+        }
+        let mut labels: BTreeMap<&Label, &VmId> = BTreeMap::new();
+        for id in disk.vms.keys() {
+            let Some(commit) = self.commits.get(&id.birth) else { continue };
+            let first = labels.entry(&commit.revision.label).or_insert(id);
+            if first.birth != id.birth {
+                let label = &commit.revision.label;
+                problems.push(format!("S2: {host} carries two projects called {label}"));
+            }
+        }
+        problems
+    }
+}

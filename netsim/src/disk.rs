@@ -1,0 +1,65 @@
+//! A simulated host's disk: what is durable, what is not yet, and the VMs on it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use mln_protocol::id::{Digest, VmId};
+use mln_protocol::model::Fragment;
+use mln_protocol::node::{StoredState, Write};
+use mln_protocol::plan::Observed;
+use mln_protocol::record::{RecordKey, VerifiedRecord};
+
+/// What survives a crash of the agent.
+#[derive(Debug, Default)]
+pub(crate) struct Disk {
+    records: BTreeMap<RecordKey, VerifiedRecord>,
+    fragments: BTreeMap<Digest, Arc<Fragment>>,
+    /// The VMs, which run on while the agent is down.
+    pub(crate) vms: BTreeMap<VmId, SimulatedVm>,
+}
+
+/// A VM on a host.
+#[derive(Debug)]
+pub(crate) struct SimulatedVm {
+    pub(crate) observed: Observed,
+    pub(crate) memory_mib: u32,
+    /// How often it was started: tells a guest's late events from those of its next run.
+    pub(crate) starts: u64,
+}
+
+impl Disk {
+    pub(crate) fn apply(&mut self, writes: Vec<Write>) {
+        for write in writes {
+            match write {
+                Write::Record(key, record) => {
+                    self.records.insert(key, record);
+                }
+                Write::Fragment(digest, fragment) => {
+                    self.fragments.insert(digest, fragment);
+                }
+                Write::DropFragment(digest) => {
+                    self.fragments.remove(&digest);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn record(&self, key: &RecordKey) -> Option<&VerifiedRecord> {
+        self.records.get(key)
+    }
+
+    pub(crate) fn load(&self) -> StoredState {
+        StoredState {
+            records: self.records.values().cloned().collect(),
+            fragments: self.fragments.iter().map(|(digest, fragment)| (*digest, fragment.clone())).collect(),
+        }
+    }
+
+    pub(crate) fn found(&self) -> Vec<(VmId, Observed)> {
+        self.vms.iter().map(|(id, vm)| (id.clone(), vm.observed.clone())).collect()
+    }
+
+    pub(crate) fn memory_mib(&self) -> u32 {
+        self.vms.values().map(|vm| vm.memory_mib).sum()
+    }
+}

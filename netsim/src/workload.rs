@@ -1,0 +1,282 @@
+//! What people do meanwhile: each customer builds a project, starts, stops and sometimes removes it, asking any
+//! host, and asking again where an answer does not come.
+
+use std::collections::BTreeMap;
+
+use mln_protocol::id::{Label, Name, ProjectId};
+use mln_protocol::model::{
+    AddressPlan, Attachment, BootOrder, DiskSize, HostAddress, MemoryMib, Network, Platform, Project, Switch,
+    SwitchMember, Vm,
+};
+use mln_protocol::node::{
+    BuildOrder, ExistingProject, Node, OnFailure, OpId, Operation, Outcome, RunOrder, RunningVms,
+};
+use mln_protocol::plan::StopLimit;
+use mln_protocol::time::Now;
+
+use crate::lot::Lot;
+use crate::world::Tally;
+
+/// Names a customer.
+pub(crate) type Customer = usize;
+
+/// How often a build that is refused is tried again.
+const TRIES_MAX: u32 = 6;
+
+/// How long a customer waits for an answer before it asks somebody else, in milliseconds.
+const PATIENCE_MS: u64 = 90_000;
+
+#[derive(Debug)]
+pub(crate) struct Workload {
+    errands: Vec<Errand>,
+    hosts: usize,
+    last_op: u64,
+}
+
+#[derive(Debug)]
+struct Errand {
+    label: Label,
+    project: Project,
+    existing: ExistingProject,
+    goal: Goal,
+    stage: Stage,
+    tries: u32,
+    waiting: Option<Waiting>,
+    answer: Option<Answer>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Goal {
+    /// Build, start, and leave it running.
+    Run,
+    /// Build, start, stop.
+    Stop,
+    /// All of it, and remove it at the end.
+    Remove,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Build,
+    Start,
+    Stop,
+    Remove,
+    Over,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    node: usize,
+    op: OpId,
+    since_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Done,
+    Refused,
+    Failed,
+}
+
+impl Workload {
+    pub(crate) fn new(projects: usize, hosts: Vec<Name>, lot: &mut Lot) -> Self {
+        let mut labs: BTreeMap<Name, Project> = BTreeMap::new();
+        let errands = (0..projects)
+            .map(|index| {
+                // Some share a label and hosts, so that builds meet, or one replaces the other.
+                let label =
+                    Label { owner: name("people"), project: name(&format!("lab{}", index - index % 5 / 4)) };
+                let lab =
+                    labs.entry(label.project.clone()).or_insert_with_key(|label| project(label, &hosts, lot));
+                let lab = lab.clone();
+                let existing =
+                    if lot.chance(100) { ExistingProject::Replace } else { ExistingProject::Refuse };
+                Errand {
+                    project: lab,
+                    label,
+                    existing,
+                    goal: [Goal::Run, Goal::Stop, Goal::Remove][lot.index(3)],
+                    stage: Stage::Build,
+                    tries: 0,
+                    waiting: None,
+                    answer: None,
+                }
+            })
+            .collect();
+        Self { errands, hosts: hosts.len(), last_op: 0 }
+    }
+
+    pub(crate) fn customers(&self) -> std::ops::Range<Customer> {
+        0..self.errands.len()
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.errands.iter().all(|errand| errand.stage == Stage::Over)
+    }
+
+    pub(crate) fn waiting(&self) -> Vec<String> {
+        let late = self.errands.iter().filter(|errand| errand.stage != Stage::Over);
+        late.take(5).map(|errand| format!("{} at {:?}", errand.label, errand.stage)).collect()
+    }
+
+    /// Lets a customer act; returns what it asks of whom, and when it looks again.
+    pub(crate) fn turn<'a>(
+        &mut self,
+        customer: Customer,
+        now: Now,
+        alive: impl Fn(usize) -> Option<&'a Node>,
+        lot: &mut Lot,
+    ) -> (Option<(usize, OpId, Operation)>, Option<u64>) {
+        let look_again = Some(lot.between(500, 1_500));
+        let errand = &mut self.errands[customer];
+        if let Some(waiting) = errand.waiting
+            && errand.answer.is_none()
+        {
+            if now.mono_ms.saturating_sub(waiting.since_ms) > PATIENCE_MS {
+                errand.waiting = None;
+            }
+            return (None, look_again);
+        }
+        errand.waiting = None;
+        errand.go_on();
+        if errand.stage == Stage::Over {
+            return (None, None);
+        }
+        let node = lot.index(self.hosts);
+        let Some(machine) = alive(node) else { return (None, look_again) };
+        let Some(operation) = errand.order(machine) else { return (None, look_again) };
+        self.last_op += 1;
+        let op = OpId(self.last_op);
+        errand.waiting = Some(Waiting { node, op, since_ms: now.mono_ms });
+        (Some((node, op, operation)), look_again)
+    }
+
+    pub(crate) fn done(&mut self, node: usize, op: OpId, outcome: &Outcome, tally: &mut Tally) {
+        let waits = |errand: &&mut Errand| errand.waiting.is_some_and(|w| w.node == node && w.op == op);
+        let Some(errand) = self.errands.iter_mut().find(waits) else { return };
+        errand.answer = Some(match outcome {
+            Outcome::Done => Answer::Done,
+            Outcome::Refused(_) => Answer::Refused,
+            Outcome::Failed(_) => Answer::Failed,
+        });
+        match (outcome, errand.stage) {
+            (Outcome::Done, Stage::Build) => tally.built += 1,
+            (Outcome::Done, Stage::Start) => tally.started += 1,
+            (Outcome::Done, Stage::Stop) => tally.stopped += 1,
+            (Outcome::Done, Stage::Remove) => tally.removed += 1,
+            (Outcome::Refused(_), _) => tally.refused += 1,
+            (Outcome::Done, Stage::Over) | (Outcome::Failed(_), _) => {}
+        }
+    }
+
+    /// Whoever waited for an answer of this host will not get one.
+    pub(crate) fn lost_coordinator(&mut self, node: usize) {
+        for errand in &mut self.errands {
+            if errand.waiting.is_some_and(|waiting| waiting.node == node) && errand.answer.is_none() {
+                errand.waiting = None;
+            }
+        }
+    }
+}
+
+impl Errand {
+    /// Draws the consequence of an answer.
+    fn go_on(&mut self) {
+        let Some(answer) = self.answer.take() else { return };
+        match answer {
+            Answer::Done => {
+                self.tries = 0;
+                self.stage = match (self.stage, self.goal) {
+                    (Stage::Build, _) => Stage::Start,
+                    (Stage::Start, Goal::Run) => Stage::Over,
+                    (Stage::Start, Goal::Stop | Goal::Remove) => Stage::Stop,
+                    (Stage::Stop, Goal::Remove) => Stage::Remove,
+                    (Stage::Stop, Goal::Run | Goal::Stop) | (Stage::Remove | Stage::Over, _) => Stage::Over,
+                };
+            }
+            Answer::Refused | Answer::Failed => {
+                self.tries += 1;
+                if self.stage != Stage::Remove && self.tries >= TRIES_MAX {
+                    self.stage = Stage::Over;
+                }
+            }
+        }
+    }
+
+    fn order(&mut self, machine: &Node) -> Option<Operation> {
+        let built: Vec<ProjectId> =
+            machine.projects().into_iter().filter(|p| p.label == self.label).map(|p| p.id).collect();
+        let vms =
+            || built.iter().flat_map(|project| machine.vms(*project)).map(|view| view.status.vm).collect();
+        match self.stage {
+            Stage::Build => Some(Operation::Build(Box::new(BuildOrder {
+                label: self.label.clone(),
+                project: self.project.clone(),
+                blobs: Vec::new(),
+                author: "people".to_owned(),
+                existing: self.existing,
+                on_failure: OnFailure::Undo,
+            }))),
+            Stage::Start => Some(Operation::Run { vms: vms(), order: RunOrder::Up, pause_ms: 0 }),
+            Stage::Stop => {
+                let order = RunOrder::Down(StopLimit::After(5_000));
+                Some(Operation::Run { vms: vms(), order, pause_ms: 0 })
+            }
+            Stage::Remove => match built.first() {
+                Some(&project) => Some(Operation::Remove { project, running: RunningVms::Stop }),
+                None => {
+                    self.stage = Stage::Over;
+                    None
+                }
+            },
+            Stage::Over => None,
+        }
+    }
+}
+
+/// A lab: one to four routers on one to three hosts, each pair of neighbours on a switch.
+fn project(label: &Name, hosts: &[Name], lot: &mut Lot) -> Project {
+    let places: Vec<&Name> = (0..lot.between(1, 4)).map(|_| &hosts[lot.index(hosts.len())]).collect();
+    let count = lot.between(1, 5) as usize;
+    let vm = |index: usize, lot: &mut Lot| Vm {
+        name: name(&format!("router{index}")),
+        platform: Platform::Uml,
+        service_host: Some(HostAddress(places[index % places.len()].to_string())),
+        template: None,
+        memory: MemoryMib([64, 128, 192][lot.index(3)]),
+        vcpus: 1,
+        disk: DiskSize::Template,
+        boot_order: BootOrder([10, 99][lot.index(2)]),
+        networks: vec![interface("eth0", index), interface("eth1", (index + 1) % count)],
+        users: Vec::new(),
+        files: Vec::new(),
+        startup: Vec::new(),
+    };
+    let vms: Vec<Vm> = (0..count).map(|index| vm(index, lot)).collect();
+    let mut switches: BTreeMap<Name, Vec<SwitchMember>> = BTreeMap::new();
+    for vm in &vms {
+        for network in &vm.networks {
+            if let Attachment::Switch(switch) = &network.attachment {
+                let member = SwitchMember { vm: vm.name.clone(), interface: network.name.clone() };
+                switches.entry(switch.clone()).or_default().push(member);
+            }
+        }
+    }
+    let switches = switches.into_iter().map(|(name, members)| Switch { name, members }).collect();
+    Project { name: label.clone(), vms, switches }
+}
+
+fn interface(label: &str, switch: usize) -> Network {
+    Network {
+        name: name(label),
+        address: AddressPlan::LinkLocal,
+        gateway: None,
+        broadcast: None,
+        attachment: Attachment::Switch(name(&format!("switch{switch}"))),
+        mac: None,
+    }
+}
+
+fn name(text: &str) -> Name {
+    Name::parse(text).expect("letters and digits are a name")
+}

@@ -1,0 +1,9 @@
+//! The JSON shapes of a project and of diagnostics, for people's scripts, editors and other tools.
+//!
+//! The only place besides `wire` with serde structs. Field names are stable.
+
+mod diagnostic;
+mod project;
+
+pub use diagnostic::diagnostics_json;
+pub use project::project_json;

@@ -1,0 +1,186 @@
+//! A resolved project in the shape of `show --json`.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use serde::Serialize;
+
+use crate::id::Name;
+use crate::lang::{Diagnostic, Sources};
+use crate::model::{AddressPlan, Attachment, DiskSize, Network, Project, Switch, TemplateRef, Vm};
+
+#[derive(Serialize)]
+struct ShowJson<'a> {
+    project: LabelJson<'a>,
+    hosts: Vec<HostJson<'a>>,
+    switches: Vec<SwitchJson<'a>>,
+    diagnostics: Vec<DiagnosticJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct LabelJson<'a> {
+    owner: Option<&'a str>,
+    name: &'a str,
+}
+
+#[derive(Serialize)]
+struct HostJson<'a> {
+    name: &'a str,
+    platform: &'static str,
+    service_host: Option<&'a str>,
+    template: Option<String>,
+    memory_mib: u32,
+    vcpus: u16,
+    disk_bytes: Option<u64>,
+    free_space_bytes: Option<u64>,
+    boot_order: u8,
+    networks: Vec<NetworkJson<'a>>,
+    users: Vec<UserJson<'a>>,
+    files: Vec<FileJson<'a>>,
+    startup: &'a [String],
+    /// Always null as long as clouds are not carried out; there, so that the shape doesn't change.
+    ec2: Option<()>,
+}
+
+#[derive(Serialize)]
+struct NetworkJson<'a> {
+    name: &'a str,
+    address: Option<String>,
+    netmask: Option<String>,
+    gateway: Option<String>,
+    switch: Option<&'a str>,
+    bridge: Option<&'a str>,
+    mac: Option<String>,
+}
+
+#[derive(Serialize)]
+struct UserJson<'a> {
+    name: &'a str,
+    password: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct FileJson<'a> {
+    from: &'a str,
+    to: &'a str,
+}
+
+#[derive(Serialize)]
+struct SwitchJson<'a> {
+    name: &'a str,
+    members: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct DiagnosticJson<'a> {
+    code: &'static str,
+    severity: &'static str,
+    line: usize,
+    message: &'a str,
+}
+
+impl<'a> From<&'a Vm> for HostJson<'a> {
+    fn from(vm: &'a Vm) -> Self {
+        let (disk_bytes, free_space_bytes) = match vm.disk {
+            DiskSize::Template => (None, None),
+            DiskSize::Whole(bytes) => (Some(bytes.0), None),
+            DiskSize::Free(bytes) => (None, Some(bytes.0)),
+        };
+        Self {
+            name: vm.name.as_str(),
+            platform: vm.platform.keyword(),
+            service_host: vm.service_host.as_ref().map(|host| host.0.as_str()),
+            template: vm.template.as_ref().map(template_text),
+            memory_mib: vm.memory.0,
+            vcpus: vm.vcpus,
+            disk_bytes,
+            free_space_bytes,
+            boot_order: vm.boot_order.0,
+            networks: vm.networks.iter().map(NetworkJson::from).collect(),
+            users: vm
+                .users
+                .iter()
+                .map(|user| UserJson { name: user.name.as_str(), password: user.password.as_deref() })
+                .collect(),
+            files: vm.files.iter().map(|file| FileJson { from: &file.from, to: &file.to }).collect(),
+            startup: &vm.startup,
+            ec2: None,
+        }
+    }
+}
+
+impl<'a> From<&'a Network> for NetworkJson<'a> {
+    fn from(network: &'a Network) -> Self {
+        let (address, netmask) = match network.address {
+            AddressPlan::LinkLocal => (None, None),
+            AddressPlan::Dhcp => (Some("dhcp".to_owned()), None),
+            AddressPlan::Static(plan) => {
+                (Some(plan.address.to_string()), Some(mask_text(plan.address, plan.prefix_bits)))
+            }
+        };
+        let (switch, bridge) = match &network.attachment {
+            Attachment::UserNat => (None, None),
+            Attachment::Switch(name) => (Some(name.as_str()), None),
+            Attachment::Bridge(name) => (None, Some(name.as_str())),
+        };
+        Self {
+            name: network.name.as_str(),
+            address,
+            netmask,
+            gateway: network.gateway.map(|address| address.to_string()),
+            switch,
+            bridge,
+            mac: network.mac.map(|mac| mac.to_string()),
+        }
+    }
+}
+
+impl<'a> From<&'a Switch> for SwitchJson<'a> {
+    fn from(switch: &'a Switch) -> Self {
+        let members =
+            switch.members.iter().map(|member| format!("{}:{}", member.vm, member.interface)).collect();
+        Self { name: switch.name.as_str(), members }
+    }
+}
+
+fn template_text(template: &TemplateRef) -> String {
+    match template {
+        TemplateRef::Newest(name) => name.to_string(),
+        TemplateRef::Version(name, version) => format!("{name}@{version}"),
+        TemplateRef::Exact(name, digest) => format!("{name}@{digest}"),
+    }
+}
+
+/// Returns a mask as the language takes it: in dots for IPv4, as a number of bits for IPv6.
+fn mask_text(address: IpAddr, prefix_bits: u8) -> String {
+    match address {
+        IpAddr::V4(_) => {
+            let mask = u32::MAX.checked_shl(u32::from(32 - prefix_bits.min(32))).unwrap_or(0);
+            Ipv4Addr::from_bits(mask).to_string()
+        }
+        IpAddr::V6(_) => prefix_bits.to_string(),
+    }
+}
+
+/// Returns the project as `show --json` prints it, on several lines. The owner is known once it is submitted.
+pub fn project_json(
+    project: &Project,
+    owner: Option<&Name>,
+    diagnostics: &[Diagnostic],
+    sources: &Sources,
+) -> String {
+    let shape = ShowJson {
+        project: LabelJson { owner: owner.map(Name::as_str), name: project.name.as_str() },
+        hosts: project.vms.iter().map(HostJson::from).collect(),
+        switches: project.switches.iter().map(SwitchJson::from).collect(),
+        diagnostics: diagnostics
+            .iter()
+            .map(|diagnostic| DiagnosticJson {
+                code: diagnostic.code.as_str(),
+                severity: diagnostic.severity().word(),
+                line: sources.position(diagnostic.span).line,
+                message: &diagnostic.message,
+            })
+            .collect(),
+    };
+    serde_json::to_string_pretty(&shape).expect("strings, numbers and lists of them always serialize")
+}

@@ -1,0 +1,391 @@
+//! Every keyword of the language: where it may stand, what shape it has, and whether it is carried out.
+//!
+//! One table per kind of block. The parser needs it to know how the inside of a block is to be read; `resolve`
+//! reports what is not in it. What a keyword means is not known here.
+
+use super::nearest::nearest;
+
+/// A keyword in one kind of block.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Keyword {
+    /// As it is written.
+    pub word: &'static str,
+    /// The keyword that it is another spelling of, or itself.
+    pub canonical: &'static str,
+    /// May it stand alone?
+    pub flag: bool,
+    /// May it have a value?
+    pub value: bool,
+    /// May it have a block, and which?
+    pub block: Option<BlockForm>,
+    /// Do several in one block add up, instead of the last one winning?
+    pub several: bool,
+    /// What becomes of it.
+    pub state: State,
+}
+
+/// What a keyword's block looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockForm {
+    /// Does a name stand before the brace?
+    pub naming: Naming,
+    /// How its inside is read.
+    pub body: Body,
+}
+
+/// Whether a block has a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Naming {
+    /// It has none.
+    None,
+    /// It may have one.
+    Optional,
+    /// It must have one.
+    Required,
+}
+
+/// How the inside of a block is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// Keywords, as in [`keywords`].
+    Keywords(Context),
+    /// Lines of words, in order.
+    Lines,
+    /// Lines as they are.
+    Raw,
+    /// Names, each with a block of lines.
+    Lists,
+    /// Whatever its owner likes: a plugin's block, or one that nobody knows.
+    Free,
+}
+
+/// A kind of block with keywords.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Context {
+    /// Outside of all blocks.
+    Top,
+    /// `global`.
+    Global,
+    /// `autoenum` in `global`.
+    Autoenum,
+    /// `host` and `superclass`.
+    Host,
+    /// `network` in a host.
+    Network,
+    /// `ec2` in a host.
+    Ec2,
+    /// `policy` in a host.
+    Policy,
+    /// `switch`.
+    Switch,
+}
+
+/// Whether a keyword is carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It is.
+    CarriedOut,
+    /// It is understood and kept, and will be.
+    NotYet,
+    /// It no longer has a meaning; this took its place.
+    Replaced(&'static str),
+}
+
+impl Context {
+    /// Every kind, outermost first.
+    pub const ALL: [Self; 8] = [
+        Self::Top,
+        Self::Global,
+        Self::Autoenum,
+        Self::Host,
+        Self::Network,
+        Self::Ec2,
+        Self::Policy,
+        Self::Switch,
+    ];
+
+    /// Returns where it is, in words.
+    pub fn place(self) -> &'static str {
+        match self {
+            Self::Top => "outside of all blocks",
+            Self::Global => "in `global`",
+            Self::Autoenum => "in `autoenum`",
+            Self::Host => "in `host` and `superclass`",
+            Self::Network => "in `network`",
+            Self::Ec2 => "in `ec2`",
+            Self::Policy => "in `policy`",
+            Self::Switch => "in `switch`",
+        }
+    }
+}
+
+/// Returns the keywords of a kind of block, in alphabetical order.
+pub fn keywords(context: Context) -> &'static [Keyword] {
+    match context {
+        Context::Top => TOP,
+        Context::Global => GLOBAL,
+        Context::Autoenum => AUTOENUM,
+        Context::Host => HOST,
+        Context::Network => NETWORK,
+        Context::Ec2 => EC2,
+        Context::Policy => POLICY,
+        Context::Switch => SWITCH,
+    }
+}
+
+/// Returns a keyword of a kind of block.
+pub fn keyword(context: Context, word: &str) -> Option<&'static Keyword> {
+    let table = keywords(context);
+    table.binary_search_by(|keyword| keyword.word.cmp(word)).ok().map(|at| &table[at])
+}
+
+/// Returns the keyword that somebody may have meant, of those with the shape that stands there.
+pub fn nearest_keyword(context: Context, word: &str, is_block: bool) -> Option<&'static Keyword> {
+    let fits =
+        |keyword: &&Keyword| if is_block { keyword.block.is_some() } else { keyword.value || keyword.flag };
+    let words = keywords(context).iter().filter(fits).map(|keyword| keyword.word);
+    nearest(word, words).and_then(|near| keyword(context, near))
+}
+
+/// Returns how the inside of a block is read, from its keyword and where it stands. A block whose keyword is
+/// misspelt is read as what it is meant to be, so that one mistake makes no others.
+pub fn body_of(outer: Body, word: &str) -> Body {
+    match outer {
+        Body::Keywords(context) => keyword(context, word)
+            .or_else(|| nearest_keyword(context, word, true))
+            .and_then(|keyword| keyword.block)
+            .map_or(Body::Free, |form| form.body),
+        Body::Lists => Body::Lines,
+        Body::Lines | Body::Raw | Body::Free => Body::Free,
+    }
+}
+
+/// Returns whether a word with a name and a brace behind it can only begin a block outside of all others.
+pub fn is_outermost(word: &str) -> bool {
+    matches!(word, "global" | "host" | "superclass" | "switch")
+}
+
+const fn bare(word: &'static str) -> Keyword {
+    Keyword {
+        word,
+        canonical: word,
+        flag: false,
+        value: false,
+        block: None,
+        several: false,
+        state: State::CarriedOut,
+    }
+}
+
+const fn pair(word: &'static str) -> Keyword {
+    Keyword { value: true, ..bare(word) }
+}
+
+const fn flag(word: &'static str) -> Keyword {
+    Keyword { flag: true, ..bare(word) }
+}
+
+const fn block(word: &'static str, naming: Naming, body: Body) -> Keyword {
+    Keyword { block: Some(BlockForm { naming, body }), ..bare(word) }
+}
+
+const fn lines(word: &'static str) -> Keyword {
+    block(word, Naming::None, Body::Lines)
+}
+
+const fn raw(word: &'static str) -> Keyword {
+    block(word, Naming::None, Body::Raw)
+}
+
+/// A platform: a flag, or a block with its own settings.
+const fn platform(word: &'static str) -> Keyword {
+    let form = BlockForm { naming: Naming::None, body: Body::Free };
+    Keyword { flag: true, block: Some(form), canonical: "platform", ..bare(word) }
+}
+
+impl Keyword {
+    const fn or_flag(self) -> Self {
+        Self { flag: true, ..self }
+    }
+
+    const fn alias(self, canonical: &'static str) -> Self {
+        Self { canonical, ..self }
+    }
+
+    const fn several(self) -> Self {
+        Self { several: true, ..self }
+    }
+
+    const fn not_yet(self) -> Self {
+        Self { state: State::NotYet, ..self }
+    }
+
+    const fn replaced(self, by: &'static str) -> Self {
+        Self { state: State::Replaced(by), ..self }
+    }
+}
+
+const TOP: &[Keyword] = &[
+    block("global", Naming::None, Body::Keywords(Context::Global)),
+    block("host", Naming::Required, Body::Keywords(Context::Host)),
+    block("plugin", Naming::Required, Body::Free).not_yet(),
+    block("superclass", Naming::Required, Body::Keywords(Context::Host)),
+    block("switch", Naming::Required, Body::Keywords(Context::Switch)),
+];
+
+const GLOBAL: &[Keyword] = &[
+    raw("afterHostsStart").not_yet(),
+    raw("afterHostsStop").not_yet(),
+    raw("afterProjectStart").not_yet(),
+    raw("afterProjectStop").not_yet(),
+    block("autoenum", Naming::Optional, Body::Keywords(Context::Autoenum)),
+    raw("beforeHostsStart").not_yet(),
+    raw("beforeHostsStop").not_yet(),
+    raw("beforeProjectStart").not_yet(),
+    raw("beforeProjectStop").not_yet(),
+    block("plugin", Naming::Required, Body::Free).not_yet(),
+    pair("plugins").not_yet(),
+    pair("project"),
+    pair("project_password").replaced("grants"),
+];
+
+const AUTOENUM: &[Keyword] = &[
+    pair("address").alias("addresses"),
+    pair("addresses"),
+    pair("addresses_begin"),
+    pair("hostprefix"),
+    pair("interface"),
+    pair("net").alias("network"),
+    pair("network"),
+    pair("numhosts"),
+    lines("service_hosts"),
+    pair("superclass"),
+];
+
+const HOST: &[Keyword] = &[
+    pair("boot_order"),
+    pair("color").or_flag().not_yet(),
+    pair("cow_filesystem").or_flag().not_yet(),
+    pair("cpus").not_yet(),
+    block("ec2", Naming::None, Body::Keywords(Context::Ec2)).not_yet(),
+    pair("extra").not_yet(),
+    pair("filepath").not_yet(),
+    lines("files"),
+    pair("filesystem").not_yet(),
+    pair("free_space"),
+    pair("group").not_yet(),
+    block("groups", Naming::None, Body::Lists).not_yet(),
+    flag("hvm").not_yet(),
+    pair("iscsi").or_flag().not_yet(),
+    pair("iscsi_target").not_yet(),
+    pair("kernel").not_yet(),
+    platform("kvm"),
+    pair("location").alias("service_host"),
+    pair("lock_dir").not_yet(),
+    pair("lock_timeout").not_yet(),
+    pair("locking").or_flag().not_yet(),
+    pair("lvm").or_flag().not_yet(),
+    pair("lvm_snapshot").or_flag().not_yet(),
+    pair("lvm_vg").not_yet(),
+    pair("memory"),
+    pair("memory_max").not_yet(),
+    lines("modules").not_yet(),
+    pair("modules_dir").not_yet(),
+    lines("mount").not_yet(),
+    pair("nameserver").several().not_yet(),
+    block("network", Naming::Required, Body::Keywords(Context::Network)),
+    pair("nice").not_yet(),
+    pair("owner").not_yet(),
+    block("plugin", Naming::Required, Body::Free).not_yet(),
+    block("policy", Naming::Required, Body::Keywords(Context::Policy)).not_yet(),
+    platform("qemu"),
+    pair("ramdisk").not_yet(),
+    pair("root_passwd").alias("root_password"),
+    pair("root_password"),
+    pair("service_host"),
+    raw("shutdown").not_yet(),
+    pair("size"),
+    raw("startup"),
+    pair("sudo").or_flag().not_yet(),
+    pair("superclass"),
+    pair("swap").not_yet(),
+    pair("template"),
+    pair("term").not_yet(),
+    platform("uml"),
+    lines("users"),
+    pair("vcpus"),
+    platform("vmware"),
+    pair("vncdisplay").not_yet(),
+    pair("vnckeymap").not_yet(),
+    pair("vncpasswd").not_yet(),
+    platform("xen"),
+    lines("xen_extra").not_yet(),
+];
+
+const NETWORK: &[Keyword] = &[
+    pair("address"),
+    flag("auto"),
+    pair("bridge"),
+    pair("broadcast"),
+    pair("delay").not_yet(),
+    pair("forward").several().not_yet(),
+    pair("gateway"),
+    pair("loss").not_yet(),
+    pair("mac"),
+    pair("netmask"),
+    pair("rate").not_yet(),
+    flag("slirp"),
+    pair("switch"),
+    pair("tun_address").not_yet(),
+    pair("tun_iface").not_yet(),
+];
+
+const EC2: &[Keyword] = &[
+    pair("ami"),
+    pair("arch"),
+    pair("elastic_ip").or_flag(),
+    pair("endpoint"),
+    pair("key"),
+    flag("no_terminate"),
+    pair("region"),
+    pair("security_groups"),
+    pair("spot").or_flag(),
+    pair("subnet"),
+    pair("type"),
+    pair("use"),
+    lines("user_data"),
+    lines("volumes"),
+    pair("zone"),
+];
+
+const POLICY: &[Keyword] =
+    &[pair("builtin"), pair("every"), pair("grace"), pair("may").several(), pair("run")];
+
+const SWITCH: &[Keyword] = &[
+    pair("bridge").not_yet(),
+    flag("hub").not_yet(),
+    pair("location").alias("service_host").not_yet(),
+    pair("service_host").not_yet(),
+    pair("tap").or_flag().not_yet(),
+    pair("type").not_yet(),
+    pair("vlan").not_yet(),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_in_order_and_every_keyword_has_a_shape() {
+        for context in Context::ALL {
+            let table = keywords(context);
+            assert!(table.is_sorted_by(|a, b| a.word < b.word), "{context:?}");
+            for keyword in table {
+                assert!(keyword.flag || keyword.value || keyword.block.is_some(), "{}", keyword.word);
+                let canonical = keyword.canonical == "platform"
+                    || table.iter().any(|other| other.word == keyword.canonical);
+                assert!(canonical, "{}", keyword.word);
+            }
+        }
+    }
+}

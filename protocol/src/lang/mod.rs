@@ -1,0 +1,29 @@
+//! The project language as text: source files to a lossless tree with diagnostics.
+//!
+//! ```text
+//! text ──lexer──▶ tokens ──parser──▶ Tree ──resolve──▶ model
+//!                              ▲
+//!                         SourceLoader (included files; the caller reads them)
+//! ```
+//!
+//! Parsing never fails and never stops at the first mistake: it returns a [`Tree`] whose text is the input byte
+//! for byte, and all diagnostics. What a keyword *means* is not known here, only where it may stand and what
+//! shape it has ([`grammar`]); values are looked at by `resolve`. Nothing here reads a file.
+
+mod code;
+mod diagnostic;
+mod fold;
+pub mod grammar;
+mod lexer;
+mod nearest;
+mod parser;
+mod source;
+mod tree;
+
+pub use code::Code;
+pub use diagnostic::{Diagnostic, Fix, Label, Severity, sort};
+pub use fold::fold;
+pub use nearest::nearest;
+pub use parser::{INCLUDE_DEPTH_MAX, NESTING_MAX, SOURCE_BYTES_MAX, SOURCES_MAX, parse};
+pub use source::{LoadError, NoIncludes, Position, Source, SourceId, SourceLoader, Sources, Span};
+pub use tree::{Block, Include, Node, RawLine, Statement, Tree, Word};

@@ -1,0 +1,71 @@
+//! The word that somebody may have meant.
+
+/// Returns the candidate that is nearest to a word, if one is near enough to be a slip of the fingers.
+///
+/// Ties go to the first candidate. Case alone does not make words differ much: `Memory` is near `memory`.
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let letters: Vec<char> = word.chars().take(LETTERS_MAX + 1).collect();
+    if letters.is_empty() || letters.len() > LETTERS_MAX {
+        return None;
+    }
+    let far = 1 + letters.len() / 3;
+    let mut best = None;
+    for candidate in candidates.into_iter().take(CANDIDATES_MAX) {
+        let other: Vec<char> = candidate.chars().take(LETTERS_MAX + 1).collect();
+        if candidate == word || other.len() > LETTERS_MAX || other.len().abs_diff(letters.len()) > far {
+            continue;
+        }
+        if letters.len() == 1 && other.len() == 1 && !letters[0].eq_ignore_ascii_case(&other[0]) {
+            continue;
+        }
+        let distance = if word.eq_ignore_ascii_case(candidate) { 0 } else { edits(&letters, &other) };
+        if distance <= far && best.is_none_or(|(least, _)| distance < least) {
+            best = Some((distance, candidate));
+        }
+    }
+    best.map(|(_, candidate)| candidate)
+}
+
+/// Longer words are not compared.
+const LETTERS_MAX: usize = 64;
+/// No more candidates are compared.
+const CANDIDATES_MAX: usize = 1_000;
+
+/// Returns how many letters must be put in, left out, replaced or swapped with their neighbour to turn `a` into
+/// `b` (optimal string alignment).
+fn edits(a: &[char], b: &[char]) -> usize {
+    let mut before_last: Vec<usize> = vec![0; b.len() + 1];
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i; b.len() + 1];
+        for j in 1..=b.len() {
+            let replaced = last[j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            row[j] = replaced.min(last[j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                row[j] = row[j].min(before_last[j - 2] + 1);
+            }
+        }
+        before_last = std::mem::replace(&mut last, row);
+    }
+    last[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slips_of_the_fingers_find_their_word() {
+        let words = ["memory", "network", "netmask", "users", "size"];
+        let check = |word, expect| assert_eq!(nearest(word, words), expect, "{word}");
+        check("memroy", Some("memory"));
+        check("Memory", Some("memory"));
+        check("netwrok", Some("network"));
+        check("netmsk", Some("netmask"));
+        check("user", Some("users"));
+        check("xyzzy", None);
+        check("", None);
+        assert_eq!(nearest("A", ["B"]), None);
+        assert_eq!(nearest("a", ["A"]), Some("A"));
+    }
+}

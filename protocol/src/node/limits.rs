@@ -1,0 +1,59 @@
+//! Every bound of a node, by name.
+
+/// How many records a node keeps; above it new slots are refused.
+pub const RECORDS_MAX: usize = 200_000;
+
+/// How many questions about revisions a host considers at once.
+pub const RESERVATIONS_MAX: usize = 256;
+
+/// How many operations a node coordinates at once.
+pub const OPERATIONS_MAX: usize = 256;
+
+/// How many steps a host carries out at once.
+pub const STEPS_RUNNING_MAX: usize = 4;
+
+/// How long a host keeps room for a revision that is not committed, in milliseconds.
+pub const RESERVATION_MS: u64 = 60_000;
+
+/// How long a coordinator waits for answers, in milliseconds.
+pub const ANSWER_MS_MAX: u64 = 30_000;
+
+/// How long a coordinator watches a build, a start or a stop that it was asked for, in milliseconds.
+pub const WATCH_MS_MAX: u64 = 600_000;
+
+/// After which time an unanswered message is sent again, in milliseconds.
+pub const RESEND_MS: u64 = 1_000;
+
+/// The shortest time between two records of a host's status, in milliseconds.
+pub const STATUS_MS_MIN: u64 = 200;
+
+/// How often a host repeats its status without a change, in milliseconds, in a mesh of up to
+/// [`STATUS_PEERS`] hosts; in larger ones in proportion less often.
+pub const STATUS_MS: u64 = 30_000;
+
+/// See [`STATUS_MS`].
+pub const STATUS_PEERS: usize = 50;
+
+/// How often a node compares its records with a peer, in milliseconds.
+pub const SYNC_MS: u64 = 10_000;
+
+/// How many records go into one message.
+pub const SYNC_RECORDS_MAX: usize = 256;
+
+/// How many bytes of records go into one message.
+pub const SYNC_BYTES_MAX: usize = 1 << 20;
+
+/// How many ranges go into one message.
+pub const SYNC_RANGES_MAX: usize = 1024;
+
+/// In ranges of at most this many records, keys are listed instead of being summed up.
+pub const SYNC_LIST_MAX: usize = 32;
+
+/// Into how many parts a differing range is split.
+pub const SYNC_SPLIT: usize = 8;
+
+/// The first pause after a failed step, in milliseconds; each further one is twice as long.
+pub const RETRY_MS_MIN: u64 = 5_000;
+
+/// The longest pause after a failed step, in milliseconds.
+pub const RETRY_MS_MAX: u64 = 300_000;

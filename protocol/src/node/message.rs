@@ -1,0 +1,191 @@
+//! What one node says to another directly; records are also gossiped.
+
+use std::sync::Arc;
+
+use super::sync::SyncRange;
+use crate::id::{Digest, ProjectId, PublicKey, VmId};
+use crate::model::Fragment;
+use crate::plan::StopLimit;
+use crate::record::{RecordKey, Reservation, Revision, VerifiedRecord};
+use crate::trust::Verified;
+
+/// A message to one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Would you carry your part of this revision?
+    Ask {
+        /// The question, signed by whoever coordinates.
+        ask: Arc<Verified<Ask>>,
+        /// The part; none where the revision leaves the host out.
+        fragment: Option<Arc<Fragment>>,
+    },
+    /// The answer to an [`Ask`].
+    Answer {
+        /// The revision that was asked about.
+        revision: Digest,
+        /// Yes, signed; or no, with the rule.
+        verdict: Result<Verified<Reservation>, Refusal>,
+    },
+    /// The revision will not be committed: whoever reserved for it may forget it.
+    Withdraw {
+        /// The revision.
+        revision: Digest,
+    },
+    /// Start or stop a VM of yours.
+    Run(Arc<Verified<RunRequest>>),
+    /// The answer to a [`RunRequest`].
+    RunAnswer {
+        /// The digest of the request.
+        request: Digest,
+        /// What became of it.
+        verdict: RunVerdict,
+    },
+    /// Ranges of the sender's records, to be compared.
+    Sync(Vec<SyncRange>),
+    /// Send me these records.
+    Want(Vec<RecordKey>),
+    /// Records that the receiver lacks.
+    Records(Vec<VerifiedRecord>),
+    /// Send me the fragment with this digest.
+    FragmentWanted(Digest),
+    /// A fragment that was asked for.
+    FragmentFound(Arc<Fragment>),
+}
+
+/// Asks one host to reserve for its part of a revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// Who is asked: an ask for one host says nothing to another.
+    pub host: PublicKey,
+    /// The revision.
+    pub revision: Revision,
+    /// The digest of the revision's encoding.
+    pub digest: Digest,
+    /// Whether running VMs may be stopped for it.
+    pub running: RunningVms,
+    /// The project that will be removed first: its name and its memory count as free.
+    pub replaces: Option<ProjectId>,
+}
+
+/// What becomes of running VMs that a revision leaves out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunningVms {
+    /// They are a reason to refuse.
+    Refuse,
+    /// They are stopped.
+    Stop,
+}
+
+/// Asks the owner of a VM to start or stop it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunRequest {
+    /// Who is asked.
+    pub owner: PublicKey,
+    /// Which VM.
+    pub vm: VmId,
+    /// The run counter that the author saw: where it has moved on, the request is stale.
+    pub seen_counter: u64,
+    /// What to do.
+    pub order: RunOrder,
+    /// When it was made, by the author's clock, in milliseconds since 1970.
+    pub made_unix_ms: u64,
+}
+
+/// What a [`RunRequest`] asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunOrder {
+    /// Run.
+    Up,
+    /// Shut down within this time.
+    Down(StopLimit),
+}
+
+/// What became of a [`RunRequest`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunVerdict {
+    /// It stands in the owner's records.
+    Applied,
+    /// Somebody else was first.
+    Stale {
+        /// The owner's counter.
+        counter: u64,
+        /// Who changed it.
+        by: PublicKey,
+    },
+    /// The asked host doesn't own such a VM.
+    NotOwner,
+}
+
+/// Why a host does not do its part. Nothing was changed on it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Refusal {
+    /// The rule.
+    pub rule: Rule,
+    /// The numbers and names behind it, and what to do, for people.
+    pub detail: String,
+}
+
+/// A rule by which a host refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rule {
+    /// No host of that name is known.
+    UnknownHost,
+    /// The host is off or can't be reached.
+    HostOff,
+    /// The host didn't answer in time.
+    NoAnswer,
+    /// The owner has another project of that name.
+    LabelInUse,
+    /// The VMs need more memory than the host has left.
+    Memory,
+    /// The host doesn't have the template.
+    Template,
+    /// The host can't run VMs of that platform.
+    Platform,
+    /// The disk can't be that size, or there is no room for it.
+    Disk,
+    /// A file of the project could not be fetched.
+    Files,
+    /// The VMs run.
+    Running,
+    /// The revision doesn't follow the one that the host knows.
+    Parent,
+    /// The request contradicts itself.
+    Malformed,
+}
+
+impl Rule {
+    /// Every rule, in the order of its code.
+    pub const ALL: [Self; 12] = [
+        Self::UnknownHost,
+        Self::HostOff,
+        Self::NoAnswer,
+        Self::LabelInUse,
+        Self::Memory,
+        Self::Template,
+        Self::Platform,
+        Self::Disk,
+        Self::Files,
+        Self::Running,
+        Self::Parent,
+        Self::Malformed,
+    ];
+
+    /// Returns its stable name, as users and scripts see it.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::UnknownHost => "unknown-host",
+            Self::HostOff => "host-off",
+            Self::NoAnswer => "no-answer",
+            Self::LabelInUse => "label-in-use",
+            Self::Memory => "memory",
+            Self::Template => "template",
+            Self::Platform => "platform",
+            Self::Disk => "disk",
+            Self::Files => "files",
+            Self::Running => "running",
+            Self::Parent => "parent",
+            Self::Malformed => "malformed",
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! The mesh's state machine: everything that is decided, and nothing that is done.
+//!
+//! A driver feeds [`Node::handle`] with inputs and the time, takes what is to be done from
+//! [`Node::poll_output`], and calls again at [`Node::poll_timeout`]. `mlnd` drives one over libp2p, sled and
+//! the platforms; `netsim` drives hundreds over a simulated network.
+//!
+//! ```text
+//!   operator ─► propose ─ Ask ─► reserve (every host concerned) ─ Check ─► edge
+//!                  ▲                 │ Reserved, or Refused with the rule
+//!                  └───── Answer ◄───┘
+//!                  │ all reserved
+//!                  ▼
+//!               commit ─ gossip ─► records ─► projects ─► vms ─ Step ─► platform
+//!                                    ▲                     │
+//!   operator ◄─ watch ◄── VmStatus ──┴──────── publish ◄───┘
+//! ```
+//!
+//! Each module below handles one part over borrowed parts of the state; the node itself only routes.
+
+mod io;
+pub mod limits;
+mod message;
+#[cfg(feature = "mutants")]
+mod mutation;
+mod outbox;
+mod projects;
+mod propose;
+mod records;
+mod reserve;
+mod run;
+mod status;
+mod sync;
+mod timers;
+mod view;
+mod vms;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+pub use io::{
+    BuildOrder, ExistingProject, HostRefusal, Input, NodeConfig, OnFailure, OpId, Operation, Outcome, Output,
+    StoredState, SwitchWanted, VmFailure, Write, WriteId,
+};
+pub use message::{Ask, Message, Refusal, Rule, RunOrder, RunRequest, RunVerdict, RunningVms};
+#[cfg(feature = "mutants")]
+pub use mutation::Mutation;
+pub use sync::{SyncContent, SyncRange};
+pub use view::{HostView, ProjectView, Reach, VmView};
+
+use crate::id::{Digest, PublicKey};
+use crate::model::Fragment;
+use crate::record::{Record, VerifiedRecord};
+use crate::time::Now;
+use crate::wire;
+use outbox::{Outbox, WriteOrder};
+use projects::Projects;
+use propose::Proposals;
+use records::{Merge, Records};
+use reserve::Reservations;
+use run::RunOperations;
+use status::StatusClock;
+use timers::{Timer, Timers};
+use vms::Vms;
+
+/// One member of the mesh.
+#[derive(Debug)]
+pub struct Node {
+    config: NodeConfig,
+    me: PublicKey,
+    records: Records,
+    projects: Projects,
+    fragments: BTreeMap<Digest, Arc<Fragment>>,
+    reservations: Reservations,
+    vms: Vms,
+    proposals: Proposals,
+    runs: RunOperations,
+    status: StatusClock,
+    connected: BTreeSet<PublicKey>,
+    timers: Timers,
+    outbox: Outbox,
+    lot: u64,
+}
+
+impl Node {
+    /// Makes a node from what it found on its disk. It does nothing before [`Input::Start`].
+    pub fn new(config: NodeConfig, stored: StoredState) -> Self {
+        let mut records = Records::default();
+        let mut projects = Projects::default();
+        for record in stored.records {
+            if records.merge(record.clone(), Records::newer) == Merge::Taken {
+                projects.insert(&record);
+            }
+        }
+        Self {
+            me: config.keys.public(),
+            lot: config.seed,
+            config,
+            records,
+            projects,
+            fragments: stored.fragments.into_iter().collect(),
+            reservations: Reservations::default(),
+            vms: Vms::default(),
+            proposals: Proposals::default(),
+            runs: RunOperations::default(),
+            status: StatusClock::default(),
+            connected: BTreeSet::new(),
+            timers: Timers::default(),
+            outbox: Outbox::default(),
+        }
+    }
+
+    /// Takes in one input. What follows from it is to be had from [`Self::poll_output`].
+    pub fn handle(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Start { found } => self.start(now, found),
+            Input::Connected(peer) => self.connect(peer),
+            Input::Disconnected(peer) => {
+                self.connected.remove(&peer);
+            }
+            Input::Unreachable(peer) => self.unreachable(now, peer),
+            Input::Message { from, message } => self.message(now, from, message),
+            Input::Record(record) => self.take(now, record),
+            Input::Persisted(id) => self.outbox.persisted(id),
+            Input::Operate { op, operation } => self.operate(now, op, operation),
+            Input::Abandon(op) => self.abandon(op),
+            Input::Checked { revision, verdict } => self.checked(now, revision, verdict),
+            Input::StepDone { vm, step, result } => self.step_done(now, &vm, step, result),
+            Input::Observed { vm, observed } => self.observed(now, &vm, observed),
+            Input::Timeout => {
+                while let Some(timer) = self.timers.pop(now.mono_ms) {
+                    self.timeout(now, timer);
+                }
+            }
+        }
+        self.outbox.close(self.write_order());
+    }
+
+    /// Returns the next thing to be done, until there is none.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outbox.pop()
+    }
+
+    /// Returns when [`Input::Timeout`] is due, on the monotonic clock.
+    pub fn poll_timeout(&self) -> Option<u64> {
+        self.timers.next_due()
+    }
+
+    /// Returns the host's own key.
+    pub fn key(&self) -> PublicKey {
+        self.me
+    }
+
+    fn start(&mut self, now: Now, found: Vec<(crate::id::VmId, crate::plan::Observed)>) {
+        self.adopt_all(now, found);
+        self.publish_member(now);
+        self.publish_host(now);
+        self.timers.set(Timer::Sync, now.mono_ms + limits::SYNC_MS);
+    }
+
+    fn connect(&mut self, peer: PublicKey) {
+        if self.connected.insert(peer) && self.me < peer {
+            self.send(peer, sync::opening(&self.records));
+        }
+    }
+
+    fn message(&mut self, now: Now, from: PublicKey, message: Message) {
+        match message {
+            Message::Ask { ask, fragment } => self.asked(now, from, &ask, fragment),
+            Message::Answer { revision, verdict } => self.answered(now, from, revision, verdict),
+            Message::Withdraw { revision } => self.withdrawn(now, from, revision),
+            Message::Run(request) => self.run_requested(now, from, &request),
+            Message::RunAnswer { request, verdict } => self.run_answered(now, from, request, verdict),
+            Message::Sync(ranges) => {
+                if !self.mutated_no_anti_entropy() {
+                    for reply in sync::answers(&self.records, &ranges) {
+                        self.send(from, reply);
+                    }
+                }
+            }
+            Message::Want(keys) => {
+                for reply in sync::wanted(&self.records, &keys) {
+                    self.send(from, reply);
+                }
+            }
+            Message::Records(records) => {
+                for record in records {
+                    self.take(now, record);
+                }
+            }
+            Message::FragmentWanted(digest) => {
+                if let Some(fragment) = self.fragments.get(&digest).cloned() {
+                    self.send(from, Message::FragmentFound(fragment));
+                }
+            }
+            Message::FragmentFound(fragment) => self.fragment_found(now, fragment),
+        }
+    }
+
+    /// Merges a record from elsewhere; what is new is kept, acted upon and, by gossip, passed on.
+    fn take(&mut self, now: Now, record: VerifiedRecord) {
+        if record.author() == self.me && !self.is_echo(&record) {
+            // Under our own key, but nothing that we said last: only we say what our slots hold.
+            return;
+        }
+        if self.merge(&record) != Merge::Taken {
+            return;
+        }
+        self.act_on(now, &record);
+    }
+
+    fn is_echo(&self, record: &VerifiedRecord) -> bool {
+        matches!(***record, Record::Commit(_))
+    }
+
+    /// Signs, keeps and gossips a record of our own.
+    fn publish(&mut self, now: Now, record: Record) {
+        let record = wire::sign_record(&self.config.keys, record);
+        if self.merge(&record) == Merge::Taken {
+            self.outbox.push(Output::Broadcast(record.clone()));
+            self.act_on(now, &record);
+        }
+    }
+
+    fn merge(&mut self, record: &VerifiedRecord) -> Merge {
+        let newer = if self.mutated_merge_keeps_first() {
+            |_: &VerifiedRecord, _: &VerifiedRecord| false
+        } else {
+            Records::newer
+        };
+        let merge = self.records.merge(record.clone(), newer);
+        if merge == Merge::Taken {
+            self.outbox.write(Write::Record(record.key(record.author()), record.clone()));
+        }
+        merge
+    }
+
+    fn act_on(&mut self, now: Now, record: &VerifiedRecord) {
+        match &***record {
+            Record::Commit(_) => {
+                if let Some(project) = self.projects.insert(record) {
+                    self.head_changed(now, project);
+                }
+            }
+            Record::Vm(status) => {
+                self.watch_build(now, status.project);
+                self.watch_run(now, &status.vm);
+            }
+            Record::Member(_) | Record::Host(_) => {}
+        }
+    }
+
+    fn timeout(&mut self, now: Now, timer: Timer) {
+        match timer {
+            Timer::Status | Timer::StatusChange => self.publish_host(now),
+            Timer::Sync => {
+                self.sync_with_somebody();
+                self.timers.set(Timer::Sync, now.mono_ms + limits::SYNC_MS);
+            }
+            Timer::Operation(op) => self.operation_due(now, op),
+            Timer::Reservation(revision) => self.reservation_lapsed(revision),
+            Timer::Retry(vm) => self.retry(now, &vm),
+            Timer::Fragment(digest) => self.want_fragment(now, digest),
+        }
+    }
+
+    fn operate(&mut self, now: Now, op: OpId, operation: Operation) {
+        if self.proposals.len() + self.runs.len() >= limits::OPERATIONS_MAX {
+            let refusal = Refusal {
+                rule: Rule::NoAnswer,
+                detail: format!(
+                    "this agent already works on {} requests; wait for some",
+                    limits::OPERATIONS_MAX
+                ),
+            };
+            let host = self.config.name.to_string();
+            self.done(op, Outcome::Refused(vec![HostRefusal { host, refusal }]));
+            return;
+        }
+        match operation {
+            Operation::Build(order) => self.propose_build(now, op, *order),
+            Operation::Remove { project, running } => self.propose_removal(now, op, project, running),
+            Operation::Run { vms, order, pause_ms } => self.run(now, op, vms, order, pause_ms),
+        }
+    }
+
+    fn abandon(&mut self, op: OpId) {
+        self.runs.unwatch(op);
+    }
+
+    fn operation_due(&mut self, now: Now, op: OpId) {
+        self.proposal_due(now, op);
+        self.run_due(now, op);
+    }
+
+    fn unreachable(&mut self, now: Now, peer: PublicKey) {
+        self.proposal_unreachable(now, peer);
+        self.run_unreachable(now, peer);
+    }
+
+    fn sync_with_somebody(&mut self) {
+        if self.connected.is_empty() || self.mutated_no_anti_entropy() {
+            return;
+        }
+        let turn = self.draw() as usize % self.connected.len();
+        if let Some(peer) = self.connected.iter().nth(turn).copied() {
+            self.send(peer, sync::opening(&self.records));
+        }
+    }
+
+    /// Draws the next number by lot: splitmix64 (Steele, Lea, Flood, 2014).
+    fn draw(&mut self) -> u64 {
+        self.lot = self.lot.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.lot;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn send(&mut self, to: PublicKey, message: Message) {
+        self.outbox.push(Output::Send { to, message });
+    }
+
+    fn done(&mut self, op: OpId, outcome: Outcome) {
+        self.timers.cancel(&Timer::Operation(op));
+        self.outbox.push(Output::Done { op, outcome });
+    }
+
+    /// Returns what people call a host.
+    fn host_name(&self, key: PublicKey) -> String {
+        self.records.member(key).map_or_else(|| key.short(), |member| member.name.to_string())
+    }
+}
+
+/// Whether a rule is switched off; always false where the feature `mutants` is.
+macro_rules! mutations {
+    ($($name:ident => $variant:ident),* $(,)?) => {
+        #[cfg(feature = "mutants")]
+        impl Node {
+            $(fn $name(&self) -> bool { self.config.mutation == Some(Mutation::$variant) })*
+        }
+        #[cfg(not(feature = "mutants"))]
+        impl Node {
+            $(fn $name(&self) -> bool { false })*
+        }
+    };
+}
+
+mutations! {
+    mutated_merge_keeps_first => MergeKeepsFirst,
+    mutated_no_anti_entropy => NoAntiEntropy,
+    mutated_reservation_not_counted => ReservationNotCounted,
+    mutated_run_request_without_counter => RunRequestWithoutCounter,
+    mutated_commit_before_all_reserved => CommitBeforeAllReserved,
+    mutated_output_before_persisted => OutputBeforePersisted,
+    mutated_label_not_checked => LabelNotChecked,
+}
+
+impl Node {
+    fn write_order(&self) -> WriteOrder {
+        if self.mutated_output_before_persisted() {
+            WriteOrder::AfterOutputs
+        } else {
+            WriteOrder::BeforeOutputs
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "node_test.rs"]
+mod tests;

@@ -1,0 +1,67 @@
+//! Outputs, held back until what they depend on is durable.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::io::{Output, Write, WriteId};
+
+/// What a node wants done.
+///
+/// While an input is handled, writes and outputs are collected. [`Outbox::close`] then emits the writes, if any,
+/// and keeps every output of that input until they are durable: nothing that was said may be forgotten.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    writes: Vec<Write>,
+    outputs: Vec<Output>,
+    ready: VecDeque<Output>,
+    held: BTreeMap<WriteId, Vec<Output>>,
+    last_write: u64,
+}
+
+impl Outbox {
+    pub(super) fn write(&mut self, write: Write) {
+        self.writes.push(write);
+    }
+
+    pub(super) fn push(&mut self, output: Output) {
+        self.outputs.push(output);
+    }
+
+    /// Ends the handling of one input.
+    pub(super) fn close(&mut self, order: WriteOrder) {
+        let outputs = std::mem::take(&mut self.outputs);
+        if self.writes.is_empty() {
+            self.ready.extend(outputs);
+            return;
+        }
+        self.last_write += 1;
+        let id = WriteId(self.last_write);
+        let persist = Output::Persist { id, writes: std::mem::take(&mut self.writes) };
+        match order {
+            WriteOrder::BeforeOutputs => {
+                self.ready.push_back(persist);
+                self.held.insert(id, outputs);
+            }
+            WriteOrder::AfterOutputs => {
+                self.ready.extend(outputs);
+                self.ready.push_back(persist);
+            }
+        }
+    }
+
+    pub(super) fn persisted(&mut self, id: WriteId) {
+        self.ready.extend(self.held.remove(&id).unwrap_or_default());
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Output> {
+        self.ready.pop_front()
+    }
+}
+
+/// Whether outputs wait for the writes of the same input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WriteOrder {
+    /// They do.
+    BeforeOutputs,
+    /// They don't: a mutation.
+    AfterOutputs,
+}

@@ -1,0 +1,243 @@
+//! The asked host's side of a change: check, reserve, answer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::io::{Output, Write};
+use super::message::{Ask, Message, Refusal, Rule, RunningVms};
+use super::timers::Timer;
+use super::{Node, limits};
+use crate::id::{Digest, Label, ProjectId, PublicKey};
+use crate::model::Fragment;
+use crate::time::Now;
+use crate::trust::Verified;
+use crate::wire;
+
+/// The revisions that this host has been asked about and that are not yet decided.
+#[derive(Debug, Default)]
+pub(super) struct Reservations {
+    by_revision: BTreeMap<Digest, Reserved>,
+}
+
+#[derive(Debug)]
+struct Reserved {
+    coordinator: PublicKey,
+    label: Label,
+    memory_mib: u32,
+    fragment: Option<Arc<Fragment>>,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The platform looks at it.
+    Checking,
+    /// Answered with yes.
+    Promised,
+}
+
+impl Reservations {
+    fn memory_mib(&self) -> u32 {
+        self.by_revision.values().map(|r| r.memory_mib).sum()
+    }
+
+    /// Ends a reservation: the revision is committed, withdrawn or too old.
+    pub(super) fn take(&mut self, revision: Digest) -> Option<Arc<Fragment>> {
+        self.by_revision.remove(&revision)?.fragment
+    }
+}
+
+impl Node {
+    pub(super) fn asked(
+        &mut self,
+        now: Now,
+        from: PublicKey,
+        ask: &Verified<Ask>,
+        fragment: Option<Arc<Fragment>>,
+    ) {
+        let revision = ask.digest;
+        if ask.host != self.me {
+            return;
+        }
+        if self.projects.commit(revision).is_some() {
+            self.promise(from, revision);
+            return;
+        }
+        if let Some(reserved) = self.reservations.by_revision.get(&revision) {
+            if reserved.stage == Stage::Promised {
+                self.promise(from, revision);
+            }
+            return;
+        }
+        let judged = match &fragment {
+            Some(fragment) => self.judge_part(ask, fragment),
+            None => self.judge_removal(ask),
+        };
+        let memory_mib = match judged {
+            Ok(memory_mib) => memory_mib,
+            Err(refusal) => return self.refuse(from, revision, refusal),
+        };
+        let stage = if fragment.is_some() { Stage::Checking } else { Stage::Promised };
+        let label = ask.revision.label.clone();
+        let reserved = Reserved { coordinator: from, label, memory_mib, fragment: fragment.clone(), stage };
+        self.reservations.by_revision.insert(revision, reserved);
+        self.timers.set(Timer::Reservation(revision), now.mono_ms + limits::RESERVATION_MS);
+        match fragment {
+            Some(fragment) => {
+                self.outbox.push(Output::Check { revision, coordinator: from, fragment });
+            }
+            None => self.promise(from, revision),
+        }
+    }
+
+    /// Judges a part that is to be built here, by what the node itself knows; returns its memory in MiB.
+    fn judge_part(&self, ask: &Ask, fragment: &Fragment) -> Result<u32, Refusal> {
+        let malformed = |detail: &str| Refusal { rule: Rule::Malformed, detail: detail.to_owned() };
+        let Some(part) = ask.revision.hosts.iter().find(|host| host.key == self.me) else {
+            return Err(malformed("the revision has no part for this host"));
+        };
+        if part.fragment != Digest::of(&wire::encode_fragment(fragment))
+            || part.vms as usize != fragment.vms.len()
+        {
+            return Err(malformed("the part is not the one that the revision names"));
+        }
+        let names: BTreeSet<_> = fragment.vms.iter().map(|vm| &vm.name).collect();
+        if names.len() != fragment.vms.len() || part.name != self.config.name {
+            return Err(malformed("the part names a VM twice, or another host"));
+        }
+        if self.reservations.by_revision.len() >= limits::RESERVATIONS_MAX {
+            let detail = format!("{} builds are being decided; try again", limits::RESERVATIONS_MAX);
+            return Err(Refusal { rule: Rule::NoAnswer, detail });
+        }
+        self.judge_label(ask)?;
+        if let Some(vm) = fragment.vms.iter().find(|vm| !self.config.platforms.contains(&vm.platform)) {
+            let detail = format!("{}: this host does not run {} VMs", vm.name, vm.platform.keyword());
+            return Err(Refusal { rule: Rule::Platform, detail });
+        }
+        self.judge_memory(ask, fragment)
+    }
+
+    fn judge_label(&self, ask: &Ask) -> Result<(), Refusal> {
+        let label = &ask.revision.label;
+        let built = self.projects.labelled(label).any(|project| Some(project) != ask.replaces);
+        let pending = self.reservations.by_revision.iter().any(|(revision, reserved)| {
+            *revision != ask.digest && reserved.label == *label && reserved.fragment.is_some()
+        });
+        if (built || pending) && !self.mutated_label_not_checked() {
+            let detail = if built {
+                format!("there is a project {label} already; build with -r to replace it")
+            } else {
+                format!("{label} is being built right now")
+            };
+            return Err(Refusal { rule: Rule::LabelInUse, detail });
+        }
+        Ok(())
+    }
+
+    fn judge_memory(&self, ask: &Ask, fragment: &Fragment) -> Result<u32, Refusal> {
+        let wanted: u64 = fragment.vms.iter().map(|vm| u64::from(vm.memory.0)).sum();
+        let reserved =
+            if self.mutated_reservation_not_counted() { 0 } else { self.reservations.memory_mib() };
+        let replaced = ask.replaces.map_or(0, |project| self.vms.memory_mib_of(project));
+        let used = (self.vms.memory_mib() + reserved).saturating_sub(replaced);
+        let limit = self.config.memory_limit.0;
+        let free = limit.saturating_sub(used);
+        match u32::try_from(wanted) {
+            Ok(wanted) if wanted <= free => Ok(wanted),
+            _ => {
+                let detail = format!(
+                    "{wanted} MiB wanted, {free} of {limit} MiB free; remove a project there, ask for less, or raise \
+                     the host's memory limit"
+                );
+                Err(Refusal { rule: Rule::Memory, detail })
+            }
+        }
+    }
+
+    /// Judges a revision that leaves this host out; it needs no memory.
+    fn judge_removal(&self, ask: &Ask) -> Result<u32, Refusal> {
+        let known = ask.revision.project.and_then(|project| self.projects.head(project));
+        if known.map(|head| head.digest) != ask.revision.parent {
+            let detail = "this host knows another state of the project; try again in a moment".to_owned();
+            return Err(Refusal { rule: Rule::Parent, detail });
+        }
+        let running: Vec<String> = ask
+            .revision
+            .project
+            .into_iter()
+            .flat_map(|project| self.vms.running(project))
+            .map(|name| name.to_string())
+            .collect();
+        if ask.running == RunningVms::Refuse && !running.is_empty() {
+            let detail =
+                format!("{} still running; stop the project first, or use --force", running.join(", "));
+            return Err(Refusal { rule: Rule::Running, detail });
+        }
+        Ok(0)
+    }
+
+    pub(super) fn checked(&mut self, _now: Now, revision: Digest, verdict: Result<(), Refusal>) {
+        let Some(reserved) = self.reservations.by_revision.get_mut(&revision) else { return };
+        let coordinator = reserved.coordinator;
+        match verdict {
+            Ok(()) => {
+                reserved.stage = Stage::Promised;
+                if let Some(fragment) = reserved.fragment.clone() {
+                    self.keep_fragment(fragment);
+                }
+                self.promise(coordinator, revision);
+            }
+            Err(refusal) => {
+                self.reservations.take(revision);
+                self.timers.cancel(&Timer::Reservation(revision));
+                self.refuse(coordinator, revision, refusal);
+            }
+        }
+    }
+
+    pub(super) fn withdrawn(&mut self, _now: Now, from: PublicKey, revision: Digest) {
+        if self.reservations.by_revision.get(&revision).is_some_and(|r| r.coordinator == from) {
+            self.timers.cancel(&Timer::Reservation(revision));
+            self.reservation_lapsed(revision);
+        }
+    }
+
+    /// Forgets a reservation. What lapses is the room; a commit that comes later still counts.
+    pub(super) fn reservation_lapsed(&mut self, revision: Digest) {
+        if let Some(fragment) = self.reservations.take(revision) {
+            self.drop_fragment(Digest::of(&wire::encode_fragment(&fragment)));
+        }
+    }
+
+    pub(super) fn keep_fragment(&mut self, fragment: Arc<Fragment>) {
+        let digest = Digest::of(&wire::encode_fragment(&fragment));
+        if self.fragments.insert(digest, fragment.clone()).is_none() {
+            self.outbox.write(Write::Fragment(digest, fragment));
+        }
+    }
+
+    /// Forgets a fragment unless a project that is not removed names it.
+    pub(super) fn drop_fragment(&mut self, digest: Digest) {
+        let used =
+            self.projects.heads().any(|(_, head)| head.revision.hosts.iter().any(|h| h.fragment == digest));
+        if !used && self.fragments.remove(&digest).is_some() {
+            self.outbox.write(Write::DropFragment(digest));
+        }
+    }
+
+    fn promise(&mut self, to: PublicKey, revision: Digest) {
+        let verdict = Ok(wire::sign_reservation(&self.config.keys, revision));
+        self.send(to, Message::Answer { revision, verdict });
+    }
+
+    fn refuse(&mut self, to: PublicKey, revision: Digest, refusal: Refusal) {
+        self.send(to, Message::Answer { revision, verdict: Err(refusal) });
+    }
+
+    /// Ends the reservation of a committed revision: from now on its VMs are counted instead.
+    pub(super) fn settle_reservation(&mut self, project: ProjectId) {
+        let Some(head) = self.projects.head(project).map(|head| head.digest) else { return };
+        self.timers.cancel(&Timer::Reservation(head));
+        self.reservations.take(head);
+    }
+}

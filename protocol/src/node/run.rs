@@ -1,0 +1,329 @@
+//! Starting and stopping: the coordinator's pacing, and the owner's judgement of a request.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::io::{OpId, Outcome, Output, VmFailure};
+use super::message::{Message, RunOrder, RunRequest, RunVerdict};
+use super::timers::Timer;
+use super::{Node, limits};
+use crate::id::{Digest, Name, PublicKey, VmId};
+use crate::model::BootOrder;
+use crate::record::{RunState, VmState, VmStatus};
+use crate::time::Now;
+use crate::trust::{Domain, Verified};
+use crate::wire;
+
+/// The starts and stops that this node coordinates.
+#[derive(Debug, Default)]
+pub(super) struct RunOperations {
+    by_op: BTreeMap<OpId, RunOperation>,
+}
+
+#[derive(Debug)]
+struct RunOperation {
+    order: RunOrder,
+    pause_ms: u64,
+    queue: VecDeque<Target>,
+    active: BTreeMap<VmId, Active>,
+    failures: Vec<VmFailure>,
+    /// When the next VM may be asked for, with a pause between VMs.
+    next_ms: u64,
+    since_ms: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Target {
+    vm: VmId,
+    owner: PublicKey,
+    host: Name,
+    boot_order: BootOrder,
+    seen_counter: u64,
+}
+
+#[derive(Debug)]
+struct Active {
+    target: Target,
+    request: Arc<Verified<RunRequest>>,
+    sent_ms: u64,
+    phase: Phase,
+    shown: Option<VmState>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Sent,
+    Applied,
+}
+
+impl RunOperations {
+    pub(super) fn len(&self) -> usize {
+        self.by_op.len()
+    }
+
+    /// Nobody waits any more: what was asked for goes on at the owners, what was not is not.
+    pub(super) fn unwatch(&mut self, op: OpId) {
+        self.by_op.remove(&op);
+    }
+}
+
+impl Node {
+    pub(super) fn run(&mut self, now: Now, op: OpId, vms: Vec<VmId>, order: RunOrder, pause_ms: u64) {
+        let mut failures = Vec::new();
+        let mut targets = Vec::new();
+        for vm in vms {
+            match self.legitimate(&vm) {
+                Some((owner, status)) if !is_there(order, status) => targets.push(Target {
+                    owner,
+                    host: status.host.clone(),
+                    boot_order: status.boot_order,
+                    seen_counter: status.run_counter,
+                    vm,
+                }),
+                Some((_, status)) => {
+                    let (vm, host, state) = (vm.name.clone(), status.host.clone(), status.state.clone());
+                    self.outbox.push(Output::Progress { op, vm, host, state });
+                }
+                None => {
+                    let reason = "no host says that it has this VM".to_owned();
+                    failures.push(VmFailure { vm: vm.name.clone(), host: String::new(), reason });
+                }
+            }
+        }
+        targets.sort_by(|a, b| (a.boot_order, &a.vm.name, &a.vm).cmp(&(b.boot_order, &b.vm.name, &b.vm)));
+        if let RunOrder::Down(_) = order {
+            targets.reverse();
+        }
+        let operation = RunOperation {
+            order,
+            pause_ms,
+            queue: targets.into(),
+            active: BTreeMap::new(),
+            failures,
+            next_ms: now.mono_ms,
+            since_ms: now.mono_ms,
+        };
+        self.runs.by_op.insert(op, operation);
+        self.advance(now, op);
+    }
+
+    /// Returns the status of a VM from the host that owns it.
+    fn legitimate(&self, vm: &VmId) -> Option<(PublicKey, &VmStatus)> {
+        self.records
+            .born_in(vm.birth)
+            .filter(|(_, status)| status.vm == *vm)
+            .find(|(author, status)| self.projects.owner(vm.birth, &status.host) == Some(*author))
+    }
+
+    /// Asks for the next VMs whose turn has come, and ends the operation after the last one.
+    fn advance(&mut self, now: Now, op: OpId) {
+        let Some(operation) = self.runs.by_op.get_mut(&op) else { return };
+        let mut requests = Vec::new();
+        while let Some(target) = operation.queue.front() {
+            // Lower boot orders first, each only when those before it are where they should be.
+            let blocked =
+                operation.active.values().any(|active| active.target.boot_order != target.boot_order);
+            if blocked || now.mono_ms < operation.next_ms {
+                break;
+            }
+            let Some(target) = operation.queue.pop_front() else { break };
+            operation.next_ms = now.mono_ms + operation.pause_ms;
+            let request = RunRequest {
+                owner: target.owner,
+                vm: target.vm.clone(),
+                seen_counter: target.seen_counter,
+                order: operation.order,
+                made_unix_ms: now.unix_ms,
+            };
+            let payload = wire::encode_run_request(&request);
+            let request = Arc::new(Verified::own(&self.config.keys, Domain::Request, request, payload));
+            requests.push((target.owner, request.clone()));
+            let phase = Phase::Sent;
+            let active = Active { request, sent_ms: now.mono_ms, phase, shown: None, target: target.clone() };
+            operation.active.insert(target.vm, active);
+        }
+        let ended = operation.queue.is_empty() && operation.active.is_empty();
+        if ended {
+            let failures =
+                self.runs.by_op.remove(&op).map(|operation| operation.failures).unwrap_or_default();
+            let outcome = if failures.is_empty() { Outcome::Done } else { Outcome::Failed(failures) };
+            return self.done(op, outcome);
+        }
+        let waits_for_pause = !operation.queue.is_empty() && operation.next_ms > now.mono_ms;
+        let due = now.mono_ms + limits::RESEND_MS;
+        let due = if waits_for_pause { due.min(operation.next_ms) } else { due };
+        self.timers.set(Timer::Operation(op), due);
+        for (owner, request) in requests {
+            self.send(owner, Message::Run(request));
+        }
+    }
+
+    pub(super) fn run_due(&mut self, now: Now, op: OpId) {
+        let Some(operation) = self.runs.by_op.get_mut(&op) else { return };
+        let mut resend = Vec::new();
+        let mut late = Vec::new();
+        for (vm, active) in &operation.active {
+            let waited_ms = now.mono_ms.saturating_sub(active.sent_ms);
+            match active.phase {
+                Phase::Sent if waited_ms >= limits::ANSWER_MS_MAX => {
+                    late.push((vm.clone(), "its host did not answer".to_owned()));
+                }
+                Phase::Sent => resend.push((active.target.owner, active.request.clone())),
+                Phase::Applied if now.mono_ms.saturating_sub(operation.since_ms) >= limits::WATCH_MS_MAX => {
+                    late.push((vm.clone(), "not there in time; its host goes on trying".to_owned()));
+                }
+                Phase::Applied => {}
+            }
+        }
+        for (vm, reason) in late {
+            self.run_failed(op, &vm, reason);
+        }
+        for (owner, request) in resend {
+            self.send(owner, Message::Run(request));
+        }
+        self.advance(now, op);
+    }
+
+    fn run_failed(&mut self, op: OpId, vm: &VmId, reason: String) {
+        let Some(operation) = self.runs.by_op.get_mut(&op) else { return };
+        if let Some(active) = operation.active.remove(vm) {
+            let failure = VmFailure { vm: vm.name.clone(), host: active.target.host.to_string(), reason };
+            operation.failures.push(failure);
+        }
+    }
+
+    pub(super) fn run_unreachable(&mut self, now: Now, peer: PublicKey) {
+        let mut lost = Vec::new();
+        for (&op, operation) in &self.runs.by_op {
+            for (vm, active) in &operation.active {
+                if active.target.owner == peer && active.phase == Phase::Sent {
+                    lost.push((op, vm.clone()));
+                }
+            }
+        }
+        for (op, vm) in lost {
+            self.run_failed(op, &vm, "its host is off or can't be reached".to_owned());
+            self.advance(now, op);
+        }
+    }
+
+    pub(super) fn run_answered(&mut self, now: Now, from: PublicKey, request: Digest, verdict: RunVerdict) {
+        let found = self.runs.by_op.iter_mut().find_map(|(&op, operation)| {
+            let active = operation.active.values_mut().find(|active| {
+                active.request.digest() == request
+                    && active.target.owner == from
+                    && active.phase == Phase::Sent
+            })?;
+            Some((op, active))
+        });
+        let Some((op, active)) = found else { return };
+        let vm = active.target.vm.clone();
+        // Our own request, applied before its owner was interrupted or its answer lost.
+        let again = |counter, by| by == self.me && counter == active.target.seen_counter + 1;
+        match verdict {
+            RunVerdict::Applied => active.phase = Phase::Applied,
+            RunVerdict::Stale { counter, by } if again(counter, by) => active.phase = Phase::Applied,
+            RunVerdict::Stale { by, .. } => {
+                let reason =
+                    format!("changed meanwhile by {}; look at its status and ask again", self.host_name(by));
+                self.run_failed(op, &vm, reason);
+            }
+            RunVerdict::NotOwner => {
+                self.run_failed(op, &vm, "its host no longer has it".to_owned());
+            }
+        }
+        self.watch_run(now, &vm);
+        self.advance(now, op);
+    }
+
+    /// Ends the wait for a VM that is where it should be, or that failed.
+    pub(super) fn watch_run(&mut self, now: Now, vm: &VmId) {
+        let Some(status) = self.legitimate(vm).map(|(_, status)| status.clone()) else { return };
+        let ops: Vec<OpId> = self
+            .runs
+            .by_op
+            .iter()
+            .filter(|(_, operation)| operation.active.get(vm).is_some_and(|a| a.phase == Phase::Applied))
+            .map(|(&op, _)| op)
+            .collect();
+        for op in ops {
+            let Some(operation) = self.runs.by_op.get_mut(&op) else { continue };
+            let Some(active) = operation.active.get_mut(vm) else { continue };
+            if status.run_counter <= active.target.seen_counter {
+                continue;
+            }
+            if active.shown.as_ref() != Some(&status.state) {
+                active.shown = Some(status.state.clone());
+                let (vm, host, state) = (vm.name.clone(), status.host.clone(), status.state.clone());
+                self.outbox.push(Output::Progress { op, vm, host, state });
+            }
+            match arrival(operation.order, active.target.seen_counter, &status) {
+                Arrival::Waiting => continue,
+                Arrival::There => {
+                    operation.active.remove(vm);
+                }
+                Arrival::Failed(reason) => self.run_failed(op, vm, reason),
+            }
+            self.advance(now, op);
+        }
+    }
+
+    /// Judges a request for a VM of ours: it counts if its author saw what is so now.
+    pub(super) fn run_requested(&mut self, now: Now, from: PublicKey, request: &Verified<RunRequest>) {
+        let verdict = match self.run_counter(&request.vm) {
+            _ if request.owner != self.me => RunVerdict::NotOwner,
+            None => RunVerdict::NotOwner,
+            Some((counter, by))
+                if counter != request.seen_counter && !self.mutated_run_request_without_counter() =>
+            {
+                RunVerdict::Stale { counter, by }
+            }
+            Some(_) => {
+                self.apply_run(now, &request.vm, request.order, request.author());
+                RunVerdict::Applied
+            }
+        };
+        self.send(from, Message::RunAnswer { request: request.digest(), verdict });
+    }
+}
+
+enum Arrival {
+    Waiting,
+    There,
+    Failed(String),
+}
+
+fn wanted(order: RunOrder) -> RunState {
+    match order {
+        RunOrder::Up => RunState::Up,
+        RunOrder::Down(_) => RunState::Down,
+    }
+}
+
+/// Whether an order would change nothing.
+fn is_there(order: RunOrder, status: &VmStatus) -> bool {
+    status.run == wanted(order)
+        && match order {
+            RunOrder::Up => matches!(status.state, VmState::Booting | VmState::Up),
+            RunOrder::Down(_) => matches!(status.state, VmState::Down | VmState::Building | VmState::Removed),
+        }
+}
+
+fn arrival(order: RunOrder, seen_counter: u64, status: &VmStatus) -> Arrival {
+    if let VmState::Failed { reason } = &status.state {
+        return Arrival::Failed(reason.clone());
+    }
+    if is_there(order, status) {
+        return Arrival::There;
+    }
+    if status.run != wanted(order) {
+        // The counter has moved on since: by its guest, or by somebody else.
+        let ended = status.exit.map_or_else(String::new, |exit| format!(" ({exit})"));
+        return if status.run_counter > seen_counter + 1 {
+            Arrival::Failed(format!("it went the other way again{ended}; see `mlnctl status`"))
+        } else {
+            Arrival::Waiting
+        };
+    }
+    Arrival::Waiting
+}

@@ -1,0 +1,212 @@
+//! Repair of records by range-based set reconciliation (Meyer, "Range-Based Set Reconciliation", 2023).
+//!
+//! Two nodes compare fingerprints of ranges of their ordered record keys; where they differ, the range is split,
+//! and where it is small, its keys are listed. The cost grows with the difference, not with the number of
+//! records. No state is kept between messages: each answer is a pure function of the records and the question.
+
+use std::ops::Bound;
+
+use super::limits::{SYNC_BYTES_MAX, SYNC_LIST_MAX, SYNC_RANGES_MAX, SYNC_RECORDS_MAX, SYNC_SPLIT};
+use super::message::Message;
+use super::records::Records;
+use crate::id::Digest;
+use crate::record::{RecordKey, VerifiedRecord};
+
+/// A range of record keys and what the sender has in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SyncRange {
+    /// Where it begins; none is the very beginning.
+    pub from: Option<RecordKey>,
+    /// Before what it ends; none is the very end.
+    pub until: Option<RecordKey>,
+    /// What the sender has.
+    pub content: SyncContent,
+}
+
+/// What a node has in a range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SyncContent {
+    /// This many records with this fingerprint.
+    Sum {
+        /// How many.
+        records: u64,
+        /// The exclusive or of their digests.
+        fingerprint: Digest,
+    },
+    /// Exactly these.
+    List(Vec<(RecordKey, Digest)>),
+}
+
+/// Returns the question that opens a comparison: everything, in one range.
+pub(super) fn opening(records: &Records) -> Message {
+    Message::Sync(vec![sum_of(records, None, None)])
+}
+
+/// Returns the answers to a peer's ranges.
+pub(super) fn answers(records: &Records, ranges: &[SyncRange]) -> Vec<Message> {
+    let mut reply = Vec::new();
+    let mut push = Vec::new();
+    let mut want = Vec::new();
+    for range in ranges.iter().take(SYNC_RANGES_MAX) {
+        match &range.content {
+            SyncContent::Sum { records: count, fingerprint } => {
+                let own = sum_of(records, range.from.clone(), range.until.clone());
+                let same = SyncContent::Sum { records: *count, fingerprint: *fingerprint };
+                if own.content != same {
+                    split(records, range, *count, &mut reply);
+                }
+            }
+            SyncContent::List(theirs) => compare(records, range, theirs, &mut push, &mut want),
+        }
+    }
+    reply.truncate(SYNC_RANGES_MAX);
+    want.truncate(SYNC_RECORDS_MAX);
+    let mut messages = Vec::new();
+    if !reply.is_empty() {
+        messages.push(Message::Sync(reply));
+    }
+    if !want.is_empty() {
+        messages.push(Message::Want(want));
+    }
+    messages.extend(batches(push));
+    messages
+}
+
+/// Returns the records that a peer asked for, in messages of bounded size.
+pub(super) fn wanted(records: &Records, keys: &[RecordKey]) -> Vec<Message> {
+    batches(keys.iter().take(SYNC_RECORDS_MAX).filter_map(|key| records.get(key).cloned()))
+}
+
+fn batches(found: impl IntoIterator<Item = VerifiedRecord>) -> Vec<Message> {
+    let mut messages = Vec::new();
+    let mut batch = Vec::new();
+    let mut bytes = 0;
+    for record in found.into_iter().take(SYNC_RECORDS_MAX) {
+        bytes += record.signed().payload.len() + 128;
+        batch.push(record);
+        if bytes >= SYNC_BYTES_MAX {
+            messages.push(Message::Records(std::mem::take(&mut batch)));
+            bytes = 0;
+        }
+    }
+    if !batch.is_empty() {
+        messages.push(Message::Records(batch));
+    }
+    messages
+}
+
+fn bounds(from: Option<RecordKey>, until: Option<RecordKey>) -> (Bound<RecordKey>, Bound<RecordKey>) {
+    (from.map_or(Bound::Unbounded, Bound::Included), until.map_or(Bound::Unbounded, Bound::Excluded))
+}
+
+fn sum_of(records: &Records, from: Option<RecordKey>, until: Option<RecordKey>) -> SyncRange {
+    let (count, fingerprint) = match (&from, &until) {
+        (None, None) => (records.len() as u64, records.fingerprint()),
+        _ => {
+            let mut sum = [0; 32];
+            let mut count = 0;
+            for (_, record) in records.range(bounds(from.clone(), until.clone())) {
+                xor(&mut sum, record.digest());
+                count += 1;
+            }
+            (count, Digest(sum))
+        }
+    };
+    SyncRange { from, until, content: SyncContent::Sum { records: count, fingerprint } }
+}
+
+/// Adds a digest to a fingerprint, or takes it away again.
+pub(super) fn xor(sum: &mut [u8; 32], digest: Digest) {
+    for (byte, other) in sum.iter_mut().zip(digest.0) {
+        *byte ^= other;
+    }
+}
+
+/// Answers a range that differs: lists it where either side has little, else splits it at its own keys.
+fn split(records: &Records, range: &SyncRange, theirs: u64, reply: &mut Vec<SyncRange>) {
+    if !ordered(range) {
+        return;
+    }
+    let own: Vec<(&RecordKey, Digest)> = records
+        .range(bounds(range.from.clone(), range.until.clone()))
+        .map(|(key, record)| (key, record.digest()))
+        .collect();
+    if own.len() <= SYNC_LIST_MAX || theirs == 0 {
+        for chunk in chunks(&own, SYNC_RECORDS_MAX) {
+            let list = chunk.items.iter().map(|&(key, digest)| (key.clone(), digest)).collect();
+            reply.push(SyncRange {
+                from: chunk.from.or_else(|| range.from.clone()),
+                until: chunk.until.or_else(|| range.until.clone()),
+                content: SyncContent::List(list),
+            });
+        }
+        return;
+    }
+    for chunk in chunks(&own, own.len().div_ceil(SYNC_SPLIT)) {
+        let mut sum = [0; 32];
+        for &(_, digest) in chunk.items {
+            xor(&mut sum, digest);
+        }
+        reply.push(SyncRange {
+            from: chunk.from.or_else(|| range.from.clone()),
+            until: chunk.until.or_else(|| range.until.clone()),
+            content: SyncContent::Sum { records: chunk.items.len() as u64, fingerprint: Digest(sum) },
+        });
+    }
+}
+
+struct Chunk<'a> {
+    from: Option<RecordKey>,
+    until: Option<RecordKey>,
+    items: &'a [(&'a RecordKey, Digest)],
+}
+
+/// Cuts a run of keys into parts whose ranges touch: the outer ends are left open.
+fn chunks<'a>(items: &'a [(&'a RecordKey, Digest)], size: usize) -> Vec<Chunk<'a>> {
+    if items.is_empty() {
+        return vec![Chunk { from: None, until: None, items }];
+    }
+    let starts: Vec<usize> = (0..items.len()).step_by(size.max(1)).collect();
+    starts
+        .iter()
+        .map(|&start| {
+            let end = (start + size.max(1)).min(items.len());
+            Chunk {
+                from: (start > 0).then(|| items[start].0.clone()),
+                until: (end < items.len()).then(|| items[end].0.clone()),
+                items: &items[start..end],
+            }
+        })
+        .collect()
+}
+
+fn compare(
+    records: &Records,
+    range: &SyncRange,
+    theirs: &[(RecordKey, Digest)],
+    push: &mut Vec<VerifiedRecord>,
+    want: &mut Vec<RecordKey>,
+) {
+    if !ordered(range) {
+        return;
+    }
+    let theirs: std::collections::BTreeMap<&RecordKey, Digest> =
+        theirs.iter().map(|(key, d)| (key, *d)).collect();
+    for (key, record) in records.range(bounds(range.from.clone(), range.until.clone())) {
+        if theirs.get(key) != Some(&record.digest()) {
+            push.push(record.clone());
+        }
+    }
+    for (key, digest) in theirs {
+        if records.get(key).is_none_or(|record| record.digest() != digest) {
+            want.push(key.clone());
+        }
+    }
+}
+
+fn ordered(range: &SyncRange) -> bool {
+    match (&range.from, &range.until) {
+        (Some(from), Some(until)) => from < until,
+        _ => true,
+    }
+}

@@ -1,0 +1,130 @@
+//! What a node knows, to be shown: nothing here changes anything.
+
+use super::Node;
+use crate::id::{Label, Name, ProjectId, PublicKey, VmId};
+use crate::record::{Commit, HostStatus, VmState, VmStatus};
+
+/// A member of the mesh.
+#[derive(Clone, Debug)]
+pub struct HostView {
+    /// Its name.
+    pub name: Name,
+    /// Its key.
+    pub key: PublicKey,
+    /// What it last said of itself; none until it has.
+    pub status: Option<HostStatus>,
+    /// Whether this node is connected to it, or is it.
+    pub reach: Reach,
+}
+
+/// Whether a host can be spoken to right now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// It is this host.
+    Here,
+    /// It is connected.
+    Connected,
+    /// It is not.
+    Away,
+}
+
+/// A project that is not removed.
+#[derive(Clone, Debug)]
+pub struct ProjectView {
+    /// Its identity.
+    pub id: ProjectId,
+    /// Its label.
+    pub label: Label,
+    /// The names of its hosts.
+    pub hosts: Vec<Name>,
+    /// How many VMs it has.
+    pub vms: usize,
+    /// When its head was made, by its author's clock, in milliseconds since 1970.
+    pub made_unix_ms: u64,
+    /// Who made its head.
+    pub author: String,
+}
+
+/// A VM of a project.
+#[derive(Clone, Debug)]
+pub struct VmView {
+    /// Its project's label.
+    pub label: Label,
+    /// Who owns it.
+    pub owner: PublicKey,
+    /// What its owner last said of it.
+    pub status: VmStatus,
+}
+
+impl Node {
+    /// Returns the members of the mesh by name.
+    pub fn hosts(&self) -> Vec<HostView> {
+        let reach = |key| {
+            if key == self.me {
+                Reach::Here
+            } else if self.connected.contains(&key) {
+                Reach::Connected
+            } else {
+                Reach::Away
+            }
+        };
+        let mut hosts: Vec<HostView> = self
+            .records
+            .members()
+            .map(|(key, member)| HostView {
+                name: member.name.clone(),
+                key,
+                status: self.records.host(key).cloned(),
+                reach: reach(key),
+            })
+            .collect();
+        hosts.sort_by(|a, b| (&a.name, a.key).cmp(&(&b.name, b.key)));
+        hosts
+    }
+
+    /// Returns the projects that are not removed, by label.
+    pub fn projects(&self) -> Vec<ProjectView> {
+        let view = |(id, head): (ProjectId, &Commit)| ProjectView {
+            id,
+            label: head.revision.label.clone(),
+            hosts: head.revision.hosts.iter().map(|host| host.name.clone()).collect(),
+            vms: head.revision.hosts.iter().map(|host| host.vms as usize).sum(),
+            made_unix_ms: head.revision.made_unix_ms,
+            author: head.revision.author.clone(),
+        };
+        let mut projects: Vec<ProjectView> =
+            self.projects.heads().filter(|(_, head)| !head.removes()).map(view).collect();
+        projects.sort_by(|a, b| (&a.label, a.id).cmp(&(&b.label, b.id)));
+        projects
+    }
+
+    /// Returns the VMs of a project by name, without those that are removed.
+    pub fn vms(&self, project: ProjectId) -> Vec<VmView> {
+        let Some(head) = self.projects.head(project) else { return Vec::new() };
+        let label = &head.revision.label;
+        let owner = |status: &VmStatus| self.projects.owner(project.0, &status.host);
+        self.project_vms(project)
+            .into_iter()
+            .filter(|status| status.state != VmState::Removed)
+            .filter_map(|status| {
+                Some(VmView { label: label.clone(), owner: owner(status)?, status: status.clone() })
+            })
+            .collect()
+    }
+
+    /// Returns one VM of a project.
+    pub fn vm(&self, project: ProjectId, name: &Name) -> Option<VmView> {
+        let id = VmId { birth: project.0, name: name.clone() };
+        self.vms(project).into_iter().find(|view| view.status.vm == id)
+    }
+
+    /// Returns how many records it holds, and the exclusive or of their digests: equal where these are equal.
+    pub fn record_sum(&self) -> (usize, crate::id::Digest) {
+        (self.records.len(), self.records.fingerprint())
+    }
+
+    /// Returns whether anybody else has this name in the mesh.
+    pub fn name_taken(&self, name: &Name, by_other_than: PublicKey) -> bool {
+        self.records.members().any(|(key, member)| member.name == *name && key != by_other_than)
+    }
+}

@@ -1,0 +1,73 @@
+//! The replicated values, and how two of one slot merge.
+//!
+//! A record is small and signed by one key. Records merge by "keep the newer one", so the order of arrival does
+//! not matter, and whether one is stored never depends on a clock or on a grant's validity.
+
+mod commit;
+mod host;
+mod vm;
+
+use std::sync::Arc;
+
+pub use commit::{Commit, Reservation, Revision, RevisionHost};
+pub use host::{HostStatus, Member};
+pub use vm::{ExitStatus, RunState, VmState, VmStatus};
+
+use crate::id::{Digest, PublicKey, VmId};
+use crate::trust::Verified;
+
+/// A record whose signature was verified, shared by whoever holds it.
+pub type VerifiedRecord = Arc<Verified<Record>>;
+
+/// A replicated value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// Somebody belongs to the mesh.
+    Member(Member),
+    /// What a host carries and has left.
+    Host(HostStatus),
+    /// A project's revision, with the proof that the hosts that it concerns have reserved for it.
+    Commit(Commit),
+    /// What a VM is doing, by the host that owns it.
+    Vm(VmStatus),
+}
+
+/// The slot of a record: of two records in one slot only the newer one is kept.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RecordKey {
+    /// One per member.
+    Member(PublicKey),
+    /// One per host.
+    Host(PublicKey),
+    /// One per revision.
+    Commit(Digest),
+    /// One per VM and author: only the owner's counts, but that is not known when a record arrives.
+    Vm(VmId, PublicKey),
+}
+
+impl Record {
+    /// Returns the slot that the record takes when `author` signs it.
+    pub fn key(&self, author: PublicKey) -> RecordKey {
+        match self {
+            Self::Member(_) => RecordKey::Member(author),
+            Self::Host(_) => RecordKey::Host(author),
+            Self::Commit(commit) => RecordKey::Commit(commit.digest),
+            Self::Vm(status) => RecordKey::Vm(status.vm.clone(), author),
+        }
+    }
+
+    /// Returns the author's own count of the records in this slot; immutable slots have but one.
+    pub fn counter(&self) -> u64 {
+        match self {
+            Self::Member(member) => member.counter,
+            Self::Host(status) => status.counter,
+            Self::Commit(_) => 0,
+            Self::Vm(status) => status.counter,
+        }
+    }
+}
+
+/// Whether `new` takes the slot that `old` holds: the higher counter, and of equal ones the larger digest.
+pub fn supersedes(new: &Verified<Record>, old: &Verified<Record>) -> bool {
+    (new.counter(), new.digest()) > (old.counter(), old.digest())
+}

@@ -1,0 +1,86 @@
+//! What a VM is doing.
+
+use std::net::IpAddr;
+
+use crate::id::{Name, ProjectId, PublicKey, VmId};
+use crate::model::{BootOrder, MemoryMib};
+
+/// What a VM is doing, as its owner says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VmStatus {
+    /// The author's own count of these records.
+    pub counter: u64,
+    /// Which VM.
+    pub vm: VmId,
+    /// Its project.
+    pub project: ProjectId,
+    /// What it should be doing.
+    pub run: RunState,
+    /// How often that has changed: a request to change it names the count that its author saw.
+    pub run_counter: u64,
+    /// Who changed it last.
+    pub run_by: PublicKey,
+    /// What it is doing.
+    pub state: VmState,
+    /// How it last ended.
+    pub exit: Option<ExitStatus>,
+    /// Its memory.
+    pub memory: MemoryMib,
+    /// When it starts, relative to the others.
+    pub boot_order: BootOrder,
+    /// The address of its first interface that has one.
+    pub address: Option<IpAddr>,
+    /// Since when `state` holds, by its host's clock, in milliseconds since 1970.
+    pub since_unix_ms: u64,
+    /// The name of its service host.
+    pub host: Name,
+}
+
+/// What a VM should be doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RunState {
+    /// Run.
+    Up,
+    /// Not run.
+    Down,
+}
+
+/// What a VM is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VmState {
+    /// Its disk is being made.
+    Building,
+    /// Built, not running.
+    Down,
+    /// Its process runs, its guest is not ready.
+    Booting,
+    /// Its guest has said that it is ready.
+    Up,
+    /// On its way down.
+    Stopping,
+    /// Its disk is gone, as was asked for.
+    Removed,
+    /// A step failed; the VM stays as it was before that step.
+    Failed {
+        /// What failed and why, for people.
+        reason: String,
+    },
+}
+
+/// How a VM's process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ExitStatus {
+    /// By itself, with this status.
+    Code(i32),
+    /// By this signal: a panic ends a User-Mode Linux by signal 6.
+    Signal(i32),
+}
+
+impl std::fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit status {code}"),
+            Self::Signal(signal) => write!(f, "signal {signal}"),
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Inheritance: what a host's block and its chain of superclasses say together.
+//!
+//! Pairs: the nearest wins. Blocks merge, the nearer side winning. Lists: the parent's lines first, then those of
+//! the child that are not there yet; `only` starts anew. `no` removes what was inherited.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::definitions::{Body, Content, Definitions, Entry, Guest, Line, Removal, Value, slot};
+use super::expand::{Expander, Scope, Variables};
+use crate::lang::grammar::Keyword;
+use crate::lang::{Block, Code, Diagnostic, Span, Word};
+
+/// How many superclasses one host may inherit from, one behind the other.
+const CHAIN_MAX: usize = 64;
+
+/// Finds chains of superclasses, and remembers which classes are used.
+pub(super) struct Inheritance<'a> {
+    definitions: &'a Definitions<'a>,
+    used: BTreeSet<&'a str>,
+}
+
+/// A guest's own block and those of its superclasses, the farthest first, with all their variables.
+#[derive(Debug)]
+pub(super) struct Chain<'a> {
+    pub(super) bodies: Vec<&'a Body<'a>>,
+    pub(super) variables: Variables<'a>,
+}
+
+impl<'a> Inheritance<'a> {
+    pub(super) fn new(definitions: &'a Definitions<'a>) -> Self {
+        Self { definitions, used: BTreeSet::new() }
+    }
+
+    /// Returns whether some host inherits from a class.
+    pub(super) fn is_used(&self, class: &str) -> bool {
+        self.used.contains(class)
+    }
+
+    /// Returns the chain of a guest, as far as it can be followed.
+    pub(super) fn chain(&mut self, guest: &Guest<'a>, expander: &mut Expander<'a>) -> Chain<'a> {
+        let mut bodies: Vec<&'a Body<'a>> = guest.body.into_iter().collect();
+        let mut names: Vec<&'a str> = Vec::new();
+        let mut next = match (&guest.superclass, guest.body) {
+            (Some((name, span)), _) => Some((name.clone(), *span)),
+            (None, Some(body)) => self.parent(body, expander),
+            (None, None) => None,
+        };
+        while let Some((name, span)) = next.take() {
+            let Some((name, class)) = self.definitions.superclasses.get_key_value(name.as_str()) else {
+                let message = format!("the superclass `{name}` is not defined");
+                let diagnostic = Diagnostic::new(Code::SuperclassUnknown, span, message)
+                    .label(format!("expected a block `superclass {name} {{ … }}`"));
+                let known = self.definitions.superclasses.keys().map(String::as_str);
+                expander.report.push_unknown(diagnostic, span, &name, known);
+                break;
+            };
+            let is_own = guest.is_class && *name == guest.name;
+            if is_own || names.contains(&name.as_str()) {
+                let message = format!("the superclass `{name}` inherits from itself");
+                let diagnostic = Diagnostic::new(Code::SuperclassCycle, span, message)
+                    .other(class.name_span, "this superclass");
+                expander.report.push(diagnostic);
+                self.used.insert(name);
+                break;
+            }
+            if names.len() >= CHAIN_MAX {
+                let message = format!("more than {CHAIN_MAX} superclasses, one behind the other");
+                expander.report.push(Diagnostic::new(Code::SuperclassDeep, span, message));
+                break;
+            }
+            names.push(name);
+            self.used.insert(name);
+            bodies.push(&class.body);
+            next = self.parent(&class.body, expander);
+        }
+        bodies.reverse();
+        let variables = bodies
+            .iter()
+            .flat_map(|body| body.variables.iter().map(|(name, value)| (*name, value.clone())))
+            .collect();
+        Chain { bodies, variables }
+    }
+
+    fn parent(&self, body: &'a Body<'a>, expander: &mut Expander<'a>) -> Option<(String, Span)> {
+        let (value, span) = body.setting("superclass")?;
+        let scope = Scope::global(&self.definitions.global.variables).host(&body.variables, None, false);
+        Some((expander.expand(value, scope)?, span))
+    }
+}
+
+/// What blocks say together.
+#[derive(Debug, Default)]
+pub(super) struct Merged<'a> {
+    entries: Vec<Option<MergedEntry<'a>>>,
+    places: BTreeMap<(&'static str, Option<String>), usize>,
+    pub(super) variables: Variables<'a>,
+}
+
+/// One keyword, or one block with a name.
+#[derive(Debug)]
+pub(super) struct MergedEntry<'a> {
+    pub(super) keyword: &'static Keyword,
+    /// Its name as written, or the keyword where it has none.
+    pub(super) word: Span,
+    pub(super) name: Option<String>,
+    pub(super) content: MergedContent<'a>,
+    /// Which of the merged blocks it comes from, the farthest being 0.
+    pub(super) level: usize,
+}
+
+/// What follows it.
+#[derive(Debug)]
+pub(super) enum MergedContent<'a> {
+    Setting(Value<'a>),
+    /// Settings that add up.
+    Several(Vec<Value<'a>>),
+    Lines(Vec<Line<'a>>),
+    /// Blocks that are to be merged, the farthest first.
+    Blocks(Vec<&'a Body<'a>>),
+    Free(&'a Block),
+}
+
+impl<'a> Merged<'a> {
+    /// Merges blocks, the farthest first. Names of blocks are expanded in `scope`.
+    pub(super) fn of(bodies: &[&'a Body<'a>], scope: Scope<'_, 'a>, expander: &mut Expander<'a>) -> Self {
+        let mut merged = Self::default();
+        for (level, body) in bodies.iter().enumerate() {
+            merged.variables.extend(body.variables.iter().map(|(name, value)| (*name, value.clone())));
+            for removal in &body.removals {
+                merged.remove(removal, scope, expander);
+            }
+            for entry in &body.entries {
+                merged.add(level, entry, scope, expander);
+            }
+        }
+        merged
+    }
+
+    /// Returns everything, in the order in which it first came.
+    pub(super) fn entries(&self) -> impl Iterator<Item = &MergedEntry<'a>> {
+        self.entries.iter().flatten()
+    }
+
+    /// Returns what stands in a slot.
+    pub(super) fn entry(&self, slot: &'static str) -> Option<&MergedEntry<'a>> {
+        self.entries[*self.places.get(&(slot, None))?].as_ref()
+    }
+
+    /// Returns a setting's value and the level that it comes from.
+    pub(super) fn setting(&self, slot: &'static str) -> Option<(&Value<'a>, usize)> {
+        match self.entry(slot)? {
+            MergedEntry { content: MergedContent::Setting(value), level, .. } => Some((value, *level)),
+            _ => None,
+        }
+    }
+
+    /// Returns the lines of a list.
+    pub(super) fn lines(&self, slot: &'static str) -> &[Line<'a>] {
+        match self.entry(slot) {
+            Some(MergedEntry { content: MergedContent::Lines(lines), .. }) => lines,
+            _ => &[],
+        }
+    }
+
+    /// Puts a made value in, nearer than all else.
+    pub(super) fn put(&mut self, keyword: &'static Keyword, value: Value<'a>) {
+        let entry = MergedEntry {
+            keyword,
+            word: value.span(),
+            name: None,
+            content: MergedContent::Setting(value),
+            level: usize::MAX,
+        };
+        self.place((slot(keyword), None), entry);
+    }
+
+    fn place(&mut self, key: (&'static str, Option<String>), entry: MergedEntry<'a>) {
+        match self.places.get(&key) {
+            Some(&at) => self.entries[at] = Some(entry),
+            None => {
+                self.places.insert(key, self.entries.len());
+                self.entries.push(Some(entry));
+            }
+        }
+    }
+
+    fn remove(&mut self, removal: &Removal, scope: Scope<'_, 'a>, expander: &mut Expander<'a>) {
+        let slot = slot(removal.keyword);
+        let name = match removal.name {
+            Some(word) => match expander.expand_word(word, scope) {
+                Some(name) => Some(name),
+                None => return,
+            },
+            None => None,
+        };
+        let keys: Vec<_> = match &name {
+            Some(name) => vec![(slot, Some(name.clone()))],
+            None => self.places.keys().filter(|(found, _)| *found == slot).cloned().collect(),
+        };
+        let mut removed = 0;
+        for at in keys.iter().filter_map(|key| self.places.remove(key)) {
+            self.entries[at] = None;
+            removed += 1;
+        }
+        if removed == 0 {
+            let what =
+                name.map_or(removal.keyword.word.to_owned(), |n| format!("{} {n}", removal.keyword.word));
+            let diagnostic =
+                Diagnostic::new(Code::RemovesNothing, removal.span, format!("`no {what}` removes nothing"))
+                    .label("nothing of that name is inherited");
+            expander.report.push(diagnostic);
+        }
+    }
+
+    fn add(&mut self, level: usize, entry: &'a Entry<'a>, scope: Scope<'_, 'a>, expander: &mut Expander<'a>) {
+        let name = match entry.name.map(|word: Word| expander.expand_word(word, scope)) {
+            Some(None) => return,
+            Some(Some(name)) => Some(name),
+            None => None,
+        };
+        let key = (slot(entry.keyword), name.clone());
+        let before = self.places.get(&key).and_then(|&at| self.entries[at].as_mut());
+        let content = match (&entry.content, before.map(|entry| &mut entry.content)) {
+            (Content::Setting(value), Some(MergedContent::Several(values))) => {
+                values.push(value.clone());
+                return;
+            }
+            (Content::Block(body), Some(MergedContent::Blocks(bodies))) => {
+                bodies.push(body);
+                return;
+            }
+            (Content::Lines { lines, only: false }, Some(MergedContent::Lines(merged))) => {
+                append(merged, lines, expander);
+                return;
+            }
+            (Content::Setting(value), _) if entry.keyword.several => {
+                MergedContent::Several(vec![value.clone()])
+            }
+            (Content::Setting(value), _) => MergedContent::Setting(value.clone()),
+            (Content::Block(body), _) => MergedContent::Blocks(vec![body]),
+            (Content::Lines { lines, .. }, _) => MergedContent::Lines(lines.clone()),
+            (Content::Free(block), _) => MergedContent::Free(block),
+        };
+        let word = entry.name.unwrap_or(entry.word).span;
+        let entry = MergedEntry { keyword: entry.keyword, word, name, content, level };
+        self.place(key, entry);
+    }
+}
+
+/// Appends the lines that are not already there, compared as they are written but for runs of blanks.
+fn append<'a>(merged: &mut Vec<Line<'a>>, lines: &[Line<'a>], expander: &Expander<'a>) {
+    let text = |line: &Line<'a>| match line {
+        Line::Words(statement) => {
+            statement.words.iter().map(|&word| expander.tree.word(word)).collect::<Vec<_>>().join(" ")
+        }
+        Line::Raw(raw) => expander.tree.sources().slice(raw.span).to_owned(),
+    };
+    let there: BTreeSet<String> = merged.iter().map(text).collect();
+    merged.extend(lines.iter().filter(|line| !there.contains(&text(line))));
+}

@@ -1,0 +1,125 @@
+//! Tree to model: variables, inheritance, enumerations and checks.
+//!
+//! ```text
+//! Tree ──collect──▶ what each block says ──inherit──▶ what each host says ──vm, network──▶ model::Project
+//!                              └─ autoenum: further hosts ─┘        (expand: variables)
+//! ```
+//!
+//! The only place that knows both the tree and the model. Never fails: what cannot be understood is reported and
+//! left out, and everything that is wrong is reported at once. Each host is merged, made and forgotten before the
+//! next, so that time and memory grow with the file and the number of hosts, and with nothing else.
+
+mod autoenum;
+mod collect;
+mod definitions;
+mod expand;
+mod host;
+mod inherit;
+mod network;
+mod query;
+mod report;
+mod size;
+mod vm;
+
+pub use expand::is_variable_name;
+pub use query::query;
+
+use std::collections::BTreeMap;
+
+use crate::id::Name;
+use crate::lang::{Code, Diagnostic, SourceId, Span, Tree};
+use crate::model::{Project, Switch};
+
+use definitions::{Definitions, Guest};
+use expand::{Expander, Scope};
+use inherit::Inheritance;
+use network::Segments;
+
+/// How many VMs one project may have.
+pub const VMS_MAX: usize = 100_000;
+/// How much text the values of all VMs may have together, in bytes: variables and enumerations multiply.
+pub const VALUES_BYTES_MAX: usize = 256 << 20;
+
+/// What the file alone does not say.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Variables of the command line; they win over those of the file.
+    pub variables: BTreeMap<String, String>,
+    /// Whose project it is, where that is known: `$owner` stays as it is where not.
+    pub owner: Option<Name>,
+}
+
+/// A project, as well as it could be understood.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// The project; not to be used for anything but showing it if one of the diagnostics is an error.
+    pub project: Project,
+    /// What is wrong, in the order of the text; without what parsing reported.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Where each file that guests receive is first asked for, by its path.
+    pub file_places: BTreeMap<String, Span>,
+}
+
+/// The name of a project that has none, which is an error.
+const UNNAMED: &str = "unnamed";
+
+/// Resolves a parsed project. Never fails: what is wrong is in the diagnostics.
+pub fn resolve(tree: &Tree, options: &Options) -> Resolved {
+    let mut expander = Expander::new(tree, options);
+    let definitions = Definitions::collect(tree, &mut expander);
+    let name = project_name(&definitions, &mut expander);
+    expander.project = name.as_ref().map(|name| name.as_str().to_owned());
+
+    let guests = autoenum::guests(&definitions, &mut expander);
+    let mut inheritance = Inheritance::new(&definitions);
+    let mut segments = Segments::new(&definitions);
+    let mut file_places = BTreeMap::new();
+    let mut vms = Vec::with_capacity(guests.len());
+    for guest in &guests {
+        let chain = inheritance.chain(guest, &mut expander);
+        let mut maker =
+            vm::Maker { expander: &mut expander, segments: &mut segments, file_places: &mut file_places };
+        vms.extend(maker.vm(&definitions, guest, &chain));
+        if expander.is_exhausted() {
+            break;
+        }
+    }
+    check_unused_superclasses(&definitions, &mut inheritance, &mut expander);
+    let switches: Vec<Switch> = segments.finish(&mut expander);
+    expander.report_unused(options);
+
+    let name = name.unwrap_or_else(|| Name::parse(UNNAMED).expect("a literal of letters only"));
+    let project = Project { name, vms, switches };
+    Resolved { project, diagnostics: expander.report.finish(), file_places }
+}
+
+fn project_name<'a>(definitions: &'a Definitions<'a>, expander: &mut Expander<'a>) -> Option<Name> {
+    let Some((value, span)) = definitions.global.setting("project") else {
+        let span = definitions.global_span.unwrap_or(Span::start_of(SourceId::ROOT));
+        let diagnostic = Diagnostic::new(Code::ProjectUnnamed, span, "the project has no name")
+            .label("expected `project NAME` in `global { }`");
+        expander.report.push(diagnostic);
+        return None;
+    };
+    let text = expander.expand(value, Scope::global(&definitions.global.variables))?;
+    expander.name(&text, span, "a project's name")
+}
+
+/// Checks the values of superclasses that no host has; variables that only a host could define are let pass.
+fn check_unused_superclasses<'a>(
+    definitions: &'a Definitions<'a>,
+    inheritance: &mut Inheritance<'a>,
+    expander: &mut Expander<'a>,
+) {
+    for (name, class) in &definitions.superclasses {
+        if inheritance.is_used(name) || expander.is_exhausted() {
+            continue;
+        }
+        let guest = Guest::of_class(name, class);
+        let chain = inheritance.chain(&guest, expander);
+        let mut segments = Segments::new(definitions);
+        let mut file_places = BTreeMap::new();
+        let mut maker = vm::Maker { expander, segments: &mut segments, file_places: &mut file_places };
+        maker.vm(definitions, &guest, &chain);
+    }
+}

@@ -1,0 +1,338 @@
+//! Messages between nodes, as bytes. Whatever is signed inside is verified while it is decoded.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::fragment::{decode_fragment, encode_fragment};
+use super::grant::SignedWire;
+use super::record::{RecordError, decode_revision, encode_revision, verify_record, verify_reservation};
+use super::{DecodeError, MESSAGE_BYTES_MAX, RECORD_BYTES_MAX, decode, encode, name, text};
+use crate::id::{Digest, ProjectId, PublicKey, VmId};
+use crate::node::limits::{SYNC_RANGES_MAX, SYNC_RECORDS_MAX};
+use crate::node::{
+    Ask, Message, Refusal, Rule, RunOrder, RunRequest, RunVerdict, RunningVms, SyncContent, SyncRange,
+};
+use crate::plan::StopLimit;
+use crate::record::RecordKey;
+use crate::trust::{Domain, Signed};
+
+/// The version of the shapes below: the first two bytes of every message.
+const VERSION: u16 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Versioned {
+    version: u16,
+    message: MessageWire,
+}
+
+#[derive(Serialize, Deserialize)]
+enum MessageWire {
+    Ask { ask: SignedWire, fragment: Option<Vec<u8>> },
+    Answer { revision: [u8; 32], verdict: AnswerWire },
+    Withdraw { revision: [u8; 32] },
+    Run(SignedWire),
+    RunAnswer { request: [u8; 32], verdict: RunVerdictWire },
+    Sync(Vec<RangeWire>),
+    Want(Vec<KeyWire>),
+    Records(Vec<SignedWire>),
+    FragmentWanted([u8; 32]),
+    FragmentFound(Vec<u8>),
+}
+
+#[derive(Serialize, Deserialize)]
+enum AnswerWire {
+    Reserved(SignedWire),
+    Refused { rule: u16, detail: String },
+}
+
+#[derive(Serialize, Deserialize)]
+enum RunVerdictWire {
+    Applied,
+    Stale { counter: u64, by: [u8; 32] },
+    NotOwner,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AskWire {
+    host: [u8; 32],
+    revision: Vec<u8>,
+    stop_running: bool,
+    replaces: Option<[u8; 32]>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RunWire {
+    owner: [u8; 32],
+    birth: [u8; 32],
+    vm: String,
+    seen_counter: u64,
+    order: RunOrderWire,
+    made_unix_ms: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+enum RunOrderWire {
+    Up,
+    Down { after_ms: Option<u64> },
+}
+
+#[derive(Serialize, Deserialize)]
+struct RangeWire {
+    from: Option<KeyWire>,
+    until: Option<KeyWire>,
+    content: ContentWire,
+}
+
+#[derive(Serialize, Deserialize)]
+enum ContentWire {
+    Sum { records: u64, fingerprint: [u8; 32] },
+    List(Vec<(KeyWire, [u8; 32])>),
+}
+
+#[derive(Serialize, Deserialize)]
+enum KeyWire {
+    Member([u8; 32]),
+    Host([u8; 32]),
+    Commit([u8; 32]),
+    Vm { birth: [u8; 32], name: String, author: [u8; 32] },
+}
+
+/// Why a message was not accepted. Nothing changed; the sender is at fault.
+pub type MessageError = RecordError;
+
+/// Encodes a message.
+pub fn encode_message(message: &Message) -> Vec<u8> {
+    encode(&Versioned { version: VERSION, message: message.into() })
+}
+
+/// Decodes a message and verifies all that is signed in it, by the mesh with this root key.
+pub fn decode_message(bytes: &[u8], root: PublicKey) -> Result<Message, MessageError> {
+    let wire: Versioned = decode(bytes, MESSAGE_BYTES_MAX)?;
+    if wire.version != VERSION {
+        return Err(DecodeError::Unknown { what: "message version", found: wire.version.into() }.into());
+    }
+    Ok(match wire.message {
+        MessageWire::Ask { ask, fragment } => Message::Ask {
+            ask: Arc::new(verify(ask, decode_ask)?),
+            fragment: fragment.map(|bytes| decode_fragment(&bytes)).transpose()?.map(Arc::new),
+        },
+        MessageWire::Answer { revision, verdict } => Message::Answer {
+            revision: Digest(revision),
+            verdict: match verdict {
+                AnswerWire::Reserved(signed) => Ok(verify_reservation(signed.try_into()?)?),
+                AnswerWire::Refused { rule, detail } => {
+                    Err(Refusal { rule: rule_of(rule)?, detail: text(detail, 4096)? })
+                }
+            },
+        },
+        MessageWire::Withdraw { revision } => Message::Withdraw { revision: Digest(revision) },
+        MessageWire::Run(signed) => Message::Run(Arc::new(verify(signed, decode_run_request)?)),
+        MessageWire::RunAnswer { request, verdict } => Message::RunAnswer {
+            request: Digest(request),
+            verdict: match verdict {
+                RunVerdictWire::Applied => RunVerdict::Applied,
+                RunVerdictWire::Stale { counter, by } => RunVerdict::Stale { counter, by: PublicKey(by) },
+                RunVerdictWire::NotOwner => RunVerdict::NotOwner,
+            },
+        },
+        MessageWire::Sync(ranges) => {
+            at_most(ranges.len(), SYNC_RANGES_MAX)?;
+            Message::Sync(ranges.into_iter().map(SyncRange::try_from).collect::<Result<_, _>>()?)
+        }
+        MessageWire::Want(keys) => {
+            at_most(keys.len(), SYNC_RECORDS_MAX)?;
+            Message::Want(keys.into_iter().map(RecordKey::try_from).collect::<Result<_, _>>()?)
+        }
+        MessageWire::Records(records) => {
+            at_most(records.len(), SYNC_RECORDS_MAX)?;
+            let verified = records.into_iter().map(|wire| verify_record(wire.try_into()?, root));
+            Message::Records(verified.collect::<Result<_, RecordError>>()?)
+        }
+        MessageWire::FragmentWanted(digest) => Message::FragmentWanted(Digest(digest)),
+        MessageWire::FragmentFound(bytes) => Message::FragmentFound(Arc::new(decode_fragment(&bytes)?)),
+    })
+}
+
+/// Encodes an ask, as it is signed.
+pub fn encode_ask(ask: &Ask) -> Vec<u8> {
+    encode(&AskWire {
+        host: ask.host.0,
+        revision: encode_revision(&ask.revision),
+        stop_running: ask.running == RunningVms::Stop,
+        replaces: ask.replaces.map(|project| project.0.0),
+    })
+}
+
+/// Encodes a request to start or stop a VM, as it is signed.
+pub fn encode_run_request(request: &RunRequest) -> Vec<u8> {
+    encode(&RunWire {
+        owner: request.owner.0,
+        birth: request.vm.birth.0,
+        vm: request.vm.name.to_string(),
+        seen_counter: request.seen_counter,
+        order: match request.order {
+            RunOrder::Up => RunOrderWire::Up,
+            RunOrder::Down(StopLimit::Now) => RunOrderWire::Down { after_ms: None },
+            RunOrder::Down(StopLimit::After(ms)) => RunOrderWire::Down { after_ms: Some(ms) },
+        },
+        made_unix_ms: request.made_unix_ms,
+    })
+}
+
+fn verify<T>(
+    wire: SignedWire,
+    decode: impl FnOnce(&[u8]) -> Result<T, DecodeError>,
+) -> Result<crate::trust::Verified<T>, RecordError> {
+    let signed = Signed::try_from(wire)?;
+    signed.verify(Domain::Request, decode).map_err(|error| match error {
+        crate::trust::SignatureError::Payload(error) => RecordError::Decode(error),
+        crate::trust::SignatureError::Key | crate::trust::SignatureError::Signature => RecordError::Signature,
+    })
+}
+
+fn decode_ask(bytes: &[u8]) -> Result<Ask, DecodeError> {
+    let wire: AskWire = decode(bytes, RECORD_BYTES_MAX)?;
+    Ok(Ask {
+        host: PublicKey(wire.host),
+        digest: Digest::of(&wire.revision),
+        revision: decode_revision(&wire.revision)?,
+        running: if wire.stop_running { RunningVms::Stop } else { RunningVms::Refuse },
+        replaces: wire.replaces.map(|project| ProjectId(Digest(project))),
+    })
+}
+
+fn decode_run_request(bytes: &[u8]) -> Result<RunRequest, DecodeError> {
+    let wire: RunWire = decode(bytes, 1024)?;
+    Ok(RunRequest {
+        owner: PublicKey(wire.owner),
+        vm: VmId { birth: Digest(wire.birth), name: name(&wire.vm)? },
+        seen_counter: wire.seen_counter,
+        order: match wire.order {
+            RunOrderWire::Up => RunOrder::Up,
+            RunOrderWire::Down { after_ms: None } => RunOrder::Down(StopLimit::Now),
+            RunOrderWire::Down { after_ms: Some(ms) } => RunOrder::Down(StopLimit::After(ms)),
+        },
+        made_unix_ms: wire.made_unix_ms,
+    })
+}
+
+fn rule_of(code: u16) -> Result<Rule, DecodeError> {
+    let unknown = DecodeError::Unknown { what: "rule", found: code.into() };
+    Rule::ALL.get(usize::from(code)).copied().ok_or(unknown)
+}
+
+fn rule_code(rule: Rule) -> u16 {
+    let index = Rule::ALL.iter().position(|&known| known == rule).expect("every rule stands in the list");
+    u16::try_from(index).expect("there are few rules")
+}
+
+fn at_most(found: usize, limit: usize) -> Result<(), DecodeError> {
+    if found <= limit { Ok(()) } else { Err(DecodeError::TooLong { bytes: found, limit }) }
+}
+
+impl From<&Message> for MessageWire {
+    fn from(message: &Message) -> Self {
+        match message {
+            Message::Ask { ask, fragment } => Self::Ask {
+                ask: ask.signed().into(),
+                fragment: fragment.as_ref().map(|fragment| encode_fragment(fragment)),
+            },
+            Message::Answer { revision, verdict } => Self::Answer {
+                revision: revision.0,
+                verdict: match verdict {
+                    Ok(reservation) => AnswerWire::Reserved(reservation.signed().into()),
+                    Err(refusal) => {
+                        AnswerWire::Refused { rule: rule_code(refusal.rule), detail: refusal.detail.clone() }
+                    }
+                },
+            },
+            Message::Withdraw { revision } => Self::Withdraw { revision: revision.0 },
+            Message::Run(request) => Self::Run(request.signed().into()),
+            Message::RunAnswer { request, verdict } => Self::RunAnswer {
+                request: request.0,
+                verdict: match *verdict {
+                    RunVerdict::Applied => RunVerdictWire::Applied,
+                    RunVerdict::Stale { counter, by } => RunVerdictWire::Stale { counter, by: by.0 },
+                    RunVerdict::NotOwner => RunVerdictWire::NotOwner,
+                },
+            },
+            Message::Sync(ranges) => Self::Sync(ranges.iter().map(RangeWire::from).collect()),
+            Message::Want(keys) => Self::Want(keys.iter().map(KeyWire::from).collect()),
+            Message::Records(records) => Self::Records(records.iter().map(|r| r.signed().into()).collect()),
+            Message::FragmentWanted(digest) => Self::FragmentWanted(digest.0),
+            Message::FragmentFound(fragment) => Self::FragmentFound(encode_fragment(fragment)),
+        }
+    }
+}
+
+impl From<&SyncRange> for RangeWire {
+    fn from(range: &SyncRange) -> Self {
+        Self {
+            from: range.from.as_ref().map(KeyWire::from),
+            until: range.until.as_ref().map(KeyWire::from),
+            content: match &range.content {
+                SyncContent::Sum { records, fingerprint } => {
+                    ContentWire::Sum { records: *records, fingerprint: fingerprint.0 }
+                }
+                SyncContent::List(list) => {
+                    ContentWire::List(list.iter().map(|(key, digest)| (key.into(), digest.0)).collect())
+                }
+            },
+        }
+    }
+}
+
+impl TryFrom<RangeWire> for SyncRange {
+    type Error = DecodeError;
+
+    fn try_from(wire: RangeWire) -> Result<Self, DecodeError> {
+        let listed = |(key, digest)| Ok((RecordKey::try_from(key)?, Digest(digest)));
+        Ok(Self {
+            from: wire.from.map(RecordKey::try_from).transpose()?,
+            until: wire.until.map(RecordKey::try_from).transpose()?,
+            content: match wire.content {
+                ContentWire::Sum { records, fingerprint } => {
+                    SyncContent::Sum { records, fingerprint: Digest(fingerprint) }
+                }
+                ContentWire::List(list) => {
+                    at_most(list.len(), SYNC_RECORDS_MAX)?;
+                    SyncContent::List(list.into_iter().map(listed).collect::<Result<_, DecodeError>>()?)
+                }
+            },
+        })
+    }
+}
+
+impl From<&RecordKey> for KeyWire {
+    fn from(key: &RecordKey) -> Self {
+        match key {
+            RecordKey::Member(key) => Self::Member(key.0),
+            RecordKey::Host(key) => Self::Host(key.0),
+            RecordKey::Commit(digest) => Self::Commit(digest.0),
+            RecordKey::Vm(vm, author) => {
+                Self::Vm { birth: vm.birth.0, name: vm.name.to_string(), author: author.0 }
+            }
+        }
+    }
+}
+
+impl TryFrom<KeyWire> for RecordKey {
+    type Error = DecodeError;
+
+    fn try_from(wire: KeyWire) -> Result<Self, DecodeError> {
+        Ok(match wire {
+            KeyWire::Member(key) => Self::Member(PublicKey(key)),
+            KeyWire::Host(key) => Self::Host(PublicKey(key)),
+            KeyWire::Commit(digest) => Self::Commit(Digest(digest)),
+            KeyWire::Vm { birth, name: text, author } => {
+                Self::Vm(VmId { birth: Digest(birth), name: name(&text)? }, PublicKey(author))
+            }
+        })
+    }
+}
+
+/// Encodes the slot of a record, as a store's key.
+pub fn encode_record_key(key: &RecordKey) -> Vec<u8> {
+    encode(&KeyWire::from(key))
+}

@@ -1,0 +1,390 @@
+//! Records, as they are signed, stored and sent.
+//!
+//! The first two bytes of a payload are the version of all record shapes, so that a later program can tell.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::grant::SignedWire;
+use super::{DecodeError, RECORD_BYTES_MAX, decode, encode, name, text};
+use crate::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
+use crate::model::{BootOrder, MemoryMib, Platform};
+use crate::record::{
+    Commit, ExitStatus, HostStatus, Member, Record, Reservation, Revision, RevisionHost, RunState,
+    VerifiedRecord, VmState, VmStatus,
+};
+use crate::time::Now;
+use crate::trust::{Domain, KeyPair, SignatureError, Signed, Verified, admit};
+
+/// The version of the shapes below.
+const VERSION: u16 = 1;
+
+/// The longest text for people in a record, in bytes.
+pub const REASON_BYTES_MAX: usize = 2048;
+
+#[derive(Serialize, Deserialize)]
+struct Versioned {
+    version: u16,
+    record: RecordWire,
+}
+
+#[derive(Serialize, Deserialize)]
+enum RecordWire {
+    Member { counter: u64, name: String, chain: Vec<SignedWire> },
+    Host(HostWire),
+    Commit { revision: Vec<u8>, reservations: Vec<SignedWire> },
+    Vm(Box<VmWire>),
+}
+
+#[derive(Serialize, Deserialize)]
+struct HostWire {
+    counter: u64,
+    groups: Vec<String>,
+    platforms: Vec<u8>,
+    projects: u32,
+    vms: u32,
+    memory_used_mib: u32,
+    memory_limit_mib: u32,
+    agent_version: String,
+    measured_unix_ms: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct VmWire {
+    counter: u64,
+    birth: [u8; 32],
+    name: String,
+    project: [u8; 32],
+    up: bool,
+    run_counter: u64,
+    run_by: [u8; 32],
+    state: StateWire,
+    exit: Option<ExitWire>,
+    memory_mib: u32,
+    boot_order: u8,
+    address: Option<std::net::IpAddr>,
+    since_unix_ms: u64,
+    host: String,
+}
+
+#[derive(Serialize, Deserialize)]
+enum StateWire {
+    Building,
+    Down,
+    Booting,
+    Up,
+    Stopping,
+    Removed,
+    Failed { reason: String },
+}
+
+#[derive(Serialize, Deserialize)]
+enum ExitWire {
+    Code(i32),
+    Signal(i32),
+}
+
+#[derive(Serialize, Deserialize)]
+struct RevisionWire {
+    project: Option<[u8; 32]>,
+    parent: Option<[u8; 32]>,
+    owner: String,
+    label: String,
+    hosts: Vec<RevisionHostWire>,
+    definition: [u8; 32],
+    made_unix_ms: u64,
+    author: String,
+    reason: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RevisionHostWire {
+    name: String,
+    key: [u8; 32],
+    fragment: [u8; 32],
+    vms: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ReservationWire {
+    revision: [u8; 32],
+}
+
+/// Why a record was not accepted. Nothing changed; the sender is at fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// Its encoding is wrong.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// Its signature, or one inside it, is wrong.
+    #[error("a signature is wrong")]
+    Signature,
+    /// It says something that its signatures don't prove.
+    #[error("{what} is not proven")]
+    Unproven {
+        /// What.
+        what: &'static str,
+    },
+}
+
+/// Signs a record of our own. What it says must be true and proven, as for anybody else's.
+pub fn sign_record(keys: &KeyPair, record: Record) -> VerifiedRecord {
+    let payload = encode(&Versioned { version: VERSION, record: RecordWire::from(&record) });
+    Arc::new(Verified::own(keys, Domain::Record, record, payload))
+}
+
+/// Verifies a record: its signature, its shape, and what it must prove by itself.
+///
+/// Never depends on the time: expiry was judged by whoever signed.
+pub fn verify_record(signed: Signed, root: PublicKey) -> Result<VerifiedRecord, RecordError> {
+    let author = signed.author;
+    let verified = signed.verify(Domain::Record, decode_record).map_err(|error| match error {
+        SignatureError::Key | SignatureError::Signature => RecordError::Signature,
+        SignatureError::Payload(error) => error,
+    })?;
+    match &*verified {
+        Record::Member(member) => {
+            let long_ago = Now { mono_ms: 0, unix_ms: 0 };
+            let standing = admit(root, &member.chain, author, long_ago)
+                .map_err(|_| RecordError::Unproven { what: "membership" })?;
+            if standing.name.as_ref() != Some(&member.name) {
+                return Err(RecordError::Unproven { what: "the member's name" });
+            }
+        }
+        Record::Commit(commit) => {
+            let all = commit.revision.hosts.iter().all(|host| commit.reserved_by(host.key));
+            if !all || commit.reservations.is_empty() {
+                return Err(RecordError::Unproven { what: "the reservation of every host" });
+            }
+        }
+        Record::Host(_) | Record::Vm(_) => {}
+    }
+    Ok(Arc::new(verified))
+}
+
+/// Returns the encoding of a revision, whose digest is its identity.
+pub fn encode_revision(revision: &Revision) -> Vec<u8> {
+    encode(&RevisionWire {
+        project: revision.project.map(|p| p.0.0),
+        parent: revision.parent.map(|p| p.0),
+        owner: revision.label.owner.to_string(),
+        label: revision.label.project.to_string(),
+        hosts: revision
+            .hosts
+            .iter()
+            .map(|h| RevisionHostWire {
+                name: h.name.to_string(),
+                key: h.key.0,
+                fragment: h.fragment.0,
+                vms: h.vms,
+            })
+            .collect(),
+        definition: revision.definition.0,
+        made_unix_ms: revision.made_unix_ms,
+        author: revision.author.clone(),
+        reason: revision.reason.clone(),
+    })
+}
+
+/// Decodes a revision.
+pub fn decode_revision(bytes: &[u8]) -> Result<Revision, DecodeError> {
+    let wire: RevisionWire = decode(bytes, RECORD_BYTES_MAX)?;
+    let host = |h: RevisionHostWire| {
+        Ok(RevisionHost {
+            name: name(&h.name)?,
+            key: PublicKey(h.key),
+            fragment: Digest(h.fragment),
+            vms: h.vms,
+        })
+    };
+    if wire.project.is_some() != wire.parent.is_some() {
+        return Err(DecodeError::Invalid { what: "revision's parent" });
+    }
+    Ok(Revision {
+        project: wire.project.map(|p| ProjectId(Digest(p))),
+        parent: wire.parent.map(Digest),
+        label: Label { owner: name(&wire.owner)?, project: name(&wire.label)? },
+        hosts: wire.hosts.into_iter().map(host).collect::<Result<_, DecodeError>>()?,
+        definition: Digest(wire.definition),
+        made_unix_ms: wire.made_unix_ms,
+        author: text(wire.author, REASON_BYTES_MAX)?,
+        reason: text(wire.reason, REASON_BYTES_MAX)?,
+    })
+}
+
+/// Signs a reservation for a revision.
+pub fn sign_reservation(keys: &KeyPair, revision: Digest) -> Verified<Reservation> {
+    let payload = encode(&ReservationWire { revision: revision.0 });
+    Verified::own(keys, Domain::Request, Reservation { revision }, payload)
+}
+
+/// Verifies a reservation.
+pub fn verify_reservation(signed: Signed) -> Result<Verified<Reservation>, RecordError> {
+    let decode_payload = |bytes: &[u8]| {
+        decode::<ReservationWire>(bytes, 64).map(|wire| Reservation { revision: Digest(wire.revision) })
+    };
+    signed.verify(Domain::Request, decode_payload).map_err(|_| RecordError::Signature)
+}
+
+fn decode_record(bytes: &[u8]) -> Result<Record, RecordError> {
+    let wire: Versioned = decode(bytes, RECORD_BYTES_MAX)?;
+    if wire.version != VERSION {
+        return Err(DecodeError::Unknown { what: "record version", found: wire.version.into() }.into());
+    }
+    match wire.record {
+        RecordWire::Member { counter, name: text, chain } => {
+            let chain = chain.into_iter().map(Signed::try_from).collect::<Result<_, _>>()?;
+            Ok(Record::Member(Member { counter, name: name(&text)?, chain }))
+        }
+        RecordWire::Host(wire) => Ok(Record::Host(wire.try_into()?)),
+        RecordWire::Commit { revision, reservations } => {
+            let digest = Digest::of(&revision);
+            let reservations = reservations
+                .into_iter()
+                .map(|wire| verify_reservation(wire.try_into()?))
+                .collect::<Result<_, RecordError>>()?;
+            Ok(Record::Commit(Commit { revision: decode_revision(&revision)?, digest, reservations }))
+        }
+        RecordWire::Vm(wire) => Ok(Record::Vm((*wire).try_into()?)),
+    }
+}
+
+impl From<&Record> for RecordWire {
+    fn from(record: &Record) -> Self {
+        match record {
+            Record::Member(member) => Self::Member {
+                counter: member.counter,
+                name: member.name.to_string(),
+                chain: member.chain.iter().map(SignedWire::from).collect(),
+            },
+            Record::Host(status) => Self::Host(status.into()),
+            Record::Commit(commit) => Self::Commit {
+                revision: encode_revision(&commit.revision),
+                reservations: commit.reservations.iter().map(|r| r.signed().into()).collect(),
+            },
+            Record::Vm(status) => Self::Vm(Box::new(status.into())),
+        }
+    }
+}
+
+impl From<&HostStatus> for HostWire {
+    fn from(status: &HostStatus) -> Self {
+        Self {
+            counter: status.counter,
+            groups: status.groups.iter().map(Name::to_string).collect(),
+            platforms: status.platforms.iter().map(|&p| platform_byte(p)).collect(),
+            projects: status.projects,
+            vms: status.vms,
+            memory_used_mib: status.memory_used.0,
+            memory_limit_mib: status.memory_limit.0,
+            agent_version: status.agent_version.clone(),
+            measured_unix_ms: status.measured_unix_ms,
+        }
+    }
+}
+
+impl TryFrom<HostWire> for HostStatus {
+    type Error = DecodeError;
+
+    fn try_from(wire: HostWire) -> Result<Self, DecodeError> {
+        Ok(Self {
+            counter: wire.counter,
+            groups: wire.groups.iter().map(|group| name(group)).collect::<Result<_, _>>()?,
+            platforms: wire.platforms.into_iter().map(platform).collect::<Result<_, _>>()?,
+            projects: wire.projects,
+            vms: wire.vms,
+            memory_used: MemoryMib(wire.memory_used_mib),
+            memory_limit: MemoryMib(wire.memory_limit_mib),
+            agent_version: text(wire.agent_version, 64)?,
+            measured_unix_ms: wire.measured_unix_ms,
+        })
+    }
+}
+
+impl From<&VmStatus> for VmWire {
+    fn from(status: &VmStatus) -> Self {
+        Self {
+            counter: status.counter,
+            birth: status.vm.birth.0,
+            name: status.vm.name.to_string(),
+            project: status.project.0.0,
+            up: status.run == RunState::Up,
+            run_counter: status.run_counter,
+            run_by: status.run_by.0,
+            state: match &status.state {
+                VmState::Building => StateWire::Building,
+                VmState::Down => StateWire::Down,
+                VmState::Booting => StateWire::Booting,
+                VmState::Up => StateWire::Up,
+                VmState::Stopping => StateWire::Stopping,
+                VmState::Removed => StateWire::Removed,
+                VmState::Failed { reason } => StateWire::Failed { reason: shorten(reason) },
+            },
+            exit: status.exit.map(|exit| match exit {
+                ExitStatus::Code(code) => ExitWire::Code(code),
+                ExitStatus::Signal(signal) => ExitWire::Signal(signal),
+            }),
+            memory_mib: status.memory.0,
+            boot_order: status.boot_order.0,
+            address: status.address,
+            since_unix_ms: status.since_unix_ms,
+            host: status.host.to_string(),
+        }
+    }
+}
+
+impl TryFrom<VmWire> for VmStatus {
+    type Error = DecodeError;
+
+    fn try_from(wire: VmWire) -> Result<Self, DecodeError> {
+        Ok(Self {
+            counter: wire.counter,
+            vm: VmId { birth: Digest(wire.birth), name: name(&wire.name)? },
+            project: ProjectId(Digest(wire.project)),
+            run: if wire.up { RunState::Up } else { RunState::Down },
+            run_counter: wire.run_counter,
+            run_by: PublicKey(wire.run_by),
+            state: match wire.state {
+                StateWire::Building => VmState::Building,
+                StateWire::Down => VmState::Down,
+                StateWire::Booting => VmState::Booting,
+                StateWire::Up => VmState::Up,
+                StateWire::Stopping => VmState::Stopping,
+                StateWire::Removed => VmState::Removed,
+                StateWire::Failed { reason } => VmState::Failed { reason: text(reason, REASON_BYTES_MAX)? },
+            },
+            exit: wire.exit.map(|exit| match exit {
+                ExitWire::Code(code) => ExitStatus::Code(code),
+                ExitWire::Signal(signal) => ExitStatus::Signal(signal),
+            }),
+            memory: MemoryMib(wire.memory_mib),
+            boot_order: BootOrder(wire.boot_order),
+            address: wire.address,
+            since_unix_ms: wire.since_unix_ms,
+            host: name(&wire.host)?,
+        })
+    }
+}
+
+pub(super) fn platform_byte(platform: Platform) -> u8 {
+    match platform {
+        Platform::Uml => 1,
+    }
+}
+
+pub(super) fn platform(byte: u8) -> Result<Platform, DecodeError> {
+    Platform::ALL
+        .into_iter()
+        .find(|&platform| platform_byte(platform) == byte)
+        .ok_or(DecodeError::Unknown { what: "platform", found: byte.into() })
+}
+
+/// Cuts a text for people at its limit, between two characters.
+pub(super) fn shorten(reason: &str) -> String {
+    reason[..reason.floor_char_boundary(REASON_BYTES_MAX)].to_owned()
+}
+
+#[cfg(test)]
+#[path = "record_test.rs"]
+mod tests;

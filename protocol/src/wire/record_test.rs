@@ -1,0 +1,108 @@
+use super::*;
+use crate::trust::{Grant, Verb, mesh_of};
+
+fn keys(seed: u8) -> KeyPair {
+    KeyPair::from_secret([seed; 32])
+}
+
+fn named(text: &str) -> Name {
+    Name::parse(text).expect("a valid name")
+}
+
+fn member(seed: u8) -> Member {
+    let grant = Grant {
+        mesh: mesh_of(keys(0).public()),
+        subject: keys(seed).public(),
+        name: Some(named("oslo")),
+        verbs: [Verb::Join].into(),
+        passes: 1,
+        not_after_unix_ms: Some(1),
+    };
+    Member { counter: 1, name: named("oslo"), chain: vec![keys(0).sign(Domain::Grant, grant.to_bytes())] }
+}
+
+fn vm_status() -> VmStatus {
+    VmStatus {
+        counter: 7,
+        vm: VmId { birth: Digest([3; 32]), name: named("router1") },
+        project: ProjectId(Digest([3; 32])),
+        run: RunState::Up,
+        run_counter: 2,
+        run_by: keys(1).public(),
+        state: VmState::Failed { reason: "no room".into() },
+        exit: Some(ExitStatus::Signal(6)),
+        memory: MemoryMib(64),
+        boot_order: BootOrder(10),
+        address: Some(std::net::IpAddr::from([10, 0, 0, 1])),
+        since_unix_ms: 5,
+        host: named("oslo"),
+    }
+}
+
+fn commit(signers: &[u8]) -> Commit {
+    let revision = Revision {
+        project: None,
+        parent: None,
+        label: Label { owner: named("root"), project: named("ring") },
+        hosts: vec![RevisionHost {
+            name: named("oslo"),
+            key: keys(1).public(),
+            fragment: Digest([9; 32]),
+            vms: 1,
+        }],
+        definition: Digest([8; 32]),
+        made_unix_ms: 1,
+        author: "oslo".into(),
+        reason: "build".into(),
+    };
+    let digest = Digest::of(&encode_revision(&revision));
+    let reservations = signers.iter().map(|&seed| sign_reservation(&keys(seed), digest)).collect();
+    Commit { revision, digest, reservations }
+}
+
+#[track_caller]
+fn check(record: Record, author: u8, expect: Result<(), RecordError>) {
+    let own = sign_record(&keys(author), record.clone());
+    let bytes = own.signed().to_bytes();
+    let signed = Signed::from_bytes(&bytes).expect("encoded above");
+    let found = verify_record(signed, keys(0).public());
+    assert_eq!(found.map(|r| (**r).clone()), expect.map(|()| record));
+}
+
+#[test]
+fn records_come_back_as_they_were() {
+    check(Record::Member(member(1)), 1, Ok(()));
+    check(Record::Vm(vm_status()), 1, Ok(()));
+    check(Record::Commit(commit(&[1])), 2, Ok(()));
+}
+
+#[test]
+fn a_record_must_prove_what_it_says() {
+    check(Record::Member(member(1)), 2, Err(RecordError::Unproven { what: "membership" }));
+    let renamed = Member { name: named("bergen"), ..member(1) };
+    check(Record::Member(renamed), 1, Err(RecordError::Unproven { what: "the member's name" }));
+    let unproven = Err(RecordError::Unproven { what: "the reservation of every host" });
+    check(Record::Commit(commit(&[])), 2, unproven.clone());
+    check(Record::Commit(commit(&[2])), 2, unproven);
+}
+
+#[test]
+fn the_bytes_of_a_record_stay_the_same() {
+    let record = sign_record(&keys(1), Record::Vm(vm_status()));
+    let golden = include_str!("golden/vm_status_1.hex");
+    assert_eq!(
+        crate::id::hex(&record.signed().payload),
+        golden.trim_end(),
+        "version 1 is fixed: add version 2"
+    );
+}
+
+#[test]
+fn cut_and_trailing_bytes_are_refused() {
+    let bytes = sign_record(&keys(1), Record::Vm(vm_status())).signed().payload.clone();
+    for end in 0..bytes.len() {
+        assert!(decode_record(&bytes[..end]).is_err(), "{end} bytes");
+    }
+    let longer = [bytes.as_slice(), &[0]].concat();
+    assert_eq!(decode_record(&longer), Err(DecodeError::Trailing { bytes: 1 }.into()));
+}
