@@ -1,1 +1,1 @@
-//! (skeleton)
+//! Stories with real agents and real virtual machines, run as processes.
