@@ -7,9 +7,10 @@ use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
-    daemon_status::DaemonStatus, exec::Exec, remove::Remove, start::Start, status::Status, stop::Stop,
-    template::Template, token::Token,
+    build::Build, daemon_status::DaemonStatus, exec::Exec, remove::Remove, start::Start, status::Status,
+    stop::Stop, template::Template, token::Token,
 };
+use crate::offline::Offline;
 
 /// Groups of virtual machines over many hosts, without a master.
 #[derive(Debug, Parser)]
@@ -62,6 +63,19 @@ pub enum Output {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// What needs a project file alone.
+    #[command(flatten)]
+    Offline(Offline),
+    /// What an agent is asked for.
+    #[command(flatten)]
+    Online(Online),
+}
+
+/// What an agent is asked for.
+#[derive(Debug, Subcommand)]
+pub enum Online {
+    /// Build a project from a file: all of it, or nothing
+    Build(Build),
     /// Start a project's hosts
     Start(Start),
     /// Stop a project's hosts

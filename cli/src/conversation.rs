@@ -120,7 +120,10 @@ impl Agent {
         &self,
         request: &Request,
     ) -> Result<(InputSender<UnixStream>, Replies<UnixStream>), CommandError> {
-        self.connect().await?.request(request).await.map_err(CommandError::BrokeOff)
+        self.connect().await?.request(request).await.map_err(|error| match error {
+            LinkError::TooLong { bytes, limit } => CommandError::TooLong { bytes, limit },
+            error => CommandError::BrokeOff(error),
+        })
     }
 
     /// Connects to the first socket where somebody listens.

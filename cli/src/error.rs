@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use mln_link::LinkError;
 
 use crate::exit::Exit;
+use crate::project_file::OpenError;
 
 /// Why a command could not be carried out from here. What the user can do about it is said in `ui::hint`.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +28,17 @@ pub enum CommandError {
     /// The agent left, or the connection broke. Whether the request was carried out is not known.
     #[error("the conversation with the agent broke off")]
     BrokeOff(#[source] LinkError),
+    /// The request is longer than any agent reads. Nothing was asked.
+    #[error("the request has {bytes} bytes, where an agent reads at most {limit}")]
+    TooLong {
+        /// What it has.
+        bytes: usize,
+        /// What is read.
+        limit: usize,
+    },
+    /// The project file can't be read. Nothing was asked.
+    #[error(transparent)]
+    ProjectFile(#[from] OpenError),
     /// A file of the user's can't be read. Nothing was asked.
     #[error("{path} can't be read")]
     File {
@@ -66,7 +78,11 @@ impl CommandError {
         match self {
             Self::NoAgent(_) | Self::NoConversation { .. } => Exit::NoAgent,
             Self::NotPermitted(_) => Exit::Refused,
-            Self::BrokeOff(_) | Self::File { .. } | Self::Terminal(_) => Exit::Failed,
+            Self::BrokeOff(_)
+            | Self::TooLong { .. }
+            | Self::ProjectFile(_)
+            | Self::File { .. }
+            | Self::Terminal(_) => Exit::Failed,
             Self::Usage(_) => Exit::Usage,
         }
     }

@@ -20,6 +20,11 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// Returns how a command ends that needs no agent: its code is 0 or 1.
+    pub fn of_offline(code: u8) -> Self {
+        if code == 0 { Self::Done } else { Self::Failed }
+    }
+
     /// Returns the code.
     pub fn code(self) -> u8 {
         match self {

@@ -1,7 +1,7 @@
 //! `mlnctl`: the words people type. A thin client of any agent.
 //!
-//! [`args`] is the command line, [`command`] carries out what it says through a [`conversation`] with an agent,
-//! and [`ui`] shows what came of it. A library, so that what is generated from the command line (completions,
+//! [`args`] is the command line. [`offline`] carries out what needs a project file alone, [`command`] the rest,
+//! through a [`conversation`] with an agent; [`ui`] shows what came of it. A library, so that what is generated from the command line (completions,
 //! manual pages) comes from the same source.
 
 pub mod args;
@@ -9,6 +9,8 @@ pub mod command;
 pub mod conversation;
 pub mod error;
 pub mod exit;
+pub mod offline;
+pub mod project_file;
 pub mod quantity;
 pub mod ui;
 

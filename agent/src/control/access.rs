@@ -50,7 +50,7 @@ impl Access {
             ),
             None => (
                 format!("root and uid {owner} may"),
-                "whoever runs the agent, by configuring a control group".to_owned(),
+                "whoever runs the agent, by setting control_group in its config.toml".to_owned(),
             ),
         };
         Refusal {

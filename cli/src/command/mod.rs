@@ -1,5 +1,6 @@
 //! A file per command: its arguments, its request, and what its answer is shown as.
 
+pub mod build;
 pub mod daemon_status;
 pub mod exec;
 pub mod list;
@@ -13,10 +14,11 @@ pub mod template;
 pub mod token;
 pub mod version;
 
-use crate::args::{Args, Command};
+use crate::args::{Args, Command, Online, Output};
 use crate::conversation::Agent;
 use crate::error::{CommandError, UsageError};
 use crate::exit::Exit;
+use crate::offline;
 use crate::ui::screen::Screen;
 
 /// Carries out a command and returns how `mlnctl` ends.
@@ -26,6 +28,12 @@ pub fn run(args: Args) -> Exit {
     if let Some(folder) = global.projects_folder {
         return report(&screen, &CommandError::Usage(UsageError::ProjectsFolder(folder)));
     }
+    let command = match command {
+        Command::Offline(offline) => {
+            return Exit::of_offline(offline::run(&offline, global.output() == Output::Json));
+        }
+        Command::Online(online) => online,
+    };
     // One connection is served: more threads than this one would only cost time to start.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -45,18 +53,19 @@ fn report(screen: &Screen, error: &CommandError) -> Exit {
     error.exit()
 }
 
-async fn dispatch(command: Command, agent: &Agent, screen: &Screen) -> Result<Exit, CommandError> {
+async fn dispatch(command: Online, agent: &Agent, screen: &Screen) -> Result<Exit, CommandError> {
     match command {
-        Command::Start(args) => start::run(args, agent, screen).await,
-        Command::Stop(args) => stop::run(args, agent, screen).await,
-        Command::Remove(args) => remove::run(args, agent, screen).await,
-        Command::Status(args) => status::run(args, agent, screen).await,
-        Command::DaemonStatus(args) => daemon_status::run(args, agent, screen).await,
-        Command::List => list::run(agent, screen).await,
-        Command::Exec(args) => exec::run(args, agent, screen).await,
-        Command::Peers => peers::run(agent, screen).await,
-        Command::Token(args) => token::run(args, agent, screen).await,
-        Command::Template(args) => template::run(args, agent, screen).await,
-        Command::Version => version::run(agent, screen).await,
+        Online::Build(args) => build::run(args, agent, screen).await,
+        Online::Start(args) => start::run(args, agent, screen).await,
+        Online::Stop(args) => stop::run(args, agent, screen).await,
+        Online::Remove(args) => remove::run(args, agent, screen).await,
+        Online::Status(args) => status::run(args, agent, screen).await,
+        Online::DaemonStatus(args) => daemon_status::run(args, agent, screen).await,
+        Online::List => list::run(agent, screen).await,
+        Online::Exec(args) => exec::run(args, agent, screen).await,
+        Online::Peers => peers::run(agent, screen).await,
+        Online::Token(args) => token::run(args, agent, screen).await,
+        Online::Template(args) => template::run(args, agent, screen).await,
+        Online::Version => version::run(agent, screen).await,
     }
 }

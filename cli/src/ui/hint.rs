@@ -31,7 +31,8 @@ pub fn for_error(error: &CommandError) -> Vec<String> {
         CommandError::Usage(UsageError::PeerAddress(_)) => {
             &["any agent of the mesh answers for all of it: give the socket of one on this machine"]
         }
-        CommandError::File { .. } | CommandError::Terminal(_) => &[],
+        CommandError::TooLong { .. } => &["split the project, or move text into files that it copies"],
+        CommandError::ProjectFile(_) | CommandError::File { .. } | CommandError::Terminal(_) => &[],
     };
     hints.iter().map(|hint| (*hint).to_owned()).collect()
 }

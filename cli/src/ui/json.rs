@@ -5,6 +5,7 @@ use mln_link::message::{
     Silence, StatusRow, StepState, TemplateRow, Token, VmState,
 };
 use mln_protocol::id::Name;
+use mln_protocol::lang::{Diagnostic, Sources};
 use serde_json::{Value, json};
 
 use super::progress::step_name;
@@ -201,6 +202,13 @@ pub fn silence(silence: &Silence) -> Value {
 /// An event: something to know.
 pub fn warning(text: &str) -> Value {
     json!({ "event": "warning", "text": text })
+}
+
+/// An event: what is said about a project file, each in the shape of `validate --json`.
+pub fn diagnostics(diagnostics: &[Diagnostic], sources: &Sources) -> Value {
+    let text = mln_protocol::convert::diagnostics_json(diagnostics, sources);
+    let shape: Value = serde_json::from_str(&text).expect("what serde_json wrote, it reads");
+    json!({ "event": "diagnostics", "diagnostics": shape["diagnostics"] })
 }
 
 /// An event: `mlnctl` itself can't go on.

@@ -1,8 +1,12 @@
-//! What the user sees. Everything here but [`screen`] is pure: values in, text out.
+//! What the user sees. Everything here is pure, values in and text out, but [`screen`] and [`outcome`], which
+//! write it: one for conversations with an agent, one for commands that need none.
 
+pub mod diagnostic;
 pub mod hint;
 pub mod json;
+pub mod outcome;
 pub mod progress;
+pub mod project;
 pub mod report;
 pub mod rows;
 pub mod screen;

@@ -5,14 +5,16 @@ use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use mln_link::message::{OutputStream, Progress};
+use mln_protocol::lang::{Diagnostic, Sources};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 
+use super::diagnostic::Drawing;
 use super::progress::{self, Board, SPINNER_MS};
 use super::report::{self, Paint};
 use super::rows::Layout;
 use super::table::Spacing;
-use super::{hint, json};
+use super::{diagnostic, hint, json};
 use crate::args::Output;
 use crate::conversation::Answer;
 use crate::error::CommandError;
@@ -105,6 +107,21 @@ impl Screen {
                 refusals.iter().for_each(|refusal| line(json::refusal(refusal)));
                 failures.iter().for_each(|failure| line(json::failure(failure)));
             }
+        }
+    }
+
+    /// Writes to standard error what is said about a project file, if anything.
+    pub fn diagnostics(&self, diagnostics: &[Diagnostic], sources: &Sources) {
+        match self.output {
+            Output::Table => {
+                let drawing = match self.paint {
+                    Paint::Colour => Drawing::Styled,
+                    Paint::Plain => Drawing::Plain,
+                };
+                write_err(&diagnostic::draw(diagnostics, sources, drawing));
+            }
+            Output::Json if diagnostics.is_empty() => {}
+            Output::Json => write_err(&format!("{}\n", json::diagnostics(diagnostics, sources))),
         }
     }
 

@@ -62,7 +62,8 @@ impl ScriptedAgent {
     #[track_caller]
     pub(crate) fn run(self, line: &[&str]) -> (Request, Output) {
         let output = mlnctl(line).env("MLN_PEER", self.socket()).output().expect("mlnctl runs");
-        (self.asked(), output)
+        let asked = self.serving.join();
+        (asked.unwrap_or_else(|_| panic!("{line:?} asked for nothing: {output:?}")), output)
     }
 
     /// Returns what it was asked.

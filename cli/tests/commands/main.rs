@@ -1,6 +1,7 @@
 //! `mlnctl` as a process, against an agent that follows a script.
 
 mod agent;
+mod build;
 mod exec;
 mod exit_codes;
 mod output;

@@ -80,6 +80,7 @@ codes! {
     TemplateInvalid      "E0509" Error   "a template's name that cannot be one"
     FileUnread           "E0510" Error   "a file for a guest cannot be read"
     ValueInvalid         "E0511" Error   "a value that the keyword does not take"
+    FileAbsent           "W0512" Warning "a file for a guest cannot be read yet"
 
     SwitchUnknown        "E0601" Error   "a switch is not defined"
     SwitchEmpty          "W0602" Warning "nothing is attached to a switch"

@@ -89,3 +89,8 @@ impl Diagnostic {
         self.code.severity()
     }
 }
+
+/// Puts diagnostics in the order of the text, project file first; what belongs to no place comes last.
+pub fn sort(diagnostics: &mut [Diagnostic]) {
+    diagnostics.sort_by_key(|diagnostic| (diagnostic.span.start == diagnostic.span.end, diagnostic.span));
+}

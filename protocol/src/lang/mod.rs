@@ -21,9 +21,9 @@ mod source;
 mod tree;
 
 pub use code::Code;
-pub use diagnostic::{Diagnostic, Fix, Label, Severity};
+pub use diagnostic::{Diagnostic, Fix, Label, Severity, sort};
 pub use fold::fold;
 pub use nearest::nearest;
 pub use parser::{INCLUDE_DEPTH_MAX, NESTING_MAX, SOURCE_BYTES_MAX, SOURCES_MAX, parse};
-pub use source::{LoadError, Position, Source, SourceId, SourceLoader, Sources, Span};
+pub use source::{LoadError, NoIncludes, Position, Source, SourceId, SourceLoader, Sources, Span};
 pub use tree::{Block, Include, Node, RawLine, Statement, Tree, Word};

@@ -77,7 +77,7 @@ impl Nest {
         let last = open.nodes.last().map_or(open.head, Node::span);
         let span = open.head.to(close.unwrap_or(last));
         let Open { words, head, body, nodes } = open;
-        self.push(Node::Block(Block { span, words, head, nodes, close, body }));
+        self.push(Node::Block(Box::new(Block { span, words, head, nodes, close, body })));
         self.raw_depth = 0;
     }
 }

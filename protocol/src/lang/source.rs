@@ -147,6 +147,16 @@ pub trait SourceLoader {
     fn load(&self, path: &str) -> Result<String, LoadError>;
 }
 
+/// Includes nothing: for a source that is already folded, such as one that a peer sends.
+#[derive(Clone, Copy, Debug)]
+pub struct NoIncludes;
+
+impl SourceLoader for NoIncludes {
+    fn load(&self, _path: &str) -> Result<String, LoadError> {
+        Err(LoadError::NotAllowed)
+    }
+}
+
 /// Why a file was not loaded. The parser reports it at the `#include` and goes on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {

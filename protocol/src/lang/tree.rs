@@ -27,7 +27,7 @@ pub enum Node {
     /// A line of a raw block, as it is.
     RawLine(RawLine),
     /// A keyword with braces.
-    Block(Block),
+    Block(Box<Block>),
     /// A closing brace that closes nothing, or what is nested too deeply: reported, and otherwise passed over.
     Skipped(Span),
 }

@@ -145,7 +145,7 @@ impl<'a> Collector<'_, 'a> {
                 let mut inside = Body::default();
                 self.nodes(&block.nodes, inner, &mut inside);
                 self.report_inner_duplicates(context, keyword, name, body);
-                Content::Block(inside)
+                Content::Block(Box::new(inside))
             }
             Reading::Lines | Reading::Raw => Content::Lines { lines: self.lines(keyword, block), only },
             Reading::Lists | Reading::Free => Content::Free(block),

@@ -66,7 +66,7 @@ pub(super) enum Content<'a> {
     /// A list block; `only` drops what was inherited.
     Lines { lines: Vec<Line<'a>>, only: bool },
     /// A block with keywords.
-    Block(Body<'a>),
+    Block(Box<Body<'a>>),
     /// A block that nobody here looks into.
     Free(&'a Block),
 }
@@ -217,7 +217,7 @@ impl<'a> Definitions<'a> {
             match entry.content {
                 Content::Block(body) if entry.keyword.word == "global" => {
                     definitions.global_span.get_or_insert(entry.word.span);
-                    definitions.add_global(body, collector.expander);
+                    definitions.add_global(*body, collector.expander);
                 }
                 _ => rest.push(entry),
             }
@@ -250,7 +250,7 @@ impl<'a> Definitions<'a> {
                 self.global.entries.push(entry);
                 continue;
             };
-            let body = std::mem::take(body);
+            let body = std::mem::take(&mut **body);
             let name = match entry.name {
                 Some(word) => expander.expand_word(word, Scope::global(&self.global.variables)),
                 None => None,
@@ -282,7 +282,7 @@ impl<'a> Definitions<'a> {
             return;
         }
         places.insert((kind, name.clone()), name_span);
-        let named = Named { name_span, body };
+        let named = Named { name_span, body: *body };
         match kind {
             "host" => self.members.push(Member::Host(name, named)),
             "superclass" => _ = self.superclasses.insert(name, named),

@@ -341,7 +341,7 @@ fn leading_name(text: &str) -> &str {
 }
 
 /// Returns whether a text can be a variable's name: letters, digits and `_`, not beginning with a digit.
-pub(super) fn is_variable_name(text: &str) -> bool {
+pub fn is_variable_name(text: &str) -> bool {
     !text.is_empty() && leading_name(text).len() == text.len()
 }
 

@@ -21,6 +21,7 @@ mod report;
 mod size;
 mod vm;
 
+pub use expand::is_variable_name;
 pub use query::query;
 
 use std::collections::BTreeMap;

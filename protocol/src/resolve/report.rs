@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::lang::{Code, Diagnostic, Span, nearest};
+use crate::lang::{Code, Diagnostic, Span, nearest, sort};
 
 /// Collects diagnostics.
 #[derive(Debug, Default)]
@@ -46,7 +46,7 @@ impl Report {
 
     /// Returns all, in the order of the text, project file first; what belongs to no place comes last.
     pub(super) fn finish(mut self) -> Vec<Diagnostic> {
-        self.all.sort_by_key(|diagnostic| (diagnostic.span.start == diagnostic.span.end, diagnostic.span));
+        sort(&mut self.all);
         self.all
     }
 }

@@ -4,7 +4,9 @@
 //! [`Signed::verify`]. A grant's expiry is judged once, by whoever acts on it, by the time that it is given.
 
 mod grant;
+mod join;
 mod signed;
 
 pub use grant::{AdmitError, CHAIN_LINKS_MAX, Grant, Standing, Verb, admit, mesh_of};
+pub use join::{Invited, JoinError, grant_host, judge_join};
 pub use signed::{Domain, KeyPair, SignatureError, Signed, Verified};

@@ -6,8 +6,16 @@
 
 mod fragment;
 mod grant;
+pub mod holder;
+pub mod line;
+pub mod seed;
 mod message;
 mod record;
+mod hello;
+mod join;
+mod refusal;
+mod token;
+mod trunk;
 
 pub use fragment::{decode_fragment, encode_fragment};
 pub use grant::{GrantWire, SignedWire, decode_chain, encode_chain};
@@ -18,6 +26,14 @@ pub use record::{
     REASON_BYTES_MAX, RecordError, decode_revision, encode_revision, sign_record, sign_reservation,
     verify_record, verify_reservation,
 };
+pub use hello::{
+    ADDRESS_BYTES_MAX, AGENT_VERSION_BYTES_MAX, Greeting, HELLO_ADDRESSES_MAX, HELLO_BYTES_MAX,
+    HELLO_PEERS_MAX, HELLO_VERSION, HelloMessage, Introduction, PeerAddresses,
+};
+pub use join::{JOIN_BYTES_MAX, JOIN_VERSION, JoinClaim, JoinMessage};
+pub use refusal::Refusal;
+pub use token::{TOKEN_TEXT_BYTES_MAX, Token, TokenError};
+pub use trunk::{TRUNK_HEADER_BYTES_MAX, TrunkHeader};
 
 use serde::{Serialize, de::DeserializeOwned};
 

@@ -4,10 +4,10 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use mln_protocol::convert;
-use mln_protocol::lang::{self, Diagnostic, Severity, Sources};
+use mln_protocol::lang::{self, Diagnostic, NoIncludes, Severity, Sources};
 use mln_protocol::resolve;
 
-use crate::{Folder, Nothing, crate_folder, options, understand};
+use crate::{Folder, crate_folder, options, understand};
 
 /// Returns the project files of a folder below `tests/lang`, in order.
 pub(crate) fn cases(folder: &str) -> Vec<PathBuf> {
@@ -31,7 +31,7 @@ fn outcome(folder: &str, name: &str, text: &str) -> (String, Vec<Diagnostic>) {
     let shown = convert::project_json(&resolved.project, None, &[], tree.sources());
 
     let folded = lang::fold(&tree);
-    let (_, again, new_diagnostics) = understand(&path, &folded, &Nothing, &options);
+    let (_, again, new_diagnostics) = understand(&path, &folded, &NoIncludes, &options);
     if diagnostics.iter().all(|diagnostic| diagnostic.severity() == Severity::Warning) {
         assert_eq!(resolved.project, again.project, "{path}: folding changes the project");
         assert_eq!(diagnostics.len(), new_diagnostics.len(), "{path}: folding changes the diagnostics");

@@ -29,15 +29,6 @@ impl SourceLoader for Folder {
     }
 }
 
-/// Loads nothing.
-struct Nothing;
-
-impl SourceLoader for Nothing {
-    fn load(&self, _path: &str) -> Result<String, LoadError> {
-        Err(LoadError::NotAllowed)
-    }
-}
-
 fn crate_folder() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -55,6 +46,7 @@ fn understand(
     }
     let resolved = resolve::resolve(&tree, options);
     diagnostics.extend(resolved.diagnostics.iter().cloned());
+    lang::sort(&mut diagnostics);
     (tree, resolved, diagnostics)
 }
 

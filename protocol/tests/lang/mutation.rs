@@ -1,7 +1,9 @@
 //! Damaged projects: whatever the text, parsing and resolving end, and the tree holds every byte.
 
+use mln_protocol::lang::NoIncludes;
+
 use crate::golden::cases;
-use crate::{Nothing, options, understand};
+use crate::{options, understand};
 
 /// SplitMix64: the same numbers on every run.
 struct Numbers(u64);
@@ -81,7 +83,8 @@ fn damaged_projects_are_understood_without_panic_and_without_loss() {
         for _ in 0..150 {
             let text = damaged(&text, &mut numbers);
             // Lossless trees are asserted in there.
-            let (tree, resolved, diagnostics) = understand("x.mln", &text, &Nothing, &options(&[("n", "2")]));
+            let (tree, resolved, diagnostics) =
+                understand("x.mln", &text, &NoIncludes, &options(&[("n", "2")]));
             silent += usize::from(diagnostics.is_empty());
             for diagnostic in &diagnostics {
                 let source = tree.sources().get(diagnostic.span.source).text();
@@ -98,11 +101,11 @@ fn damaged_projects_are_understood_without_panic_and_without_loss() {
 fn deep_nesting_and_long_lines_are_bounded() {
     for (piece, count) in [("x {", 100_000), ("host a {", 20_000), ("startup {", 50_000), ("}", 50_000)] {
         let text = piece.repeat(count);
-        let (_, _, diagnostics) = understand("x.mln", &text, &Nothing, &options(&[]));
+        let (_, _, diagnostics) = understand("x.mln", &text, &NoIncludes, &options(&[]));
         assert!(!diagnostics.is_empty());
     }
     let laughs: String = (0..40).map(|n| format!("$a{n} = $[a{}]$[a{}]\n", n + 1, n + 1)).collect();
     let text = format!("global {{ project x\n{laughs} $a40 = ha\n}}\nhost a {{ template $a0 }}");
-    let (_, _, diagnostics) = understand("x.mln", &text, &Nothing, &options(&[]));
+    let (_, _, diagnostics) = understand("x.mln", &text, &NoIncludes, &options(&[]));
     assert_eq!(diagnostics[0].code.as_str(), "E0303");
 }

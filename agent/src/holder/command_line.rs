@@ -1,0 +1,73 @@
+//! The command line of User-Mode Linux.
+
+use std::ffi::OsString;
+
+use mln_protocol::wire::holder::LaunchWire;
+
+use super::files::{DISK, NOTIFY_SOCKET, SEED, UML_FOLDER, UML_ID, port_socket};
+
+/// Returns the arguments for a guest whose working folder is the VM's folder, whose standard input is the line
+/// and whose standard output is the console.
+///
+/// Paths in the VM's folder are relative: those of sockets may not be longer than 107 bytes.
+pub(super) fn arguments(launch: &LaunchWire) -> Vec<OsString> {
+    let mut words = vec![
+        format!("umid={UML_ID}"),
+        format!("uml_dir={UML_FOLDER}"),
+        format!("mconsole=notify:{NOTIFY_SOCKET}"),
+        format!("mem={}M", launch.memory_mib),
+        format!("ubda={DISK},{}", launch.backing),
+        // r: read-only; c: shared with other guests, so not locked; d: no layer is looked for in it.
+        format!("ubdbrd={SEED}"),
+        format!("ubdcrcd={}", launch.agent_drive),
+        "root=/dev/ubda".to_owned(),
+        "rw".to_owned(),
+        // All but what we use goes nowhere: the default would open terminal emulators.
+        "con=null".to_owned(),
+        "con0=null,fd:1".to_owned(),
+        "ssl=null".to_owned(),
+        "ssl0=fd:0".to_owned(),
+        // Without it a guest that restarts would do so in a process that nobody waits for.
+        "noreboot".to_owned(),
+        "quiet".to_owned(),
+        "MLN_LINE=/dev/ttyS0".to_owned(),
+        "MLN_SEED=/dev/ubdb".to_owned(),
+        "MLN_AGENT=/dev/ubdc".to_owned(),
+    ];
+    for (index, interface) in launch.interfaces.iter().enumerate() {
+        let mac = interface.mac.map(|byte| format!("{byte:02x}")).join(":");
+        words.push(format!("vec{index}:transport=bess,dst={},mac={mac},depth=128,gro=1", port_socket(index)));
+    }
+    words.into_iter().map(OsString::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mln_protocol::wire::holder::{HOLDER_VERSION, InterfaceWire};
+
+    #[test]
+    fn every_interface_has_its_own_port() {
+        let interface = |name: &str, last| InterfaceWire { name: name.into(), mac: [2, 0, 0, 0, 0, last] };
+        let launch = LaunchWire {
+            version: HOLDER_VERSION,
+            kernel: "/usr/bin/linux.uml".into(),
+            memory_mib: 64,
+            backing: "/data/images/t.img".into(),
+            agent_drive: "/data/images/a.img".into(),
+            memory_folder: "/dev/shm".into(),
+            interfaces: vec![interface("eth0", 1), interface("lan", 0xfe)],
+        };
+        let words = arguments(&launch);
+        let vectors: Vec<_> =
+            words.iter().filter_map(|w| w.to_str()).filter(|w| w.starts_with("vec")).collect();
+        assert_eq!(
+            vectors,
+            [
+                "vec0:transport=bess,dst=port-0.sock,mac=02:00:00:00:00:01,depth=128,gro=1",
+                "vec1:transport=bess,dst=port-1.sock,mac=02:00:00:00:00:fe,depth=128,gro=1",
+            ]
+        );
+        assert!(words.contains(&OsString::from("ubda=disk.cow,/data/images/t.img")));
+    }
+}

@@ -1,0 +1,472 @@
+//! The holder's loop: one thread that polls everything a guest has.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use mln_protocol::wire::holder::{
+    ExitWire, HOLDER_MESSAGE_BYTES_MAX, HOLDER_VERSION, HolderCommandWire, HolderEventWire, HolderStateWire,
+    LineMessageWire, StopWire,
+};
+use mln_protocol::wire::line::KillWire;
+use mln_protocol::wire::{decode, encode};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, PidfdFlags, Signal};
+use tracing::{info, warn};
+
+use super::console_log::ConsoleLog;
+use super::mconsole::{Console, Notice};
+use super::{HolderError, files, packet, unix_ms};
+use crate::line::{HostEvent, HostLine, Kind, Message};
+use crate::process_end::end_of;
+
+/// Messages that wait for the agent; when there are more, the guest is not listened to.
+const AGENT_QUEUE_MAX: usize = 256;
+/// Bytes that wait for the guest; when there are more, the agent is not listened to.
+const GUEST_QUEUE_BYTES_MAX: usize = 1 << 20;
+/// How long the last messages may take to an agent that does not read, in milliseconds.
+const FAREWELL_MS: i64 = 2_000;
+
+/// What the loop is made of.
+pub(super) struct Parts {
+    pub(super) lock: File,
+    pub(super) log: ConsoleLog,
+    pub(super) console: Console,
+    pub(super) ports: Vec<OwnedFd>,
+    pub(super) listener: OwnedFd,
+    pub(super) line: OwnedFd,
+    pub(super) output: OwnedFd,
+    pub(super) guest: Child,
+    pub(super) boot_unix_ms: u64,
+}
+
+pub(super) struct Keeper {
+    parts: Parts,
+    group: Pid,
+    pidfd: OwnedFd,
+    line: HostLine,
+    /// The connected socket of each interface. The agent has a duplicate and moves the frames; this one only
+    /// keeps the connection up.
+    interfaces: Vec<Option<OwnedFd>>,
+    agent: Option<Attached>,
+    /// Channels of the agent that is attached; messages on any other are dropped.
+    channels: BTreeSet<u32>,
+    channel_next: u32,
+    agent_version: Option<String>,
+    report: Option<Vec<u8>>,
+    panic: Option<String>,
+    listening: bool,
+    stop: Option<Stopping>,
+}
+
+struct Attached {
+    socket: OwnedFd,
+    queue: VecDeque<(Vec<u8>, Option<OwnedFd>)>,
+}
+
+struct Stopping {
+    how: StopWire,
+    asked: bool,
+    deadline: Instant,
+}
+
+/// What there is to do, by the poll's order.
+#[derive(Clone, Copy)]
+enum Source {
+    Exit,
+    Line,
+    Output,
+    Notices,
+    Listener,
+    Agent,
+    Port(usize),
+    Interface(usize),
+}
+
+impl Keeper {
+    pub(super) fn new(parts: Parts) -> io::Result<Self> {
+        let group = Pid::from_child(&parts.guest);
+        let pidfd = rustix::process::pidfd_open(group, PidfdFlags::empty())?;
+        let interfaces = parts.ports.iter().map(|_| None).collect();
+        Ok(Self {
+            parts,
+            group,
+            pidfd,
+            line: HostLine::new(),
+            interfaces,
+            agent: None,
+            channels: BTreeSet::new(),
+            channel_next: 1,
+            agent_version: None,
+            report: None,
+            panic: None,
+            listening: false,
+            stop: None,
+        })
+    }
+
+    pub(super) fn run(mut self) -> Result<(), HolderError> {
+        loop {
+            let ready = match self.wait() {
+                Ok(ready) => ready,
+                Err(error) => {
+                    self.kill();
+                    return Err(HolderError::Loop(error));
+                }
+            };
+            for (source, flags) in ready {
+                match source {
+                    Source::Exit => return self.finish(),
+                    Source::Line => self.read_line(),
+                    Source::Output => self.read_output(),
+                    Source::Notices => self.read_notices(),
+                    Source::Listener => self.accept_agent(),
+                    Source::Agent => self.read_agent(flags),
+                    Source::Port(index) => self.accept_interface(index),
+                    Source::Interface(index) => self.interface_down(index),
+                }
+            }
+            self.check_deadline();
+            self.write_line();
+            self.write_agent();
+        }
+    }
+
+    fn wait(&self) -> io::Result<Vec<(Source, PollFlags)>> {
+        let mut waits: Vec<(Source, BorrowedFd<'_>, PollFlags)> = vec![
+            (Source::Exit, self.pidfd.as_fd(), PollFlags::IN),
+            (Source::Output, self.parts.output.as_fd(), PollFlags::IN),
+            (Source::Notices, self.parts.console.socket.as_fd(), PollFlags::IN),
+            (Source::Listener, self.parts.listener.as_fd(), PollFlags::IN),
+        ];
+        let hears = self.agent.as_ref().is_none_or(|agent| agent.queue.len() < AGENT_QUEUE_MAX);
+        let mut line = if hears { PollFlags::IN } else { PollFlags::empty() };
+        line.set(PollFlags::OUT, !self.line.transmit().is_empty());
+        if !line.is_empty() {
+            waits.push((Source::Line, self.parts.line.as_fd(), line));
+        }
+        if let Some(agent) = &self.agent {
+            let takes = self.line.waiting_bytes() < GUEST_QUEUE_BYTES_MAX;
+            let mut flags = if takes { PollFlags::IN } else { PollFlags::empty() };
+            flags.set(PollFlags::OUT, !agent.queue.is_empty());
+            waits.push((Source::Agent, agent.socket.as_fd(), flags));
+        }
+        if hears {
+            let ports = self.parts.ports.iter().enumerate();
+            waits.extend(ports.map(|(index, port)| (Source::Port(index), port.as_fd(), PollFlags::IN)));
+        }
+        for (index, interface) in self.interfaces.iter().enumerate() {
+            // No flags: only the end of the connection is of interest, its frames are the agent's.
+            waits.extend(interface.iter().map(|i| (Source::Interface(index), i.as_fd(), PollFlags::empty())));
+        }
+        let timeout = self.stop.as_ref().map(|stop| {
+            let left = stop.deadline.saturating_duration_since(Instant::now());
+            // One more millisecond: the deadline is to be over when the poll is.
+            Timespec::try_from(left + Duration::from_millis(1))
+                .unwrap_or(Timespec { tv_sec: 3600, tv_nsec: 0 })
+        });
+        let mut fds: Vec<PollFd<'_>> =
+            waits.iter().map(|(_, fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
+        match rustix::event::poll(&mut fds, timeout.as_ref()) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => return Ok(Vec::new()),
+            Err(errno) => return Err(errno.into()),
+        }
+        let sources = waits.iter().map(|(source, _, _)| *source);
+        // The exit comes last, so that what the guest said before is heard.
+        let mut ready: Vec<_> =
+            sources.zip(fds.iter().map(PollFd::revents)).filter(|(_, flags)| !flags.is_empty()).collect();
+        ready.sort_by_key(|(source, _)| matches!(source, Source::Exit));
+        Ok(ready)
+    }
+
+    fn read_line(&mut self) {
+        let mut buffer = [0; 16 << 10];
+        while self.agent.as_ref().is_none_or(|agent| agent.queue.len() < AGENT_QUEUE_MAX) {
+            match rustix::io::read(&self.parts.line, &mut buffer) {
+                Ok(0) => return,
+                Ok(count) => self.line.receive(&buffer[..count]),
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(_) => return,
+            }
+            while let Some(event) = self.line.event() {
+                self.take_line_event(event);
+            }
+        }
+    }
+
+    fn take_line_event(&mut self, event: HostEvent) {
+        match event {
+            HostEvent::Started(hello) => {
+                self.channels.clear();
+                self.agent_version = Some(hello.agent_version.clone());
+                self.tell(&HolderEventWire::SessionStarted { agent_version: hello.agent_version }, None);
+            }
+            HostEvent::Damaged => {
+                warn!("the line lost bytes: new session");
+                self.channels.clear();
+                self.tell(&HolderEventWire::SessionDamaged, None);
+            }
+            HostEvent::Message(message) if message.kind == Kind::Report => {
+                self.report = Some(message.payload.clone());
+                self.tell(&HolderEventWire::Report(message.payload), None);
+            }
+            HostEvent::Message(message) => {
+                let known = if message.kind == Kind::Closed {
+                    self.channels.remove(&message.channel)
+                } else {
+                    self.channels.contains(&message.channel)
+                };
+                if known {
+                    let Message { kind, channel, payload } = message;
+                    let line = LineMessageWire { kind: kind as u8, channel, payload };
+                    self.tell(&HolderEventWire::Line(line), None);
+                }
+            }
+        }
+    }
+
+    fn write_line(&mut self) {
+        loop {
+            let bytes = self.line.transmit();
+            if bytes.is_empty() {
+                return;
+            }
+            match rustix::io::write(&self.parts.line, bytes) {
+                Ok(count) => self.line.transmitted(count),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn read_output(&mut self) {
+        let mut buffer = [0; 8 << 10];
+        while let Ok(count @ 1..) = rustix::io::read(&self.parts.output, &mut buffer) {
+            if let Some(text) = self.parts.log.append(&buffer[..count]) {
+                self.panicked(text);
+            }
+        }
+    }
+
+    fn read_notices(&mut self) {
+        while let Some(notice) = self.parts.console.notice() {
+            match notice {
+                Notice::Listening => {
+                    self.listening = true;
+                    self.ask_to_stop();
+                }
+                Notice::Panic(text) => self.panicked(text),
+                Notice::Answer { error: 0, .. } => {}
+                Notice::Answer { error, text } => warn!(error, text, "the guest's kernel refuses"),
+                Notice::Other => {}
+            }
+        }
+    }
+
+    fn panicked(&mut self, text: String) {
+        if self.panic.is_none() {
+            warn!(text, "the guest's kernel gave up");
+            self.panic = Some(text.clone());
+            self.tell(&HolderEventWire::Panicked { text }, None);
+        }
+    }
+
+    fn accept_agent(&mut self) {
+        let Ok(socket) = packet::accept(self.parts.listener.as_fd()) else { return };
+        let us = rustix::process::geteuid();
+        match rustix::net::sockopt::socket_peercred(&socket) {
+            Ok(peer) if peer.uid == us || peer.uid.is_root() => {}
+            Ok(peer) => return warn!(uid = peer.uid.as_raw(), "a stranger tried to attach"),
+            Err(error) => return warn!(%error, "can't tell who tried to attach"),
+        }
+        self.detach();
+        info!("agent attached");
+        self.agent = Some(Attached { socket, queue: VecDeque::new() });
+        let state = HolderStateWire {
+            version: HOLDER_VERSION,
+            boot_unix_ms: self.parts.boot_unix_ms,
+            process_group: self.group.as_raw_nonzero().get(),
+            agent_version: self.agent_version.clone(),
+            report: self.report.clone(),
+            channel_next: self.channel_next,
+        };
+        self.tell(&HolderEventWire::State(state), None);
+        for index in 0..self.interfaces.len() {
+            self.tell_interface(index);
+        }
+        if let Some(text) = self.panic.clone() {
+            self.tell(&HolderEventWire::Panicked { text }, None);
+        }
+    }
+
+    /// Lets go of the agent, and kills what ran in the guest for it.
+    fn detach(&mut self) {
+        if self.agent.take().is_some() {
+            info!("agent detached");
+        }
+        for channel in std::mem::take(&mut self.channels) {
+            let payload = encode(&KillWire { signal: 0 });
+            self.line.send(&Message { kind: Kind::Kill, channel, payload });
+        }
+    }
+
+    fn read_agent(&mut self, flags: PollFlags) {
+        if !flags.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+            return;
+        }
+        let mut buffer = vec![0; HOLDER_MESSAGE_BYTES_MAX];
+        while self.line.waiting_bytes() < GUEST_QUEUE_BYTES_MAX {
+            let Some(agent) = &self.agent else { return };
+            match packet::receive(&agent.socket, &mut buffer) {
+                Ok(packet) if packet.bytes > 0 => {
+                    match decode(&buffer[..packet.bytes], HOLDER_MESSAGE_BYTES_MAX) {
+                        Ok(command) => self.obey(command),
+                        // A newer agent may ask for what we don't know; it can read our version.
+                        Err(error) => warn!(%error, "unknown command"),
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Ok(_) | Err(_) => return self.detach(),
+            }
+        }
+    }
+
+    fn obey(&mut self, command: HolderCommandWire) {
+        match command {
+            HolderCommandWire::Line(LineMessageWire { kind, channel, payload }) => {
+                let Some(kind) = Kind::parse(kind) else { return };
+                match kind {
+                    Kind::Open => {
+                        self.channels.insert(channel);
+                        self.channel_next = self.channel_next.max(channel.saturating_add(1));
+                    }
+                    Kind::Data | Kind::Eof | Kind::Window | Kind::Kill => {}
+                    Kind::Hello | Kind::Welcome | Kind::Ack | Kind::Reset | Kind::Report | Kind::Closed => {
+                        return;
+                    }
+                }
+                if self.channels.contains(&channel) {
+                    self.line.send(&Message { kind, channel, payload });
+                }
+            }
+            HolderCommandWire::StopClean { limit_ms } => {
+                let deadline = Instant::now() + Duration::from_millis(limit_ms);
+                let asked = self.stop.as_ref().is_some_and(|stop| stop.asked);
+                let deadline = self.stop.as_ref().map_or(deadline, |stop| stop.deadline.min(deadline));
+                self.stop = Some(Stopping { how: StopWire::Clean, asked, deadline });
+                self.ask_to_stop();
+            }
+            HolderCommandWire::StopNow => {
+                self.stop = Some(Stopping { how: StopWire::Now, asked: true, deadline: Instant::now() });
+                self.kill();
+            }
+        }
+    }
+
+    /// Presses ctrl-alt-del, as soon as the guest's kernel listens.
+    fn ask_to_stop(&mut self) {
+        let Some(stop) = self.stop.as_mut().filter(|stop| !stop.asked && self.listening) else { return };
+        let socket = format!("{}{}/mconsole", files::UML_FOLDER, files::UML_ID);
+        match self.parts.console.request(Path::new(&socket), "cad") {
+            Ok(()) => stop.asked = true,
+            Err(error) => warn!(%error, "can't ask the guest to shut down"),
+        }
+    }
+
+    fn check_deadline(&mut self) {
+        let passed = self.stop.as_ref().is_some_and(|stop| stop.deadline <= Instant::now());
+        if passed {
+            self.kill();
+            if let Some(stop) = &mut self.stop {
+                if stop.how == StopWire::Clean {
+                    info!("the guest did not shut down in time");
+                    stop.how = StopWire::LimitPassed;
+                }
+                stop.deadline += Duration::from_secs(3600);
+            }
+        }
+    }
+
+    fn kill(&self) {
+        // The main process is not waited for yet, so the group's number is still its own.
+        let _ = rustix::process::kill_process_group(self.group, Signal::KILL);
+    }
+
+    fn accept_interface(&mut self, index: usize) {
+        if let Ok(socket) = packet::accept(self.parts.ports[index].as_fd()) {
+            self.interfaces[index] = Some(socket);
+            self.tell_interface(index);
+        }
+    }
+
+    fn interface_down(&mut self, index: usize) {
+        if self.interfaces[index].take().is_some() {
+            self.tell(&HolderEventWire::InterfaceDown { index: index as u32 }, None);
+        }
+    }
+
+    fn tell_interface(&mut self, index: usize) {
+        if let Some(Ok(duplicate)) = self.interfaces[index].as_ref().map(OwnedFd::try_clone) {
+            self.tell(&HolderEventWire::InterfaceUp { index: index as u32 }, Some(duplicate));
+        }
+    }
+
+    fn tell(&mut self, event: &HolderEventWire, fd: Option<OwnedFd>) {
+        if let Some(agent) = &mut self.agent {
+            agent.queue.push_back((encode(event), fd));
+        }
+    }
+
+    fn write_agent(&mut self) {
+        while let Some(agent) = &mut self.agent {
+            let Some((bytes, fd)) = agent.queue.front() else { return };
+            match packet::send(&agent.socket, bytes, fd.as_ref().map(AsFd::as_fd)) {
+                Ok(()) => drop(agent.queue.pop_front()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => self.detach(),
+            }
+        }
+    }
+
+    /// The guest's main process has ended: writes the exit file, tells the agent, and ends.
+    fn finish(mut self) -> Result<(), HolderError> {
+        self.kill();
+        let status = self.parts.guest.wait().map_err(HolderError::Loop)?;
+        self.read_line();
+        self.read_output();
+        let exit = ExitWire {
+            version: HOLDER_VERSION,
+            boot_unix_ms: self.parts.boot_unix_ms,
+            exit_unix_ms: unix_ms(),
+            end: end_of(status),
+            panic: self.panic.clone(),
+            stop: self.stop.as_ref().map(|stop| stop.how),
+        };
+        info!(?exit.end, ?exit.stop, "the guest has ended");
+        let written = files::write(Path::new("."), files::EXIT, &exit);
+        // From here on another holder may start the VM; an agent that sees this connection end must be able to.
+        for name in [files::HOLDER_SOCKET, files::NOTIFY_SOCKET] {
+            let _ = std::fs::remove_file(name);
+        }
+        (0..self.parts.ports.len()).for_each(|index| drop(std::fs::remove_file(files::port_socket(index))));
+        let _ = rustix::fs::flock(&self.parts.lock, rustix::fs::FlockOperation::Unlock);
+        self.tell(&HolderEventWire::Exited(exit), None);
+        self.write_agent();
+        while let Some(agent) = self.agent.as_ref().filter(|agent| !agent.queue.is_empty()) {
+            let mut fds = [PollFd::new(&agent.socket, PollFlags::OUT)];
+            let limit = Timespec { tv_sec: FAREWELL_MS / 1000, tv_nsec: 0 };
+            match rustix::event::poll(&mut fds, Some(&limit)) {
+                Ok(1..) => self.write_agent(),
+                Ok(0) | Err(_) => break,
+            }
+        }
+        Ok(written?)
+    }
+}

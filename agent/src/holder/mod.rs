@@ -1,0 +1,167 @@
+//! The holder: one small process per VM, to a guest what conmon is to a container.
+//!
+//! It starts the guest's process and owns what must outlive the agent: the line with its framing and credit,
+//! the sockets of the interfaces, the console log, the exit status. The agent comes and goes: it attaches to
+//! `holder.sock` in the VM's folder, is told how things stand, gets a duplicate of each interface's socket and
+//! moves the frames itself. The guest never notices that an agent died.
+//!
+//! It deliberately knows nothing of projects, the mesh, or what the messages on a channel mean.
+//!
+//! ```text
+//!   agent ◄── holder.sock: messages, descriptors ──► holder ◄── line, console, notices, ports ──► linux.uml
+//! ```
+//!
+//! It ends with its guest, after the exit file is on disk.
+
+mod command_line;
+mod console_log;
+pub mod files;
+mod keeper;
+mod mconsole;
+pub(crate) mod packet;
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use mln_protocol::wire::holder::{BootWire, HOLDER_VERSION, LaunchWire};
+use rustix::fs::FlockOperation;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+
+pub use console_log::{CONSOLE_BYTES_MAX, tail as console_tail};
+
+/// What the holder writes to its standard output once the guest's process runs; anything else is an error.
+pub const STARTED: &str = "started\n";
+
+/// Why a holder could not start its guest, or had to give up.
+#[derive(Debug, thiserror::Error)]
+pub enum HolderError {
+    /// Another holder has this VM, or the folder can't be used.
+    #[error("locking the folder of the VM")]
+    Lock(#[source] io::Error),
+    /// A small file can't be read or written.
+    #[error(transparent)]
+    File(#[from] files::FileError),
+    /// A socket or the console log can't be made.
+    #[error("making {what}")]
+    Make {
+        /// What it is.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The guest's process can't be started.
+    #[error("starting {kernel}")]
+    Spawn {
+        /// The binary.
+        kernel: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The loop can't go on. The guest has been killed.
+    #[error("the holder's loop")]
+    Loop(#[source] io::Error),
+}
+
+/// Holds the VM in `folder` until its guest ends.
+///
+/// The agent that starts it reads one line from its standard output: [`STARTED`] or what went wrong.
+pub fn run(folder: &Path) -> Result<(), HolderError> {
+    let started = start(folder);
+    let line = match &started {
+        Ok(_) => STARTED.to_owned(),
+        Err(error) => format!("{}\n", chain(error)),
+    };
+    // Whoever started us may be gone.
+    let _ = io::stdout().write_all(line.as_bytes()).and_then(|()| io::stdout().flush());
+    detach_output();
+    started?.run()
+}
+
+fn start(folder: &Path) -> Result<keeper::Keeper, HolderError> {
+    let make = |what| move |source| HolderError::Make { what, source };
+    std::env::set_current_dir(folder).map_err(HolderError::Lock)?;
+    // A session of its own: neither a terminal's hang-up nor a signal to the agent's group reaches it.
+    let _ = rustix::process::setsid();
+    let here = Path::new(".");
+    let lock = lock(here).map_err(HolderError::Lock)?;
+    let launch: LaunchWire = files::read(here, files::LAUNCH)?;
+    let _ = std::fs::remove_dir_all(files::UML_FOLDER);
+
+    let log = console_log::ConsoleLog::open(here).map_err(make("the console log"))?;
+    let console =
+        mconsole::Console::bind(Path::new(files::NOTIFY_SOCKET)).map_err(make("the notice socket"))?;
+    let ports = (0..launch.interfaces.len())
+        .map(|index| packet::listen(Path::new(&files::port_socket(index))))
+        .collect::<io::Result<Vec<OwnedFd>>>()
+        .map_err(make("the port of an interface"))?;
+    let listener = packet::listen(Path::new(files::HOLDER_SOCKET)).map_err(make("the holder's socket"))?;
+    let (line, guest_line) =
+        rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+            .map_err(|errno| make("the line")(errno.into()))?;
+    rustix::io::ioctl_fionbio(&line, true).map_err(|errno| make("the line")(errno.into()))?;
+    let (output, guest_output) = io::pipe().map_err(make("the console"))?;
+    rustix::io::ioctl_fionbio(&output, true).map_err(|errno| make("the console")(errno.into()))?;
+
+    let boot_unix_ms = unix_ms();
+    files::write(here, files::BOOT, &BootWire { version: HOLDER_VERSION, boot_unix_ms })?;
+    let guest = spawn(&launch, guest_line, guest_output)?;
+    keeper::Keeper::new(keeper::Parts {
+        lock,
+        log,
+        console,
+        ports,
+        listener,
+        line,
+        output: output.into(),
+        guest,
+        boot_unix_ms,
+    })
+    .map_err(HolderError::Loop)
+}
+
+fn spawn(launch: &LaunchWire, line: OwnedFd, output: io::PipeWriter) -> Result<Child, HolderError> {
+    let error = |source| HolderError::Spawn { kernel: launch.kernel.clone(), source };
+    Command::new(&launch.kernel)
+        .args(command_line::arguments(launch))
+        .env_clear()
+        .env("TMPDIR", &launch.memory_folder)
+        .stdin(line)
+        .stdout(output.try_clone().map_err(error)?)
+        .stderr(output)
+        // Its helpers are in its group, and are killed with it.
+        .process_group(0)
+        .spawn()
+        .map_err(error)
+}
+
+/// Locks the folder of a VM; as long as the file is open, no other holder runs there.
+pub fn lock(folder: &Path) -> io::Result<File> {
+    let file = File::options().create(true).truncate(false).write(true).open(folder.join(files::LOCK))?;
+    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(file)
+}
+
+fn detach_output() {
+    if let Ok(null) = File::options().write(true).open("/dev/null") {
+        let _ = rustix::stdio::dup2_stdout(&null);
+    }
+}
+
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text += &format!(": {source}");
+        next = source.source();
+    }
+    text
+}

@@ -1,0 +1,42 @@
+#!/bin/sh
+# The first process of a guest made from the template `mini`: mounts what is needed, keeps the guest agent
+# running, and shuts down when the host asks (ctrl-alt-del) or a command like poweroff does.
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev 2>/dev/null
+mkdir -p /dev/pts /dev/shm
+mount -t devpts devpts /dev/pts
+mount -t tmpfs -o mode=755 tmpfs /run
+mount -t tmpfs -o mode=1777 tmpfs /dev/shm
+mkdir -p /run/mln/agent /run/lock
+
+# Without this the kernel restarts at once when ctrl-alt-del is pressed.
+echo 0 >/proc/sys/kernel/ctrl-alt-del
+
+shut_down() {
+    trap '' INT TERM USR1 USR2
+    kill -TERM -1
+    tries=0
+    # Their parents gone, all that is left of users' processes are children of this one.
+    while [ -n "$(pgrep -P 1)" ] && [ $tries -lt 20 ]; do
+        tries=$((tries + 1))
+        sleep 0.05
+    done
+    kill -KILL -1
+    sync
+    mount -o remount,ro / 2>/dev/null
+    "$1" -f
+}
+trap 'shut_down poweroff' INT USR2
+trap 'shut_down halt' USR1
+trap 'shut_down reboot' TERM
+
+mount -t ext4 -o ro "${MLN_AGENT:-/dev/ubdc}" /run/mln/agent || echo "init: no drive with a guest agent" >&2
+while :; do
+    /run/mln/agent/mlnd guest </dev/null &
+    wait $!
+    echo "init: the guest agent ended with status $?" >&2
+    sleep 1
+done

@@ -1,0 +1,169 @@
+//! Which protocols are spoken, with which limits, over which transports.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use libp2p::connection_limits::{self, ConnectionLimits};
+use libp2p::gossipsub::{self, MessageAuthenticity, MessageId, ValidationMode, WhitelistSubscriptionFilter};
+use libp2p::identity::Keypair;
+use libp2p::request_response::{self, ProtocolSupport};
+use libp2p::swarm::{NetworkBehaviour, StreamProtocol, Swarm};
+use libp2p::{SwarmBuilder, identify, noise, ping, tcp, yamux};
+use mln_protocol::id::Digest;
+
+use super::gate::Gate;
+use super::limits;
+use super::message::{MESSAGE_PROTOCOL, MessageCodec};
+use super::streams::Streams;
+
+/// The first stream of a connection.
+pub(super) const HELLO_PROTOCOL: StreamProtocol = StreamProtocol::new("/mln/hello/1");
+
+/// How a new host gets its grant.
+pub(super) const JOIN_PROTOCOL: StreamProtocol = StreamProtocol::new("/mln/join/1");
+
+/// What a stream between members is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StreamKind {
+    /// Frames of a virtual switch.
+    Trunk,
+    /// Control messages, passed on for a user.
+    Control,
+    /// Files, images, disks.
+    Bulk,
+}
+
+impl StreamKind {
+    const ALL: [Self; 3] = [Self::Trunk, Self::Control, Self::Bulk];
+
+    /// Returns its protocol's name on the wire.
+    pub(super) fn protocol(self) -> StreamProtocol {
+        StreamProtocol::new(match self {
+            Self::Trunk => "/mln/trunk/1",
+            Self::Control => "/mln/control/1",
+            Self::Bulk => "/mln/bulk/1",
+        })
+    }
+
+    /// Returns what a protocol's name stands for.
+    pub(super) fn of(protocol: &StreamProtocol) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.protocol() == *protocol)
+    }
+}
+
+/// Everything that is spoken on a connection.
+#[derive(NetworkBehaviour)]
+pub(super) struct Behaviour {
+    limits: connection_limits::Behaviour,
+    /// Hello and join: all that strangers get.
+    pub(super) door: Streams,
+    /// For those that were admitted.
+    pub(super) members: Gate<Members>,
+}
+
+/// What is spoken among members.
+#[derive(NetworkBehaviour)]
+pub(super) struct Members {
+    pub(super) gossip: Gossip,
+    pub(super) messages: request_response::Behaviour<MessageCodec>,
+    pub(super) identify: identify::Behaviour,
+    pub(super) ping: ping::Behaviour,
+    pub(super) streams: Streams,
+}
+
+/// Gossip with one topic.
+pub(super) type Gossip = gossipsub::Behaviour<gossipsub::IdentityTransform, WhitelistSubscriptionFilter>;
+
+/// Why the mesh could not be set up: a bug or a machine without what libp2p needs.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The encryption's keys can't be made.
+    #[error("noise")]
+    Noise(#[from] noise::Error),
+    /// Gossip refuses its parameters.
+    #[error("gossip: {0}")]
+    Gossip(String),
+}
+
+/// Returns the one topic of a mesh.
+pub(super) fn topic_of(mesh: Digest) -> gossipsub::IdentTopic {
+    gossipsub::IdentTopic::new(format!("mln/{mesh}"))
+}
+
+impl Behaviour {
+    /// All protocols of a member of `mesh`.
+    pub(super) fn new(keys: &Keypair, mesh: Digest, agent: &str) -> Result<Self, SetupError> {
+        let limits = ConnectionLimits::default()
+            .with_max_pending_incoming(Some(limits::CONNECTIONS_PENDING_INCOMING_MAX))
+            .with_max_pending_outgoing(Some(limits::CONNECTIONS_PENDING_OUTGOING_MAX))
+            .with_max_established(Some(limits::CONNECTIONS_MAX))
+            .with_max_established_per_peer(Some(limits::CONNECTIONS_PER_PEER_MAX));
+        let identify = identify::Config::new("mln/1".into(), keys.public())
+            .with_agent_version(agent.to_owned())
+            .with_push_listen_addr_updates(true)
+            .with_cache_size(0);
+        let messages = request_response::Config::default()
+            .with_request_timeout(limits::SEND_TIMEOUT)
+            .with_max_concurrent_streams(limits::REQUESTS_CONCURRENT_MAX);
+        let ping =
+            ping::Config::new().with_interval(limits::PING_INTERVAL).with_timeout(limits::PING_TIMEOUT);
+        Ok(Self {
+            limits: connection_limits::Behaviour::new(limits),
+            door: Streams::new([HELLO_PROTOCOL, JOIN_PROTOCOL]),
+            members: Gate::new(Members {
+                gossip: gossip(mesh)?,
+                messages: request_response::Behaviour::new(
+                    [(MESSAGE_PROTOCOL, ProtocolSupport::Full)],
+                    messages,
+                ),
+                identify: identify::Behaviour::new(identify),
+                ping: ping::Behaviour::new(ping),
+                streams: Streams::new(StreamKind::ALL.map(StreamKind::protocol)),
+            }),
+        })
+    }
+}
+
+/// Records are signed by their authors, so gossip adds neither author nor signature, and a message is named by
+/// its bytes: the same record is the same message, whoever publishes it.
+fn gossip(mesh: Digest) -> Result<Gossip, SetupError> {
+    let config = gossipsub::ConfigBuilder::default()
+        .validation_mode(ValidationMode::Anonymous)
+        .validate_messages()
+        .message_id_fn(|message| MessageId::from(Digest::of(&message.data).0.to_vec()))
+        .max_transmit_size(limits::GOSSIP_FRAME_BYTES_MAX)
+        .build()
+        .map_err(|error| SetupError::Gossip(error.to_string()))?;
+    let topic = topic_of(mesh);
+    let filter = WhitelistSubscriptionFilter([topic.hash()].into_iter().collect());
+    let mut gossip = Gossip::new_with_subscription_filter(MessageAuthenticity::Anonymous, config, filter)
+        .map_err(|error| SetupError::Gossip(error.to_owned()))?;
+    gossip.subscribe(&topic).map_err(|error| SetupError::Gossip(error.to_string()))?;
+    Ok(gossip)
+}
+
+/// Returns a swarm that speaks over TCP (Noise, Yamux) and QUIC.
+pub(super) fn swarm<B: NetworkBehaviour>(keys: Keypair, behaviour: B) -> Result<Swarm<B>, SetupError> {
+    let muxer = || {
+        let mut config = yamux::Config::default();
+        config.set_max_num_streams(limits::STREAMS_MUXED_MAX);
+        config
+    };
+    let quic_streams =
+        NonZeroU32::MIN.saturating_add(limits::STREAMS_MUXED_MAX.try_into().unwrap_or(u32::MAX));
+    let Ok(builder) = SwarmBuilder::with_existing_identity(keys)
+        .with_tokio()
+        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, muxer)?
+        .with_quic_config(|mut config| {
+            config.max_concurrent_stream_limit = quic_streams.get();
+            config
+        })
+        .with_behaviour(|_| behaviour);
+    let swarm = builder.with_swarm_config(|config| {
+        config
+            .with_max_negotiating_inbound_streams(limits::STREAMS_NEGOTIATING_MAX)
+            // Members stay connected, and strangers are closed by the hello's deadline.
+            .with_idle_connection_timeout(Duration::MAX)
+    });
+    Ok(swarm.build())
+}

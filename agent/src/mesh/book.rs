@@ -1,0 +1,363 @@
+//! The address book: which members there are, where they were last reached, and when to dial them again.
+//!
+//! Pure: time and randomness are arguments. Peers are dialled for ever, with pauses that double up to a limit
+//! and differ at random, so that a mesh that was off doesn't dial in step. Only what was admitted at least once
+//! is told to others and stored; what others say of a peer is tried, and forgotten first when room is needed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
+use mln_protocol::id::PublicKey;
+use mln_protocol::wire::{ADDRESS_BYTES_MAX, HELLO_ADDRESSES_MAX, HELLO_PEERS_MAX, PeerAddresses};
+use tokio::time::Instant;
+
+use super::limits::{BOOK_PEERS_MAX, PEERS_DIALLED_MAX, REDIAL_MAX, REDIAL_MIN, REDIAL_REFUSED_MIN};
+
+/// All peers that this host knows of, but itself.
+#[derive(Debug)]
+pub(super) struct Book {
+    own: PublicKey,
+    entries: BTreeMap<PublicKey, Entry>,
+    /// Idle entries by the time of their next dial.
+    schedule: BTreeSet<(Instant, PublicKey)>,
+    /// How many are dialled or connected.
+    busy: usize,
+    changed: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    addresses: Vec<Multiaddr>,
+    origin: Origin,
+    failures: u32,
+    link: Link,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// It was admitted, now or before.
+    Member,
+    /// Somebody says that it exists.
+    Hearsay,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Link {
+    Idle(Instant),
+    Dialling,
+    Connected,
+}
+
+/// Why a peer is not connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Setback {
+    /// The connection ended; it was fine before.
+    Lost,
+    /// It could not be reached.
+    Unreachable,
+    /// It does not want us.
+    Refused,
+}
+
+impl Book {
+    /// A book of known members, each to be dialled at once.
+    pub(super) fn new(own: PublicKey, known: Vec<(PublicKey, Vec<Multiaddr>)>, now: Instant) -> Self {
+        let mut book =
+            Self { own, entries: BTreeMap::new(), schedule: BTreeSet::new(), busy: 0, changed: false };
+        for (key, addresses) in known {
+            book.learn_as(key, addresses, Origin::Member, now);
+        }
+        book.changed = false;
+        book
+    }
+
+    /// Notes what somebody says about a peer.
+    pub(super) fn learn(&mut self, key: PublicKey, addresses: Vec<Multiaddr>, now: Instant) {
+        self.learn_as(key, addresses, Origin::Hearsay, now);
+    }
+
+    /// Notes that a peer is a member, and where it says that it listens.
+    pub(super) fn admit(&mut self, key: PublicKey, addresses: Vec<Multiaddr>, now: Instant) {
+        self.learn_as(key, addresses, Origin::Member, now);
+        self.set_link(key, Link::Connected);
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.failures = 0;
+        }
+    }
+
+    /// Notes that a peer is no longer connected, or that a dial failed; `random` spreads the next dial.
+    pub(super) fn set_back(&mut self, key: PublicKey, why: Setback, now: Instant, random: u64) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        if why != Setback::Lost {
+            entry.failures = entry.failures.saturating_add(1);
+        }
+        let pause = redial_pause(why, entry.failures, random);
+        self.set_link(key, Link::Idle(now + pause));
+    }
+
+    /// Dials a peer now if it is idle: somebody wants it.
+    pub(super) fn hurry(&mut self, key: PublicKey, now: Instant) {
+        if matches!(self.entries.get(&key), Some(Entry { link: Link::Idle(_), .. })) {
+            self.set_link(key, Link::Idle(now));
+        }
+    }
+
+    /// Takes out a peer whose dial is due.
+    pub(super) fn due(&mut self, now: Instant) -> Option<(PublicKey, Vec<Multiaddr>)> {
+        let (at, key) = *self.schedule.first()?;
+        if at > now || self.busy >= PEERS_DIALLED_MAX {
+            return None;
+        }
+        self.set_link(key, Link::Dialling);
+        self.entries.get(&key).map(|entry| (key, entry.addresses.clone()))
+    }
+
+    /// Returns when [`Book::due`] has something next.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.schedule.first().map(|(at, _)| *at).filter(|_| self.busy < PEERS_DIALLED_MAX)
+    }
+
+    /// Returns a peer's addresses.
+    pub(super) fn addresses(&self, key: PublicKey) -> &[Multiaddr] {
+        self.entries.get(&key).map_or(&[], |entry| &entry.addresses)
+    }
+
+    /// Returns every member, to be stored, if there was a change since the last time.
+    pub(super) fn take_changed(&mut self) -> Option<Vec<(PublicKey, Vec<Multiaddr>)>> {
+        std::mem::take(&mut self.changed)
+            .then(|| self.members().map(|(key, entry)| (*key, entry.addresses.clone())).collect())
+    }
+
+    /// Returns every known key, members first.
+    pub(super) fn keys(&self) -> impl Iterator<Item = PublicKey> {
+        self.entries.keys().copied()
+    }
+
+    /// Returns what another peer is told: connected members first, as many as fit.
+    pub(super) fn introduction(&self) -> Vec<PeerAddresses> {
+        let text = |entry: &Entry| entry.addresses.iter().map(Multiaddr::to_string).collect();
+        let connected = |entry: &Entry| entry.link == Link::Connected;
+        let (first, rest): (Vec<_>, Vec<_>) = self.members().partition(|(_, entry)| connected(entry));
+        first
+            .into_iter()
+            .chain(rest)
+            .take(HELLO_PEERS_MAX)
+            .map(|(key, entry)| PeerAddresses { key: *key, addresses: text(entry) })
+            .collect()
+    }
+
+    fn members(&self) -> impl Iterator<Item = (&PublicKey, &Entry)> {
+        self.entries.iter().filter(|(_, entry)| entry.origin == Origin::Member)
+    }
+
+    fn learn_as(&mut self, key: PublicKey, addresses: Vec<Multiaddr>, origin: Origin, now: Instant) {
+        if key == self.own || !self.make_room(key, origin) {
+            return;
+        }
+        let entry = self.entries.entry(key).or_insert_with(|| {
+            self.schedule.insert((now, key));
+            Entry { addresses: Vec::new(), origin: Origin::Hearsay, failures: 0, link: Link::Idle(now) }
+        });
+        let before = (entry.origin, entry.addresses.clone());
+        match origin {
+            // What the peer itself says goes before what was known; hearsay goes behind it.
+            Origin::Member => {
+                entry.origin = Origin::Member;
+                let old = std::mem::take(&mut entry.addresses);
+                entry.addresses = merged(addresses, old);
+            }
+            Origin::Hearsay => {
+                let old = std::mem::take(&mut entry.addresses);
+                entry.addresses = merged(old, addresses);
+            }
+        }
+        let after = (entry.origin, &entry.addresses);
+        self.changed |= entry.origin == Origin::Member && (before.0, &before.1) != after;
+    }
+
+    fn set_link(&mut self, key: PublicKey, link: Link) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        match entry.link {
+            Link::Idle(at) => {
+                self.schedule.remove(&(at, key));
+            }
+            Link::Dialling | Link::Connected => self.busy -= 1,
+        }
+        match link {
+            Link::Idle(at) => {
+                self.schedule.insert((at, key));
+            }
+            Link::Dialling | Link::Connected => self.busy += 1,
+        }
+        entry.link = link;
+    }
+
+    /// Forgets an idle hearsay entry where the book is full; whether there is room then.
+    fn make_room(&mut self, key: PublicKey, origin: Origin) -> bool {
+        if self.entries.len() < BOOK_PEERS_MAX || self.entries.contains_key(&key) {
+            return true;
+        }
+        if origin == Origin::Hearsay {
+            return false;
+        }
+        let idle = |entry: &Entry| entry.origin == Origin::Hearsay && matches!(entry.link, Link::Idle(_));
+        let Some(victim) = self.entries.iter().find(|(_, e)| idle(e)).map(|(key, _)| *key) else {
+            return false;
+        };
+        if let Some(Entry { link: Link::Idle(at), .. }) = self.entries.remove(&victim) {
+            self.schedule.remove(&(at, victim));
+        }
+        true
+    }
+}
+
+/// Returns addresses worth keeping from what a peer said: those that parse, and of a peer that is reached over
+/// `via` not those that mean "this machine" unless `via` does.
+pub(super) fn usable(texts: &[String], via: &Multiaddr) -> Vec<Multiaddr> {
+    let near = is_loopback(via);
+    let parsed = texts.iter().filter_map(|text| text.parse::<Multiaddr>().ok()).map(without_peer);
+    parsed.filter(|address| is_dialable(address) && (near || !is_loopback(address))).collect()
+}
+
+/// Whether an address means this machine.
+fn is_loopback(address: &Multiaddr) -> bool {
+    address.iter().any(|part| match part {
+        Protocol::Ip4(ip) => ip.is_loopback(),
+        Protocol::Ip6(ip) => ip.is_loopback(),
+        _ => false,
+    })
+}
+
+/// Whether an address is an IP address with a port that our transports know.
+fn is_dialable(address: &Multiaddr) -> bool {
+    let mut parts = address.iter();
+    let ip = match parts.next() {
+        Some(Protocol::Ip4(ip)) => !ip.is_unspecified(),
+        Some(Protocol::Ip6(ip)) => !ip.is_unspecified(),
+        _ => false,
+    };
+    let port = match (parts.next(), parts.next()) {
+        (Some(Protocol::Tcp(port)), None) | (Some(Protocol::Udp(port)), Some(Protocol::QuicV1)) => port > 0,
+        _ => false,
+    };
+    ip && port && parts.next().is_none()
+}
+
+/// Returns an address without the peer id that may end it: keys are kept beside addresses.
+pub(super) fn without_peer(mut address: Multiaddr) -> Multiaddr {
+    if matches!(address.iter().last(), Some(Protocol::P2p(_))) {
+        address.pop();
+    }
+    address
+}
+
+/// Returns the addresses of both, without duplicates, up to the limit.
+fn merged(first: Vec<Multiaddr>, then: Vec<Multiaddr>) -> Vec<Multiaddr> {
+    let mut all = Vec::new();
+    for address in first.into_iter().chain(then).map(without_peer) {
+        if all.len() < HELLO_ADDRESSES_MAX
+            && address.to_string().len() <= ADDRESS_BYTES_MAX
+            && !all.contains(&address)
+        {
+            all.push(address);
+        }
+    }
+    all
+}
+
+/// Returns how long to wait before dialling again, from half of the pause to all of it.
+fn redial_pause(why: Setback, failures: u32, random: u64) -> Duration {
+    let doubled = REDIAL_MIN.saturating_mul(1 << failures.min(16)).min(REDIAL_MAX);
+    let pause = match why {
+        Setback::Lost => REDIAL_MIN,
+        Setback::Unreachable => doubled,
+        Setback::Refused => doubled.max(REDIAL_REFUSED_MIN),
+    };
+    let part = u32::try_from(random % 1000).unwrap_or(0);
+    pause / 2 + pause / 2 * part / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(n: u8) -> PublicKey {
+        PublicKey([n; 32])
+    }
+
+    fn at(port: u16) -> Multiaddr {
+        format!("/ip4/10.0.0.1/tcp/{port}").parse().expect("a valid address")
+    }
+
+    fn book(now: Instant) -> Book {
+        Book::new(key(0), vec![(key(1), vec![at(1)]), (key(0), vec![at(9)])], now)
+    }
+
+    #[test]
+    fn a_known_peer_is_dialled_at_once_and_for_ever_with_growing_pauses() {
+        let mut now = Instant::now();
+        let mut book = book(now);
+        let mut pauses = Vec::new();
+        for _ in 0..20 {
+            assert_eq!(book.due(now), Some((key(1), vec![at(1)])));
+            assert_eq!(book.due(now + REDIAL_MAX), None, "not twice at a time");
+            book.set_back(key(1), Setback::Unreachable, now, 999);
+            let next = book.next_due().expect("it is dialled again");
+            assert_eq!(book.due(next - Duration::from_millis(1)), None);
+            pauses.push(next - now);
+            now = next;
+        }
+        assert!(pauses.is_sorted() && pauses[0] < REDIAL_MIN * 2 && pauses[19] <= REDIAL_MAX, "{pauses:?}");
+        assert!(pauses[19] > REDIAL_MAX / 2);
+        assert_eq!(book.due(now), Some((key(1), vec![at(1)])));
+        book.admit(key(1), vec![], now);
+        book.set_back(key(1), Setback::Lost, now, 0);
+        assert!(book.next_due().expect("it is dialled again") <= now + REDIAL_MIN);
+        book.set_back(key(1), Setback::Refused, now, 0);
+        assert!(book.next_due().expect("it is dialled again") >= now + REDIAL_REFUSED_MIN / 2);
+        book.hurry(key(1), now);
+        assert_eq!(book.next_due(), Some(now));
+    }
+
+    #[test]
+    fn hearsay_is_tried_but_neither_stored_nor_passed_on_before_it_is_admitted() {
+        let now = Instant::now();
+        let mut book = book(now);
+        book.learn(key(2), vec![at(2)], now);
+        book.learn(key(0), vec![at(3)], now);
+        assert_eq!(book.take_changed(), None);
+        assert_eq!(book.introduction().len(), 1);
+        book.admit(key(2), vec![at(4)], now);
+        let told = PeerAddresses { key: key(2), addresses: vec![at(4).to_string(), at(2).to_string()] };
+        assert_eq!(book.introduction()[0], told, "connected members come first");
+        let stored = book.take_changed().expect("a member was added");
+        assert_eq!(stored, vec![(key(1), vec![at(1)]), (key(2), vec![at(4), at(2)])]);
+        book.admit(key(2), vec![at(4)], now);
+        assert_eq!(book.take_changed(), None);
+        assert_eq!(book.keys().count(), 2);
+    }
+
+    #[test]
+    fn only_addresses_that_can_be_dialled_from_here_are_kept() {
+        let texts = [
+            "/ip4/127.0.0.1/tcp/1",
+            "/ip4/10.0.0.1/tcp/1",
+            "/ip4/10.0.0.1/udp/1/quic-v1",
+            "/ip4/0.0.0.0/tcp/1",
+            "/ip4/10.0.0.1/tcp/0",
+            "/dns4/example.org/tcp/1",
+            "/memory/1",
+            "nonsense",
+        ]
+        .map(String::from);
+        let far =
+            |texts: &[String]| usable(texts, &at(7)).iter().map(Multiaddr::to_string).collect::<Vec<_>>();
+        assert_eq!(far(&texts), texts[1..3]);
+        let near = "/ip4/127.0.0.1/tcp/9".parse().expect("a valid address");
+        assert_eq!(usable(&texts, &near).len(), 3);
+        let many = (1..30).map(at).collect();
+        assert_eq!(merged(many, vec![]).len(), HELLO_ADDRESSES_MAX);
+    }
+}

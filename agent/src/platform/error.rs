@@ -1,0 +1,206 @@
+//! Why platforms don't do what they are asked.
+
+use std::io;
+use std::path::PathBuf;
+
+use mln_protocol::id::{Name, VmId};
+use mln_protocol::model::{DiskBytes, MemoryMib};
+
+use crate::holder::files::FileError;
+use crate::image::ImageError;
+
+/// Why a VM can't be built on this host. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The platform can't be used.
+    #[error("this host can't run it: {obstacle}")]
+    Platform {
+        /// Why, and what to do.
+        obstacle: String,
+    },
+    /// The template can't be had.
+    #[error(transparent)]
+    Template(#[from] ImageError),
+    /// The VM would not boot.
+    #[error("{memory} of memory is too little, the least is {least}")]
+    MemoryTooSmall {
+        /// What was asked for.
+        memory: MemoryMib,
+        /// What it needs.
+        least: MemoryMib,
+    },
+    /// The disk would not hold what the template holds.
+    #[error("a disk of {disk} is smaller than its template, which needs {template}")]
+    DiskSmallerThanTemplate {
+        /// What was asked for.
+        disk: DiskBytes,
+        /// The size of the template's file system.
+        template: DiskBytes,
+    },
+    /// The host has too little room for any VM.
+    #[error("{available} are free in {}, at least {least} must be", folder.display())]
+    DiskSpace {
+        /// Where VMs are kept.
+        folder: PathBuf,
+        /// What is free.
+        available: DiskBytes,
+        /// What must be.
+        least: DiskBytes,
+    },
+    /// The kernel of a guest knows no such interface names.
+    #[error("interface name {name:?} is longer than {limit} characters")]
+    InterfaceName {
+        /// The name.
+        name: Name,
+        /// The longest possible.
+        limit: usize,
+    },
+    /// A guest can't have that many interfaces.
+    #[error("{count} interfaces are more than {limit}")]
+    TooManyInterfaces {
+        /// How many were asked for.
+        count: usize,
+        /// The most that are possible.
+        limit: usize,
+    },
+}
+
+/// Why a step failed. Unless a variant says otherwise nothing was changed, and it can be tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// There is no such VM on this host.
+    #[error("there is no VM {vm} on this host")]
+    NoSuchVm {
+        /// Which one.
+        vm: VmId,
+    },
+    /// The platform's program isn't installed.
+    #[error("User-Mode Linux is not installed; try: apt-get install user-mode-linux")]
+    NoKernel,
+    /// A guest's memory has no room.
+    #[error(
+        "{} has {available} free, and the VM needs {wanted}: enlarge it (mount -o remount,size=... {}), stop \
+         other VMs, or name a larger folder as `memory_folder` in mlnd.toml",
+        folder.display(), folder.display()
+    )]
+    MemoryFolderTooSmall {
+        /// The folder for the files that are guests' memory.
+        folder: PathBuf,
+        /// What is free there.
+        available: MemoryMib,
+        /// The memory of the VM.
+        wanted: MemoryMib,
+    },
+    /// A guest's memory can't be where the host forbids programs.
+    #[error(
+        "{} is mounted noexec, and a guest's memory must be executable: remount it with exec, or name another \
+         folder as `memory_folder` in mlnd.toml",
+        folder.display()
+    )]
+    MemoryFolderNoExec {
+        /// The folder for the files that are guests' memory.
+        folder: PathBuf,
+    },
+    /// A disk is full.
+    #[error("no space is left in {}: remove VMs or templates that are not needed, or enlarge it", folder.display())]
+    DiskFull {
+        /// Where.
+        folder: PathBuf,
+    },
+    /// The system refused something else.
+    #[error("{what} {}", path.display())]
+    Io {
+        /// What was being done.
+        what: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An image can't be had.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// A file of the VM's folder can't be used.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The VM's disk can't be what the project wants.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The holder could not start the guest.
+    #[error("the guest's process could not be started: {text}")]
+    Holder {
+        /// What it said.
+        text: String,
+    },
+    /// A holder runs, but does not answer. The VM may run.
+    #[error("the holder of {vm} does not answer; see holder.log in its folder")]
+    HolderSilent {
+        /// Which VM.
+        vm: VmId,
+    },
+    /// The VM is being worked on by another process. The VM may run.
+    #[error("{vm} is held by another process")]
+    Busy {
+        /// Which VM.
+        vm: VmId,
+    },
+    /// A task of this program ended early; a bug.
+    #[error("the step was cut off")]
+    CutOff,
+}
+
+impl StepError {
+    /// Returns the error for a refusal of the system, told apart where there is something to do about it.
+    pub(crate) fn io(what: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
+        let path = path.into();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { folder: path },
+            _ => Self::Io { what, path, source },
+        }
+    }
+}
+
+/// Why a command in a guest can't be run, or can't be followed to its end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ExecError {
+    /// The VM doesn't run.
+    #[error("{vm} is not running")]
+    NotRunning {
+        /// Which one.
+        vm: VmId,
+    },
+    /// The VM boots; there is nobody in it yet to ask.
+    #[error("{vm} is still booting")]
+    NotReady {
+        /// Which one.
+        vm: VmId,
+    },
+    /// The command is longer than the line carries.
+    #[error("the command has {bytes} bytes, more than {limit}")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+        /// The longest.
+        limit: usize,
+    },
+    /// The guest could not start it.
+    #[error("{text}")]
+    NotStarted {
+        /// Why, with the program's name.
+        text: String,
+        /// The system's error number; 2 is "no such file".
+        errno: i32,
+    },
+    /// The guest runs as many as it can.
+    #[error("{limit} commands run in the guest already")]
+    TooMany {
+        /// How many those are.
+        limit: u32,
+    },
+    /// The agent in the guest was restarted, or its line lost bytes: how the command ended is unknown.
+    #[error("the connection to the guest was lost")]
+    LineLost,
+    /// The VM ended first.
+    #[error("the guest ended")]
+    GuestEnded,
+}

@@ -1,0 +1,186 @@
+//! Platforms: what runs virtual machines on this host.
+//!
+//! The trait speaks our nouns only; what a platform is made of stays in its module. Every operation is
+//! idempotent: done again it changes nothing. A platform decides nothing: which VMs should run, and what
+//! follows when one ends, is for those who call it.
+//!
+//! ```text
+//!   (nothing) ──build──► down ──start──► running: booting ──► ready | seed failed | startup failed
+//!       ▲                 │ ▲                │
+//!       └─────remove──────┘ └──────stop──────┴──► lost, when its process vanished without a status
+//! ```
+
+mod error;
+mod event;
+mod exec;
+pub mod uml;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::time::Duration;
+
+use mln_protocol::id::{Digest, Label, Name, VmId};
+use mln_protocol::model::{DiskBytes, MemoryMib, Vm};
+
+pub use error::{ExecError, Refusal, StepError};
+pub use event::{End, Exit, Stopped, VmEvent, VmEventKind};
+pub use exec::{Exec, ExecCommand, ExecControl, ExecInput, ExecOutput, ExecOutputEvent};
+
+/// What an operation of a platform returns: a future that any task can run.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What runs virtual machines on this host.
+///
+/// The events that it sends must be taken by another task than those that await its operations: a platform
+/// whose events nobody takes waits for that.
+pub trait Platform: fmt::Debug + Send + Sync {
+    /// Finds out what this host can do.
+    fn probe(&self) -> Answer<'_, Probe>;
+
+    /// Says whether a VM could be built here, and on what template; changes nothing.
+    fn check<'a>(&'a self, vm: &'a Vm) -> Answer<'a, Result<Checked, Refusal>>;
+
+    /// Builds a VM, whole or not at all: nothing of it is left when this fails or the host stops meanwhile.
+    fn build(&self, request: BuildRequest) -> Answer<'_, Result<(), StepError>>;
+
+    /// Starts a VM; returns when its process runs. That it is ready is an event.
+    fn start<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Result<(), StepError>>;
+
+    /// Stops a VM; returns when it has ended, with how it did. None: it has never run.
+    fn stop<'a>(&'a self, vm: &'a VmId, how: Stop) -> Answer<'a, Result<Option<Exit>, StepError>>;
+
+    /// Removes a VM and all that it has written; stops it at once if it runs.
+    fn remove<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Result<(), StepError>>;
+
+    /// Looks at everything of this platform on this host, and attaches to what runs; for the agent's start.
+    ///
+    /// What a killed build or removal has left is cleared away.
+    fn observe_all(&self) -> Answer<'_, Result<Vec<Observation>, StepError>>;
+
+    /// Runs a command in a VM.
+    fn exec<'a>(&'a self, vm: &'a VmId, command: ExecCommand) -> Answer<'a, Result<Exec, ExecError>>;
+
+    /// Returns the last lines of a VM's console, oldest first; none where there is no such VM.
+    fn console_tail(&self, vm: &VmId, lines: usize) -> Vec<String>;
+}
+
+/// What a host can do on a platform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// Why nothing can run here, with what to do; none where it can.
+    pub obstacle: Option<String>,
+    /// The host's memory.
+    pub memory_total: MemoryMib,
+    /// What of it is free.
+    pub memory_available: MemoryMib,
+    /// What guests can still have of it.
+    pub guest_memory_available: MemoryMib,
+    /// What is free where VMs are kept.
+    pub disk_available: DiskBytes,
+}
+
+/// What a check has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checked {
+    /// The template that the VM would start from.
+    pub template: Digest,
+    /// How large its disk would be.
+    pub disk: DiskBytes,
+}
+
+/// A VM to build.
+#[derive(Debug, Clone)]
+pub struct BuildRequest {
+    /// Which one.
+    pub id: VmId,
+    /// What it is like. Passwords are those that it keeps: hashed.
+    pub vm: Vm,
+    /// The project that it is in.
+    pub label: Label,
+    /// What its disk starts from.
+    pub template: Digest,
+    /// Names of the project's guests with their addresses.
+    pub guest_names: Vec<(Name, IpAddr)>,
+    /// Its files.
+    pub files: Vec<FileContent>,
+}
+
+/// A file for a guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileContent {
+    /// Its absolute path there.
+    pub path: String,
+    /// Its permission bits.
+    pub mode: u32,
+    /// What is in it.
+    pub bytes: Vec<u8>,
+}
+
+/// How to stop a VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// It is asked, and killed when it hasn't ended within the limit.
+    Clean {
+        /// How long it may take.
+        limit: Duration,
+    },
+    /// It is killed.
+    Now,
+}
+
+/// A VM that was found on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observation {
+    /// Which one.
+    pub vm: VmId,
+    /// The project that it was built for.
+    pub label: Label,
+    /// The memory that it was built with.
+    pub memory: MemoryMib,
+    /// How it is.
+    pub state: Observed,
+}
+
+/// How a VM was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Observed {
+    /// It doesn't run.
+    Down {
+        /// How it ended; none where it has never run.
+        exit: Option<Exit>,
+    },
+    /// It was running, and nobody knows how it ended: after a power cut, or when its holder was killed.
+    Lost {
+        /// When it had been started, in milliseconds since 1970.
+        boot_unix_ms: u64,
+    },
+    /// It runs.
+    Running {
+        /// When it was started, in milliseconds since 1970.
+        boot_unix_ms: u64,
+        /// How far it has come.
+        progress: BootProgress,
+    },
+}
+
+/// How far a VM has come since it was started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BootProgress {
+    /// It boots, or its startup lines run.
+    Booting,
+    /// All is done.
+    Ready,
+    /// It runs, but isn't what it should be.
+    SeedFailed {
+        /// What failed and why.
+        text: String,
+    },
+    /// It runs and is configured, but its startup lines failed.
+    StartupFailed {
+        /// How they ended.
+        end: End,
+        /// The last that they printed.
+        log_tail: String,
+    },
+}

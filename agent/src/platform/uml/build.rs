@@ -1,0 +1,134 @@
+//! Building a VM: its folder appears whole or not at all.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use mln_protocol::model::{AddressPlan, Mac};
+use mln_protocol::wire::holder::{HOLDER_VERSION, InterfaceWire, VmFileWire};
+use mln_protocol::wire::seed::{
+    SEED_VERSION, SeedAddressWire, SeedFileWire, SeedInterfaceWire, SeedUserWire, SeedWire,
+};
+
+use super::check;
+use super::folder::VmFolders;
+use crate::holder::files;
+use crate::image::{IMAGE_MTIME, ImageStore, cow, seed};
+use crate::platform::{BuildRequest, StepError};
+
+/// Builds a VM; one that is there stays as it is.
+pub(super) fn build(
+    folders: &VmFolders,
+    images: &ImageStore,
+    request: &BuildRequest,
+) -> Result<(), StepError> {
+    let folder = folders.path(&request.id);
+    if folder.exists() {
+        return Ok(());
+    }
+    let building = folders.building(&request.id);
+    let fresh = || -> io::Result<()> {
+        if building.exists() {
+            fs::remove_dir_all(&building)?;
+        }
+        fs::create_dir(&building)
+    };
+    fresh().map_err(|source| StepError::io("making", &building, source))?;
+    let built = fill(&building, images, request).and_then(|()| {
+        let settle = || -> io::Result<()> {
+            fs::rename(&building, &folder)?;
+            File::open(&folders.folder)?.sync_all()
+        };
+        settle().map_err(|source| StepError::io("making", &folder, source))
+    });
+    if built.is_err() {
+        // What can't be removed now is when the agent starts again.
+        let _ = fs::remove_dir_all(&building);
+    }
+    built
+}
+
+fn fill(folder: &Path, images: &ImageStore, request: &BuildRequest) -> Result<(), StepError> {
+    let (image_bytes, file_system_bytes) = images.sizes(&request.template)?;
+    let disk_bytes = check::disk_bytes(request.vm.disk, file_system_bytes)?;
+    let backing_bytes = image_bytes.max(disk_bytes.unwrap_or(0));
+    let backing = images.backing(&request.template, backing_bytes)?;
+
+    let disk = folder.join(files::DISK);
+    cow::create(&disk, &backing, backing_bytes, IMAGE_MTIME)
+        .map_err(|source| StepError::io("writing", &disk, source))?;
+    let drive = folder.join(files::SEED);
+    let contents: Vec<&[u8]> = request.files.iter().map(|file| &file.bytes[..]).collect();
+    seed::write(&drive, &seed_of(request, disk_bytes), &contents)
+        .map_err(|source| StepError::io("writing", &drive, source))?;
+    let vm = VmFileWire {
+        version: HOLDER_VERSION,
+        birth: request.id.birth.0,
+        name: request.id.name.as_str().to_owned(),
+        owner: request.label.owner.as_str().to_owned(),
+        project: request.label.project.as_str().to_owned(),
+        memory_mib: request.vm.memory.0,
+        template: request.template.0,
+        backing_bytes,
+        interfaces: interfaces(request).collect(),
+    };
+    // It also makes the entries of the folder durable.
+    files::write(folder, files::VM, &vm).map_err(|error| match error {
+        files::FileError::Write { name, source } => StepError::io("writing", folder.join(name), source),
+        other => other.into(),
+    })
+}
+
+fn interfaces(request: &BuildRequest) -> impl Iterator<Item = InterfaceWire> {
+    let BuildRequest { vm, label, .. } = request;
+    vm.networks.iter().map(move |network| {
+        let derived = || Mac::derive(&label.owner, &label.project, &vm.name, &network.name);
+        InterfaceWire { name: network.name.as_str().to_owned(), mac: network.mac.unwrap_or_else(derived).0 }
+    })
+}
+
+fn seed_of(request: &BuildRequest, disk_bytes: Option<u64>) -> SeedWire {
+    let vm = &request.vm;
+    SeedWire {
+        version: SEED_VERSION,
+        hostname: vm.name.as_str().to_owned(),
+        interfaces: interfaces(request)
+            .zip(&vm.networks)
+            .map(|(wire, network)| SeedInterfaceWire {
+                mac: wire.mac,
+                name: wire.name,
+                address: match network.address {
+                    AddressPlan::LinkLocal => SeedAddressWire::LinkLocal,
+                    AddressPlan::Dhcp => SeedAddressWire::Dhcp,
+                    AddressPlan::Static(address) => {
+                        SeedAddressWire::Static { address: address.address, prefix_bits: address.prefix_bits }
+                    }
+                },
+                gateway: network.gateway,
+                broadcast: network.broadcast,
+            })
+            .collect(),
+        guest_names: request
+            .guest_names
+            .iter()
+            .map(|(name, address)| (name.as_str().to_owned(), *address))
+            .collect(),
+        users: vm
+            .users
+            .iter()
+            .map(|user| SeedUserWire {
+                name: user.name.as_str().to_owned(),
+                password: user.password.clone(),
+                home: user.home.clone(),
+                uid: user.uid,
+            })
+            .collect(),
+        files: request
+            .files
+            .iter()
+            .map(|file| SeedFileWire { path: file.path.clone(), mode: file.mode })
+            .collect(),
+        startup: vm.startup.clone(),
+        disk_bytes,
+    }
+}

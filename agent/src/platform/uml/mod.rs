@@ -1,0 +1,365 @@
+//! User-Mode Linux: virtual machines as processes of an ordinary user, without KVM.
+//!
+//! Each VM is a folder (`holder::files` lists what is in it) and, while it runs, a holder process with the
+//! guest's processes below it. This module starts holders and attaches to them; it never touches a guest itself.
+
+mod attach;
+mod build;
+mod check;
+mod folder;
+mod space;
+mod start;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use mln_protocol::id::{Name, VmId};
+use mln_protocol::model::{DiskBytes, MemoryMib, Vm};
+use mln_protocol::wire::holder::{BootWire, HolderCommandWire};
+use mln_protocol::wire::line::{LINE_MESSAGE_BYTES_MAX, ReportWire};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use super::{
+    Answer, BootProgress, BuildRequest, Checked, Exec, ExecCommand, ExecError, Exit, Observation, Observed,
+    Platform, Probe, Refusal, StepError, Stop, VmEvent,
+};
+use crate::holder::{self, files};
+use crate::image::ImageStore;
+use attach::{Attachment, Ended, Target};
+use folder::{VmFile, VmFolders};
+
+/// Events that wait to be taken.
+const EVENTS_MAX: usize = 1024;
+/// How much longer than its limit a stop may take before the holder is taken for dead.
+const HOLDER_GRACE: Duration = Duration::from_secs(15);
+
+/// What the platform needs to know of its host.
+#[derive(Debug, Clone)]
+pub struct UmlConfig {
+    /// The folder with the VMs' folders.
+    pub vms: PathBuf,
+    /// The User-Mode Linux binary.
+    pub kernel: PathBuf,
+    /// This program, which is also the holder.
+    pub holder: PathBuf,
+    /// The static build of this program for guests.
+    pub guest_agent: PathBuf,
+    /// Folders for the files that are guests' memory; the first with room is taken.
+    pub memory_folders: Vec<PathBuf>,
+    /// The template of VMs that name none.
+    pub default_template: Name,
+}
+
+impl UmlConfig {
+    /// Returns the usual configuration for a data folder.
+    ///
+    /// The guest agent is `mlnd-guest`, beside this program or in `/usr/lib/mln`, or what `MLN_GUEST_AGENT`
+    /// names.
+    pub fn usual(data: &Path) -> std::io::Result<Self> {
+        let program = std::env::current_exe()?;
+        let installed = PathBuf::from("/usr/lib/mln/mlnd-guest");
+        let beside = program.with_file_name("mlnd-guest");
+        let found = if beside.exists() { beside } else { installed };
+        Ok(Self {
+            vms: data.join("vms"),
+            kernel: PathBuf::from("/usr/bin/linux.uml"),
+            holder: program,
+            guest_agent: std::env::var_os("MLN_GUEST_AGENT").map_or(found, PathBuf::from),
+            memory_folders: vec![PathBuf::from("/dev/shm")],
+            default_template: Name::parse("mini").expect("four letters are a name"),
+        })
+    }
+}
+
+/// The platform.
+#[derive(Debug, Clone)]
+pub struct Uml {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    config: UmlConfig,
+    images: ImageStore,
+    folders: VmFolders,
+    events: mpsc::Sender<VmEvent>,
+    /// The VMs that run; one that has ended stays until it is started again.
+    attached: Mutex<BTreeMap<VmId, Arc<Attachment>>>,
+    /// Held while a VM is built, started or removed, so that these come one after the other.
+    steps: Mutex<BTreeMap<VmId, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl Uml {
+    /// Opens the platform; [`Platform::observe_all`] then finds what is there.
+    pub fn open(config: UmlConfig, images: ImageStore) -> Result<(Self, mpsc::Receiver<VmEvent>), StepError> {
+        let making = |source| StepError::io("making", &config.vms, source);
+        fs::create_dir_all(&config.vms).map_err(making)?;
+        // Guests compare the path with that of their working folder.
+        let folder = config.vms.canonicalize().map_err(making)?;
+        let (events, receiver) = mpsc::channel(EVENTS_MAX);
+        let shared = Shared {
+            folders: VmFolders { folder },
+            config,
+            images,
+            events,
+            attached: Mutex::default(),
+            steps: Mutex::default(),
+        };
+        Ok((Self { shared: Arc::new(shared) }, receiver))
+    }
+}
+
+/// Says why no guest can run on this host.
+fn obstacle(config: &UmlConfig) -> Option<String> {
+    if !config.kernel.exists() {
+        return Some(StepError::NoKernel.to_string());
+    }
+    if !config.guest_agent.exists() {
+        return Some(format!("the guest agent is not at {}", config.guest_agent.display()));
+    }
+    None
+}
+
+impl Shared {
+    fn attached(&self, vm: &VmId) -> Option<Arc<Attachment>> {
+        let attached = self.attached.lock().unwrap_or_else(PoisonError::into_inner);
+        attached.get(vm).filter(|attachment| attachment.ended.borrow().is_none()).cloned()
+    }
+
+    fn keep(&self, vm: &VmId, attachment: Attachment) {
+        let mut attached = self.attached.lock().unwrap_or_else(PoisonError::into_inner);
+        attached.insert(vm.clone(), Arc::new(attachment));
+    }
+
+    fn step_lock(&self, vm: &VmId) -> Arc<tokio::sync::Mutex<()>> {
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        steps.retain(|_, lock| Arc::strong_count(lock) > 1);
+        steps.entry(vm.clone()).or_default().clone()
+    }
+
+    fn target(&self, file: &VmFile) -> Target {
+        Target {
+            vm: file.vm.clone(),
+            folder: self.folders.path(&file.vm),
+            kernel: self.config.kernel.clone(),
+            interfaces: file.interfaces.clone(),
+            events: self.events.clone(),
+        }
+    }
+
+    fn vm_file(&self, vm: &VmId) -> Result<VmFile, StepError> {
+        match VmFile::read(&self.folders.path(vm)) {
+            Ok(file) if file.vm == *vm => Ok(file),
+            // Eight digits of another birth.
+            Ok(_) => Err(StepError::NoSuchVm { vm: vm.clone() }),
+            Err(error) if error.is_absent() => Err(StepError::NoSuchVm { vm: vm.clone() }),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn probe(&self) -> Probe {
+        let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let (memory_total, memory_available) = space::host_memory(&meminfo);
+        let guest_memory =
+            self.config.memory_folders.iter().filter_map(|folder| space::memory_available(folder).ok()).max();
+        Probe {
+            obstacle: obstacle(&self.config),
+            memory_total,
+            memory_available,
+            guest_memory_available: guest_memory.unwrap_or(MemoryMib(0)),
+            disk_available: space::available(&self.folders.folder).unwrap_or(DiskBytes(0)),
+        }
+    }
+
+    async fn start(&self, vm: &VmId) -> Result<(), StepError> {
+        let lock = self.step_lock(vm);
+        let _step = lock.lock().await;
+        if self.attached(vm).is_some() {
+            return Ok(());
+        }
+        let file = self.vm_file(vm)?;
+        if let Some((attachment, _)) = attach::attach(self.target(&file)).await? {
+            self.keep(vm, attachment);
+            return Ok(());
+        }
+        start::start(&self.config, &self.images, &self.folders.path(vm), &file).await?;
+        match attach::attach(self.target(&file)).await? {
+            Some((attachment, _)) => self.keep(vm, attachment),
+            // It has ended already; how, is in its exit file, and on its console.
+            None => {
+                let text = match attach::last_exit(&self.folders.path(vm)) {
+                    Some(exit) => format!("it ended at once with {}", exit.end),
+                    None => "its holder ended at once".to_owned(),
+                };
+                return Err(StepError::Holder { text });
+            }
+        }
+        Ok(())
+    }
+
+    async fn stop(&self, vm: &VmId, how: Stop) -> Result<Option<Exit>, StepError> {
+        let file = match self.vm_file(vm) {
+            Err(StepError::NoSuchVm { .. }) => return Ok(None),
+            other => other?,
+        };
+        let folder = self.folders.path(vm);
+        let attachment = match self.attached(vm) {
+            Some(attachment) => attachment,
+            None => match attach::attach(self.target(&file)).await? {
+                Some((attachment, _)) => {
+                    self.keep(vm, attachment);
+                    self.attached(vm).ok_or(StepError::CutOff)?
+                }
+                None => return Ok(attach::last_exit(&folder)),
+            },
+        };
+        let (command, limit) = match how {
+            Stop::Clean { limit } => {
+                let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+                (HolderCommandWire::StopClean { limit_ms }, limit)
+            }
+            Stop::Now => (HolderCommandWire::StopNow, Duration::ZERO),
+        };
+        attachment.stop(command).await;
+        match tokio::time::timeout(limit.saturating_add(HOLDER_GRACE), attachment.wait()).await {
+            Ok(Ended::Exited(exit)) => Ok(Some(exit)),
+            Ok(Ended::Lost) => Ok(None),
+            Err(_) => Err(StepError::HolderSilent { vm: vm.clone() }),
+        }
+    }
+
+    async fn remove(&self, vm: &VmId) -> Result<(), StepError> {
+        self.stop(vm, Stop::Now).await?;
+        let lock = self.step_lock(vm);
+        let _step = lock.lock().await;
+        if self.attached(vm).is_some() {
+            return Err(StepError::Busy { vm: vm.clone() });
+        }
+        self.attached.lock().unwrap_or_else(PoisonError::into_inner).remove(vm);
+        let (folder, removing) = (self.folders.path(vm), self.folders.removing(vm));
+        let parent = self.folders.folder.clone();
+        blocking(move || {
+            let remove = || -> std::io::Result<()> {
+                if removing.exists() {
+                    fs::remove_dir_all(&removing)?;
+                }
+                if folder.exists() {
+                    fs::rename(&folder, &removing)?;
+                    fs::File::open(&parent)?.sync_all()?;
+                    fs::remove_dir_all(&removing)?;
+                }
+                Ok(())
+            };
+            remove().map_err(|source| StepError::io("removing", &folder, source))
+        })
+        .await
+    }
+
+    async fn observe_all(&self) -> Result<Vec<Observation>, StepError> {
+        let folders = self.folders.clone();
+        let finished = blocking(move || {
+            folders.finished().map_err(|source| StepError::io("reading", &folders.folder, source))
+        })
+        .await?;
+        let mut found = Vec::new();
+        for folder in finished {
+            match VmFile::read(&folder) {
+                Ok(file) => {
+                    let state = self.observe(&file).await?;
+                    let memory = MemoryMib(file.wire.memory_mib);
+                    found.push(Observation { vm: file.vm, label: file.label, memory, state });
+                }
+                // It stays where it is, for a person to look at.
+                Err(error) => warn!(folder = %folder.display(), %error, "not a VM that this version knows"),
+            }
+        }
+        info!(vms = found.len(), "VMs observed");
+        Ok(found)
+    }
+
+    async fn observe(&self, file: &VmFile) -> Result<Observed, StepError> {
+        if self.attached(&file.vm).is_none()
+            && let Some((attachment, state)) = attach::attach(self.target(file)).await?
+        {
+            self.keep(&file.vm, attachment);
+            let report = state.report.and_then(|bytes| {
+                mln_protocol::wire::decode::<ReportWire>(&bytes, LINE_MESSAGE_BYTES_MAX).ok()
+            });
+            let progress = report.map_or(BootProgress::Booting, BootProgress::from);
+            return Ok(Observed::Running { boot_unix_ms: state.boot_unix_ms, progress });
+        }
+        let (folder, kernel) = (self.folders.path(&file.vm), self.config.kernel.clone());
+        blocking(move || {
+            let boot: BootWire = match files::read(&folder, files::BOOT) {
+                Ok(boot) => boot,
+                Err(error) if error.is_absent() => return Ok(Observed::Down { exit: None }),
+                Err(error) => return Err(error.into()),
+            };
+            Ok(match attach::last_exit_or_sweep(&folder, &kernel) {
+                Some(exit) => Observed::Down { exit: Some(exit) },
+                None => Observed::Lost { boot_unix_ms: boot.boot_unix_ms },
+            })
+        })
+        .await
+    }
+}
+
+/// Runs what touches disks where it holds up nobody.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StepError> + Send + 'static,
+) -> Result<T, StepError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(StepError::CutOff))
+}
+
+impl Platform for Uml {
+    fn probe(&self) -> Answer<'_, Probe> {
+        Box::pin(async { self.shared.probe() })
+    }
+
+    fn check<'a>(&'a self, vm: &'a Vm) -> Answer<'a, Result<Checked, Refusal>> {
+        let shared = &self.shared;
+        Box::pin(async { check::check(&shared.config, &shared.images, &shared.folders.folder, vm) })
+    }
+
+    fn build(&self, request: BuildRequest) -> Answer<'_, Result<(), StepError>> {
+        Box::pin(async move {
+            let lock = self.shared.step_lock(&request.id);
+            let _step = lock.lock().await;
+            let shared = self.shared.clone();
+            blocking(move || build::build(&shared.folders, &shared.images, &request)).await
+        })
+    }
+
+    fn start<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Result<(), StepError>> {
+        Box::pin(self.shared.start(vm))
+    }
+
+    fn stop<'a>(&'a self, vm: &'a VmId, how: Stop) -> Answer<'a, Result<Option<Exit>, StepError>> {
+        Box::pin(self.shared.stop(vm, how))
+    }
+
+    fn remove<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Result<(), StepError>> {
+        Box::pin(self.shared.remove(vm))
+    }
+
+    fn observe_all(&self) -> Answer<'_, Result<Vec<Observation>, StepError>> {
+        Box::pin(self.shared.observe_all())
+    }
+
+    fn exec<'a>(&'a self, vm: &'a VmId, command: ExecCommand) -> Answer<'a, Result<Exec, ExecError>> {
+        Box::pin(async move {
+            match self.shared.attached(vm) {
+                Some(attachment) => attachment.exec(vm, command).await,
+                None => Err(ExecError::NotRunning { vm: vm.clone() }),
+            }
+        })
+    }
+
+    fn console_tail(&self, vm: &VmId, lines: usize) -> Vec<String> {
+        holder::console_tail(&self.shared.folders.path(vm), lines)
+    }
+}

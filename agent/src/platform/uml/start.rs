@@ -1,0 +1,86 @@
+//! Starting a VM: what its holder needs to know, and the holder.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::process::Stdio;
+
+use mln_protocol::id::Digest;
+use mln_protocol::model::MemoryMib;
+use mln_protocol::wire::holder::{HOLDER_VERSION, LaunchWire};
+use tokio::io::AsyncReadExt;
+use tokio::process::Command;
+
+use super::folder::{self, VmFile};
+use super::{UmlConfig, blocking, space};
+use crate::holder::{self, files};
+use crate::image::ImageStore;
+use crate::platform::StepError;
+
+/// The longest that a holder says when it starts, in bytes.
+const ANSWER_BYTES_MAX: u64 = 4 << 10;
+
+/// Starts the holder of a VM that has none; returns when the guest's process runs.
+pub(super) async fn start(
+    config: &UmlConfig,
+    images: &ImageStore,
+    folder: &Path,
+    file: &VmFile,
+) -> Result<(), StepError> {
+    let log = {
+        let (config, images, folder, file) =
+            (config.clone(), images.clone(), folder.to_owned(), file.clone());
+        blocking(move || prepare(&config, &images, &folder, &file)).await?
+    };
+    let spawning = |source| StepError::io("starting", &config.holder, source);
+    let mut child = Command::new(&config.holder)
+        .arg("holder")
+        .arg(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .map_err(spawning)?;
+    let mut answer = String::new();
+    if let Some(output) = child.stdout.take() {
+        // It closes its end once the guest's process runs, or when it ends.
+        output.take(ANSWER_BYTES_MAX).read_to_string(&mut answer).await.map_err(spawning)?;
+    }
+    // It outlives this program; as long as that runs, somebody must take its status.
+    tokio::spawn(async move { child.wait().await });
+    if answer == holder::STARTED { Ok(()) } else { Err(StepError::Holder { text: answer.trim().to_owned() }) }
+}
+
+/// Clears the way for the holder and writes what it is to start. Returns its log.
+fn prepare(config: &UmlConfig, images: &ImageStore, folder: &Path, file: &VmFile) -> Result<File, StepError> {
+    if !config.kernel.exists() {
+        return Err(StepError::NoKernel);
+    }
+    let lock = holder::lock(folder).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => StepError::Busy { vm: file.vm.clone() },
+        _ => StepError::io("locking", folder.join(files::LOCK), error),
+    })?;
+    folder::sweep(folder, &config.kernel);
+    let memory_folder = space::memory_folder(&config.memory_folders, MemoryMib(file.wire.memory_mib))?;
+    let backing = images.backing(&Digest(file.wire.template), file.wire.backing_bytes)?;
+    let agent_drive = images.agent_drive(&config.guest_agent)?;
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let launch = LaunchWire {
+        version: HOLDER_VERSION,
+        kernel: text(&config.kernel),
+        memory_mib: file.wire.memory_mib,
+        backing: text(&backing),
+        agent_drive: text(&agent_drive),
+        memory_folder: text(&memory_folder),
+        interfaces: file.wire.interfaces.clone(),
+    };
+    files::write(folder, files::LAUNCH, &launch).map_err(|error| match error {
+        files::FileError::Write { name, source } => StepError::io("writing", folder.join(name), source),
+        other => other.into(),
+    })?;
+    let path = folder.join(files::HOLDER_LOG);
+    // One log for each start: what a holder says is of interest until the next.
+    let log = File::create(&path).map_err(|source| StepError::io("writing", &path, source))?;
+    drop(lock);
+    Ok(log)
+}

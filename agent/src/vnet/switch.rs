@@ -1,0 +1,243 @@
+//! The task of one switch: it owns all links and moves frames between them.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use mln_protocol::model::Mac;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::counters::LinkCounters;
+use super::port::{Gone, Port, Reading};
+use super::table::{LinkId, MacTable};
+use super::trunk::{Trunk, TrunkStream};
+use super::{FRAME_BYTES_MAX, LinkName};
+
+/// Frames that are read from a port before others get their turn.
+const READ_FRAMES_MAX: usize = 64;
+
+/// Rounds over all links before other tasks get their turn.
+const ROUNDS_MAX: usize = 4;
+
+/// Commands that wait for a switch.
+pub(super) const COMMANDS_MAX: usize = 64;
+
+/// What a switch is asked to do.
+pub(super) enum Command {
+    /// Attach a guest's interface; one of the same name is replaced.
+    AddPort { name: LinkName, mac: Mac, fd: AsyncFd<OwnedFd>, ended: oneshot::Sender<()> },
+    /// Attach another host; one of the same name is replaced.
+    AddTrunk { name: LinkName, stream: Box<dyn TrunkStream>, ended: oneshot::Sender<()> },
+    /// Detach a link; answered when it is gone.
+    Remove { name: LinkName, done: oneshot::Sender<()> },
+}
+
+/// The counters of a switch's links, shared with whoever shows them.
+pub(super) type Registry = Arc<Mutex<BTreeMap<LinkName, Arc<LinkCounters>>>>;
+
+/// One switch; see the module.
+pub(super) struct Switch {
+    commands: mpsc::Receiver<Command>,
+    registry: Registry,
+    links: Vec<Option<Link>>,
+    table: MacTable,
+    buffer: Box<[u8]>,
+    start: Instant,
+}
+
+struct Link {
+    name: LinkName,
+    counters: Arc<LinkCounters>,
+    end: End,
+    /// Dropped with the link, which tells whoever waits for its end.
+    _ended: oneshot::Sender<()>,
+}
+
+enum End {
+    Port(Port),
+    Trunk(Box<Trunk>),
+}
+
+/// What the links that are not being read, and the table, do with a frame.
+struct Forwarding<'a> {
+    links: &'a mut [Option<Link>],
+    table: &'a mut MacTable,
+    now_s: u32,
+}
+
+impl Switch {
+    /// A switch without links.
+    pub(super) fn new(commands: mpsc::Receiver<Command>, registry: Registry) -> Self {
+        Self {
+            commands,
+            registry,
+            links: Vec::new(),
+            table: MacTable::new(),
+            // One byte more than the longest frame, so that a longer one is told from it.
+            buffer: vec![0; FRAME_BYTES_MAX + 1].into_boxed_slice(),
+            start: Instant::now(),
+        }
+    }
+
+    /// Runs until nobody can ask it for anything any more.
+    pub(super) async fn run(mut self) {
+        std::future::poll_fn(|cx| self.poll(cx)).await;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        for _ in 0..ROUNDS_MAX {
+            loop {
+                match self.commands.poll_recv(cx) {
+                    Poll::Ready(Some(command)) => self.on_command(command),
+                    Poll::Ready(None) => return Poll::Ready(()),
+                    Poll::Pending => break,
+                }
+            }
+            let more = self.read_all(cx);
+            self.flush_all(cx);
+            if !more {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::AddPort { name, mac, fd, ended } => {
+                let id = self.add(name, End::Port(Port::new(fd)), ended);
+                if !mac.is_multicast() {
+                    self.table.learn(mac, id, self.now_s());
+                }
+            }
+            Command::AddTrunk { name, stream, ended } => {
+                self.add(name, End::Trunk(Box::new(Trunk::new(stream))), ended);
+            }
+            Command::Remove { name, done } => {
+                self.remove_named(&name);
+                // Whoever asked may have gone.
+                let _ = done.send(());
+            }
+        }
+    }
+
+    fn add(&mut self, name: LinkName, end: End, ended: oneshot::Sender<()>) -> LinkId {
+        self.remove_named(&name);
+        let counters = Arc::new(LinkCounters::default());
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        registry.insert(name.clone(), counters.clone());
+        let link = Some(Link { name, counters, end, _ended: ended });
+        let index = self.links.iter().position(Option::is_none).unwrap_or(self.links.len());
+        match self.links.get_mut(index) {
+            Some(place) => *place = link,
+            None => self.links.push(link),
+        }
+        id_of(index)
+    }
+
+    fn remove_named(&mut self, name: &LinkName) {
+        let named = |link: &Option<Link>| link.as_ref().is_some_and(|link| link.name == *name);
+        if let Some(index) = self.links.iter().position(named) {
+            self.remove(index);
+        }
+    }
+
+    fn remove(&mut self, index: usize) {
+        let Some(link) = self.links.get_mut(index).and_then(Option::take) else { return };
+        self.table.forget(id_of(index));
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner).remove(&link.name);
+    }
+
+    /// Reads from every link once; whether there may be more.
+    fn read_all(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut more = false;
+        for index in 0..self.links.len() {
+            // Taken out while it is read: a frame never goes back to where it came from.
+            let Some(mut link) = self.links[index].take() else { continue };
+            let now_s = self.now_s();
+            let mut others = Forwarding { links: &mut self.links, table: &mut self.table, now_s };
+            let id = id_of(index);
+            let reading = match &mut link.end {
+                End::Port(port) => {
+                    port.read(cx, &mut self.buffer, READ_FRAMES_MAX, &link.counters, |frame| {
+                        others.forward(id, Source::Port, frame);
+                    })
+                }
+                End::Trunk(trunk) => trunk.read(cx, &link.counters, |frame| {
+                    others.forward(id, Source::Trunk, frame);
+                }),
+            };
+            self.links[index] = Some(link);
+            match reading {
+                Reading::Idle => {}
+                Reading::More => more = true,
+                Reading::Ended => self.remove(index),
+            }
+        }
+        more
+    }
+
+    fn flush_all(&mut self, cx: &mut Context<'_>) {
+        for index in 0..self.links.len() {
+            let Some(link) = &mut self.links[index] else { continue };
+            let flushed = match &mut link.end {
+                End::Port(port) => port.flush(cx, &link.counters),
+                End::Trunk(trunk) => trunk.flush(cx),
+            };
+            if flushed == Err(Gone) {
+                self.remove(index);
+            }
+        }
+    }
+
+    fn now_s(&self) -> u32 {
+        u32::try_from(self.start.elapsed().as_secs()).unwrap_or(u32::MAX)
+    }
+}
+
+/// Where a frame came from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Port,
+    Trunk,
+}
+
+impl Forwarding<'_> {
+    fn forward(&mut self, from: LinkId, source: Source, frame: &[u8]) {
+        // Links give only frames that are long enough.
+        let Some((to, rest)) = frame.split_first_chunk::<6>() else { return };
+        let Some(by) = rest.first_chunk::<6>() else { return };
+        let (to, by) = (Mac(*to), Mac(*by));
+        if !by.is_multicast() {
+            self.table.learn(by, from, self.now_s);
+        }
+        let known = if to.is_multicast() { None } else { self.table.find(to, self.now_s) };
+        match known {
+            Some(id) => self.deliver(id as usize, source, frame),
+            None => {
+                for index in 0..self.links.len() {
+                    self.deliver(index, source, frame);
+                }
+            }
+        }
+    }
+
+    /// Gives a frame to one link: never to the one that it came from, which is taken out, and never from one
+    /// trunk to another.
+    fn deliver(&mut self, index: usize, source: Source, frame: &[u8]) {
+        let Some(Some(link)) = self.links.get_mut(index) else { return };
+        match &mut link.end {
+            End::Port(port) => port.write(frame, &link.counters),
+            End::Trunk(trunk) if source == Source::Port => trunk.write(frame, &link.counters),
+            End::Trunk(_) => {}
+        }
+    }
+}
+
+fn id_of(index: usize) -> LinkId {
+    LinkId::try_from(index).expect("there are fewer links than file descriptors")
+}

@@ -1,0 +1,6 @@
+//! The User-Mode Linux platform with real guests.
+
+mod exec;
+mod life;
+mod network;
+mod world;

@@ -1,0 +1,102 @@
+//! The commands that need a project file and nothing else: no mesh, no agent.
+
+mod query;
+mod show;
+mod validate;
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+
+use crate::project_file::{GuestFiles, LoadedProject, OpenError, load_with};
+use crate::ui::diagnostic::{self, Drawing};
+use crate::ui::outcome::Outcome;
+
+/// A command about a project file.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Offline {
+    /// Say what is wrong in a project file, and what would be right.
+    Validate(validate::Validate),
+    /// Show a project as it is understood: variables, classes and enumerations worked out.
+    Show(show::Show),
+    /// Print one value of a project: /host/NAME/memory, /host/NAME/network/eth0/address, /global/project.
+    Query(query::Query),
+}
+
+/// The exit code of a command that failed, or of a project that is wrong.
+const FAILED: u8 = 1;
+
+/// Which project, with `-f` or without, and with which variables.
+#[derive(Clone, Debug, Args)]
+pub struct ProjectFile {
+    /// The project file.
+    #[arg(value_name = "FILE", required_unless_present = "file")]
+    path: Option<PathBuf>,
+    /// The project file.
+    #[arg(short = 'f', long = "file", env = "MLN_FILE", value_name = "FILE")]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    variables: Variables,
+}
+
+impl ProjectFile {
+    fn path(&self) -> &Path {
+        self.path.as_ref().or(self.file.as_ref()).expect("clap requires one of the two")
+    }
+}
+
+/// Variables of the command line.
+#[derive(Clone, Debug, Args)]
+pub struct Variables {
+    /// Set a variable of the project; wins over the file.
+    #[arg(long = "var", env = "MLN_VAR", value_name = "NAME=VALUE", value_parser = parse_variable)]
+    variables: Vec<(String, String)>,
+}
+
+impl Variables {
+    /// Returns them by name; the last of several for one name counts.
+    pub fn by_name(&self) -> BTreeMap<String, String> {
+        self.variables.iter().cloned().collect()
+    }
+}
+
+/// Parses `NAME=VALUE` of the command line.
+fn parse_variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    let name = name.strip_prefix('$').unwrap_or(name);
+    if mln_protocol::resolve::is_variable_name(name) {
+        Ok((name.to_owned(), value.to_owned()))
+    } else {
+        Err(format!("`{name}` is no variable's name: letters, digits and `_`, not beginning with a digit"))
+    }
+}
+
+/// Carries out a command; prints what it has to say, and returns its exit code.
+pub fn run(offline: &Offline, json: bool) -> u8 {
+    let drawing = Drawing::for_stderr();
+    let outcome = match offline {
+        Offline::Validate(command) => command.outcome(json, drawing),
+        Offline::Show(command) => command.outcome(json, drawing),
+        Offline::Query(command) => command.outcome(drawing),
+    };
+    outcome.write()
+}
+
+fn open(file: &Path, variables: &Variables, guest_files: GuestFiles) -> Result<LoadedProject, Outcome> {
+    load_with(file, variables.by_name(), guest_files).map_err(|error: OpenError| {
+        let reason = error.source().map_or(String::new(), |source| format!(": {source}"));
+        Outcome { answer: String::new(), complaint: format!("error: {error}{reason}\n"), code: FAILED }
+    })
+}
+
+/// Returns the exit code for a project: whether something is wrong enough to stop.
+fn verdict(loaded: &LoadedProject) -> u8 {
+    if diagnostic::has_errors(&loaded.diagnostics) { FAILED } else { 0 }
+}
+
+/// Returns what is wrong with a project, for people.
+fn complaint(loaded: &LoadedProject, drawing: Drawing) -> String {
+    diagnostic::draw(&loaded.diagnostics, loaded.tree.sources(), drawing)
+}

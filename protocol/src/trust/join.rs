@@ -1,0 +1,151 @@
+//! Judging a token: may this key become this host, and what grant does it receive.
+
+use super::grant::{AdmitError, CHAIN_LINKS_MAX, Grant, Standing, Verb, admit, mesh_of};
+use super::signed::{Domain, Signed};
+use crate::id::{Name, PublicKey};
+use crate::time::Now;
+use crate::wire::JoinClaim;
+
+/// What a token's holder has proved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invited {
+    /// The new host's key.
+    pub host: PublicKey,
+    /// The name that it wants; whether it is free is for others to say.
+    pub name: Name,
+    /// What the token stands for.
+    pub token: Standing,
+}
+
+/// Why a token lets nobody in. Nothing changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JoinError {
+    /// The token's own chain of grants does not hold.
+    #[error("the token does not hold")]
+    Token(#[source] AdmitError),
+    /// The claim is not signed by the token's key, or can't be read.
+    #[error("the claim is not signed with the token's key")]
+    Claim,
+    /// The claim is for another host, mesh or challenge than this one.
+    #[error("the claim was made for another occasion")]
+    OtherOccasion,
+    /// The introducer's own grant can't be passed on any further.
+    #[error("this host's grant can't be passed on")]
+    NoPasses,
+}
+
+/// Judges a claim that arrived over a connection with `host`'s key, as the answer to `nonce`.
+pub fn judge_join(
+    root: PublicKey,
+    chain: &[Signed],
+    claim: Signed,
+    host: PublicKey,
+    nonce: [u8; 32],
+    now: Now,
+) -> Result<Invited, JoinError> {
+    let token = admit(root, chain, claim.author, now).map_err(JoinError::Token)?;
+    token.allows(Verb::Join).map_err(JoinError::Token)?;
+    let claim = claim.verify(Domain::Request, JoinClaim::from_bytes).map_err(|_| JoinError::Claim)?;
+    if claim.host != host || claim.nonce != nonce || claim.mesh != mesh_of(root) {
+        return Err(JoinError::OtherOccasion);
+    }
+    Ok(Invited { host, name: claim.name.clone(), token })
+}
+
+/// Returns the grant of a new host, to be signed by the introducer and put behind its own chain of `links`.
+///
+/// It holds what both the token and the introducer may do, and is passed on less often than either. It has no
+/// end: the token's expiry limits when it can be used, not for how long the host stays.
+pub fn grant_host(
+    root: PublicKey,
+    introducer: &Standing,
+    links: usize,
+    invited: &Invited,
+) -> Result<Grant, JoinError> {
+    let passes = introducer.passes.min(invited.token.passes);
+    if passes == 0 || links >= CHAIN_LINKS_MAX {
+        return Err(JoinError::NoPasses);
+    }
+    Ok(Grant {
+        mesh: mesh_of(root),
+        subject: invited.host,
+        name: Some(invited.name.clone()),
+        verbs: invited.token.verbs.intersection(&introducer.verbs).copied().collect(),
+        passes: passes - 1,
+        not_after_unix_ms: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trust::KeyPair;
+
+    const NOW: Now = Now { mono_ms: 0, unix_ms: 1_000_000_000 };
+    const NONCE: [u8; 32] = [9; 32];
+
+    fn keys(seed: u8) -> KeyPair {
+        KeyPair::from_secret([seed; 32])
+    }
+
+    fn chain(verbs: &[Verb]) -> Vec<Signed> {
+        let mut grant = Grant {
+            mesh: mesh_of(keys(0).public()),
+            subject: keys(1).public(),
+            name: None,
+            verbs: Verb::ALL.into_iter().collect(),
+            passes: 5,
+            not_after_unix_ms: None,
+        };
+        let first = keys(0).sign(Domain::Grant, grant.to_bytes());
+        grant.subject = keys(2).public();
+        grant.verbs = verbs.iter().copied().collect();
+        grant.passes = 3;
+        grant.not_after_unix_ms = Some(NOW.unix_ms);
+        vec![first, keys(1).sign(Domain::Grant, grant.to_bytes())]
+    }
+
+    fn claim(signer: u8, nonce: [u8; 32]) -> Signed {
+        let name = Name::parse("h3").expect("a valid name");
+        let claim = JoinClaim { mesh: mesh_of(keys(0).public()), host: keys(3).public(), name, nonce };
+        keys(signer).sign(Domain::Request, claim.to_bytes())
+    }
+
+    #[track_caller]
+    fn check(verbs: &[Verb], claim: Signed, host: u8, now: Now, expect: Result<u8, JoinError>) {
+        let found = judge_join(keys(0).public(), &chain(verbs), claim, keys(host).public(), NONCE, now);
+        assert_eq!(found.map(|invited| invited.token.passes), expect);
+    }
+
+    #[test]
+    fn only_the_token_s_key_can_claim_and_only_here_and_now() {
+        let verbs = [Verb::Join, Verb::View];
+        check(&verbs, claim(2, NONCE), 3, NOW, Ok(3));
+        check(&verbs, claim(2, NONCE), 4, NOW, Err(JoinError::OtherOccasion));
+        check(&verbs, claim(2, [8; 32]), 3, NOW, Err(JoinError::OtherOccasion));
+        check(&verbs, claim(3, NONCE), 3, NOW, Err(JoinError::Token(AdmitError::OtherSubject)));
+        check(&[Verb::View], claim(2, NONCE), 3, NOW, Err(JoinError::Token(AdmitError::Verb)));
+        let mut forged = claim(2, NONCE);
+        forged.payload[0] ^= 1;
+        check(&verbs, forged, 3, NOW, Err(JoinError::Claim));
+        let later = Now { unix_ms: NOW.unix_ms + 1_000_000, ..NOW };
+        check(&verbs, claim(2, NONCE), 3, later, Err(JoinError::Token(AdmitError::Expired { link: 2 })));
+    }
+
+    #[test]
+    fn a_new_host_s_grant_is_narrower_than_token_and_introducer_and_holds() {
+        let verbs = [Verb::Join, Verb::View];
+        let root = keys(0).public();
+        let own = &chain(&verbs)[..1];
+        let introducer = admit(root, own, keys(1).public(), NOW).expect("a chain of one link");
+        let invited = judge_join(root, &chain(&verbs), claim(2, NONCE), keys(3).public(), NONCE, NOW)
+            .expect("as in the test above");
+        let grant = grant_host(root, &introducer, 1, &invited).expect("passes are left");
+        let mut longer = own.to_vec();
+        longer.push(keys(1).sign(Domain::Grant, grant.to_bytes()));
+        let standing = admit(root, &longer, keys(3).public(), NOW).expect("a chain of two links");
+        assert_eq!((standing.passes, standing.verbs), (2, verbs.into_iter().collect()));
+        let last = Standing { passes: 0, ..introducer };
+        assert_eq!(grant_host(root, &last, 1, &invited), Err(JoinError::NoPasses));
+    }
+}

@@ -1,0 +1,179 @@
+//! What agent and holder say to each other, and the small files of a VM's folder.
+//!
+//! An agent may be newer than the holder of a VM that runs: enumerations grow at their end only, and every
+//! file begins with its version.
+
+use serde::{Deserialize, Serialize};
+
+use super::line::EndWire;
+
+/// The version of the holder's messages and files that this program speaks.
+pub const HOLDER_VERSION: u16 = 1;
+
+/// The longest message between agent and holder, in bytes: one packet of a local socket.
+pub const HOLDER_MESSAGE_BYTES_MAX: usize = 80 << 10;
+
+/// A message of a guest's line, with its frames put together again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LineMessageWire {
+    /// What it is, as in a frame.
+    pub kind: u8,
+    /// The channel that it belongs to.
+    pub channel: u32,
+    /// Its content, after `kind`.
+    pub payload: Vec<u8>,
+}
+
+/// What a holder tells its agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HolderEventWire {
+    /// The first message to each agent: how things stand.
+    State(HolderStateWire),
+    /// A guest agent has opened the line; all channels of the one before are gone.
+    SessionStarted {
+        /// The guest agent's version.
+        agent_version: String,
+    },
+    /// The line lost bytes: all channels are gone, a new session follows.
+    SessionDamaged,
+    /// The guest reported how far it has come: an encoded `ReportWire`.
+    Report(Vec<u8>),
+    /// A message on a channel.
+    Line(LineMessageWire),
+    /// The guest has brought an interface up; its socket comes with this message.
+    InterfaceUp {
+        /// Its place in the launch file's list.
+        index: u32,
+    },
+    /// The guest has taken an interface down.
+    InterfaceDown {
+        /// Its place in the launch file's list.
+        index: u32,
+    },
+    /// The guest's kernel gave up.
+    Panicked {
+        /// Its words.
+        text: String,
+    },
+    /// The guest has ended and the exit file is on disk; nothing follows.
+    Exited(ExitWire),
+}
+
+/// How things stand when an agent attaches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HolderStateWire {
+    /// [`HOLDER_VERSION`] of the holder.
+    pub version: u16,
+    /// When the guest was started, in milliseconds since 1970.
+    pub boot_unix_ms: u64,
+    /// The process group of the guest.
+    pub process_group: i32,
+    /// The guest agent's version, once it has opened the line.
+    pub agent_version: Option<String>,
+    /// The newest report of the guest: an encoded `ReportWire`.
+    pub report: Option<Vec<u8>>,
+    /// The lowest number that a new channel may have.
+    pub channel_next: u32,
+}
+
+/// What an agent tells the holder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HolderCommandWire {
+    /// A message on a channel.
+    Line(LineMessageWire),
+    /// Ask the guest to shut down; kill it when the time is over.
+    StopClean {
+        /// How long it may take, in milliseconds.
+        limit_ms: u64,
+    },
+    /// Kill the guest.
+    StopNow,
+}
+
+/// `vm`: what a build leaves, so that the VM can be started without the mesh.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmFileWire {
+    /// [`HOLDER_VERSION`] of the writer.
+    pub version: u16,
+    /// The revision in which the VM first appears.
+    pub birth: [u8; 32],
+    /// The VM's name.
+    pub name: String,
+    /// Whose project it is in.
+    pub owner: String,
+    /// The project's name.
+    pub project: String,
+    /// Its memory.
+    pub memory_mib: u32,
+    /// What its disk starts from.
+    pub template: [u8; 32],
+    /// The size of the file under its disk's layer.
+    pub backing_bytes: u64,
+    /// Its interfaces.
+    pub interfaces: Vec<InterfaceWire>,
+}
+
+/// An interface, as its holder needs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceWire {
+    /// Its name in the guest.
+    pub name: String,
+    /// Its hardware address.
+    pub mac: [u8; 6],
+}
+
+/// `launch`: what the agent wants started, written before each start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaunchWire {
+    /// [`HOLDER_VERSION`] of the writer.
+    pub version: u16,
+    /// The User-Mode Linux binary.
+    pub kernel: String,
+    /// The guest's memory.
+    pub memory_mib: u32,
+    /// The file under the disk's layer.
+    pub backing: String,
+    /// The drive with the guest agent.
+    pub agent_drive: String,
+    /// The folder for the file that is the guest's memory.
+    pub memory_folder: String,
+    /// Its interfaces.
+    pub interfaces: Vec<InterfaceWire>,
+}
+
+/// `boot`: the guest that was started last; the exit file that belongs to it names the same moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootWire {
+    /// [`HOLDER_VERSION`] of the writer.
+    pub version: u16,
+    /// When it was started, in milliseconds since 1970.
+    pub boot_unix_ms: u64,
+}
+
+/// `exit`: how the guest ended that was started last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitWire {
+    /// [`HOLDER_VERSION`] of the writer.
+    pub version: u16,
+    /// When that guest was started, in milliseconds since 1970.
+    pub boot_unix_ms: u64,
+    /// When it ended, in milliseconds since 1970.
+    pub exit_unix_ms: u64,
+    /// How its process ended.
+    pub end: EndWire,
+    /// What its kernel said, if that gave up.
+    pub panic: Option<String>,
+    /// Why it was stopped, if it was.
+    pub stop: Option<StopWire>,
+}
+
+/// How a guest was told to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StopWire {
+    /// It was asked, and did.
+    Clean,
+    /// It was asked, did not within its time, and was killed.
+    LimitPassed,
+    /// It was killed at once.
+    Now,
+}
