@@ -6,19 +6,24 @@
 
 mod fragment;
 mod grant;
+mod hello;
 pub mod holder;
+mod join;
 pub mod line;
-pub mod seed;
 mod message;
 mod record;
-mod hello;
-mod join;
 mod refusal;
+pub mod seed;
 mod token;
 mod trunk;
 
 pub use fragment::{decode_fragment, encode_fragment};
 pub use grant::{GrantWire, SignedWire, decode_chain, encode_chain};
+pub use hello::{
+    ADDRESS_BYTES_MAX, AGENT_VERSION_BYTES_MAX, Greeting, HELLO_ADDRESSES_MAX, HELLO_BYTES_MAX,
+    HELLO_PEERS_MAX, HELLO_VERSION, HelloMessage, Introduction, PeerAddresses,
+};
+pub use join::{JOIN_BYTES_MAX, JOIN_VERSION, JoinClaim, JoinMessage};
 pub use message::{
     MessageError, decode_message, encode_ask, encode_message, encode_record_key, encode_run_request,
 };
@@ -26,11 +31,6 @@ pub use record::{
     REASON_BYTES_MAX, RecordError, decode_revision, encode_revision, sign_record, sign_reservation,
     verify_record, verify_reservation,
 };
-pub use hello::{
-    ADDRESS_BYTES_MAX, AGENT_VERSION_BYTES_MAX, Greeting, HELLO_ADDRESSES_MAX, HELLO_BYTES_MAX,
-    HELLO_PEERS_MAX, HELLO_VERSION, HelloMessage, Introduction, PeerAddresses,
-};
-pub use join::{JOIN_BYTES_MAX, JOIN_VERSION, JoinClaim, JoinMessage};
 pub use refusal::Refusal;
 pub use token::{TOKEN_TEXT_BYTES_MAX, Token, TokenError};
 pub use trunk::{TRUNK_HEADER_BYTES_MAX, TrunkHeader};
