@@ -18,13 +18,13 @@ const BLOB_BYTES_MAX: u64 = crate::control::BUILD_FILES_BYTES_MAX;
 
 /// The contents that this host holds.
 #[derive(Clone, Debug)]
-pub struct Blobs {
+pub(crate) struct Blobs {
     folder: PathBuf,
 }
 
 /// Why a file's contents are not here.
 #[derive(Debug, thiserror::Error)]
-pub enum BlobError {
+pub(crate) enum BlobError {
     /// A file operation failed.
     #[error("{}", path.display())]
     File {
@@ -47,33 +47,32 @@ pub enum BlobError {
 
 impl Blobs {
     /// Opens the store of a data folder.
-    pub fn open(data: &Path) -> Result<Self, BlobError> {
+    pub(crate) fn open(data: &Path) -> Result<Self, BlobError> {
         let folder = data.join(BLOB_FOLDER);
-        std::fs::create_dir_all(&folder).map_err(|source| BlobError::File { path: folder.clone(), source })?;
+        std::fs::create_dir_all(&folder)
+            .map_err(|source| BlobError::File { path: folder.clone(), source })?;
         Ok(Self { folder })
     }
 
     /// Stores contents, durably.
-    pub fn put(&self, bytes: &[u8]) -> Result<Digest, BlobError> {
+    pub(crate) fn put(&self, bytes: &[u8]) -> Result<Digest, BlobError> {
         let digest = Digest::of(bytes);
         let path = self.path(digest);
         if !path.exists() {
-            replace_file(&path, bytes, 0o600).map_err(|error| BlobError::File {
-                path,
-                source: io::Error::other(error),
-            })?;
+            replace_file(&path, bytes, 0o600)
+                .map_err(|error| BlobError::File { path, source: io::Error::other(error) })?;
         }
         Ok(digest)
     }
 
     /// Returns contents that are here.
-    pub fn get(&self, digest: Digest) -> Result<Vec<u8>, BlobError> {
+    pub(crate) fn get(&self, digest: Digest) -> Result<Vec<u8>, BlobError> {
         let path = self.path(digest);
         std::fs::read(&path).map_err(|source| BlobError::File { path, source })
     }
 
     /// Removes what no project names any more.
-    pub fn retain(&self, used: &BTreeSet<Digest>) {
+    pub(crate) fn retain(&self, used: &BTreeSet<Digest>) {
         for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let digest = name.to_str().and_then(Digest::from_hex);
@@ -85,7 +84,12 @@ impl Blobs {
     }
 
     /// Makes sure that contents are here, fetching them from another host if need be.
-    pub async fn fetch(&self, mesh: &MeshHandle, from: Option<mln_protocol::id::PublicKey>, digest: Digest) -> Result<(), BlobError> {
+    pub(crate) async fn fetch(
+        &self,
+        mesh: &MeshHandle,
+        from: Option<mln_protocol::id::PublicKey>,
+        digest: Digest,
+    ) -> Result<(), BlobError> {
         if self.path(digest).exists() {
             return Ok(());
         }
@@ -102,7 +106,7 @@ impl Blobs {
     }
 
     /// Answers another host that asks for contents: their length and them, or nothing.
-    pub async fn serve(&self, header: &[u8], mut stream: MeshStream) -> io::Result<()> {
+    pub(crate) async fn serve(&self, header: &[u8], mut stream: MeshStream) -> io::Result<()> {
         let digest = <[u8; 32]>::try_from(header).map(Digest);
         if let Some(bytes) = digest.ok().and_then(|digest| self.get(digest).ok()) {
             stream.write_all(&(bytes.len() as u64).to_le_bytes()).await?;

@@ -8,7 +8,7 @@ use mln_protocol::model::MemoryMib;
 use serde::Deserialize;
 
 /// The configuration file's name in the data folder.
-pub const CONFIG_FILE: &str = "config.toml";
+pub(crate) const CONFIG_FILE: &str = "config.toml";
 
 /// Where an agent listens unless it is told otherwise.
 const LISTEN: [&str; 2] = ["/ip4/0.0.0.0/tcp/7117", "/ip4/0.0.0.0/udp/7117/quic-v1"];
@@ -18,7 +18,7 @@ const HOST_SHARE_EIGHTHS: u64 = 2;
 
 /// What an agent is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
+pub(crate) struct Config {
     /// The groups that the host counts itself to.
     pub groups: Vec<Name>,
     /// The memory that VMs may have here in all; none is three quarters of the machine's.
@@ -31,11 +31,13 @@ pub struct Config {
     pub guest_agent: Option<PathBuf>,
     /// The User-Mode Linux kernel; none is `linux.uml` or `linux` on the path.
     pub kernel: Option<PathBuf>,
+    /// Where the files are that are guests' memory; none is `/dev/shm`.
+    pub memory_folder: Option<PathBuf>,
 }
 
 /// Why there is no configuration. Nothing was started.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
+pub(crate) enum ConfigError {
     /// The file can't be read.
     #[error("can't read {}", path.display())]
     Read {
@@ -76,11 +78,12 @@ struct ConfigFile {
     listen: Vec<String>,
     guest_agent: Option<PathBuf>,
     kernel: Option<PathBuf>,
+    memory_folder: Option<PathBuf>,
 }
 
 impl Config {
     /// Reads the configuration file at `path`; a data folder without one has all defaults.
-    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+    pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
         match std::fs::read_to_string(path) {
             Ok(text) => Self::parse(path, &text),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Self::parse(path, ""),
@@ -92,14 +95,17 @@ impl Config {
         let file: ConfigFile = toml::from_str(text)
             .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
         let group = |text: String| {
-            Name::parse(&text).map_err(|_| ConfigError::Value { key: "groups", value: text, expected: "a name" })
+            Name::parse(&text).map_err(|_| ConfigError::Value {
+                key: "groups",
+                value: text,
+                expected: "a name",
+            })
         };
         let address = |text: String| {
             let expected = "a multiaddress such as /ip4/0.0.0.0/tcp/7117";
             text.parse().map_err(|_| ConfigError::Value { key: "listen", value: text, expected })
         };
-        let listen =
-            if file.listen.is_empty() { LISTEN.map(str::to_owned).to_vec() } else { file.listen };
+        let listen = if file.listen.is_empty() { LISTEN.map(str::to_owned).to_vec() } else { file.listen };
         Ok(Self {
             groups: file.groups.into_iter().map(group).collect::<Result<_, _>>()?,
             memory: file.memory_mib.map(MemoryMib),
@@ -107,11 +113,12 @@ impl Config {
             listen: listen.into_iter().map(address).collect::<Result<_, _>>()?,
             guest_agent: file.guest_agent,
             kernel: file.kernel,
+            memory_folder: file.memory_folder,
         })
     }
 
     /// Returns the memory that VMs may have, on a machine with this much of it.
-    pub fn memory_limit(&self, machine: MemoryMib) -> MemoryMib {
+    pub(crate) fn memory_limit(&self, machine: MemoryMib) -> MemoryMib {
         self.memory.unwrap_or_else(|| {
             let share = u64::from(machine.0) * (8 - HOST_SHARE_EIGHTHS) / 8;
             MemoryMib(u32::try_from(share).unwrap_or(u32::MAX))

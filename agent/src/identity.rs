@@ -23,7 +23,7 @@ const FIRST_PASSES: u8 = 6;
 
 /// Who this host is.
 #[derive(Clone, Debug)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// Its key.
     pub keys: KeyPair,
     /// Its name in the mesh.
@@ -36,7 +36,7 @@ pub struct Identity {
 
 /// Why there is no identity. What was there is as it was.
 #[derive(Debug, thiserror::Error)]
-pub enum IdentityError {
+pub(crate) enum IdentityError {
     /// The data folder has none.
     #[error("{} does not belong to a mesh yet", folder.display())]
     None {
@@ -83,7 +83,7 @@ struct MembershipFile {
 
 impl Identity {
     /// Loads the identity of a data folder.
-    pub fn load(folder: &Path) -> Result<Self, IdentityError> {
+    pub(crate) fn load(folder: &Path) -> Result<Self, IdentityError> {
         let path = folder.join(MEMBERSHIP_FILE);
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
@@ -107,7 +107,7 @@ impl Identity {
     }
 
     /// Makes a new mesh with this host as its first member. Again with the same name it changes nothing.
-    pub fn init(folder: &Path, name: &Name) -> Result<Self, IdentityError> {
+    pub(crate) fn init(folder: &Path, name: &Name) -> Result<Self, IdentityError> {
         if let Some(known) = Self::known(folder, name)? {
             return Ok(known);
         }
@@ -131,7 +131,7 @@ impl Identity {
     }
 
     /// Returns the identity of a data folder that has this name already; none where there is no identity yet.
-    pub fn known(folder: &Path, name: &Name) -> Result<Option<Self>, IdentityError> {
+    pub(crate) fn known(folder: &Path, name: &Name) -> Result<Option<Self>, IdentityError> {
         match Self::load(folder) {
             Ok(known) if known.name == *name => Ok(Some(known)),
             Ok(known) => Err(IdentityError::Taken { folder: folder.to_owned(), name: known.name }),
@@ -141,7 +141,7 @@ impl Identity {
     }
 
     /// Keeps a membership that was just given.
-    pub fn save(&self, folder: &Path) -> Result<(), IdentityError> {
+    pub(crate) fn save(&self, folder: &Path) -> Result<(), IdentityError> {
         let file = MembershipFile {
             name: self.name.to_string(),
             root: self.root.to_string(),
@@ -153,7 +153,7 @@ impl Identity {
 }
 
 /// Makes the data folder, for its owner alone but for passing through to the control socket.
-pub fn make_folder(folder: &Path) -> Result<(), IdentityError> {
+pub(crate) fn make_folder(folder: &Path) -> Result<(), IdentityError> {
     let file = |source| IdentityError::File { path: folder.to_owned(), source };
     if folder.is_dir() {
         return Ok(());
@@ -163,7 +163,7 @@ pub fn make_folder(folder: &Path) -> Result<(), IdentityError> {
 }
 
 /// Returns the host's key, made if there is none yet: a join that was cut off goes on with the same one.
-pub fn host_key(folder: &Path) -> Result<KeyPair, IdentityError> {
+pub(crate) fn host_key(folder: &Path) -> Result<KeyPair, IdentityError> {
     let path = folder.join(KEY_FILE);
     if path.exists() {
         return load_key(&path);
@@ -186,7 +186,7 @@ fn write_secret(path: &Path, keys: &KeyPair) -> Result<(), IdentityError> {
 }
 
 /// Writes a file so that after a power cut there is the old one or the new one.
-pub fn replace_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), IdentityError> {
+pub(crate) fn replace_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), IdentityError> {
     let attempt = || {
         let part = path.with_extension("part");
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&part)?;
@@ -202,7 +202,7 @@ pub fn replace_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Identity
 }
 
 /// Draws 32 bytes from the system's randomness.
-pub fn random() -> Result<[u8; 32], IdentityError> {
+pub(crate) fn random() -> Result<[u8; 32], IdentityError> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(IdentityError::Randomness)?;
     Ok(bytes)

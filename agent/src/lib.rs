@@ -2,20 +2,44 @@
 //!
 //! With the feature `host` it is a member of the mesh; without it, what is left is the agent of a guest.
 
+#[cfg(feature = "host")]
+mod args;
+#[cfg(feature = "host")]
+mod blob;
+#[cfg(feature = "host")]
+mod clock;
+#[cfg(feature = "host")]
+mod config;
 #[cfg(feature = "control")]
 pub mod control;
+#[cfg(feature = "host")]
+mod effect;
+#[cfg(feature = "host")]
+mod event_loop;
 mod ext4;
 pub mod guest;
 #[cfg(feature = "uml")]
 pub mod holder;
+#[cfg(feature = "host")]
+pub mod host;
+#[cfg(feature = "host")]
+mod identity;
 #[cfg(feature = "uml")]
 pub mod image;
 pub mod line;
 #[cfg(feature = "host")]
 pub mod mesh;
+#[cfg(feature = "host")]
+mod operations;
 #[cfg(feature = "uml")]
 pub mod platform;
 mod process_end;
+#[cfg(feature = "host")]
+mod request;
 pub mod roles;
+#[cfg(feature = "host")]
+mod store;
+#[cfg(feature = "host")]
+mod switches;
 #[cfg(feature = "host")]
 pub mod vnet;

@@ -1,4 +1,4 @@
-//! `mlnd`: arguments, then one of its roles.
+//! `mlnd`: one of its roles.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -8,5 +8,26 @@ fn main() -> ExitCode {
     if let Some(code) = mlnd::roles::run_small(&args) {
         return code;
     }
+    run_host()
+}
+
+#[cfg(feature = "host")]
+fn run_host() -> ExitCode {
+    match mlnd::host::main() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            use std::io::Write;
+            // There is nowhere else to say it.
+            let _ = writeln!(std::io::stderr(), "mlnd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(not(feature = "host"))]
+fn run_host() -> ExitCode {
+    use std::io::Write;
+    let _ =
+        writeln!(std::io::stderr(), "mlnd: this build is the agent for guests alone; run it as mlnd-guest");
     ExitCode::from(64)
 }

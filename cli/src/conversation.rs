@@ -272,7 +272,7 @@ async fn attach_input(
     loop {
         // Both arms are cancel-safe: tokio keeps what it has read of standard input, and `ready` takes nothing.
         let sent = tokio::select! {
-            read = read_within_window(&input, &mut stdin, &mut chunk), if stdin_is_open => match read {
+            read = read_within_window(&mut input, &mut stdin, &mut chunk), if stdin_is_open => match read {
                 Some(length) if length > 0 => input.bytes(&chunk[..length]).await,
                 Some(_) | None => {
                     stdin_is_open = false;
@@ -298,7 +298,7 @@ async fn attach_input(
 
 /// Returns how much was read; nothing at the end, where it can't be read, and when the request is over.
 async fn read_within_window(
-    input: &InputSender<UnixStream>,
+    input: &mut InputSender<UnixStream>,
     stdin: &mut tokio::io::Stdin,
     chunk: &mut [u8],
 ) -> Option<usize> {

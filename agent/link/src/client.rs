@@ -61,7 +61,7 @@ impl<S: AsyncRead + AsyncWrite> InputSender<S> {
     /// over.
     ///
     /// Cancel-safe: it takes nothing.
-    pub async fn ready(&self) -> Option<usize> {
+    pub async fn ready(&mut self) -> Option<usize> {
         let _permit = self.credit.acquire().await.ok()?;
         // The permit is given back when it is dropped, so it counts too.
         Some((self.credit.available_permits() + 1).min(CHUNK_BYTES_MAX))

@@ -69,6 +69,11 @@ impl ReplySender {
         self.replies.closed().await;
     }
 
+    /// Whether the operator is gone.
+    pub fn is_closed(&self) -> bool {
+        self.replies.is_closed()
+    }
+
     /// Returns the bare channel: for [`mln_link::relay::relay`].
     pub fn channel_sender(&self) -> mpsc::Sender<Reply> {
         self.replies.clone()

@@ -13,7 +13,9 @@ use mln_protocol::id::PublicKey;
 use mln_protocol::wire::{ADDRESS_BYTES_MAX, HELLO_ADDRESSES_MAX, HELLO_PEERS_MAX, PeerAddresses};
 use tokio::time::Instant;
 
-use super::limits::{BOOK_PEERS_MAX, PEERS_DIALLED_MAX, REDIAL_MAX, REDIAL_MIN, REDIAL_REFUSED_MIN};
+use super::limits::{
+    BOOK_PEERS_MAX, PEERS_DIALLED_MAX, REDIAL_HURRIED_MIN, REDIAL_MAX, REDIAL_MIN, REDIAL_REFUSED_MIN,
+};
 
 /// All peers that this host knows of, but itself.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ struct Entry {
     origin: Origin,
     failures: u32,
     link: Link,
+    /// When the last attempt ended.
+    tried: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,15 +97,23 @@ impl Book {
         if why != Setback::Lost {
             entry.failures = entry.failures.saturating_add(1);
         }
+        entry.tried = Some(now);
         let pause = redial_pause(why, entry.failures, random);
         self.set_link(key, Link::Idle(now + pause));
     }
 
-    /// Dials a peer now if it is idle: somebody wants it.
+    /// Dials a peer soon if it is idle: somebody wants it. However often that is said, there is a pause.
     pub(super) fn hurry(&mut self, key: PublicKey, now: Instant) {
-        if matches!(self.entries.get(&key), Some(Entry { link: Link::Idle(_), .. })) {
-            self.set_link(key, Link::Idle(now));
+        let Some(Entry { link: Link::Idle(at), tried, .. }) = self.entries.get(&key) else { return };
+        let soon = tried.map_or(now, |tried| now.max(tried + REDIAL_HURRIED_MIN));
+        if soon < *at {
+            self.set_link(key, Link::Idle(soon));
         }
+    }
+
+    /// Notes where a member says that it listens now.
+    pub(super) fn relocate(&mut self, key: PublicKey, addresses: Vec<Multiaddr>, now: Instant) {
+        self.learn_as(key, addresses, Origin::Member, now);
     }
 
     /// Takes out a peer whose dial is due.
@@ -158,7 +170,13 @@ impl Book {
         }
         let entry = self.entries.entry(key).or_insert_with(|| {
             self.schedule.insert((now, key));
-            Entry { addresses: Vec::new(), origin: Origin::Hearsay, failures: 0, link: Link::Idle(now) }
+            Entry {
+                addresses: Vec::new(),
+                origin: Origin::Hearsay,
+                failures: 0,
+                link: Link::Idle(now),
+                tried: None,
+            }
         });
         let before = (entry.origin, entry.addresses.clone());
         match origin {
@@ -318,7 +336,7 @@ mod tests {
         book.set_back(key(1), Setback::Refused, now, 0);
         assert!(book.next_due().expect("it is dialled again") >= now + REDIAL_REFUSED_MIN / 2);
         book.hurry(key(1), now);
-        assert_eq!(book.next_due(), Some(now));
+        assert_eq!(book.next_due(), Some(now + REDIAL_HURRIED_MIN));
     }
 
     #[test]

@@ -95,7 +95,10 @@ pub(super) const PEERS_DIALLED_MAX: usize = 512;
 pub(super) const REDIAL_MIN: Duration = Duration::from_millis(250);
 
 /// The longest pause before a peer is dialled again.
-pub(super) const REDIAL_MAX: Duration = Duration::from_secs(60);
+pub(super) const REDIAL_MAX: Duration = Duration::from_secs(30);
+
+/// The shortest pause before a peer is dialled again because something is to be sent to it.
+pub(super) const REDIAL_HURRIED_MIN: Duration = Duration::from_secs(1);
 
 /// The shortest pause before a peer that refused us is dialled again.
 pub(super) const REDIAL_REFUSED_MIN: Duration = Duration::from_secs(15);

@@ -184,6 +184,64 @@ async fn crossing_dials_leave_one_connection() {
     assert_eq!(message_of(&mut a).await, b"to a");
 }
 
+/// All dial all others at the same moment.
+#[tokio::test]
+async fn many_crossing_dials_leave_everybody_connected_to_everybody() {
+    let mut nodes = Vec::new();
+    for seed in 1..=6 {
+        nodes.push(Node::start(seed, vec![]).await);
+    }
+    let all: Known = nodes.iter().map(Node::known).collect();
+    for node in &nodes {
+        for (key, addresses) in &all {
+            node.mesh.learn(*key, addresses.clone()).await.expect("it runs");
+        }
+    }
+    for node in &mut nodes {
+        let mut connected = std::collections::BTreeSet::new();
+        while connected.len() < all.len() - 1 {
+            let (key, now) = node
+                .wait_for("a connection", |event| match event {
+                    MeshEvent::Connected { peer, .. } => Some((peer, true)),
+                    MeshEvent::Disconnected { peer } => Some((peer, false)),
+                    _ => None,
+                })
+                .await;
+            if now {
+                connected.insert(key)
+            } else {
+                connected.remove(&key)
+            };
+        }
+    }
+    nodes[0].mesh.broadcast(b"to all".to_vec()).await.expect("short enough");
+    for node in &mut nodes[1..] {
+        assert_eq!(gossip_of(node).await.2, b"to all");
+    }
+}
+
+/// QUIC doesn't tell the other side when a process is killed: its old connection looks alive for a while.
+#[test]
+fn a_peer_that_was_killed_and_comes_back_replaces_its_old_connection() {
+    let runtime = || tokio::runtime::Runtime::new().expect("a runtime");
+    let (staying, first, second) = (runtime(), runtime(), runtime());
+    let mut a = staying.block_on(Node::start_on(QUIC, 1, chain(&root(), 1, 4), vec![]));
+    let known = vec![a.known()];
+    let mut b = first.block_on(Node::start_on(QUIC, 2, chain(&root(), 2, 4), known.clone()));
+    first.block_on(b.wait_connected(a.key));
+    staying.block_on(a.wait_connected(b.key));
+    // Its tasks end where they are, and say nothing any more.
+    first.shutdown_background();
+    let mut b = second.block_on(Node::start_on(QUIC, 2, chain(&root(), 2, 4), known));
+    second.block_on(b.wait_connected(a.key));
+    staying.block_on(a.wait_disconnected(b.key));
+    staying.block_on(a.wait_connected(b.key));
+    second.block_on(b.mesh.broadcast(b"back".to_vec())).expect("short enough");
+    assert_eq!(staying.block_on(gossip_of(&mut a)).2, b"back");
+    staying.block_on(a.mesh.broadcast(b"welcome".to_vec())).expect("short enough");
+    assert_eq!(second.block_on(gossip_of(&mut b)).2, b"welcome");
+}
+
 #[tokio::test]
 async fn members_connect_over_quic_as_well() {
     let mut a = Node::start_on(QUIC, 1, chain(&root(), 1, 4), vec![]).await;

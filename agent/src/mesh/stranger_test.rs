@@ -88,7 +88,7 @@ async fn a_stranger_that_comes_again_and_again_is_no_longer_heard() {
         }
     };
     timeout(Duration::from_secs(20), shunned).await.expect("its connection is closed unheard");
-    assert_eq!(a.mesh.counters().await.refused, REFUSALS_MAX.into());
+    assert_eq!(a.mesh.counters().await.refused, u64::from(REFUSALS_MAX));
 }
 
 #[derive(NetworkBehaviour)]

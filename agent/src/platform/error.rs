@@ -80,7 +80,7 @@ pub enum StepError {
     /// A guest's memory has no room.
     #[error(
         "{} has {available} free, and the VM needs {wanted}: enlarge it (mount -o remount,size=... {}), stop \
-         other VMs, or name a larger folder as `memory_folder` in mlnd.toml",
+         other VMs, or name a larger folder as `memory_folder` in config.toml",
         folder.display(), folder.display()
     )]
     MemoryFolderTooSmall {
@@ -94,7 +94,7 @@ pub enum StepError {
     /// A guest's memory can't be where the host forbids programs.
     #[error(
         "{} is mounted noexec, and a guest's memory must be executable: remount it with exec, or name another \
-         folder as `memory_folder` in mlnd.toml",
+         folder as `memory_folder` in config.toml",
         folder.display()
     )]
     MemoryFolderNoExec {

@@ -13,18 +13,18 @@ const BOOK_FILE: &str = "peers";
 
 /// Where members were last known to listen.
 #[derive(Debug)]
-pub struct AddressBook {
+pub(crate) struct AddressBook {
     path: PathBuf,
 }
 
 impl AddressBook {
     /// Returns the book of a data folder.
-    pub fn of(data: &Path) -> Self {
+    pub(crate) fn of(data: &Path) -> Self {
         Self { path: data.join(BOOK_FILE) }
     }
 
     /// Loads it. What can't be read is left out: a lost address is learned again from any other member.
-    pub fn load(&self) -> Vec<(PublicKey, Vec<Multiaddr>)> {
+    pub(crate) fn load(&self) -> Vec<(PublicKey, Vec<Multiaddr>)> {
         let text = std::fs::read_to_string(&self.path).unwrap_or_default();
         let mut peers: BTreeMap<PublicKey, Vec<Multiaddr>> = BTreeMap::new();
         for line in text.lines() {
@@ -37,8 +37,9 @@ impl AddressBook {
     }
 
     /// Saves it.
-    pub fn save(&self, peers: &[(PublicKey, Vec<Multiaddr>)]) -> Result<(), IdentityError> {
-        let lines = peers.iter().flat_map(|(key, addresses)| addresses.iter().map(move |a| format!("{key} {a}\n")));
+    pub(crate) fn save(&self, peers: &[(PublicKey, Vec<Multiaddr>)]) -> Result<(), IdentityError> {
+        let lines =
+            peers.iter().flat_map(|(key, addresses)| addresses.iter().map(move |a| format!("{key} {a}\n")));
         replace_file(&self.path, lines.collect::<String>().as_bytes(), 0o644)
     }
 }

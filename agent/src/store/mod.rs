@@ -17,7 +17,7 @@ use mln_protocol::wire;
 use tokio::sync::mpsc;
 use tracing::warn;
 
-pub use book::AddressBook;
+pub(crate) use book::AddressBook;
 
 /// The database's folder in the data folder.
 const STATE_FOLDER: &str = "state";
@@ -33,7 +33,7 @@ const WRITES_MAX: usize = 4096;
 
 /// The node's memory.
 #[derive(Debug)]
-pub struct Store {
+pub(crate) struct Store {
     database: sled::Db,
     records: sled::Tree,
     fragments: sled::Tree,
@@ -41,7 +41,7 @@ pub struct Store {
 
 /// Why the store can't be used. What is on the disk is as it was.
 #[derive(Debug, thiserror::Error)]
-pub enum StoreError {
+pub(crate) enum StoreError {
     /// The database can't be opened, read or written: a full or failing disk, or another agent.
     #[error("the state in {}", folder.display())]
     Database {
@@ -63,7 +63,7 @@ pub enum StoreError {
 
 impl Store {
     /// Opens the store of a data folder, and makes it if there is none.
-    pub fn open(data: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn open(data: &Path) -> Result<Self, StoreError> {
         let folder = data.join(STATE_FOLDER);
         let error = |source| StoreError::Database { folder: folder.clone(), source };
         let database = sled::Config::new()
@@ -89,7 +89,7 @@ impl Store {
     }
 
     /// Loads everything, verifying it again; what doesn't hold is left out and reported.
-    pub fn load(&self, root: PublicKey) -> StoredState {
+    pub(crate) fn load(&self, root: PublicKey) -> StoredState {
         let mut state = StoredState::default();
         for value in self.records.iter().values().flatten() {
             let record = Signed::from_bytes(&value).ok().map(|signed| wire::verify_record(signed, root));
@@ -130,25 +130,30 @@ impl Store {
 
 /// Hands writes to the thread that owns the store.
 #[derive(Debug)]
-pub struct Writer {
+pub(crate) struct Writer {
     queue: SyncSender<(WriteId, Vec<Write>)>,
 }
 
 /// The store can't be written any more: nothing that the node says may leave this host.
 #[derive(Debug, thiserror::Error)]
 #[error("the state can't be written")]
-pub struct WriteError(#[source] pub sled::Error);
+pub(crate) struct WriteError(#[source] pub sled::Error);
 
 impl Writer {
     /// Starts the thread. It says [`Input::Persisted`] for each group of writes, or ends with an error.
-    pub fn start(store: Store, done: mpsc::Sender<Result<Input, WriteError>>) -> std::io::Result<Self> {
+    pub(crate) fn start(
+        store: Store,
+        done: mpsc::Sender<Result<Input, WriteError>>,
+    ) -> std::io::Result<Self> {
         let (queue, writes) = sync_channel(WRITES_MAX);
-        std::thread::Builder::new().name("store".to_owned()).spawn(move || write_all(&store, &writes, &done))?;
+        std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || write_all(&store, &writes, &done))?;
         Ok(Self { queue })
     }
 
     /// Queues a group of writes; it becomes durable as a whole. Waits only where [`WRITES_MAX`] wait already.
-    pub fn write(&self, id: WriteId, writes: Vec<Write>) {
+    pub(crate) fn write(&self, id: WriteId, writes: Vec<Write>) {
         // The thread ends only after it has reported why; then the event loop ends too.
         let _ = self.queue.send((id, writes));
     }

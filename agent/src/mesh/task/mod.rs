@@ -174,6 +174,8 @@ impl Task {
             self.close_overdue(now);
             self.dial_due(now);
             if let Some(entries) = self.book.take_changed() {
+                // A later book says all that an earlier one does.
+                self.held.retain(|event| !matches!(event, MeshEvent::AddressBook { .. }));
                 self.emit(MeshEvent::AddressBook { entries });
             }
         }

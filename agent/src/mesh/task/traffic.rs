@@ -220,7 +220,7 @@ impl Task {
             .map(ToString::to_string)
             .collect();
         if let Some(key) = key_of(&peer_id) {
-            self.book.learn(key, book::usable(&listen, &via), Instant::now());
+            self.book.relocate(key, book::usable(&listen, &via), Instant::now());
         }
     }
 

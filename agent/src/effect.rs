@@ -1,0 +1,242 @@
+//! What the node wants done, done: one arm per output, and no decision in any of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mln_protocol::id::{Digest, Label, PublicKey, VmId};
+use mln_protocol::model::Fragment;
+use mln_protocol::node::{Input, Output, Refusal, Rule};
+use mln_protocol::plan::{Observed, RunPhase, Step, StopLimit};
+use mln_protocol::record::ExitStatus;
+use tracing::{debug, info, warn};
+
+use crate::blob::Blobs;
+use crate::event_loop::EventLoop;
+use crate::mesh::MeshHandle;
+use crate::operations::join_reason;
+use crate::platform::{
+    self, BootProgress, BuildRequest, End, FileContent, Platform, StepError, Stop, VmEvent, VmEventKind,
+};
+
+/// How many lines of a VM's console go with a failure.
+const CONSOLE_LINES: usize = 10;
+
+impl EventLoop {
+    pub(crate) async fn effect(&mut self, output: Output) {
+        match output {
+            Output::Send { to, message } => self.send(to, message).await,
+            Output::Broadcast(record) => self.broadcast(&record).await,
+            Output::Persist { id, writes } => self.writer.write(id, writes),
+            Output::Check { revision, coordinator, fragment } => self.check(revision, coordinator, fragment),
+            Output::Step { vm, step, label, fragment } => self.step(vm, step, label, fragment),
+            Output::Switches(wanted) => self.switches.want(wanted).await,
+            Output::Progress { op, vm, host, state } => {
+                if self.operations.progress(op, vm, host, &state) {
+                    self.own.push_back(Input::Abandon(op));
+                }
+            }
+            Output::Done { op, outcome } => self.operations.done(op, outcome),
+        }
+    }
+
+    fn check(&self, revision: Digest, coordinator: PublicKey, fragment: Arc<Fragment>) {
+        let (platform, blobs, mesh) = (self.platform.clone(), self.blobs.clone(), self.mesh.clone());
+        let source = (coordinator != self.node.key()).then_some(coordinator);
+        self.spawn(async move {
+            let verdict = check_part(&*platform, &blobs, &mesh, source, &fragment).await;
+            if let Err(refusal) = &verdict {
+                info!(rule = refusal.rule.code(), detail = %refusal.detail, "a build is refused");
+            }
+            Input::Checked { revision, verdict }
+        });
+    }
+
+    fn step(&self, vm: VmId, step: Step, label: Label, fragment: Arc<Fragment>) {
+        let (platform, blobs) = (self.platform.clone(), self.blobs.clone());
+        self.spawn(async move {
+            info!(%vm, %label, ?step, "begins");
+            let result = carry_out(&*platform, &blobs, &vm, step, label, &fragment).await;
+            let result = result.map_err(|error| {
+                let why = describe(&error);
+                warn!(%vm, ?step, why, "failed");
+                join_reason(&why, &platform.console_tail(&vm, CONSOLE_LINES))
+            });
+            Input::StepDone { vm, step, result }
+        });
+    }
+
+    /// Takes in what a VM did by itself.
+    pub(crate) async fn vm_event(&mut self, event: VmEvent) {
+        let vm = event.vm;
+        let observed = match event.kind {
+            VmEventKind::Booting { .. } => Observed::Running(RunPhase::Booting),
+            VmEventKind::Progress(progress) => {
+                report_progress(&vm, &progress);
+                Observed::Running(phase(&progress))
+            }
+            VmEventKind::GuestAgent { version } => {
+                debug!(%vm, version, "its agent answers");
+                return;
+            }
+            VmEventKind::Panicked { text } => {
+                warn!(%vm, text, "its kernel gave up");
+                return;
+            }
+            VmEventKind::InterfaceUp { interface, socket } => {
+                return self.switches.interface_up(&self.node, &vm, &interface, socket).await;
+            }
+            VmEventKind::InterfaceDown { interface } => {
+                return self.switches.interface_down(&self.node, &vm, &interface).await;
+            }
+            VmEventKind::Exited(exit) => {
+                info!(%vm, end = %exit.end, "has ended");
+                Observed::Down { exit: Some(exit_status(exit.end)) }
+            }
+            VmEventKind::Lost => Observed::Lost,
+        };
+        self.handle(Input::Observed { vm, observed }).await;
+    }
+}
+
+/// Fetches a part's files, and asks the platform about each of its VMs.
+async fn check_part(
+    platform: &dyn Platform,
+    blobs: &Blobs,
+    mesh: &MeshHandle,
+    source: Option<PublicKey>,
+    fragment: &Fragment,
+) -> Result<(), Refusal> {
+    for blob in &fragment.blobs {
+        blobs.fetch(mesh, source, blob.digest).await.map_err(|error| {
+            let detail = format!("{}: {}; try again", blob.from, describe(&error));
+            Refusal { rule: Rule::Files, detail }
+        })?;
+    }
+    for vm in &fragment.vms {
+        if let Some(file) = vm.files.iter().find(|file| !fragment.blobs.iter().any(|b| b.from == file.from)) {
+            let detail = format!("{}: the contents of {} did not come with the project", vm.name, file.from);
+            return Err(Refusal { rule: Rule::Files, detail });
+        }
+        platform.check(vm).await.map_err(|refusal| {
+            let rule = match &refusal {
+                platform::Refusal::Platform { .. }
+                | platform::Refusal::InterfaceName { .. }
+                | platform::Refusal::TooManyInterfaces { .. } => Rule::Platform,
+                platform::Refusal::Template(_) => Rule::Template,
+                platform::Refusal::MemoryTooSmall { .. } => Rule::Memory,
+                platform::Refusal::DiskSmallerThanTemplate { .. } | platform::Refusal::DiskSpace { .. } => {
+                    Rule::Disk
+                }
+            };
+            Refusal { rule, detail: format!("{}: {}", vm.name, describe(&refusal)) }
+        })?;
+    }
+    Ok(())
+}
+
+async fn carry_out(
+    platform: &dyn Platform,
+    blobs: &Blobs,
+    vm: &VmId,
+    step: Step,
+    label: Label,
+    fragment: &Fragment,
+) -> Result<Observed, StepError> {
+    match step {
+        Step::Build => {
+            build(platform, blobs, vm, label, fragment).await?;
+            Ok(Observed::Down { exit: None })
+        }
+        Step::Start => {
+            platform.start(vm).await?;
+            Ok(Observed::Running(RunPhase::Booting))
+        }
+        Step::Stop(limit) => {
+            let how = match limit {
+                StopLimit::After(ms) => Stop::Clean { limit: Duration::from_millis(ms) },
+                StopLimit::Now => Stop::Now,
+            };
+            let exit = platform.stop(vm, how).await?;
+            Ok(Observed::Down { exit: exit.map(|exit| exit_status(exit.end)) })
+        }
+        Step::Remove => {
+            platform.remove(vm).await?;
+            Ok(Observed::Absent)
+        }
+    }
+}
+
+async fn build(
+    platform: &dyn Platform,
+    blobs: &Blobs,
+    id: &VmId,
+    label: Label,
+    fragment: &Fragment,
+) -> Result<(), StepError> {
+    let definition = fragment.vms.iter().find(|vm| vm.name == id.name);
+    let vm = definition.ok_or_else(|| StepError::NoSuchVm { vm: id.clone() })?.clone();
+    let checked = platform.check(&vm).await?;
+    let mut files = Vec::with_capacity(vm.files.len());
+    for file in &vm.files {
+        let Some(blob) = fragment.blobs.iter().find(|blob| blob.from == file.from) else { continue };
+        let bytes = blobs.get(blob.digest).map_err(|error| StepError::Io {
+            what: "reading",
+            path: file.from.clone().into(),
+            source: std::io::Error::other(error),
+        })?;
+        files.push(FileContent { path: file.to.clone(), mode: file.mode.unwrap_or(blob.mode), bytes });
+    }
+    let guest_names = fragment.guest_names.clone();
+    platform
+        .build(BuildRequest { id: id.clone(), vm, label, template: checked.template, guest_names, files })
+        .await
+}
+
+/// Returns what the node needs of what a platform found at the start.
+pub(crate) fn found(observation: platform::Observation) -> (VmId, Observed) {
+    let state = match observation.state {
+        platform::Observed::Down { exit } => Observed::Down { exit: exit.map(|exit| exit_status(exit.end)) },
+        platform::Observed::Lost { .. } => Observed::Lost,
+        platform::Observed::Running { progress, .. } => Observed::Running(phase(&progress)),
+    };
+    (observation.vm, state)
+}
+
+fn phase(progress: &BootProgress) -> RunPhase {
+    match progress {
+        BootProgress::Booting => RunPhase::Booting,
+        // It runs and can be looked into, which is what "up" promises; what went wrong is in the log.
+        BootProgress::Ready | BootProgress::SeedFailed { .. } | BootProgress::StartupFailed { .. } => {
+            RunPhase::Ready
+        }
+    }
+}
+
+fn report_progress(vm: &VmId, progress: &BootProgress) {
+    match progress {
+        BootProgress::Booting => debug!(%vm, "boots"),
+        BootProgress::Ready => info!(%vm, "is ready"),
+        BootProgress::SeedFailed { text } => warn!(%vm, text, "could not be configured"),
+        BootProgress::StartupFailed { end, log_tail } => {
+            warn!(%vm, %end, log_tail, "its startup lines failed")
+        }
+    }
+}
+
+fn exit_status(end: End) -> ExitStatus {
+    match end {
+        End::Exited(code) => ExitStatus::Code(code),
+        End::Signalled(signal) => ExitStatus::Signal(signal),
+    }
+}
+
+/// Returns an error with all of its causes.
+pub(crate) fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text += &format!(": {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,255 @@
+//! The one task that owns the node: everything that happens to this host comes in here, in one order.
+//!
+//! It carries inputs to [`Node::handle`] and outputs to [`super::effect`]; what is decided, is decided there.
+//!
+//! ```text
+//!  control ──► request ─┐                 ┌─► effect ──► mesh, store, platform, switches, replies
+//!  mesh ───────────────►│─► Node::handle ─┤
+//!  platform ───────────►│                 └─► (what we say to ourselves comes in again)
+//!  store, steps ───────►┘
+//! ```
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use mln_protocol::id::PublicKey;
+use mln_protocol::node::{Input, Message, Node};
+use mln_protocol::wire;
+use tokio::sync::mpsc;
+use tokio::time::sleep_until;
+use tracing::{debug, error, info, warn};
+
+use crate::blob::Blobs;
+use crate::clock::Clock;
+use crate::control::{self, ControlCommand, Operator, Origin};
+use crate::identity::Identity;
+use crate::image::ImageStore;
+use crate::mesh::{GossipVerdict, MeshEvent, MeshHandle, StreamKind};
+use crate::operations::Operations;
+use crate::platform::{Platform, VmEvent};
+use crate::request::Waiters;
+use crate::store::{AddressBook, WriteError, Writer};
+use crate::switches::Switches;
+
+/// How many results of work in the background may wait.
+pub(crate) const RESULTS_MAX: usize = 1024;
+
+/// All that the agent of a host is made of.
+#[derive(Debug)]
+pub(crate) struct EventLoop {
+    pub(crate) node: Node,
+    pub(crate) clock: Clock,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) mesh: MeshHandle,
+    pub(crate) book: AddressBook,
+    pub(crate) writer: Writer,
+    pub(crate) platform: Arc<dyn Platform>,
+    pub(crate) images: ImageStore,
+    pub(crate) blobs: Blobs,
+    pub(crate) switches: Switches,
+    pub(crate) operations: Operations,
+    pub(crate) waiters: Waiters,
+    pub(crate) connected: BTreeSet<PublicKey>,
+    /// Results of work in the background.
+    pub(crate) results: mpsc::Sender<Result<Input, WriteError>>,
+    /// Requests that come over streams of other agents join those of the socket.
+    pub(crate) commands: mpsc::Sender<ControlCommand>,
+    /// What this node says to itself.
+    pub(crate) own: VecDeque<Input>,
+}
+
+/// Where everything comes from.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    pub(crate) commands: mpsc::Receiver<ControlCommand>,
+    pub(crate) mesh: mpsc::Receiver<MeshEvent>,
+    pub(crate) platform: mpsc::Receiver<VmEvent>,
+    pub(crate) results: mpsc::Receiver<Result<Input, WriteError>>,
+    pub(crate) stop: tokio::signal::unix::Signal,
+    pub(crate) interrupt: tokio::signal::unix::Signal,
+}
+
+/// Why the agent ends.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Ending {
+    /// What it says can't be made durable: it says nothing more. Its VMs run on.
+    #[error(
+        "{0}; free some space or mend the disk, then start mlnd again: its virtual machines run on meanwhile"
+    )]
+    Store(WriteError),
+    /// The mesh's task has ended; a bug.
+    #[error("the network part of the agent has ended")]
+    Mesh,
+}
+
+impl EventLoop {
+    /// Runs until it is told to stop.
+    pub(crate) async fn run(mut self, mut sources: Sources, first: Input) -> Result<(), Ending> {
+        self.handle(first).await;
+        loop {
+            let timeout = self.node.poll_timeout().map(|due_ms| self.clock.instant(due_ms));
+            // Every arm is cancel-safe: channels' receive, a timer and signals lose nothing.
+            tokio::select! {
+                Some(result) = sources.results.recv() => match result {
+                    Ok(input) => self.handle(input).await,
+                    Err(error) => return Err(Ending::Store(error)),
+                },
+                Some(event) = sources.platform.recv() => self.vm_event(event).await,
+                event = sources.mesh.recv() => match event {
+                    Some(event) => self.mesh_event(event).await,
+                    None => return Err(Ending::Mesh),
+                },
+                Some(command) = sources.commands.recv() => self.request(command).await,
+                () = sleep_until(timeout.unwrap_or_else(far_future)), if timeout.is_some() => {
+                    self.handle(Input::Timeout).await;
+                }
+                _ = sources.stop.recv() => break,
+                _ = sources.interrupt.recv() => break,
+            }
+        }
+        info!("stopping; virtual machines run on");
+        self.mesh.stop().await;
+        Ok(())
+    }
+
+    /// Gives the node one input, and carries out all that follows from it.
+    pub(crate) async fn handle(&mut self, input: Input) {
+        self.own.push_back(input);
+        while let Some(input) = self.own.pop_front() {
+            self.node.handle(self.clock.now(), input);
+            while let Some(output) = self.node.poll_output() {
+                self.effect(output).await;
+            }
+        }
+        self.answer_waiters();
+    }
+
+    async fn mesh_event(&mut self, event: MeshEvent) {
+        match event {
+            MeshEvent::Connected { peer, standing } => {
+                info!(peer = %standing.name.map_or_else(|| peer.short(), |name| name.to_string()), "connected");
+                self.connected.insert(peer);
+                self.switches.connected(peer).await;
+                self.handle(Input::Connected(peer)).await;
+            }
+            MeshEvent::Disconnected { peer } => {
+                info!(peer = %peer.short(), "disconnected");
+                self.connected.remove(&peer);
+                self.handle(Input::Disconnected(peer)).await;
+            }
+            MeshEvent::Gossip { from, id, bytes } => self.gossip(from, id, &bytes).await,
+            MeshEvent::Message { from, bytes } => self.message(from, &bytes).await,
+            MeshEvent::Stream { from, kind, header, stream } => match kind {
+                StreamKind::Trunk => {
+                    if !self.switches.accept(from, &header, stream).await {
+                        let _ = self.mesh.report_misbehaviour(from, "a trunk for no switch").await;
+                    }
+                }
+                StreamKind::Bulk => {
+                    let blobs = self.blobs.clone();
+                    tokio::spawn(async move {
+                        if let Err(error) = blobs.serve(&header, stream).await {
+                            debug!(%error, "a file was not handed over");
+                        }
+                    });
+                }
+                StreamKind::Control => self.control_stream(from, &header, stream),
+            },
+            MeshEvent::JoinRequest { name, key, reply } => {
+                let taken = self.node.name_taken(&name, key);
+                let verdict = if taken {
+                    Err(wire::Refusal::NameTaken)
+                } else {
+                    info!(%name, key = %key.short(), "joins");
+                    Ok(())
+                };
+                // The joiner has gone if it doesn't hear this; joining again is safe.
+                let _ = reply.send(verdict);
+            }
+            MeshEvent::Refused { peer, addr, by, reason } => {
+                warn!(peer = %peer.short(), %addr, ?by, %reason, "refused");
+            }
+            MeshEvent::Listening { addr } => info!(%addr, "listening"),
+            MeshEvent::AddressBook { entries } => {
+                if let Err(error) = self.book.save(&entries) {
+                    warn!(%error, "the addresses of peers could not be saved");
+                }
+            }
+        }
+    }
+
+    async fn gossip(&mut self, from: PublicKey, id: crate::mesh::GossipId, bytes: &[u8]) {
+        let record = mln_protocol::trust::Signed::from_bytes(bytes)
+            .map_err(wire::RecordError::from)
+            .and_then(|signed| wire::verify_record(signed, self.identity.root));
+        let verdict = match &record {
+            Ok(_) => GossipVerdict::Accept,
+            Err(error) => {
+                warn!(peer = %from.short(), %error, "gossip is dropped");
+                GossipVerdict::Reject
+            }
+        };
+        // The mesh's task has ended only if the loop is about to.
+        let _ = self.mesh.judge_gossip(from, id, verdict).await;
+        if let Ok(record) = record {
+            self.handle(Input::Record(record)).await;
+        }
+    }
+
+    async fn message(&mut self, from: PublicKey, bytes: &[u8]) {
+        match wire::decode_message(bytes, self.identity.root) {
+            Ok(message) => self.handle(Input::Message { from, message }).await,
+            Err(error) => {
+                warn!(peer = %from.short(), %error, "a message is dropped");
+                let _ = self.mesh.report_misbehaviour(from, "a message that is not one").await;
+            }
+        }
+    }
+
+    /// Serves an operator of another agent, who asked for something that only this host can do.
+    fn control_stream(&self, from: PublicKey, header: &[u8], stream: crate::mesh::MeshStream) {
+        let name = std::str::from_utf8(header).ok().and_then(|text| mln_protocol::id::Name::parse(text).ok());
+        let Some(name) = name else {
+            warn!(peer = %from.short(), "a control stream without an operator is dropped");
+            return;
+        };
+        let operator = Operator { name, origin: Origin::Peer { key: from } };
+        tokio::spawn(control::serve(stream, operator, self.commands.clone()));
+    }
+
+    /// Brings a message to a peer; to ourselves without a network.
+    pub(crate) async fn send(&mut self, to: PublicKey, message: Message) {
+        if to == self.node.key() {
+            self.own.push_back(Input::Message { from: to, message });
+            return;
+        }
+        let awaits_answer = matches!(message, Message::Ask { .. } | Message::Run(_));
+        if awaits_answer && !self.connected.contains(&to) {
+            self.own.push_back(Input::Unreachable(to));
+        }
+        // Also to one that is away: the mesh tries to reach it at once.
+        if let Err(error) = self.mesh.send(to, wire::encode_message(&message)).await {
+            error!(%error, "a message was not sent");
+        }
+    }
+
+    /// Lets a task that works in the background report to the node.
+    pub(crate) fn spawn(&self, work: impl Future<Output = Input> + Send + 'static) {
+        let results = self.results.clone();
+        tokio::spawn(async move {
+            // The loop has ended if nobody listens.
+            let _ = results.send(Ok(work.await)).await;
+        });
+    }
+
+    /// Broadcasts a record to everybody.
+    pub(crate) async fn broadcast(&self, record: &mln_protocol::record::VerifiedRecord) {
+        if let Err(error) = self.mesh.broadcast(record.signed().to_bytes()).await {
+            error!(%error, "a record was not gossiped");
+        }
+    }
+}
+
+fn far_future() -> tokio::time::Instant {
+    tokio::time::Instant::now() + std::time::Duration::from_secs(3600)
+}

@@ -1,0 +1,226 @@
+//! The agent of a service host, put together: from the command line to the running event loop.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use mln_protocol::id::{Digest, Name};
+use mln_protocol::model::Platform as PlatformKind;
+use mln_protocol::node::{Input, Node, NodeConfig, StoredState};
+use mln_protocol::wire::Token;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
+
+use crate::args::{Arguments, Command, DataArguments, HostArguments, RunArguments};
+use crate::blob::Blobs;
+use crate::clock::Clock;
+use crate::config::{CONFIG_FILE, Config};
+use crate::control::{CONTROL_COMMANDS_WAITING_MAX, ControlSocket, DataFolderLock};
+use crate::effect;
+use crate::event_loop::{EventLoop, RESULTS_MAX, Sources};
+use crate::identity::{self, Identity};
+use crate::image::ImageStore;
+use crate::mesh::{self, MeshConfig};
+use crate::operations::Operations;
+use crate::platform::Platform;
+use crate::platform::uml::{Uml, UmlConfig};
+use crate::request::Waiters;
+use crate::store::{AddressBook, Store, Writer};
+use crate::switches::Switches;
+
+/// Parses the command line and does what it says.
+pub fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_env("MLN_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).with_ansi(false).init();
+    match arguments.command {
+        Command::Init { mesh, host } => init(&mesh, &host),
+        Command::Join { token, host } => join(&token, &host),
+        Command::Run(run) => runtime()?.block_on(run_agent(run)),
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("the runtime can't be started")
+}
+
+fn data_folder(arguments: &DataArguments) -> anyhow::Result<PathBuf> {
+    match &arguments.data {
+        Some(folder) => Ok(folder.clone()),
+        None => {
+            let uid = rustix::process::getuid().as_raw();
+            mln_link::place::data_folder(uid, |variable| std::env::var_os(variable))
+                .context("there is no home folder; say where with --data DIR")
+        }
+    }
+}
+
+fn host_name(host: &HostArguments) -> anyhow::Result<Name> {
+    Name::parse(&host.name).with_context(|| format!("{:?} can't be a host's name", host.name))
+}
+
+fn init(mesh: &str, host: &HostArguments) -> anyhow::Result<()> {
+    let (folder, name) = (data_folder(&host.data)?, host_name(host)?);
+    let identity = Identity::init(&folder, &name)?;
+    say(&format!(
+        "{mesh}: {name} is its first host, key {}\n\
+         next: mlnd run --data {folder}\n\
+         then, for each further host: mlnctl --peer {folder}/mlnd.sock token new\n\
+         keep a copy of {folder}/root.key in a safe place: whoever has it owns the mesh\n",
+        identity.keys.public().short(),
+        folder = folder.display(),
+    ))
+}
+
+fn join(token: &str, host: &HostArguments) -> anyhow::Result<()> {
+    let (folder, name) = (data_folder(&host.data)?, host_name(host)?);
+    let token =
+        Token::parse(token.trim()).context("this is not a token; make one with `mlnctl token new`")?;
+    if let Some(known) = Identity::known(&folder, &name)? {
+        if known.root != token.root {
+            bail!("{} belongs to another mesh already; nothing was changed", folder.display());
+        }
+        return say(&format!(
+            "{name} belongs to this mesh already\nnext: mlnd run --data {}\n",
+            folder.display()
+        ));
+    }
+    identity::make_folder(&folder)?;
+    let keys = identity::host_key(&folder)?;
+    let membership = runtime()?.block_on(mesh::join(&token, &name, &keys)).context("joining did not work")?;
+    // The addresses first: a host with a membership and nobody to call would wait for ever.
+    AddressBook::of(&folder).save(&membership.known)?;
+    let identity = Identity { keys, name, root: membership.root, chain: membership.chain };
+    identity.save(&folder)?;
+    say(&format!(
+        "{} has joined, key {}\nnext: mlnd run --data {}\n",
+        identity.name,
+        identity.keys.public().short(),
+        folder.display()
+    ))
+}
+
+fn say(text: &str) -> anyhow::Result<()> {
+    std::io::stdout().write_all(text.as_bytes()).context("standard output")
+}
+
+async fn run_agent(arguments: RunArguments) -> anyhow::Result<()> {
+    let folder = data_folder(&arguments.data)?;
+    let identity = Arc::new(Identity::load(&folder).context(
+        "make a mesh with `mlnd init MESH --name HOST`, or join one with `mlnd join TOKEN --name HOST`",
+    )?);
+    let folder = folder.canonicalize().with_context(|| folder.display().to_string())?;
+    let mut config = Config::read(&arguments.config.unwrap_or_else(|| folder.join(CONFIG_FILE)))?;
+    if !arguments.listen.is_empty() {
+        config.listen = arguments.listen;
+    }
+    let lock = DataFolderLock::take(&folder)?;
+    let store = Store::open(&folder)
+        .context("free some space, or see docs/operations.md, \"The state is damaged\"")?;
+    let stored = store.load(identity.root);
+    let blobs = Blobs::open(&folder)?;
+    blobs.retain(&used_blobs(&stored));
+    let images = ImageStore::open(&folder.join("images"))?;
+    let (platform, platform_events) = Uml::open(uml_config(&folder, &config)?, images.clone())?;
+    let platform: Arc<dyn Platform> = Arc::new(platform);
+    let node = node(&identity, &config, &*platform, stored).await?;
+
+    let (results, results_receiver) = mpsc::channel(RESULTS_MAX);
+    let writer = Writer::start(store, results.clone()).context("a thread can't be started")?;
+    let book = AddressBook::of(&folder);
+    let (mesh, mesh_events) = mesh::start(MeshConfig {
+        keys: identity.keys.clone(),
+        root: identity.root,
+        chain: identity.chain.clone(),
+        listen: config.listen.clone(),
+        known: book.load(),
+    })?;
+    // Found before anybody can ask for anything; events of running VMs queue up meanwhile.
+    let observations = platform.observe_all().await.context("the virtual machines of this host")?;
+    let first = Input::Start { found: observations.into_iter().map(effect::found).collect() };
+
+    let socket = ControlSocket::bind(&lock, config.control_group.as_deref()).await?;
+    info!(host = %identity.name, socket = %socket.path().display(), "started");
+    let (commands, commands_receiver) = mpsc::channel(CONTROL_COMMANDS_WAITING_MAX);
+    tokio::spawn(socket.run(commands.clone()));
+    let sources = Sources {
+        commands: commands_receiver,
+        mesh: mesh_events,
+        platform: platform_events,
+        results: results_receiver,
+        stop: signal(SignalKind::terminate()).context("signals")?,
+        interrupt: signal(SignalKind::interrupt()).context("signals")?,
+    };
+    let event_loop = EventLoop {
+        switches: Switches::start(node.key(), mesh.clone()),
+        node,
+        clock: Clock::start(),
+        identity,
+        mesh,
+        book,
+        writer,
+        platform,
+        images,
+        blobs,
+        operations: Operations::default(),
+        waiters: Waiters::default(),
+        connected: BTreeSet::new(),
+        results,
+        commands,
+        own: std::collections::VecDeque::new(),
+    };
+    event_loop.run(sources, first).await.context("the agent has stopped")
+}
+
+async fn node(
+    identity: &Identity,
+    config: &Config,
+    platform: &dyn Platform,
+    stored: StoredState,
+) -> anyhow::Result<Node> {
+    let probe = platform.probe().await;
+    let platforms = match &probe.obstacle {
+        None => vec![PlatformKind::Uml],
+        Some(obstacle) => {
+            warn!(obstacle, "this host can't run User-Mode Linux");
+            Vec::new()
+        }
+    };
+    let seed = identity::random()?;
+    let node_config = NodeConfig {
+        groups: config.groups.clone(),
+        platforms,
+        memory_limit: config.memory_limit(probe.memory_total),
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        seed: u64::from_le_bytes(seed[..8].try_into().expect("eight bytes")),
+        ..NodeConfig::new(identity.keys.clone(), identity.name.clone(), identity.chain.clone())
+    };
+    Ok(Node::new(node_config, stored))
+}
+
+fn uml_config(folder: &Path, config: &Config) -> anyhow::Result<UmlConfig> {
+    let mut uml = UmlConfig::usual(folder).context("the path of this program")?;
+    if let Some(kernel) = &config.kernel {
+        uml.kernel.clone_from(kernel);
+    }
+    if let Some(guest_agent) = &config.guest_agent {
+        uml.guest_agent.clone_from(guest_agent);
+    }
+    if let Some(memory_folder) = &config.memory_folder {
+        uml.memory_folders = vec![memory_folder.clone()];
+    }
+    Ok(uml)
+}
+
+fn used_blobs(stored: &StoredState) -> BTreeSet<Digest> {
+    stored.fragments.iter().flat_map(|(_, fragment)| fragment.blobs.iter().map(|blob| blob.digest)).collect()
+}

@@ -1,0 +1,177 @@
+//! What operators wait for: each operation of the node with the conversation that asked for it.
+
+use std::collections::BTreeMap;
+
+use mln_link::Reply;
+use mln_link::message::{Failure, Progress, Refusal, Step, StepState};
+use mln_protocol::id::Name;
+use mln_protocol::node::{HostRefusal, OpId, Outcome, VmFailure};
+use mln_protocol::record::VmState;
+
+use crate::control::ReplySender;
+
+/// Operations that are under way.
+#[derive(Debug, Default)]
+pub(crate) struct Operations {
+    waiting: BTreeMap<OpId, Waiting>,
+    last: u64,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    reply: ReplySender,
+    kind: Kind,
+    project: Option<Name>,
+}
+
+/// What an operation is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Build,
+    Start,
+    Stop,
+    Remove,
+}
+
+impl Kind {
+    fn gerund(self) -> &'static str {
+        match self {
+            Self::Build => "building",
+            Self::Start => "starting",
+            Self::Stop => "stopping",
+            Self::Remove => "removing",
+        }
+    }
+
+    fn step(self) -> Step {
+        match self {
+            Self::Build => Step::Build,
+            Self::Start => Step::Start,
+            Self::Stop => Step::Stop,
+            Self::Remove => Step::Remove,
+        }
+    }
+
+    fn next_commands(self) -> &'static [&'static str] {
+        match self {
+            Self::Build => {
+                &["mlnctl build -f FILE --keep   # to look at what is left of it", "mlnctl daemon_status"]
+            }
+            Self::Start | Self::Stop => &["mlnctl status"],
+            Self::Remove => &["mlnctl status", "mlnctl remove -p PROJECT --force"],
+        }
+    }
+}
+
+impl Operations {
+    /// Notes that somebody waits; returns the name of the operation.
+    pub(crate) fn begin(&mut self, reply: ReplySender, kind: Kind, project: Option<Name>) -> OpId {
+        self.last += 1;
+        let op = OpId(self.last);
+        self.waiting.insert(op, Waiting { reply, kind, project });
+        op
+    }
+
+    /// Shows progress; true where whoever waited has gone.
+    pub(crate) fn progress(&self, op: OpId, vm: Name, host: Name, state: &VmState) -> bool {
+        let Some(waiting) = self.waiting.get(&op) else { return false };
+        let progress = Progress {
+            project: waiting.project.clone(),
+            vm: Some(vm),
+            host: Some(host),
+            step: waiting.kind.step(),
+            state: step_state(waiting.kind, state),
+            detail: String::new(),
+        };
+        waiting.reply.post(Reply::Progress(progress)).is_err()
+    }
+
+    /// Tells the outcome and ends the wait.
+    pub(crate) fn done(&mut self, op: OpId, outcome: Outcome) {
+        let Some(waiting) = self.waiting.remove(&op) else { return };
+        let replies: Vec<Reply> = match outcome {
+            Outcome::Done => Vec::new(),
+            Outcome::Refused(refusals) => refusals.into_iter().map(refused).collect(),
+            Outcome::Failed(failures) => failures.into_iter().map(|f| failed(waiting.kind, f)).collect(),
+        };
+        for reply in replies.into_iter().chain([Reply::Done]) {
+            // Whoever no longer listens doesn't need to be told.
+            let _ = waiting.reply.post(reply);
+        }
+    }
+}
+
+fn step_state(kind: Kind, state: &VmState) -> StepState {
+    match (kind, state) {
+        (_, VmState::Failed { .. }) => StepState::Failed,
+        (Kind::Build, VmState::Down | VmState::Booting | VmState::Up)
+        | (Kind::Start, VmState::Booting | VmState::Up)
+        | (Kind::Stop, VmState::Down | VmState::Removed)
+        | (Kind::Remove, VmState::Removed) => StepState::Done,
+        (
+            _,
+            VmState::Building
+            | VmState::Down
+            | VmState::Booting
+            | VmState::Up
+            | VmState::Stopping
+            | VmState::Removed,
+        ) => StepState::Begun,
+    }
+}
+
+fn refused(host_refusal: HostRefusal) -> Reply {
+    Reply::Refused(Refusal {
+        host: Name::parse(&host_refusal.host).ok(),
+        vm: None,
+        rule: host_refusal.refusal.rule.code().to_owned(),
+        text: host_refusal.refusal.detail,
+        who_can_change: None,
+    })
+}
+
+fn failed(kind: Kind, failure: VmFailure) -> Reply {
+    let (why, console_tail) = split_reason(&failure.reason);
+    Reply::Failed(Failure {
+        what: kind.gerund().to_owned(),
+        host: Name::parse(&failure.host).ok(),
+        vm: Some(failure.vm),
+        why,
+        console_tail,
+        next: kind.next_commands().iter().map(|&command| command.to_owned()).collect(),
+    })
+}
+
+/// How console lines are told from the reason before them, in a VM's published state.
+const CONSOLE_MARK: &str = "| ";
+
+/// Joins a reason and the last lines of a console into one text.
+pub(crate) fn join_reason(why: &str, console: &[String]) -> String {
+    let lines = console.iter().map(|line| {
+        let line: String = line.chars().filter(|c| !c.is_control()).take(120).collect();
+        format!("\n{CONSOLE_MARK}{line}")
+    });
+    let clean: String = why.chars().filter(|c| !c.is_control() || *c == '\n').collect();
+    clean + &lines.collect::<String>()
+}
+
+/// Takes such a text apart again.
+pub(crate) fn split_reason(text: &str) -> (String, Vec<String>) {
+    let (console, why): (Vec<&str>, Vec<&str>) =
+        text.lines().partition(|line| line.starts_with(CONSOLE_MARK));
+    let console = console.into_iter().map(|line| line[CONSOLE_MARK.len()..].to_owned()).collect();
+    (why.join("\n"), console)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_and_its_console_come_apart_again() {
+        let console = vec!["[ 0.1] Kernel panic".to_owned(), "a\u{1b}[31mred".to_owned()];
+        let text = join_reason("the disk is full", &console);
+        let expected = vec!["[ 0.1] Kernel panic".to_owned(), "a[31mred".to_owned()];
+        assert_eq!(split_reason(&text), ("the disk is full".to_owned(), expected));
+    }
+}

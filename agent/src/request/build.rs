@@ -1,0 +1,126 @@
+//! `build` and `remove`.
+
+use std::collections::BTreeMap;
+
+use mln_link::Reply;
+use mln_link::message::{Build, Existing, OnFailure as UndoOrKeep, Removal, Remove};
+use mln_protocol::id::Label;
+use mln_protocol::lang::{self, LoadError, Severity, SourceLoader};
+use mln_protocol::model::{Blob, Project};
+use mln_protocol::node::{BuildOrder, ExistingProject, Input, OnFailure, Operation, RunningVms};
+use mln_protocol::resolve::{self, Options};
+
+use super::{answer, failure, refusal, select};
+use crate::blob::Blobs;
+use crate::control::{Operator, ReplySender, SubmittedFile, crypt_password};
+use crate::effect::describe;
+use crate::event_loop::EventLoop;
+use crate::operations::Kind;
+
+impl EventLoop {
+    pub(super) async fn request_build(
+        &mut self,
+        build: Build,
+        files: Vec<SubmittedFile>,
+        operator: &Operator,
+        reply: ReplySender,
+    ) {
+        let owner = operator.name.clone();
+        let blobs = self.blobs.clone();
+        let (existing, on_failure) = (build.existing, build.on_failure);
+        // Hashing passwords and writing files takes a while.
+        let prepared = tokio::task::spawn_blocking(move || prepare(&build, files, owner, &blobs)).await;
+        let (label, project, blobs) = match prepared {
+            Ok(Ok(prepared)) => prepared,
+            Ok(Err(wrong)) => return answer(&reply, wrong),
+            Err(error) => return answer(&reply, [failure("building", error.to_string(), &[])]),
+        };
+        let op = self.operations.begin(reply, Kind::Build, Some(label.project.clone()));
+        let order = BuildOrder {
+            label,
+            project,
+            blobs,
+            author: format!("{} at {}", operator.name, self.identity.name),
+            existing: match existing {
+                Existing::Refuse => ExistingProject::Refuse,
+                Existing::Replace => ExistingProject::Replace,
+            },
+            on_failure: match on_failure {
+                UndoOrKeep::Undo => OnFailure::Undo,
+                UndoOrKeep::Keep => OnFailure::Keep,
+            },
+        };
+        self.handle(Input::Operate { op, operation: Operation::Build(Box::new(order)) }).await;
+    }
+
+    pub(super) async fn request_remove(&mut self, remove: &Remove, operator: &Operator, reply: ReplySender) {
+        let project = match select::project(&self.node, &remove.project, &operator.name) {
+            Ok(project) => project,
+            Err(wrong) => return answer(&reply, [*wrong]),
+        };
+        let running = match remove.removal {
+            Removal::Stopped => RunningVms::Refuse,
+            Removal::Forced => RunningVms::Stop,
+        };
+        let op = self.operations.begin(reply, Kind::Remove, Some(project.label.project.clone()));
+        let operation = Operation::Remove { project: project.id, running };
+        self.handle(Input::Operate { op, operation }).await;
+    }
+}
+
+/// Resolves a submitted project, hashes its plain passwords, and stores the contents of its files.
+///
+/// It was resolved where it was submitted; here it is resolved again, because only what this agent has
+/// understood itself is acted upon.
+fn prepare(
+    build: &Build,
+    files: Vec<SubmittedFile>,
+    owner: mln_protocol::id::Name,
+    blobs: &Blobs,
+) -> Result<(Label, Project, Vec<Blob>), Vec<Reply>> {
+    let (tree, mut diagnostics) = lang::parse("project", build.source.clone(), &NoFiles);
+    let variables: BTreeMap<String, String> = build.vars.iter().cloned().collect();
+    let resolved = resolve::resolve(&tree, &Options { variables, owner: Some(owner.clone()) });
+    diagnostics.extend(resolved.diagnostics);
+    let wrong: Vec<Reply> = diagnostics
+        .iter()
+        .filter(|diagnostic| diagnostic.severity() == Severity::Error)
+        .map(|diagnostic| {
+            let line = tree.sources().position(diagnostic.span).line;
+            let text = format!("line {line}: {}", diagnostic.message);
+            refusal(
+                diagnostic.code.as_str(),
+                text,
+                Some("the author of the project; try: mlnctl validate -f FILE"),
+            )
+        })
+        .collect();
+    if !wrong.is_empty() {
+        return Err(wrong);
+    }
+    let mut project = resolved.project;
+    for user in project.vms.iter_mut().flat_map(|vm| &mut vm.users) {
+        if let Some(password) = &mut user.password {
+            let crypted = crypt_password(password);
+            *password =
+                crypted.map_err(|error| vec![failure("hashing a password", describe(&error), &[])])?;
+        }
+    }
+    let stored = files.into_iter().map(|file| {
+        let digest = blobs.put(&file.bytes)?;
+        Ok(Blob { from: file.from, digest, bytes: file.bytes.len() as u64, mode: file.mode })
+    });
+    let stored: Result<Vec<Blob>, crate::blob::BlobError> = stored.collect();
+    let stored =
+        stored.map_err(|error| vec![failure("storing a file of the project", describe(&error), &[])])?;
+    Ok((Label { owner, project: project.name.clone() }, project, stored))
+}
+
+/// A submitted source has its includes folded in: there is nothing to load, and on no account from this host.
+struct NoFiles;
+
+impl SourceLoader for NoFiles {
+    fn load(&self, _path: &str) -> Result<String, LoadError> {
+        Err(LoadError::NotFound)
+    }
+}

@@ -1,0 +1,81 @@
+//! What operators ask for, and what is answered at once: from what the node knows, or by a task of its own.
+
+mod build;
+mod exec;
+mod hosts;
+mod run;
+mod select;
+mod status;
+mod template;
+
+use mln_link::Reply;
+use mln_link::message::{AgentVersion, Failure, Refusal, Request};
+use mln_protocol::trust::mesh_of;
+
+use crate::control::{ControlCommand, ReplySender};
+use crate::event_loop::EventLoop;
+
+pub(crate) use status::Waiters;
+
+impl EventLoop {
+    /// Answers a request, or begins what it asks for.
+    pub(crate) async fn request(&mut self, command: ControlCommand) {
+        let ControlCommand { request, files, operator, reply, input } = command;
+        match request {
+            Request::Version => answer(&reply, [Reply::Version(self.version())]),
+            Request::Build(build) => self.request_build(build, files, &operator, reply).await,
+            Request::Start(start) => self.request_start(start, &operator, reply).await,
+            Request::Stop(stop) => self.request_stop(stop, &operator, reply).await,
+            Request::Remove(remove) => self.request_remove(&remove, &operator, reply).await,
+            Request::Status(status) => self.request_status(status, &operator, reply),
+            Request::DaemonStatus { group } => self.request_daemon_status(group.as_ref(), &reply),
+            Request::List => self.request_list(&reply),
+            Request::Exec(exec) => self.request_exec(exec, &operator, reply, input),
+            Request::Peers => self.request_peers(reply),
+            Request::TokenNew { role, ttl_s } => self.request_token(role, ttl_s, reply),
+            Request::TemplateBuild { name } => self.request_template_build(name, reply),
+            Request::TemplateAdd { name, bytes } => self.request_template_add(name, bytes, reply, input),
+            Request::TemplateList => self.request_template_list(reply),
+        }
+    }
+
+    fn version(&self) -> AgentVersion {
+        AgentVersion {
+            agent: env!("CARGO_PKG_VERSION").to_owned(),
+            host: self.identity.name.clone(),
+            key: self.node.key().to_string(),
+            mesh: mesh_of(self.identity.root).to_string(),
+        }
+    }
+}
+
+/// Answers and ends the conversation.
+fn answer(reply: &ReplySender, replies: impl IntoIterator<Item = Reply>) {
+    for message in replies.into_iter().chain([Reply::Done]) {
+        // Whoever no longer listens doesn't need the answer.
+        if reply.post(message).is_err() {
+            return;
+        }
+    }
+}
+
+fn refusal(rule: &str, text: String, who_can_change: Option<&str>) -> Reply {
+    Reply::Refused(Refusal {
+        host: None,
+        vm: None,
+        rule: rule.to_owned(),
+        text,
+        who_can_change: who_can_change.map(str::to_owned),
+    })
+}
+
+fn failure(what: &str, why: String, next: &[&str]) -> Reply {
+    Reply::Failed(Failure {
+        what: what.to_owned(),
+        host: None,
+        vm: None,
+        why,
+        console_tail: Vec::new(),
+        next: next.iter().map(|&command| command.to_owned()).collect(),
+    })
+}

@@ -1,0 +1,188 @@
+//! `status` and `list`, and who waits until VMs are up or down.
+
+use mln_link::Reply;
+use mln_link::message::{
+    ProjectRow, ProjectSelection, Status, StatusRow, StatusWait, VmState as State, WaitFor,
+};
+use mln_protocol::id::Name;
+use mln_protocol::node::{Node, Reach, VmView};
+use mln_protocol::record::{ExitStatus, VmState};
+use mln_protocol::time::Now;
+
+use super::{answer, failure, select};
+use crate::control::{Operator, ReplySender};
+use crate::event_loop::EventLoop;
+use crate::operations::split_reason;
+
+/// How many operators may wait for a status.
+const WAITERS_MAX: usize = 256;
+
+/// Operators who wait until VMs are up or down.
+#[derive(Debug, Default)]
+pub(crate) struct Waiters {
+    waiting: Vec<Waiter>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    request: Status,
+    operator: Name,
+    reply: ReplySender,
+    until: WaitFor,
+}
+
+impl EventLoop {
+    pub(super) fn request_status(&mut self, status: Status, operator: &Operator, reply: ReplySender) {
+        match &status.wait {
+            None => {
+                let rows = rows(&self.node, self.clock.now(), &status, &operator.name);
+                finish(&reply, rows);
+            }
+            Some(_) if self.waiters.waiting.len() >= WAITERS_MAX => {
+                let why = format!("{WAITERS_MAX} others wait already");
+                answer(&reply, [failure("waiting", why, &["mlnctl status"])]);
+            }
+            Some(StatusWait { until, timeout_ms }) => {
+                if let Some(ms) = *timeout_ms {
+                    self.end_wait_after(ms, reply.clone(), *until);
+                }
+                let waiter =
+                    Waiter { until: *until, operator: operator.name.clone(), reply, request: status };
+                self.waiters.waiting.push(waiter);
+                self.answer_waiters();
+            }
+        }
+    }
+
+    /// Ends a wait that lasts too long; whoever got an answer meanwhile no longer listens.
+    fn end_wait_after(&self, ms: u64, reply: ReplySender, until: WaitFor) {
+        tokio::spawn(async move {
+            let limit = tokio::time::sleep(std::time::Duration::from_millis(ms));
+            tokio::select! {
+                () = limit => {
+                    let goal = if until == WaitFor::Up { "up" } else { "down" };
+                    let why = format!("not all are {goal} after {} s", ms as f64 / 1000.0);
+                    answer(&reply, [failure("waiting", why, &["mlnctl status"])]);
+                }
+                () = reply.closed() => {}
+            }
+        });
+    }
+
+    /// Answers those whose wait is over.
+    pub(crate) fn answer_waiters(&mut self) {
+        if self.waiters.waiting.is_empty() {
+            return;
+        }
+        let now = self.clock.now();
+        let node = &self.node;
+        self.waiters.waiting.retain(|waiter| {
+            let found = rows(node, now, &waiter.request, &waiter.operator);
+            let over = match &found {
+                Ok(rows) => {
+                    is_over(rows, waiter.until) && is_complete(node, &waiter.request, &waiter.operator, rows)
+                }
+                Err(_) => true,
+            };
+            if over {
+                finish(&waiter.reply, found);
+            }
+            !over && !waiter.reply.is_closed()
+        });
+    }
+
+    pub(super) fn request_list(&self, reply: &ReplySender) {
+        let row = |project: mln_protocol::node::ProjectView| {
+            let vms = self.node.vms(project.id);
+            let up = vms.iter().filter(|vm| vm.status.state == VmState::Up).count();
+            ProjectRow {
+                owner: project.label.owner,
+                project: project.label.project,
+                id: project.id.0.to_string(),
+                revisions: 1,
+                hosts: count(project.hosts.len()),
+                vms: count(project.vms),
+                vms_up: count(up),
+            }
+        };
+        let rows = self.node.projects().into_iter().map(row).collect();
+        if reply.post_rows(rows, Reply::Projects).is_ok() {
+            answer(reply, []);
+        }
+    }
+}
+
+fn finish(reply: &ReplySender, rows: Result<Vec<StatusRow>, Box<Reply>>) {
+    match rows {
+        Ok(rows) => {
+            if reply.post_rows(rows, Reply::Status).is_ok() {
+                answer(reply, []);
+            }
+        }
+        Err(wrong) => answer(reply, [*wrong]),
+    }
+}
+
+fn is_over(rows: &[StatusRow], until: WaitFor) -> bool {
+    rows.iter().all(|row| match until {
+        WaitFor::Up => row.state == State::Up,
+        WaitFor::Down => matches!(row.state, State::Down { .. }),
+    })
+}
+
+/// Whether every VM that was asked for has been heard of: a host may not yet have said that it has some.
+fn is_complete(node: &Node, request: &Status, operator: &Name, rows: &[StatusRow]) -> bool {
+    let wanted = match &request.target.projects {
+        ProjectSelection::All => node.projects().iter().map(|project| project.vms).sum(),
+        ProjectSelection::One(one) => select::project(node, one, operator).map_or(0, |project| project.vms),
+    };
+    !request.target.vms.is_empty() || rows.len() >= wanted
+}
+
+fn rows(node: &Node, now: Now, request: &Status, operator: &Name) -> Result<Vec<StatusRow>, Box<Reply>> {
+    let hosts = node.hosts();
+    let row = |vm: VmView| {
+        let host = hosts.iter().find(|host| host.key == vm.owner);
+        let reach = host.map_or(Reach::Away, |host| host.reach);
+        let heard = host.and_then(|host| host.status.as_ref()).map(|status| status.measured_unix_ms);
+        let age_ms = match reach {
+            Reach::Here | Reach::Connected => 0,
+            Reach::Away => now.unix_ms.saturating_sub(heard.unwrap_or(vm.status.since_unix_ms)),
+        };
+        StatusRow {
+            owner: vm.label.owner,
+            project: vm.label.project,
+            vm: vm.status.vm.name,
+            host: vm.status.host,
+            address: vm.status.address,
+            since_ms: Some(now.unix_ms.saturating_sub(vm.status.since_unix_ms)),
+            state: state(reach, vm.status.state, vm.status.exit),
+            age_ms,
+        }
+    };
+    Ok(select::vms(node, &request.target, operator)?.into_iter().map(row).collect())
+}
+
+fn state(reach: Reach, state: VmState, exit: Option<ExitStatus>) -> State {
+    if reach == Reach::Away {
+        return State::Unknown;
+    }
+    match state {
+        VmState::Building => State::Building,
+        // As a shell has it: a signal counts from 128.
+        VmState::Down | VmState::Removed => State::Down {
+            exit_status: exit.map(|exit| match exit {
+                ExitStatus::Code(code) => code,
+                ExitStatus::Signal(signal) => 128 + signal,
+            }),
+        },
+        VmState::Booting => State::Starting,
+        VmState::Up => State::Up,
+        VmState::Stopping => State::Stopping,
+        VmState::Failed { reason } => State::Failed { why: split_reason(&reason).0 },
+    }
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,95 @@
+//! This host's side of the projects' switches: which are open, and which guest is plugged into which.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
+
+use mln_protocol::id::{Name, PublicKey, VmId};
+use mln_protocol::model::{Attachment, Mac, Network};
+use mln_protocol::node::{Node, SwitchWanted};
+use tracing::{debug, warn};
+
+use crate::mesh::{MeshHandle, MeshStream};
+use crate::vnet::{Fabric, SwitchKey, Trunks};
+
+/// The switches of this host.
+#[derive(Debug)]
+pub(crate) struct Switches {
+    fabric: Fabric,
+    trunks: Trunks,
+    wanted: BTreeMap<SwitchKey, BTreeSet<PublicKey>>,
+}
+
+impl Switches {
+    /// Starts with no switch. Must be called within a tokio runtime.
+    pub(crate) fn start(own: PublicKey, mesh: MeshHandle) -> Self {
+        let fabric = Fabric::new();
+        let trunks = Trunks::start(own, mesh, fabric.clone());
+        Self { fabric, trunks, wanted: BTreeMap::new() }
+    }
+
+    /// Has exactly these switches open.
+    pub(crate) async fn want(&mut self, wanted: Vec<SwitchWanted>) {
+        let wanted: BTreeMap<SwitchKey, BTreeSet<PublicKey>> = wanted
+            .into_iter()
+            .map(|switch| {
+                let key = SwitchKey { project: switch.project, name: switch.name };
+                (key, switch.peers.into_iter().collect())
+            })
+            .collect();
+        let old = std::mem::replace(&mut self.wanted, wanted);
+        for key in old.keys().filter(|key| !self.wanted.contains_key(key)) {
+            self.set_trunks(key, BTreeSet::new()).await;
+            self.fabric.remove_switch(key);
+        }
+        for (key, peers) in self.wanted.iter().filter(|(key, peers)| old.get(key) != Some(peers)) {
+            self.set_trunks(key, peers.clone()).await;
+        }
+    }
+
+    async fn set_trunks(&self, key: &SwitchKey, peers: BTreeSet<PublicKey>) {
+        if let Err(error) = self.trunks.set_wanted(key.clone(), peers).await {
+            warn!(switch = %key.name, %error, "a switch is not joined with other hosts");
+        }
+    }
+
+    /// Says that a host is there, so that its trunks come up at once.
+    pub(crate) async fn connected(&self, peer: PublicKey) {
+        if let Err(error) = self.trunks.connected(peer).await {
+            warn!(%error, "trunks are not opened");
+        }
+    }
+
+    /// Takes a trunk that another host has opened; false where its header can't be read.
+    pub(crate) async fn accept(&self, from: PublicKey, header: &[u8], stream: MeshStream) -> bool {
+        self.trunks.incoming(from, header, Box::new(stream)).await.unwrap_or(true)
+    }
+
+    /// Plugs a guest's interface into the switch that its project has it on.
+    pub(crate) async fn interface_up(&self, node: &Node, vm: &VmId, interface: &Name, socket: OwnedFd) {
+        let Some((switch, mac)) = place(node, vm, interface) else {
+            debug!(%vm, %interface, "comes up, and is on no switch");
+            return;
+        };
+        match self.fabric.add_port(&switch, vm.clone(), interface.clone(), mac, socket).await {
+            Ok(_) => debug!(%vm, %interface, switch = %switch.name, "is plugged in"),
+            Err(error) => warn!(%vm, %interface, switch = %switch.name, %error, "can't be plugged in"),
+        }
+    }
+
+    /// Unplugs a guest's interface.
+    pub(crate) async fn interface_down(&self, node: &Node, vm: &VmId, interface: &Name) {
+        if let Some((switch, _)) = place(node, vm, interface) {
+            self.fabric.remove_port(&switch, vm.clone(), interface.clone()).await;
+        }
+    }
+}
+
+/// Returns the switch that an interface is on, and its hardware address.
+fn place(node: &Node, vm: &VmId, interface: &Name) -> Option<(SwitchKey, Mac)> {
+    let (label, _, definition) = node.owned(vm)?;
+    let network: &Network = definition.networks.iter().find(|network| network.name == *interface)?;
+    let Attachment::Switch(name) = &network.attachment else { return None };
+    let project = mln_protocol::id::ProjectId(vm.birth);
+    let mac = network.mac.unwrap_or_else(|| Mac::derive(&label.owner, &label.project, &vm.name, interface));
+    Some((SwitchKey { project, name: name.clone() }, mac))
+}
