@@ -31,7 +31,8 @@ fn small_worlds_converge_after_every_kind_of_fault() {
         let seed = seed.to_string();
         let output = netsim(&["run", "--nodes", "12", "--projects", "24", "--seed", &seed]);
         assert!(output.status.success(), "seed {seed}:\n{}", text(&output));
-        faults += text(&output).lines().find(|line| line.starts_with("faults:")).expect("every run counts them");
+        faults +=
+            text(&output).lines().find(|line| line.starts_with("faults:")).expect("every run counts them");
     }
     for kind in ["packets lost", "repeated", "crashes", "steps failed"] {
         assert!(
