@@ -448,3 +448,27 @@ fn a_host_that_was_away_learns_everything_from_one_peer() {
     assert_eq!(cluster.nodes[2].record_sum(), cluster.nodes[0].record_sum());
     assert_eq!(cluster.nodes[2].projects().len(), 1);
 }
+
+#[test]
+fn a_request_of_somebody_without_a_grant_changes_nothing() {
+    let mut cluster = Cluster::new(512);
+    let project = cluster.build_ring();
+    let vm = cluster.vms(project)[0].clone();
+    let owner = keys(0).public();
+    let stranger = KeyPair::from_secret([77; 32]);
+    let request = RunRequest { owner, vm: vm.clone(), seen_counter: 0, order: RunOrder::Up, made_unix_ms: 0 };
+    let payload = wire::encode_run_request(&request);
+    let request = Arc::new(Verified::own(&stranger, Domain::Request, request, payload));
+    cluster.input(0, Input::Message { from: keys(1).public(), message: Message::Run(request) });
+    assert_eq!(cluster.steps, []);
+    assert_eq!(cluster.state(1, &vm), VmState::Down);
+}
+
+#[test]
+fn a_project_over_too_many_bytes_is_refused_before_anybody_is_asked() {
+    let mut cluster = Cluster::new(512);
+    let mut order = ring(64, OnFailure::Undo);
+    order.project.vms[1].startup = vec!["x".repeat(1000); limits::FRAGMENT_BYTES_MAX / 1000];
+    cluster.begin(0, 1, Operation::Build(Box::new(order)));
+    assert_eq!(rules(cluster.outcome(1)), [("bergen".to_owned(), Rule::Size)]);
+}
