@@ -1,10 +1,15 @@
 //! `mlnctl template`.
 
+use std::fs::File;
+use std::io::{self, Seek};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use mln_link::Request;
 use mln_protocol::id::Name;
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
+use tokio::io::AsyncReadExt;
 
 use crate::conversation::{Agent, Answer};
 use crate::error::CommandError;
@@ -62,12 +67,34 @@ pub async fn run(args: Template, agent: &Agent, screen: &Screen) -> Result<Exit,
 /// Sends the image to the agent: it is never given a path, since it may read what the user may not.
 async fn run_add(args: Add, agent: &Agent, screen: &Screen) -> Result<Exit, CommandError> {
     let unreadable = |source| CommandError::File { path: args.file.clone(), source };
-    let image = tokio::fs::File::open(&args.file).await.map_err(unreadable)?;
-    let bytes = image.metadata().await.map_err(unreadable)?.len();
+    let image = File::open(&args.file).map_err(unreadable)?;
+    let bytes = image.metadata().map_err(unreadable)?.len();
+    let data_bytes = data_end(&image, bytes).map_err(unreadable)?;
+    let data = tokio::fs::File::from_std(image).take(data_bytes);
     let request = Request::TemplateAdd { name: args.name, bytes };
-    let answer = agent.ask_with_file(&request, image, &args.file, screen).await?;
+    let answer = agent.ask_with_file(&request, data, &args.file, screen).await?;
     show(&answer, screen);
     Ok(screen.outcome(&answer))
+}
+
+/// Returns where the hole begins in which a file ends: an image has room to grow, often gigabytes, and the agent
+/// knows from its length what is not sent. Where holes can't be found, all of it counts as data.
+fn data_end(mut file: &File, bytes: u64) -> io::Result<u64> {
+    let mut end = 0;
+    loop {
+        match rustix::fs::seek(file, SeekFrom::Data(end)) {
+            Ok(data) => end = rustix::fs::seek(file, SeekFrom::Hole(data))?,
+            // There is no data after this.
+            Err(Errno::NXIO) => break,
+            // Not every file system, and no pipe, knows its holes.
+            Err(_) => end = bytes,
+        }
+        if end >= bytes {
+            break;
+        }
+    }
+    file.rewind()?;
+    Ok(end.min(bytes))
 }
 
 fn show(answer: &Answer, screen: &Screen) {
