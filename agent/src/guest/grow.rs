@@ -31,10 +31,10 @@ pub(super) fn grow_root(device: &Path, bytes: u64) -> Result<bool, GrowError> {
         .and_then(|file| file.read_exact_at(&mut superblock, SUPERBLOCK_OFFSET))
         .map_err(|source| GrowError::Read { device: name(), source })?;
     let size = Ext4Size::parse(&superblock).ok_or_else(|| GrowError::NotExt4 { device: name() })?;
-    let blocks = bytes / size.block_bytes;
-    if blocks <= size.blocks {
+    if bytes <= size.bytes() {
         return Ok(false);
     }
+    let blocks = bytes / size.block_bytes;
     let root = File::open("/").map_err(|source| GrowError::Resize { bytes, source })?;
     // SAFETY: the kernel reads one u64 behind the pointer, which is what `Setter` passes, and keeps nothing.
     let done =

@@ -15,12 +15,19 @@ mkdir -p /run/mln/agent /run/lock
 # Without this the kernel restarts at once when ctrl-alt-del is pressed.
 echo 0 >/proc/sys/kernel/ctrl-alt-del
 
+# Whether there is a process but this one; those of the kernel have no program.
+others() {
+    for process in /proc/[0-9]*; do
+        [ "$process" != /proc/1 ] && [ -e "$process/exe" ] && return 0
+    done
+    return 1
+}
+
 shut_down() {
     trap '' INT TERM USR1 USR2
     kill -TERM -1
     tries=0
-    # Their parents gone, all that is left of users' processes are children of this one.
-    while [ -n "$(pgrep -P 1)" ] && [ $tries -lt 20 ]; do
+    while [ $tries -lt 20 ] && others; do
         tries=$((tries + 1))
         sleep 0.05
     done

@@ -108,7 +108,7 @@ async fn a_member_whose_gossip_is_rejected_too_often_is_disconnected() {
     }
     b.wait_disconnected(a.key).await;
     let counters = b.mesh.counters().await;
-    assert_eq!((counters.gossip_rejected, counters.expelled), (MISBEHAVIOUR_MAX.into(), 1));
+    assert_eq!((counters.gossip_rejected, counters.expelled), (u64::from(MISBEHAVIOUR_MAX), 1));
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ async fn every_step_can_be_done_again() {
     assert_eq!((exit.end, exit.stopped, exit.panic.clone()), (End::Exited(0), Some(Stopped::Clean), None));
     assert_eq!(world.exited(&vm).await, exit);
     assert_eq!(world.uml.stop(&vm, Stop::Now).await.expect("is down"), Some(exit.clone()));
-    assert_eq!(processes_in(&world.config.vms), [] as [i32; 0]);
+    wait_until_gone(&world.config.vms).await;
     let observed = world.uml.observe_all().await.expect("observes");
     assert_eq!(observed[0].state, Observed::Down { exit: Some(exit) });
     assert!(matches!(
@@ -58,7 +58,7 @@ async fn a_guest_that_ignores_shutdown_is_killed_with_all_its_processes() {
         .expect("stops")
         .expect("has run");
     assert_eq!((exit.end, exit.stopped), (End::Signalled(9), Some(Stopped::LimitPassed)));
-    assert_eq!(processes_in(&world.config.vms), [] as [i32; 0]);
+    wait_until_gone(&world.config.vms).await;
     // The power was cut; it comes up again.
     world.exited(&vm).await;
     world.start(&vm).await;
@@ -68,12 +68,12 @@ async fn a_guest_that_ignores_shutdown_is_killed_with_all_its_processes() {
 async fn the_status_of_a_guest_and_the_last_words_of_its_kernel_are_reported() {
     let world = World::new();
     let vm = world.run(plain("ends")).await;
-    world.shell(&vm, "echo 5 >/proc/exitcode; poweroff -f").await;
+    let _ = world.shell(&vm, "echo 5 >/proc/exitcode; poweroff -f").await;
     let exit = world.exited(&vm).await;
     assert_eq!((exit.end, exit.stopped), (End::Exited(5), None));
 
     world.start(&vm).await;
-    world.shell(&vm, "echo c >/proc/sysrq-trigger").await;
+    let _ = world.shell(&vm, "echo c >/proc/sysrq-trigger").await;
     let panicked = world
         .take(&vm, "the panic", |kind| match kind {
             VmEventKind::Panicked { text } => Some(text.clone()),
@@ -94,8 +94,8 @@ async fn agent_process() {
     let world = World::at(Path::new(&data));
     let vm = world.run(plain("survivor")).await;
     let exec = world.uml.exec(&vm, ExecCommand::of(["sleep", "1000"])).await.expect("is asked");
-    world.ok(&vm, "touch /run/survives; until pgrep -x sleep; do :; done").await;
-    eprintln!("ready");
+    world.ok(&vm, "touch /run/survives; until ps | grep -q '[s]leep 1000'; do :; done").await;
+    std::io::Write::write_all(&mut std::io::stderr(), b"ready\n").expect("the parent reads");
     std::future::pending::<()>().await;
     drop(exec);
 }
@@ -130,7 +130,7 @@ async fn guests_outlive_a_killed_agent_and_are_found_again() {
     };
     world.ok(&vm, "test -e /run/survives").await;
     // What ran for the agent that was killed is gone.
-    world.ok(&vm, "while pgrep -x sleep; do :; done").await;
+    world.ok(&vm, "while ps | grep -q '[s]leep 1000'; do :; done").await;
 
     // A third agent takes over from the second, which is told.
     let third = World::at(data.path());

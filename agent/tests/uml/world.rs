@@ -215,13 +215,10 @@ impl World {
     }
 
     /// Runs a shell line in a VM that must end well; returns what it printed.
-    #[track_caller]
-    pub(crate) fn ok<'a>(&'a self, vm: &'a VmId, line: &'a str) -> impl Future<Output = String> + 'a {
-        async move {
-            let (out, err, end) = self.shell(vm, line).await;
-            assert_eq!(end, Ok(End::Exited(0)), "`{line}` printed {out:?} and {err:?}");
-            out
-        }
+    pub(crate) async fn ok(&self, vm: &VmId, line: &str) -> String {
+        let (out, err, end) = self.shell(vm, line).await;
+        assert_eq!(end, Ok(End::Exited(0)), "`{line}` printed {out:?} and {err:?}");
+        out
     }
 }
 

@@ -21,7 +21,9 @@ use mln_protocol::wire::line::{
     ClosedWire, ExecWire, KillWire, LINE_MESSAGE_BYTES_MAX, OpenWire, ReportWire, WindowWire,
 };
 use mln_protocol::wire::{decode, encode};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Mode, OFlags};
+use rustix::process::PidfdFlags;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -37,6 +39,8 @@ use crate::platform::{
 
 /// How long a holder may take to answer an agent that attaches.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// How long a holder whose socket has been closed may take to be gone.
+const HOLDER_END_LIMIT: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 /// Requests about channels that wait for the task.
 const REQUESTS_MAX: usize = 64;
 
@@ -105,7 +109,9 @@ pub(super) async fn attach(target: Target) -> Result<Option<(Attachment, HolderS
     let (requests, request_queue) = mpsc::channel(REQUESTS_MAX);
     let (ended_sender, ended) = watch::channel(None);
     let session = Arc::new(AtomicBool::new(state.agent_version.is_some()));
-    let task = Task { target, socket, channels: BTreeMap::new(), session: session.clone(), exit: None };
+    let holder = holder_process(&socket);
+    let channels = BTreeMap::new();
+    let task = Task { target, socket, channels, session: session.clone(), holder, exit: None };
     let first = state.clone();
     tokio::spawn(async move {
         let ended = task.run(first, command_queue, request_queue, buffer).await;
@@ -166,7 +172,12 @@ async fn receive(
     buffer: &mut [u8],
 ) -> io::Result<(HolderEventWire, Option<OwnedFd>)> {
     loop {
-        let packet = socket.async_io(Interest::READABLE, |fd| packet::receive(fd, buffer)).await?;
+        let packet = match socket.async_io(Interest::READABLE, |fd| packet::receive(fd, buffer)).await {
+            Ok(packet) => packet,
+            // A holder that ended before it had read all that we sent; its own last words come after this.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => continue,
+            Err(error) => return Err(error),
+        };
         if packet.bytes == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -183,6 +194,8 @@ struct Task {
     socket: AsyncFd<OwnedFd>,
     channels: BTreeMap<u32, ChannelEnd>,
     session: Arc<AtomicBool>,
+    /// The holder's process.
+    holder: Option<OwnedFd>,
     exit: Option<Exit>,
 }
 
@@ -194,12 +207,12 @@ impl Task {
         mut requests: mpsc::Receiver<(u32, ChannelRequest)>,
         mut buffer: Vec<u8>,
     ) -> Ended {
-        self.tell(VmEventKind::Booting { boot_unix_ms: state.boot_unix_ms }).await;
         if let Some(version) = state.agent_version {
             self.tell(VmEventKind::GuestAgent { version }).await;
         }
-        if let Some(report) = state.report {
-            self.report(&report).await;
+        match state.report {
+            Some(report) => self.report(&report).await,
+            None => self.tell(VmEventKind::Booting { boot_unix_ms: state.boot_unix_ms }).await,
         }
         loop {
             let done = tokio::select! {
@@ -239,7 +252,12 @@ impl Task {
             return Ended::Exited(exit);
         }
         let (folder, kernel) = (self.target.folder.clone(), self.target.kernel.clone());
-        let found = tokio::task::spawn_blocking(move || last_exit_or_sweep(&folder, &kernel)).await;
+        let holder = self.holder.take();
+        let found = tokio::task::spawn_blocking(move || {
+            wait_for_end(holder);
+            last_exit_or_sweep(&folder, &kernel)
+        })
+        .await;
         match found {
             Ok(Some(exit)) => Ended::Exited(exit),
             Ok(None) | Err(_) => Ended::Lost,
@@ -412,6 +430,22 @@ impl ChannelEnd {
         self.window.close();
         // The caller may be gone.
         let _ = self.output.send(ExecOutputEvent::Failed(why));
+    }
+}
+
+/// Finds the process at the other end of a holder's socket.
+fn holder_process(socket: &AsyncFd<OwnedFd>) -> Option<OwnedFd> {
+    let peer = rustix::net::sockopt::socket_peercred(socket.get_ref()).ok()?;
+    rustix::process::pidfd_open(peer.pid, PidfdFlags::empty()).ok()
+}
+
+/// Waits for a holder's process whose socket has been closed.
+///
+/// When a process is killed its sockets may close before its locks. One that goes on has another agent now.
+fn wait_for_end(holder: Option<OwnedFd>) {
+    if let Some(holder) = holder {
+        let mut fds = [PollFd::new(&holder, PollFlags::IN)];
+        let _ = rustix::event::poll(&mut fds, Some(&HOLDER_END_LIMIT));
     }
 }
 
