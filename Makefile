@@ -42,6 +42,9 @@ binaries: guest
 	install -m 755 $(TARGET_DIR)/debug/mlnd $(TARGET_DIR)/debug/mlnctl $(TARGET_DIR)/stories/bin
 	install -m 755 $(TARGET_DIR)/$(TRIPLE)/guest/mlnd $(TARGET_DIR)/stories/bin/mlnd-guest
 
+# Both kinds of tests with real guests use one template.
+test: export MLN_TEST_CACHE := $(TARGET_DIR)/stories/cache
+test: export MLN_GUEST_AGENT := $(TARGET_DIR)/stories/bin/mlnd-guest
 test: deps binaries
 	@if command -v cargo-nextest >/dev/null; then \
 		$(CARGO) nextest run --workspace; \

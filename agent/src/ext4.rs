@@ -27,7 +27,6 @@ impl Ext4Size {
     }
 
     /// Returns the size in bytes.
-    #[cfg(feature = "uml")]
     pub(crate) fn bytes(&self) -> u64 {
         self.blocks.saturating_mul(self.block_bytes)
     }

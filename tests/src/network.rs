@@ -48,7 +48,7 @@ impl Network {
     /// Adds a host.
     pub(crate) fn add(&mut self, name: &str) -> Place {
         let Self::Namespaces { prefix, hosts } = self else {
-            return Place { namespace: None, listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()] };
+            return Place::of_the_machine();
         };
         *hosts += 1;
         let hub = format!("{prefix}-hub");
@@ -67,6 +67,11 @@ impl Network {
 }
 
 impl Place {
+    /// Returns the machine's own network, which may lead to the outside.
+    pub(crate) fn of_the_machine() -> Self {
+        Self { namespace: None, listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()] }
+    }
+
     /// Returns a command that runs a program here.
     pub(crate) fn command(&self, program: &std::path::Path) -> Command {
         match &self.namespace {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::host::Host;
 use crate::leftover::{self, PREFIX};
-use crate::network::Network;
+use crate::network::{Network, Place};
 
 static SITES: AtomicU32 = AtomicU32::new(0);
 
@@ -73,6 +73,19 @@ impl Site {
     #[track_caller]
     pub fn settle(&mut self, name: &str) {
         self.add(name);
+        self.settle_added(name);
+    }
+
+    /// Adds such a host in the network of the machine, for what needs a way out.
+    #[track_caller]
+    pub(crate) fn settle_outside(&mut self, name: &str) {
+        let host = Host::new(name, self.folder.join(name), Place::of_the_machine());
+        self.hosts.insert(name.to_owned(), host);
+        self.settle_added(name);
+    }
+
+    #[track_caller]
+    fn settle_added(&mut self, name: &str) {
         self.host(name).configure(CONFIGURATION);
         self.host(name).mlnd(&["init", name, "--name", name]).done();
         self.host(name).run();
