@@ -133,7 +133,9 @@ fn refused(host_refusal: HostRefusal) -> Reply {
 /// Returns who can change what a rule refuses, and how.
 fn remedy(rule: Rule, host: &str) -> Option<String> {
     match rule {
-        Rule::UnknownHost => Some("the author of the project; or that host joins: mlnctl token new".to_owned()),
+        Rule::UnknownHost => {
+            Some("the author of the project; or that host joins: mlnctl token new".to_owned())
+        }
         Rule::HostOff | Rule::NoAnswer => Some(format!("whoever runs {host}: mlnd run")),
         Rule::LabelInUse => Some("the project's owner: mlnctl remove -p PROJECT, or build -r".to_owned()),
         Rule::Memory => Some(format!("whoever runs {host}: memory_mib in its config.toml")),
