@@ -55,6 +55,7 @@ test: deps binaries
 check:
 	cargo fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy -p mlnd --no-default-features -- -D warnings
 	$(CARGO) test -p mln-e2e --test tidy
 
 bench:

@@ -1,6 +1,8 @@
 # Where the demo is, and how it is taken away again. Sourced by demo.sh and demo-stop.sh.
 
-demo=${MLN_DEMO:-${TMPDIR:-/tmp}/mln-demo-$(id -u)}
+demo=$(realpath -m "${MLN_DEMO:-${TMPDIR:-/tmp}/mln-demo-$(id -u)}")
+# What is worth keeping from one demo to the next: the template.
+cache=${MLN_DEMO_CACHE:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/mln}
 hosts=(oslo bergen gjovik)
 # Names of network namespaces are the machine's: this demo's are told apart from another folder's.
 tag=mln$(printf %s "$demo" | cksum | cut -d' ' -f1)

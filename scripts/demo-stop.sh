@@ -12,11 +12,11 @@ if [ ! -O "$demo" ]; then
     echo "$demo belongs to somebody else" >&2
     exit 1
 fi
-stop_demo
-# A folder that is no demo of ours is not removed, whatever MLN_DEMO says.
+# A folder that is no demo of ours is left alone, whatever MLN_DEMO says.
 if [ ! -f "$demo/.mln-demo" ]; then
     echo "$demo is no demo's folder: left as it is" >&2
     exit 1
 fi
+stop_demo
 rm -rf "$demo"
-echo "✔ the demo is gone; its template stays for the next one in ${MLN_DEMO_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mln}"
+echo "✔ the demo is gone; its template stays for the next one in $cache"

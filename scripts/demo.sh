@@ -6,7 +6,6 @@ here=$(cd "$(dirname "$0")/.." && pwd)
 . "$here/scripts/demo-place.sh"
 
 bin=${MLN_BIN:-$here/target/release}
-cache=${MLN_DEMO_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mln}
 began=$EPOCHREALTIME
 step_began=$began
 
