@@ -8,7 +8,18 @@ hosts=(oslo bergen gjovik)
 tag=mln$(printf %s "$demo" | cksum | cut -d' ' -f1)
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
-has_namespaces() { [ "$(id -u)" -eq 0 ] && [ -z "${MLN_DEMO_PORTS:-}" ]; }
+# Whether each host can have a network of its own; root in a container often can't. MLN_DEMO_PORTS=1 does without.
+namespaces=
+has_namespaces() {
+    if [ -z "$namespaces" ]; then
+        namespaces=no
+        if [ "$(id -u)" -eq 0 ] && [ -z "${MLN_DEMO_PORTS:-}" ] && ip netns add "$tag-probe" 2>/dev/null; then
+            ! ip -n "$tag-probe" link add lan type bridge 2>/dev/null || namespaces=yes
+            ip netns del "$tag-probe"
+        fi
+    fi
+    [ "$namespaces" = yes ]
+}
 
 # Prints the processes of the demo: agents, holders and guests all work in a folder of it.
 demo_processes() {

@@ -17,7 +17,7 @@ const NAMES: &str = "/run/netns";
 /// The hosts' network.
 #[derive(Debug)]
 pub(crate) enum Network {
-    /// Each host has a namespace; their names begin with this. Needs root.
+    /// Each host has a namespace; their names begin with this. Needs root, and that it may.
     Namespaces { prefix: String, hosts: u8 },
     /// All hosts are on 127.0.0.1.
     Ports,
@@ -35,12 +35,14 @@ pub(crate) struct Place {
 impl Network {
     /// Makes the bridge, where there is one.
     pub(crate) fn new(prefix: &str) -> Self {
-        if !geteuid().is_root() {
+        let hub = format!("{prefix}-hub");
+        // Root in a container often may not.
+        let is_allowed = geteuid().is_root()
+            && try_ip(&["netns", "add", &hub])
+            && try_ip(&["-n", &hub, "link", "add", "lan", "type", "bridge"]);
+        if !is_allowed {
             return Self::Ports;
         }
-        let hub = format!("{prefix}-hub");
-        ip(&["netns", "add", &hub]);
-        ip(&["-n", &hub, "link", "add", "lan", "type", "bridge"]);
         ip(&["-n", &hub, "link", "set", "lan", "up"]);
         Self::Namespaces { prefix: prefix.to_owned(), hosts: 0 }
     }
@@ -111,7 +113,15 @@ pub(crate) fn remove(prefix: &str) {
 }
 
 fn ip(arguments: &[&str]) {
+    ask_ip(arguments).done();
+}
+
+fn try_ip(arguments: &[&str]) -> bool {
+    ask_ip(arguments).code == Some(0)
+}
+
+fn ask_ip(arguments: &[&str]) -> Answer {
     let mut command = Command::new("ip");
     command.args(arguments).env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin");
-    Answer::of(command, &[], LIMIT).done();
+    Answer::of(command, &[], LIMIT)
 }
