@@ -437,7 +437,7 @@ impl Keeper {
 
     /// The guest's main process has ended: writes the exit file, tells the agent, and ends.
     fn finish(mut self) -> Result<(), HolderError> {
-        self.kill();
+        super::group::kill_and_wait(self.group);
         let status = self.parts.guest.wait().map_err(HolderError::Loop)?;
         self.read_line();
         self.read_output();

@@ -16,6 +16,7 @@
 mod command_line;
 mod console_log;
 pub mod files;
+pub(crate) mod group;
 mod keeper;
 mod mconsole;
 pub(crate) mod packet;

@@ -119,10 +119,10 @@ fn run_and_kill_agent(data: &Path) {
 #[tokio::test(flavor = "multi_thread")]
 async fn guests_outlive_a_killed_agent_and_are_found_again() {
     let data = tempfile::tempdir().expect("a folder");
+    let _end = KillGuests(data.path().to_owned());
     run_and_kill_agent(data.path());
 
     let world = World::at(data.path());
-    let _end = KillGuests(world.config.vms.clone());
     let observed = world.uml.observe_all().await.expect("observes");
     let vm = observed[0].vm.clone();
     let Observed::Running { boot_unix_ms, progress: BootProgress::Ready } = observed[0].state else {

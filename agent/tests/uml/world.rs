@@ -168,7 +168,7 @@ impl World {
 
     fn console(&self, vm: &VmId) -> String {
         let holder = std::fs::read_to_string(self.folder(vm).join("holder.log")).unwrap_or_default();
-        format!("{:#?}\nholder: {holder}", self.uml.console_tail(vm, 40))
+        format!("{:#?}\nholder: {holder}", self.uml.console_tail(vm, 200))
     }
 
     /// Runs a shell line in a VM; returns what it printed and how it ended.

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use mln_protocol::id::{Digest, Label, Name, VmId};
 use mln_protocol::wire::DecodeError;
 use mln_protocol::wire::holder::VmFileWire;
-use rustix::process::{Pid, Signal};
+use rustix::process::Pid;
 
 use crate::holder::files::{self, FileError};
+use crate::holder::group::{group_of, kill_and_wait};
 
 /// The end of the name of a folder that isn't finished.
 pub(super) const BUILDING: &str = ".building";
@@ -94,10 +95,10 @@ pub(super) fn sweep(folder: &Path, kernel: &Path) {
             link("cwd").is_some_and(|cwd| cwd == folder) && link("exe").is_some_and(|exe| exe == kernel)
         })
         .filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
-        .filter_map(|pid| rustix::process::getpgid(Some(pid)).ok())
+        .filter_map(group_of)
         .collect();
     for group in groups {
         tracing::warn!(folder = %folder.display(), group = group.as_raw_nonzero(), "killing a guest without holder");
-        let _ = rustix::process::kill_process_group(group, Signal::KILL);
+        kill_and_wait(group);
     }
 }
