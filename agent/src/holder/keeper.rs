@@ -1,7 +1,6 @@
 //! The holder's loop: one thread that polls everything a guest has.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -20,7 +19,7 @@ use tracing::{info, warn};
 
 use super::console_log::ConsoleLog;
 use super::mconsole::{Console, Notice};
-use super::{HolderError, files, packet, unix_ms};
+use super::{FolderLock, HolderError, files, packet, unix_ms};
 use crate::line::{HostEvent, HostLine, Kind, Message};
 use crate::process_end::end_of;
 
@@ -33,7 +32,7 @@ const FAREWELL_MS: i64 = 2_000;
 
 /// What the loop is made of.
 pub(super) struct Parts {
-    pub(super) lock: File,
+    pub(super) lock: Option<FolderLock>,
     pub(super) log: ConsoleLog,
     pub(super) console: Console,
     pub(super) ports: Vec<OwnedFd>,
@@ -456,7 +455,7 @@ impl Keeper {
             let _ = std::fs::remove_file(name);
         }
         (0..self.parts.ports.len()).for_each(|index| drop(std::fs::remove_file(files::port_socket(index))));
-        let _ = rustix::fs::flock(&self.parts.lock, rustix::fs::FlockOperation::Unlock);
+        drop(self.parts.lock.take());
         self.tell(&HolderEventWire::Exited(exit), None);
         self.write_agent();
         while let Some(agent) = self.agent.as_ref().filter(|agent| !agent.queue.is_empty()) {

@@ -89,7 +89,7 @@ fn start(folder: &Path) -> Result<keeper::Keeper, HolderError> {
     // A session of its own: neither a terminal's hang-up nor a signal to the agent's group reaches it.
     let _ = rustix::process::setsid();
     let here = Path::new(".");
-    let lock = lock(here).map_err(HolderError::Lock)?;
+    let lock = FolderLock::take(here).map_err(HolderError::Lock)?;
     let launch: LaunchWire = files::read(here, files::LAUNCH)?;
     let _ = std::fs::remove_dir_all(files::UML_FOLDER);
 
@@ -112,7 +112,7 @@ fn start(folder: &Path) -> Result<keeper::Keeper, HolderError> {
     files::write(here, files::BOOT, &BootWire { version: HOLDER_VERSION, boot_unix_ms })?;
     let guest = spawn(&launch, guest_line, guest_output)?;
     keeper::Keeper::new(keeper::Parts {
-        lock,
+        lock: Some(lock),
         log,
         console,
         ports,
@@ -140,11 +140,27 @@ fn spawn(launch: &LaunchWire, line: OwnedFd, output: io::PipeWriter) -> Result<C
         .map_err(error)
 }
 
-/// Locks the folder of a VM; as long as the file is open, no other holder runs there.
-pub fn lock(folder: &Path) -> io::Result<File> {
-    let file = File::options().create(true).truncate(false).write(true).open(folder.join(files::LOCK))?;
-    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-    Ok(file)
+/// Says that nobody else may run the VM of a folder, as long as it lives.
+#[derive(Debug)]
+pub struct FolderLock {
+    file: File,
+}
+
+impl FolderLock {
+    /// Locks a VM's folder; an error of kind `WouldBlock` says that another process has it.
+    pub fn take(folder: &Path) -> io::Result<Self> {
+        let file = File::options().create(true).truncate(false).write(true).open(folder.join(files::LOCK))?;
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Self { file })
+    }
+}
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: another thread may have forked, and until its child runs a program
+        // that has the file too.
+        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+    }
 }
 
 fn detach_output() {
