@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use mln_link::Reply;
 use mln_link::message::{Failure, Progress, Refusal, Step, StepState};
 use mln_protocol::id::Name;
-use mln_protocol::node::{HostRefusal, OpId, Outcome, VmFailure};
+use mln_protocol::node::{HostRefusal, OpId, Outcome, Rule, VmFailure};
 use mln_protocol::record::VmState;
 
 use crate::control::ReplySender;
@@ -126,8 +126,27 @@ fn refused(host_refusal: HostRefusal) -> Reply {
         vm: None,
         rule: host_refusal.refusal.rule.code().to_owned(),
         text: host_refusal.refusal.detail,
-        who_can_change: None,
+        who_can_change: remedy(host_refusal.refusal.rule, &host_refusal.host),
     })
+}
+
+/// Returns who can change what a rule refuses, and how.
+fn remedy(rule: Rule, host: &str) -> Option<String> {
+    match rule {
+        Rule::UnknownHost => {
+            Some("the author of the project; or that host joins: mlnctl token new".to_owned())
+        }
+        Rule::HostOff | Rule::NoAnswer => Some(format!("whoever runs {host}: mlnd run")),
+        Rule::LabelInUse => Some("the project's owner: mlnctl remove -p PROJECT, or build -r".to_owned()),
+        Rule::Memory => Some(format!("whoever runs {host}: memory_mib in its config.toml")),
+        Rule::Template => Some(format!("whoever runs {host}: mlnctl template build mini, or template add")),
+        Rule::Platform | Rule::Disk => Some(format!("whoever runs {host}, or the author of the project")),
+        Rule::Running => Some("you: mlnctl stop -p PROJECT, or remove --force".to_owned()),
+        Rule::Size => Some("the author of the project: fewer hosts, or smaller parts".to_owned()),
+        Rule::Grant => Some("whoever may grant it".to_owned()),
+        // Try again: nobody has to change anything.
+        Rule::Files | Rule::Parent | Rule::Malformed => None,
+    }
 }
 
 fn failed(kind: Kind, failure: VmFailure) -> Reply {

@@ -3,7 +3,7 @@
 //! One event at a time, in the order of their times; whatever is drawn by lot comes from the seed. So the same
 //! seed gives the same trace, byte for byte, and the trace hash says whether it did.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BinaryHeap};
 
 use mln_protocol::id::{Digest, Name, PublicKey, VmId};
@@ -54,6 +54,40 @@ enum Event {
     Restart { node: usize },
     Customer { customer: Customer },
 }
+
+/// An event and when it happens; of two at one time, the one that was scheduled first.
+#[derive(Debug)]
+struct Scheduled {
+    at_ms: u64,
+    sequence: u64,
+    event: Event,
+}
+
+impl Scheduled {
+    fn key(&self) -> Reverse<(u64, u64)> {
+        Reverse((self.at_ms, self.sequence))
+    }
+}
+
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key().cmp(&other.key())
+    }
+}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Scheduled {}
 
 /// What travels over the simulated network.
 #[derive(Clone, Debug)]
@@ -108,8 +142,7 @@ pub(crate) struct World {
     lot: Lot,
     now_ms: u64,
     sequence: u64,
-    queue: BinaryHeap<Reverse<(u64, u64)>>,
-    events: BTreeMap<(u64, u64), Event>,
+    queue: BinaryHeap<Scheduled>,
     hosts: Vec<Host>,
     index: BTreeMap<PublicKey, usize>,
     overlay: Overlay,
@@ -134,7 +167,6 @@ impl World {
             now_ms: 0,
             sequence: 0,
             queue: BinaryHeap::new(),
-            events: BTreeMap::new(),
             hosts,
             index,
             overlay,
@@ -187,9 +219,8 @@ impl World {
     /// Runs until all has settled, the time is up, or a rule is broken.
     pub(crate) fn run(mut self) -> Ending {
         let mut next_look = FAULTS_MS;
-        while let Some(Reverse(key)) = self.queue.pop() {
-            let Some(event) = self.events.remove(&key) else { continue };
-            self.now_ms = key.0;
+        while let Some(Scheduled { at_ms, event, .. }) = self.queue.pop() {
+            self.now_ms = at_ms;
             if self.now_ms >= next_look {
                 next_look = self.now_ms + 5_000;
                 if (self.workload.is_over() && self.unsettled().is_empty()) || self.now_ms > SETTLED_MS {
@@ -564,9 +595,7 @@ impl World {
 
     fn at(&mut self, at_ms: u64, event: Event) {
         self.sequence += 1;
-        let key = (at_ms, self.sequence);
-        self.queue.push(Reverse(key));
-        self.events.insert(key, event);
+        self.queue.push(Scheduled { at_ms, sequence: self.sequence, event });
     }
 }
 

@@ -1,1 +1,37 @@
-//! (skeleton)
+//! Stories with real agents and real virtual machines: what somebody who uses the mesh would see.
+
+mod exec;
+mod interrupted;
+mod refused;
+mod ring;
+mod stop;
+mod strangers;
+mod survival;
+
+use std::time::Duration;
+
+/// How long anything may take that has no time of its own.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Two VMs on two hosts, on one switch.
+const PAIR: &str = "
+global { project pair }
+superclass end { memory 64M }
+switch lan { }
+host left {
+    superclass end
+    service_host oslo
+    network eth0 { switch lan; address 10.9.0.1/24 }
+}
+host right {
+    superclass end
+    service_host bergen
+    network eth0 { switch lan; address 10.9.0.2/24 }
+}
+";
+
+/// One VM on the host that is asked.
+const SINGLE: &str = "
+global { project single }
+host vm { memory 64M }
+";

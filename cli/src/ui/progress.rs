@@ -52,7 +52,7 @@ fn words(step: Step) -> (&'static str, &'static str) {
         Step::Switch => ("connecting", "connected"),
         Step::Fetch => ("fetching", "fetched"),
         Step::Build => ("building", "built"),
-        Step::Start => ("starting", "up"),
+        Step::Start => ("starting", "started"),
         Step::Stop => ("stopping", "down"),
         Step::Remove => ("removing", "removed"),
         Step::Template => ("making", "made"),

@@ -33,7 +33,7 @@ fn a_pipe_gets_a_line_at_the_begin_and_the_end_of_a_step() {
             "- router1 on oslo          building",
             "",
             "✔ router1 on oslo          built (1.2 s)",
-            "✔ r2 on oslo               up already",
+            "✔ r2 on oslo               started already",
             "✘ r3 on oslo               starting failed",
         ]
     );
@@ -47,7 +47,7 @@ fn a_terminal_keeps_what_ended_and_moves_what_did_not() {
     assert_eq!(board.note(&step("b", Step::Start, StepState::Begun), 100), None);
     assert_eq!(
         board.note(&step("a", Step::Start, StepState::Done), 900).as_deref(),
-        Some("✔ a on oslo                up (0.9 s)")
+        Some("✔ a on oslo                started (0.9 s)")
     );
     assert_eq!(board.live(1_100, 80), ["⠙ b on oslo                starting (1.0 s)"]);
     assert_eq!(board.live(1_200, 80), ["⠹ b on oslo                starting (1.1 s)"]);

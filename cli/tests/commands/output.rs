@@ -86,8 +86,8 @@ fn progress_goes_to_standard_error_line_by_line() {
     let lines: Vec<&str> = stderr(&output).lines().collect();
     assert_eq!(lines.len(), 4, "{lines:?}");
     assert_eq!(lines[0], "- r1 on oslo               starting");
-    assert_eq!(lines[1], "✔ r2 on oslo               up already");
-    assert!(lines[2].starts_with("✔ r1 on oslo               up ("), "{lines:?}");
+    assert_eq!(lines[1], "✔ r2 on oslo               started already");
+    assert!(lines[2].starts_with("✔ r1 on oslo               started ("), "{lines:?}");
     assert!(lines[3].starts_with("2 done in "), "{lines:?}");
 }
 
@@ -141,13 +141,9 @@ fn a_token_is_printed_alone() {
     assert_eq!((stdout(&output), stderr(&output)), ("mln1abc\n", ""));
 }
 
-#[test]
-fn a_template_image_is_sent_whole() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let image = folder.path().join("image");
-    let length = mln_link::INPUT_WINDOW_BYTES * 3 + 5;
-    std::fs::write(&image, vec![7; length]).expect("room for a small file");
-    let agent = ScriptedAgent::serving(async move |_request, replies, mut input| {
+/// An agent that takes a template's image, and answers with the number of bytes that it was sent.
+fn taking_an_image() -> ScriptedAgent {
+    ScriptedAgent::serving(async move |_request, replies, mut input| {
         let mut received = 0_usize;
         while let Some(message) = input.next().await {
             match message {
@@ -166,10 +162,32 @@ fn a_template_image_is_sent_whole() {
         };
         replies.send(Reply::Templates(vec![row])).await.expect("mlnctl reads");
         replies.send(Reply::Done).await.expect("mlnctl reads");
-    });
+    })
+}
+
+#[test]
+fn a_template_image_is_sent_whole() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let image = folder.path().join("image");
+    let length = mln_link::INPUT_WINDOW_BYTES * 3 + 5;
+    std::fs::write(&image, vec![7; length]).expect("room for a small file");
     let image = image.to_str().expect("a temporary folder's path is UTF-8");
-    let (asked, output) = agent.run(&["template", "add", "mini", "-f", image, "--json"]);
+    let (asked, output) = taking_an_image().run(&["template", "add", "mini", "-f", image, "--json"]);
     assert_eq!(asked, Request::TemplateAdd { name: name("mini"), bytes: length as u64 });
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(stdout(&output).contains(&format!("\"bytes\": {length}")), "{}", stdout(&output));
+}
+
+#[test]
+fn the_hole_at_the_end_of_a_template_image_is_not_sent() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("image");
+    std::fs::write(&path, vec![7; 1 << 20]).expect("room for a small file");
+    let length = 4 << 30;
+    let image = std::fs::File::options().write(true).open(&path).expect("it was just written");
+    image.set_len(length).expect("a file may have holes");
+    let path = path.to_str().expect("a temporary folder's path is UTF-8");
+    let (asked, output) = taking_an_image().run(&["template", "add", "mini", "-f", path, "--json"]);
+    assert_eq!(asked, Request::TemplateAdd { name: name("mini"), bytes: length });
+    assert!(stdout(&output).contains("\"bytes\": 1048576"), "{}", stdout(&output));
 }

@@ -57,3 +57,9 @@ pub const RETRY_MS_MIN: u64 = 5_000;
 
 /// The longest pause after a failed step, in milliseconds.
 pub const RETRY_MS_MAX: u64 = 300_000;
+
+/// How many hosts a project may span: its commit carries a signature of each, and goes to everybody.
+pub const PROJECT_HOSTS_MAX: usize = 200;
+
+/// How large one host's part of a project may be, in bytes: it travels in one message.
+pub const FRAGMENT_BYTES_MAX: usize = 3 << 20;

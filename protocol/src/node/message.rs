@@ -152,11 +152,15 @@ pub enum Rule {
     Parent,
     /// The request contradicts itself.
     Malformed,
+    /// Whoever signed the request holds no grant of this mesh.
+    Grant,
+    /// The project is larger than one revision can be.
+    Size,
 }
 
 impl Rule {
     /// Every rule, in the order of its code.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::UnknownHost,
         Self::HostOff,
         Self::NoAnswer,
@@ -169,6 +173,8 @@ impl Rule {
         Self::Running,
         Self::Parent,
         Self::Malformed,
+        Self::Grant,
+        Self::Size,
     ];
 
     /// Returns its stable name, as users and scripts see it.
@@ -186,6 +192,8 @@ impl Rule {
             Self::Running => "running",
             Self::Parent => "parent",
             Self::Malformed => "malformed",
+            Self::Grant => "grant",
+            Self::Size => "size",
         }
     }
 }

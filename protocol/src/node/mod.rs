@@ -152,6 +152,7 @@ impl Node {
 
     fn start(&mut self, now: Now, found: Vec<(crate::id::VmId, crate::plan::Observed)>) {
         self.adopt_all(now, found);
+        self.drop_unused_fragments();
         self.publish_member(now);
         self.publish_host(now);
         self.timers.set(Timer::Sync, now.mono_ms + limits::SYNC_MS);

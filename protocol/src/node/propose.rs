@@ -101,6 +101,7 @@ impl Node {
             };
             unknown.into_iter().map(refusal).collect::<Vec<_>>()
         })?;
+        self.judge_size(&parts)?;
         let hosts = parts
             .iter()
             .map(|(host, fragment)| RevisionHost {
@@ -122,6 +123,28 @@ impl Node {
         };
         let fragments = parts.into_iter().map(|(host, fragment)| (host.key, Arc::new(fragment))).collect();
         Ok(Draft::new(revision, fragments, RunningVms::Stop, replaces))
+    }
+
+    /// Refuses what no revision, or no message, can carry.
+    fn judge_size(&self, parts: &BTreeMap<PlacedHost, Fragment>) -> Result<(), Vec<HostRefusal>> {
+        let refuse = |host: String, detail: String| {
+            Err(vec![HostRefusal { host, refusal: Refusal { rule: Rule::Size, detail } }])
+        };
+        if parts.len() > limits::PROJECT_HOSTS_MAX {
+            let detail =
+                format!("{} hosts, where a project spans at most {}", parts.len(), limits::PROJECT_HOSTS_MAX);
+            return refuse(self.config.name.to_string(), detail);
+        }
+        for (host, fragment) in parts {
+            let bytes = wire::encode_fragment(fragment).len();
+            if bytes > limits::FRAGMENT_BYTES_MAX {
+                let limit = limits::FRAGMENT_BYTES_MAX;
+                let detail =
+                    format!("its part of the project has {bytes} bytes, where at most {limit} are sent");
+                return refuse(host.name.to_string(), detail);
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn propose_removal(&mut self, now: Now, op: OpId, project: ProjectId, running: RunningVms) {

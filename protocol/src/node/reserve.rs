@@ -59,6 +59,10 @@ impl Node {
         if ask.host != self.me {
             return;
         }
+        if self.records.member(ask.author()).is_none() {
+            let detail = format!("nobody here knows the key {} that signed this", ask.author().short());
+            return self.refuse(from, revision, Refusal { rule: Rule::Grant, detail });
+        }
         if self.projects.commit(revision).is_some() {
             self.promise(from, revision);
             return;
@@ -222,6 +226,14 @@ impl Node {
             self.projects.heads().any(|(_, head)| head.revision.hosts.iter().any(|h| h.fragment == digest));
         if !used && self.fragments.remove(&digest).is_some() {
             self.outbox.write(Write::DropFragment(digest));
+        }
+    }
+
+    /// Forgets what was kept for revisions that were never committed.
+    pub(super) fn drop_unused_fragments(&mut self) {
+        let kept: Vec<Digest> = self.fragments.keys().copied().collect();
+        for digest in kept {
+            self.drop_fragment(digest);
         }
     }
 

@@ -270,6 +270,9 @@ impl Node {
 
     /// Judges a request for a VM of ours: it counts if its author saw what is so now.
     pub(super) fn run_requested(&mut self, now: Now, from: PublicKey, request: &Verified<RunRequest>) {
+        if self.records.member(request.author()).is_none() {
+            return;
+        }
         let verdict = match self.run_counter(&request.vm) {
             _ if request.owner != self.me => RunVerdict::NotOwner,
             None => RunVerdict::NotOwner,

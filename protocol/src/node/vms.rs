@@ -219,6 +219,12 @@ impl Node {
             return false;
         }
         let observed = self.vms.found.remove(id).unwrap_or(Observed::Absent);
+        let was_up = stored.as_ref().is_some_and(|status| status.state == VmState::Up);
+        let observed = match observed {
+            // A guest that was ready and still runs is ready: it only hasn't yet told our new run.
+            Observed::Running(_) if was_up => Observed::Running(RunPhase::Ready),
+            other => other,
+        };
         let had_disk = stored.as_ref().is_some_and(|status| match status.state {
             VmState::Down | VmState::Booting | VmState::Up | VmState::Stopping => true,
             VmState::Failed { .. } => status.run_counter > 0,

@@ -1,0 +1,226 @@
+//! A host: a folder, a place in the network, and an agent that runs or doesn't.
+
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::answer::{Answer, ends_within};
+use crate::network::Place;
+use crate::programs::program;
+use crate::until::{until, until_some};
+use crate::{leftover, programs};
+
+/// How long anything may take that has no time of its own, on a machine that is busy with other tests.
+pub(crate) const LIMIT: Duration = Duration::from_secs(120);
+
+/// A host.
+#[derive(Debug)]
+pub struct Host {
+    name: String,
+    folder: PathBuf,
+    place: Place,
+    agent: Option<Child>,
+}
+
+impl Host {
+    pub(crate) fn new(name: &str, folder: PathBuf, place: Place) -> Self {
+        fs::create_dir(&folder).expect("the site's folder has no such host yet");
+        Self { name: name.to_owned(), folder, place, agent: None }
+    }
+
+    /// Returns the folder with the agent's state.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Writes the agent's configuration; it counts from its next start.
+    pub fn configure(&self, text: &str) {
+        fs::write(self.folder.join("config.toml"), text).expect("the folder is ours");
+    }
+
+    /// Gives the host the template `mini`.
+    pub(crate) fn take_images(&self) {
+        programs::copy(programs::images(), &self.folder.join("images"));
+    }
+
+    /// Runs `mlnd` with these arguments, and this host's folder, to its end.
+    #[track_caller]
+    pub fn mlnd(&self, arguments: &[&str]) -> Answer {
+        let mut command = self.place.command(&program("mlnd"));
+        command.args(arguments).arg("--data").arg(&self.folder).current_dir(&self.folder);
+        Answer::of(command, &[], LIMIT)
+    }
+
+    /// Starts the agent, and waits until it answers.
+    #[track_caller]
+    pub fn run(&mut self) {
+        assert!(self.agent.is_none(), "{} runs already", self.name);
+        let log = OpenOptions::new().create(true).append(true).open(self.log()).expect("the folder is ours");
+        let errors = log.try_clone().expect("a descriptor can be doubled");
+        let mut command = self.place.command(&program("mlnd"));
+        command.arg("run").arg("--data").arg(&self.folder).arg("--listen").arg(self.place.listen.join(","));
+        // Holders and guests work below this folder: that is how they are found.
+        command.current_dir(&self.folder).stdin(Stdio::null()).stdout(log).stderr(errors);
+        self.agent = Some(command.spawn().expect("the program is there"));
+        until("the agent answers", LIMIT, || {
+            let answer = self.ctl(&["version"]);
+            match (answer.code, self.is_running()) {
+                (Some(0), _) => Ok(()),
+                (_, true) => Err(answer.to_string()),
+                (_, false) => panic!("the agent of {} has ended:\n{}", self.name, self.last_words()),
+            }
+        });
+    }
+
+    /// Kills the agent, and nothing else of the host.
+    #[track_caller]
+    pub fn kill(&mut self) {
+        let mut agent = self.agent.take().expect("it runs");
+        agent.kill().expect("it is ours, and not waited for");
+        agent.wait().expect("it is ours");
+    }
+
+    /// Asks the agent to end, and waits for it.
+    #[track_caller]
+    pub fn stop(&mut self) {
+        let mut agent = self.agent.take().expect("it runs");
+        let pid = rustix::process::Pid::from_child(&agent);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it is ours");
+        assert!(ends_within(&agent, LIMIT), "the agent of {} doesn't end:\n{}", self.name, self.last_words());
+        agent.wait().expect("it is ours");
+    }
+
+    /// Cuts the power: all processes of the host are gone at once, those of its guests too.
+    pub fn cut_power(&mut self) {
+        leftover::kill_in(&self.folder);
+        if let Some(mut agent) = self.agent.take() {
+            agent.wait().expect("it is ours");
+        }
+    }
+
+    /// Returns whether the agent runs.
+    pub fn is_running(&mut self) -> bool {
+        self.agent.as_mut().is_some_and(|agent| matches!(agent.try_wait(), Ok(None)))
+    }
+
+    /// Returns how many processes of User-Mode Linux the host has.
+    pub fn guest_processes(&self) -> usize {
+        let is_guest = |pid: &rustix::process::Pid| {
+            fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero()))
+                .is_ok_and(|line| line.split(|byte| *byte == 0).any(|word| word.starts_with(b"umid=")))
+        };
+        leftover::processes_in(&self.folder.join("vms")).iter().filter(|pid| is_guest(pid)).count()
+    }
+
+    /// Runs `mlnctl` against this host's agent.
+    #[track_caller]
+    pub fn ctl(&self, arguments: &[&str]) -> Answer {
+        self.ctl_with(arguments, &[])
+    }
+
+    /// Runs `mlnctl` against this host's agent, with something on its standard input.
+    #[track_caller]
+    pub fn ctl_with(&self, arguments: &[&str], input: &[u8]) -> Answer {
+        Answer::of(self.ctl_command(arguments), input, LIMIT)
+    }
+
+    /// Starts `mlnctl` against this host's agent, and leaves it to itself.
+    pub fn ctl_begin(&self, arguments: &[&str]) -> Child {
+        let mut command = self.ctl_command(arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().expect("the program is there")
+    }
+
+    fn ctl_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program("mlnctl"));
+        command.arg("--peer").arg(self.folder.join("mlnd.sock")).args(arguments).env("NO_COLOR", "1");
+        for variable in ["MLN_PEER", "MLN_PROJECT", "MLN_OUTPUT", "MLN_JSON"] {
+            command.env_remove(variable);
+        }
+        command
+    }
+
+    /// Runs a shell line in a VM.
+    #[track_caller]
+    pub fn shell(&self, vm: &str, line: &str) -> Answer {
+        self.ctl(&["exec", vm, "--", "sh", "-c", line])
+    }
+
+    /// Returns what identifies this run of a guest's kernel.
+    #[track_caller]
+    pub fn boot_id(&self, vm: &str) -> String {
+        self.shell(vm, "cat /proc/sys/kernel/random/boot_id").done()
+    }
+
+    /// Waits until a VM is in a state, and returns its row of `status`.
+    #[track_caller]
+    pub fn sees(&self, project: &str, vm: &str, state: &str) -> Value {
+        until_some(&format!("{} sees {project}/{vm} {state}", self.name), LIMIT, || {
+            let rows = self.ctl(&["status", "--json"]).json();
+            let row = rows
+                .as_array()
+                .into_iter()
+                .flatten()
+                .find(|row| row["project"] == project && row["name"] == vm);
+            match row {
+                Some(row) if row["state"] == state => Ok(Some(row.clone())),
+                Some(_) | None => Err(rows.to_string()),
+            }
+        })
+    }
+
+    /// Waits until the agent is connected to so many others.
+    #[track_caller]
+    pub fn is_connected_to(&self, count: usize) {
+        until(&format!("{} is connected to {count} others", self.name), LIMIT, || {
+            let peers = self.ctl(&["peers", "--json"]).json();
+            let up = peers.as_array().into_iter().flatten().filter(|peer| peer["link"] == "up").count();
+            if up == count { Ok(()) } else { Err(peers.to_string()) }
+        });
+    }
+
+    /// Returns `daemon_status` without what tells when it was asked.
+    #[track_caller]
+    pub fn daemon_status(&self) -> Value {
+        let mut table = self.ctl(&["daemon_status", "--json"]).json();
+        for host in table["service_hosts"].as_array_mut().into_iter().flatten() {
+            host.as_object_mut().expect("a host is an object").remove("age_ms");
+        }
+        table
+    }
+
+    /// Returns all that the host has of VMs and projects on its disk.
+    pub fn traces_of_vms(&self) -> Vec<String> {
+        let folders = ["vms", "projects"].map(|name| self.folder.join(name));
+        let entries = folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten();
+        let mut names: Vec<String> =
+            entries.filter_map(|entry| Some(entry.ok()?.path().display().to_string())).collect();
+        names.sort();
+        names
+    }
+
+    /// Does something in the host's network.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.place.inside(work)
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.join("mlnd.log")
+    }
+
+    /// Returns the end of the agent's log.
+    pub fn last_words(&self) -> String {
+        const LINES: usize = 25;
+        let text = File::open(self.log()).and_then(std::io::read_to_string).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(LINES)..].join("\n")
+    }
+
+    /// Returns the host's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}

@@ -1,0 +1,117 @@
+//! The hosts' network: a namespace for each and a bridge between them, or ports of this machine.
+
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::Command;
+
+use rustix::process::geteuid;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::answer::Answer;
+use crate::host::LIMIT;
+
+/// Where the system keeps the names of network namespaces.
+const NAMES: &str = "/run/netns";
+
+/// The hosts' network.
+#[derive(Debug)]
+pub(crate) enum Network {
+    /// Each host has a namespace; their names begin with this. Needs root.
+    Namespaces { prefix: String, hosts: u8 },
+    /// All hosts are on 127.0.0.1.
+    Ports,
+}
+
+/// Where a host is in the network.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    /// Its namespace; none is that of the test.
+    namespace: Option<PathBuf>,
+    /// Where its agent listens.
+    pub(crate) listen: Vec<String>,
+}
+
+impl Network {
+    /// Makes the bridge, where there is one.
+    pub(crate) fn new(prefix: &str) -> Self {
+        if !geteuid().is_root() {
+            return Self::Ports;
+        }
+        let hub = format!("{prefix}-hub");
+        ip(&["netns", "add", &hub]);
+        ip(&["-n", &hub, "link", "add", "lan", "type", "bridge"]);
+        ip(&["-n", &hub, "link", "set", "lan", "up"]);
+        Self::Namespaces { prefix: prefix.to_owned(), hosts: 0 }
+    }
+
+    /// Adds a host.
+    pub(crate) fn add(&mut self, name: &str) -> Place {
+        let Self::Namespaces { prefix, hosts } = self else {
+            return Place::of_the_machine();
+        };
+        *hosts += 1;
+        let hub = format!("{prefix}-hub");
+        let space = format!("{prefix}-{name}");
+        let port = format!("port{hosts}");
+        let address = format!("10.77.0.{hosts}");
+        ip(&["netns", "add", &space]);
+        ip(&["-n", &space, "link", "set", "lo", "up"]);
+        ip(&["-n", &space, "link", "add", "eth0", "type", "veth", "peer", "name", &port, "netns", &hub]);
+        ip(&["-n", &hub, "link", "set", &port, "master", "lan", "up"]);
+        ip(&["-n", &space, "address", "add", &format!("{address}/24"), "dev", "eth0"]);
+        ip(&["-n", &space, "link", "set", "eth0", "up"]);
+        let listen = vec![format!("/ip4/{address}/tcp/7117"), format!("/ip4/{address}/udp/7117/quic-v1")];
+        Place { namespace: Some(PathBuf::from(NAMES).join(space)), listen }
+    }
+}
+
+impl Place {
+    /// Returns the machine's own network, which may lead to the outside.
+    pub(crate) fn of_the_machine() -> Self {
+        Self { namespace: None, listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()] }
+    }
+
+    /// Returns a command that runs a program here.
+    pub(crate) fn command(&self, program: &std::path::Path) -> Command {
+        match &self.namespace {
+            None => Command::new(program),
+            Some(path) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net={}", path.display())).arg(program);
+                command
+            }
+        }
+    }
+
+    /// Does something here, in a thread of its own.
+    pub(crate) fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                if let Some(path) = &self.namespace {
+                    let space = File::open(path).expect("the namespace is there");
+                    move_into_link_name_space(space.as_fd(), Some(LinkNameSpaceType::Network))
+                        .expect("root may enter it");
+                }
+                work()
+            });
+            inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+}
+
+/// Removes all namespaces whose names begin so.
+pub(crate) fn remove(prefix: &str) {
+    let Ok(names) = fs::read_dir(NAMES) else { return };
+    for name in names.filter_map(|entry| entry.ok()?.file_name().into_string().ok()) {
+        if name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('-')) {
+            ip(&["netns", "del", &name]);
+        }
+    }
+}
+
+fn ip(arguments: &[&str]) {
+    let mut command = Command::new("ip");
+    command.args(arguments).env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin");
+    Answer::of(command, &[], LIMIT).done();
+}

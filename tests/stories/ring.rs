@@ -1,0 +1,70 @@
+//! The ring: three routers on three hosts, over three switches.
+
+use std::time::{Duration, Instant};
+
+use mln_e2e::{Site, until};
+
+use crate::LIMIT;
+
+/// Whoever asks, where from, and whom.
+const PINGS: [(&str, &str, &str); 6] = [
+    ("bergen", "router1", "10.10.1.3"),
+    ("bergen", "router3", "10.10.1.1"),
+    ("gjovik", "router2", "10.10.2.1"),
+    ("gjovik", "router1", "10.10.2.2"),
+    ("oslo", "router3", "10.10.3.2"),
+    ("oslo", "router2", "10.10.3.3"),
+];
+
+#[test]
+fn three_routers_on_three_hosts_reach_each_other_over_every_switch() {
+    let names = ["oslo", "bergen", "gjovik"];
+    let mut site = Site::mesh(&names);
+    let file = Site::repository("examples/ring/ring.mln");
+    // Not one of the VMs' hosts has a say that the others don't have.
+    site.host("gjovik").ctl(&["build", "-f", &file]).done();
+    site.host("bergen").ctl(&["start", "-p", "ring"]).done();
+    let status = site.host("oslo").ctl(&["status", "-p", "ring", "--wait", "up", "--timeout", "60"]).ended(0);
+    let changed = Instant::now();
+    assert_eq!(status.out.lines().count(), 3, "{status}");
+
+    // All agents tell the same at the latest 5 s after the last change.
+    until("the tables agree", Duration::from_secs(5).saturating_sub(changed.elapsed()), || {
+        let tables = names.map(|name| site.host(name).daemon_status());
+        let agree = tables.iter().all(|table| *table == tables[0]) && tables[0]["total"]["vms"] == 3;
+        if agree { Ok(()) } else { Err(format!("{tables:?}")) }
+    });
+    let table = site.host("oslo").daemon_status();
+    let hosts = table["service_hosts"].as_array().expect("an array");
+    assert_eq!(hosts.len(), 3, "{table}");
+    for host in hosts {
+        assert_eq!(
+            (&host["vms"], &host["projects"], &host["memory_used_mib"]),
+            (&1.into(), &1.into(), &64.into()),
+            "{host}"
+        );
+    }
+
+    for (asked, from, to) in PINGS {
+        site.host(asked)
+            .ctl(&["exec", &format!("ring/{from}"), "--", "ping", "-c", "1", "-W", "5", to])
+            .done();
+    }
+
+    site.host("bergen").ctl(&["stop", "-a", "-w", "20"]).done();
+    let down =
+        site.host("gjovik").ctl(&["status", "-p", "ring", "--wait", "down", "--timeout", "60"]).ended(0);
+    assert_eq!(down.out.matches(" down ").count(), 3, "{down}");
+    site.host("oslo").ctl(&["remove", "-p", "ring"]).done();
+    for name in names {
+        until(&format!("nothing is left on {name}"), LIMIT, || {
+            let (left, known) =
+                (site.host(name).traces_of_vms(), site.host(name).ctl(&["list", "--json"]).json());
+            if left.is_empty() && known == serde_json::json!([]) {
+                Ok(())
+            } else {
+                Err(format!("{left:?} {known}"))
+            }
+        });
+    }
+}
