@@ -1,5 +1,6 @@
 //! The commands that need a project file and nothing else: no mesh, no agent.
 
+mod explain;
 mod query;
 mod show;
 mod validate;
@@ -19,6 +20,8 @@ use crate::ui::outcome::Outcome;
 pub enum Offline {
     /// Say what is wrong in a project file, and what would be right.
     Validate(validate::Validate),
+    /// Say what the code of an error or a warning means, with an example.
+    Explain(explain::Explain),
     /// Show a project as it is understood: variables, classes and enumerations worked out.
     Show(show::Show),
     /// Print one value of a project: /host/NAME/memory, /host/NAME/network/eth0/address, /global/project.
@@ -78,6 +81,7 @@ pub fn run(offline: &Offline, json: bool) -> u8 {
     let drawing = Drawing::for_stderr();
     let outcome = match offline {
         Offline::Validate(command) => command.outcome(json, drawing),
+        Offline::Explain(command) => command.outcome(json),
         Offline::Show(command) => command.outcome(json, drawing),
         Offline::Query(command) => command.outcome(drawing),
     };

@@ -2,6 +2,7 @@
 //! write it: one for conversations with an agent, one for commands that need none.
 
 pub mod diagnostic;
+pub mod explanation;
 pub mod hint;
 pub mod json;
 pub mod outcome;

@@ -1,5 +1,6 @@
-//! `mlnctl validate`, `show` and `query` as processes: what is printed where, and exit codes.
+//! The commands that need a project file alone, as processes: what is printed where, and exit codes.
 
+mod explain;
 mod project_file;
 
 use std::path::Path;

@@ -12,6 +12,7 @@
 
 mod code;
 mod diagnostic;
+mod explanation;
 mod fold;
 pub mod grammar;
 mod lexer;
@@ -22,6 +23,7 @@ mod tree;
 
 pub use code::Code;
 pub use diagnostic::{Diagnostic, Fix, Label, Severity, sort};
+pub use explanation::Explanation;
 pub use fold::fold;
 pub use nearest::nearest;
 pub use parser::{INCLUDE_DEPTH_MAX, NESTING_MAX, SOURCE_BYTES_MAX, SOURCES_MAX, parse};

@@ -6,6 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "the core does no I/O, but its tests read their cases")]
 
 mod examples;
+mod explain;
 mod golden;
 mod mutation;
 mod scale;
