@@ -10,8 +10,10 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use mln_protocol::lang::Rewritten;
 
-use crate::project_file::{GuestFiles, LoadedProject, OpenError, load_with};
+use crate::project_file::{GuestFiles, LoadedProject, load_with};
+use crate::source_file;
 use crate::ui::diagnostic::{self, Drawing};
 use crate::ui::outcome::Outcome;
 
@@ -89,10 +91,20 @@ pub fn run(offline: &Offline, json: bool) -> u8 {
 }
 
 fn open(file: &Path, variables: &Variables, guest_files: GuestFiles) -> Result<LoadedProject, Outcome> {
-    load_with(file, variables.by_name(), guest_files).map_err(|error: OpenError| {
-        let reason = error.source().map_or(String::new(), |source| format!(": {source}"));
-        Outcome { answer: String::new(), complaint: format!("error: {error}{reason}\n"), code: FAILED }
+    load_with(file, variables.by_name(), guest_files).map_err(|error| failure(&error))
+}
+
+/// Writes files back; a failure is told with its cause.
+fn write_back(files: &[Rewritten]) -> Result<(), Outcome> {
+    files.iter().try_for_each(|file| {
+        source_file::write(Path::new(&file.path), &file.text).map_err(|error| failure(&error))
     })
+}
+
+/// Returns that something failed, and why.
+fn failure(error: &dyn Error) -> Outcome {
+    let reason = error.source().map_or(String::new(), |source| format!(": {source}"));
+    Outcome { answer: String::new(), complaint: format!("error: {error}{reason}\n"), code: FAILED }
 }
 
 /// Returns the exit code for a project: whether something is wrong enough to stop.

@@ -9,6 +9,7 @@ pub mod outcome;
 pub mod progress;
 pub mod project;
 pub mod report;
+pub mod rewritten;
 pub mod rows;
 pub mod screen;
 pub mod table;

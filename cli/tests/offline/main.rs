@@ -1,6 +1,7 @@
 //! The commands that need a project file alone, as processes: what is printed where, and exit codes.
 
 mod explain;
+mod fix;
 mod project_file;
 
 use std::path::Path;

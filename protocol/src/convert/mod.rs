@@ -6,6 +6,6 @@ mod diagnostic;
 mod explanation;
 mod project;
 
-pub use diagnostic::diagnostics_json;
+pub use diagnostic::{diagnostics_json, rewritten_json};
 pub use explanation::{explanation_json, explanations_json};
 pub use project::project_json;

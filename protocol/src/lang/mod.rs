@@ -18,6 +18,7 @@ pub mod grammar;
 mod lexer;
 mod nearest;
 mod parser;
+mod rewrite;
 mod source;
 mod tree;
 
@@ -27,5 +28,6 @@ pub use explanation::Explanation;
 pub use fold::fold;
 pub use nearest::nearest;
 pub use parser::{INCLUDE_DEPTH_MAX, NESTING_MAX, SOURCE_BYTES_MAX, SOURCES_MAX, parse};
+pub use rewrite::{Rewritten, rewrite};
 pub use source::{LoadError, NoIncludes, Position, Source, SourceId, SourceLoader, Sources, Span};
 pub use tree::{Block, Include, Node, RawLine, Statement, Tree, Word};
