@@ -1,6 +1,7 @@
 //! The commands that need a project file and nothing else: no mesh, no agent.
 
 mod explain;
+mod fmt;
 mod query;
 mod show;
 mod validate;
@@ -24,6 +25,8 @@ pub enum Offline {
     Validate(validate::Validate),
     /// Say what the code of an error or a warning means, with an example.
     Explain(explain::Explain),
+    /// Lay a project file out in the usual way; what it says stays the same.
+    Fmt(fmt::Fmt),
     /// Show a project as it is understood: variables, classes and enumerations worked out.
     Show(show::Show),
     /// Print one value of a project: /host/NAME/memory, /host/NAME/network/eth0/address, /global/project.
@@ -84,6 +87,7 @@ pub fn run(offline: &Offline, json: bool) -> u8 {
     let outcome = match offline {
         Offline::Validate(command) => command.outcome(json, drawing),
         Offline::Explain(command) => command.outcome(json),
+        Offline::Fmt(command) => command.outcome(json, drawing),
         Offline::Show(command) => command.outcome(json, drawing),
         Offline::Query(command) => command.outcome(drawing),
     };

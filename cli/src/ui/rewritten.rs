@@ -24,8 +24,10 @@ fn describe_one(change: &Fix, before: &Sources) -> String {
     format!("{}:{}:{}: {what}\n", printable(at.path), at.line, at.column)
 }
 
+/// Returns a text on one line, however its lines are indented.
 fn shown(text: &str) -> String {
-    fitted(&printable(text.trim()), SHOWN_MAX)
+    let words: Vec<&str> = text.split_whitespace().collect();
+    fitted(&printable(&words.join(" ")), SHOWN_MAX)
 }
 
 #[cfg(test)]

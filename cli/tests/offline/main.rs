@@ -2,6 +2,7 @@
 
 mod explain;
 mod fix;
+mod fmt;
 mod project_file;
 
 use std::path::Path;
@@ -37,6 +38,11 @@ fn folder_with(files: &[(&str, &str)]) -> tempfile::TempDir {
         std::fs::write(folder.path().join(name), text).expect("the folder can be written");
     }
     folder
+}
+
+/// Returns what a file holds after a command.
+fn text(folder: &Path, name: &str) -> String {
+    std::fs::read_to_string(folder.join(name)).expect("it is still there")
 }
 
 #[test]

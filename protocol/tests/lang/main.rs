@@ -7,6 +7,7 @@
 
 mod examples;
 mod explain;
+mod format;
 mod golden;
 mod mutation;
 mod scale;
