@@ -1,5 +1,6 @@
 //! The commands that need a project file and nothing else: no mesh, no agent.
 
+mod edit;
 mod explain;
 mod fmt;
 mod query;
@@ -27,6 +28,8 @@ pub enum Offline {
     Explain(explain::Explain),
     /// Lay a project file out in the usual way; what it says stays the same.
     Fmt(fmt::Fmt),
+    /// Change a project file; every byte that the change is not about stays.
+    Edit(edit::EditFile),
     /// Show a project as it is understood: variables, classes and enumerations worked out.
     Show(show::Show),
     /// Print one value of a project: /host/NAME/memory, /host/NAME/network/eth0/address, /global/project.
@@ -88,6 +91,7 @@ pub fn run(offline: &Offline, json: bool) -> u8 {
         Offline::Validate(command) => command.outcome(json, drawing),
         Offline::Explain(command) => command.outcome(json),
         Offline::Fmt(command) => command.outcome(json, drawing),
+        Offline::Edit(command) => command.outcome(json, drawing),
         Offline::Show(command) => command.outcome(json, drawing),
         Offline::Query(command) => command.outcome(drawing),
     };

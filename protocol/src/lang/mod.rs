@@ -12,6 +12,7 @@
 
 mod code;
 mod diagnostic;
+mod edit;
 mod explanation;
 mod fold;
 mod format;
@@ -25,6 +26,7 @@ mod tree;
 
 pub use code::Code;
 pub use diagnostic::{Diagnostic, Fix, Label, Severity, sort};
+pub use edit::{Edit, EditError, Setting, edit};
 pub use explanation::Explanation;
 pub use fold::fold;
 pub use format::format;
