@@ -121,9 +121,9 @@ async fn check_part(
             let rule = match &refusal {
                 platform::Refusal::Platform { .. }
                 | platform::Refusal::InterfaceName { .. }
+                | platform::Refusal::MemoryTooSmall { .. }
                 | platform::Refusal::TooManyInterfaces { .. } => Rule::Platform,
                 platform::Refusal::Template(_) => Rule::Template,
-                platform::Refusal::MemoryTooSmall { .. } => Rule::Memory,
                 platform::Refusal::DiskSmallerThanTemplate { .. } | platform::Refusal::DiskSpace { .. } => {
                     Rule::Disk
                 }

@@ -36,7 +36,11 @@ use crate::switches::Switches;
 /// Parses the command line and does what it says.
 pub fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_env("MLN_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let usual = match arguments.command {
+        Command::Run(_) => "info",
+        Command::Init { .. } | Command::Join { .. } => "warn",
+    };
+    let filter = EnvFilter::try_from_env("MLN_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).with_ansi(false).init();
     match arguments.command {
         Command::Init { mesh, host } => init(&mesh, &host),

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use mln_link::Reply;
-use mln_link::message::{Failure, Progress, Refusal, Step, StepState};
+use mln_link::message::{Failure, Progress, Refusal, Silence, Step, StepState};
 use mln_protocol::id::Name;
-use mln_protocol::node::{HostRefusal, OpId, Outcome, Rule, VmFailure};
+use mln_protocol::node::{FailureCause, HostRefusal, OpId, Outcome, Rule, VmFailure};
 use mln_protocol::record::VmState;
 
 use crate::control::ReplySender;
@@ -137,7 +137,9 @@ fn remedy(rule: Rule, host: &str) -> Option<String> {
             Some("the author of the project; or that host joins: mlnctl token new".to_owned())
         }
         Rule::HostOff | Rule::NoAnswer => Some(format!("whoever runs {host}: mlnd run")),
-        Rule::LabelInUse => Some("the project's owner: mlnctl remove -p PROJECT, or build -r".to_owned()),
+        Rule::LabelInUse => {
+            Some("the project's owner, by remove or build -r; if it is being built, wait".to_owned())
+        }
         Rule::Memory => Some(format!("whoever runs {host}: memory_mib in its config.toml")),
         Rule::Template => Some(format!("whoever runs {host}: mlnctl template build mini, or template add")),
         Rule::Platform | Rule::Disk => Some(format!("whoever runs {host}, or the author of the project")),
@@ -150,10 +152,15 @@ fn remedy(rule: Rule, host: &str) -> Option<String> {
 }
 
 fn failed(kind: Kind, failure: VmFailure) -> Reply {
+    let host = Name::parse(&failure.host).ok();
+    if let (FailureCause::Silent, Some(host)) = (failure.cause, &host) {
+        let text = format!("{} {}: {}", kind.gerund(), failure.vm, failure.reason);
+        return Reply::Silent(Silence { host: host.clone(), text });
+    }
     let (why, console_tail) = split_reason(&failure.reason);
     Reply::Failed(Failure {
         what: kind.gerund().to_owned(),
-        host: Name::parse(&failure.host).ok(),
+        host,
         vm: Some(failure.vm),
         why,
         console_tail,

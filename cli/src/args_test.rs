@@ -49,8 +49,8 @@ fn seconds_may_have_decimals_and_units() {
 
 #[test]
 fn mln_lines_are_understood() {
-    check("build -f ring.mln -r --keep --var n=3", r#"replace: true, keep: true"#);
-    check("build -f ring.mln", "replace: false, keep: false");
+    check("build -f ring.mln -r --keep --var n=3", r#"replace: true, force: false, keep: true"#);
+    check("build -f ring.mln", "replace: false, force: false, keep: false");
     check_wrong("build", ErrorKind::MissingRequiredArgument);
     check("validate -f ring.mln", "Offline(Validate");
     check("daemon_status -g students -s", r#"group: Some("students"), summary: true"#);

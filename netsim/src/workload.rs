@@ -89,8 +89,11 @@ impl Workload {
                 let lab =
                     labs.entry(label.project.clone()).or_insert_with_key(|label| project(label, &hosts, lot));
                 let lab = lab.clone();
-                let existing =
-                    if lot.chance(100) { ExistingProject::Replace } else { ExistingProject::Refuse };
+                let existing = if lot.chance(100) {
+                    ExistingProject::Replace(RunningVms::Stop)
+                } else {
+                    ExistingProject::Refuse
+                };
                 Errand {
                     project: lab,
                     label,

@@ -6,7 +6,7 @@ use mln_link::Reply;
 use mln_link::message::{Build, Existing, OnFailure as UndoOrKeep, Removal, Remove};
 use mln_protocol::id::Label;
 use mln_protocol::lang::{self, LoadError, Severity, SourceLoader};
-use mln_protocol::model::{Blob, Project};
+use mln_protocol::model::{Attachment, Blob, Project};
 use mln_protocol::node::{BuildOrder, ExistingProject, Input, OnFailure, Operation, RunningVms};
 use mln_protocol::resolve::{self, Options};
 
@@ -35,6 +35,10 @@ impl EventLoop {
             Ok(Err(wrong)) => return answer(&reply, wrong),
             Err(error) => return answer(&reply, [failure("building", error.to_string(), &[])]),
         };
+        if let Some(text) = unattached(&project) {
+            // Nobody listens any more if it can't be said; the build goes on.
+            let _ = reply.post(Reply::Warning { text });
+        }
         let op = self.operations.begin(reply, Kind::Build, Some(label.project.clone()));
         let order = BuildOrder {
             label,
@@ -43,7 +47,8 @@ impl EventLoop {
             author: format!("{} at {}", operator.name, self.identity.name),
             existing: match existing {
                 Existing::Refuse => ExistingProject::Refuse,
-                Existing::Replace => ExistingProject::Replace,
+                Existing::Replace => ExistingProject::Replace(RunningVms::Refuse),
+                Existing::ReplaceRunning => ExistingProject::Replace(RunningVms::Stop),
             },
             on_failure: match on_failure {
                 UndoOrKeep::Undo => OnFailure::Undo,
@@ -114,6 +119,20 @@ fn prepare(
     let stored =
         stored.map_err(|error| vec![failure("storing a file of the project", describe(&error), &[])])?;
     Ok((Label { owner, project: project.name.clone() }, project, stored))
+}
+
+/// Names the interfaces that will reach nobody: this version joins guests by switches alone.
+fn unattached(project: &Project) -> Option<String> {
+    let interfaces: Vec<String> = project
+        .vms
+        .iter()
+        .flat_map(|vm| vm.networks.iter().map(move |network| (vm, network)))
+        .filter(|(_, network)| !matches!(network.attachment, Attachment::Switch(_)))
+        .map(|(vm, network)| format!("{}:{}", vm.name, network.name))
+        .collect();
+    let (first, others) = interfaces.split_first()?;
+    let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
+    Some(format!("{first}{more}: on no switch; networks to the outside are not carried out yet"))
 }
 
 /// A submitted source has its includes folded in: there is nothing to load, and on no account from this host.

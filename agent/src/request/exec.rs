@@ -1,16 +1,25 @@
 //! `exec`: at the host that owns the VM, or passed on to it.
 
+use std::time::Duration;
+
 use mln_link::InputQueue;
 use mln_link::message::{Exec, ExecExit, Input, OutputStream, Reply, Request, VmRef};
 use mln_protocol::id::{Name, PublicKey, VmId};
 use mln_protocol::node::VmView;
+use tokio::time::{Instant, sleep};
 
 use super::{answer, failure, refusal, select};
 use crate::control::{self, Operator, Origin, ReplySender};
 use crate::effect::describe;
 use crate::event_loop::EventLoop;
-use crate::mesh::{MeshHandle, StreamKind};
+use crate::mesh::{MeshHandle, MeshStream, StreamError, StreamKind};
 use crate::platform::{self, ExecCommand, ExecControl, ExecError, ExecInput, ExecOutputEvent, Platform};
+
+/// How long a command waits for its VM's host to be connected.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The pause between two looks.
+const CONNECT_PAUSE: Duration = Duration::from_millis(200);
 
 impl EventLoop {
     pub(super) fn request_exec(
@@ -68,11 +77,23 @@ async fn pass_on(
     reply: ReplySender,
     input: InputQueue,
 ) {
-    match mesh.open_stream(owner, StreamKind::Control, operator.as_bytes()).await {
+    match open(mesh, owner, operator).await {
         Ok(stream) => control::forward(request, stream, host, input, reply).await,
         Err(error) => {
-            let why = format!("{host}, which has it, can't be reached: {}", describe(&error));
-            answer(&reply, [failure("asking its host", why, &["mlnctl peers", "mlnctl status"])]);
+            let why = format!("it has the machine, and can't be reached: {}", describe(&error));
+            let silence = mln_link::message::Silence { host: host.clone(), text: why };
+            answer(&reply, [Reply::Silent(silence)]);
+        }
+    }
+}
+
+/// Opens a control stream; a host that has just come back gets a moment to be connected again.
+async fn open(mesh: &MeshHandle, owner: PublicKey, operator: &str) -> Result<MeshStream, StreamError> {
+    let deadline = Instant::now() + CONNECT_PATIENCE;
+    loop {
+        match mesh.open_stream(owner, StreamKind::Control, operator.as_bytes()).await {
+            Err(StreamError::NotConnected) if Instant::now() < deadline => sleep(CONNECT_PAUSE).await,
+            opened => return opened,
         }
     }
 }

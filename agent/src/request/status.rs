@@ -6,7 +6,7 @@ use mln_link::message::{
 };
 use mln_protocol::id::Name;
 use mln_protocol::node::{Node, Reach, VmView};
-use mln_protocol::record::{ExitStatus, VmState};
+use mln_protocol::record::{ExitStatus, RunState, VmState};
 use mln_protocol::time::Now;
 
 use super::{answer, failure, select};
@@ -29,7 +29,12 @@ struct Waiter {
     operator: Name,
     reply: ReplySender,
     until: WaitFor,
+    began_ms: u64,
 }
+
+/// For how long a VM may be down, and nobody wanting it up, while somebody waits for it to come up: a start that was
+/// asked of another agent takes a moment to get about. In milliseconds.
+const HOPE_MS: u64 = 10_000;
 
 impl EventLoop {
     pub(super) fn request_status(&mut self, status: Status, operator: &Operator, reply: ReplySender) {
@@ -46,8 +51,9 @@ impl EventLoop {
                 if let Some(ms) = *timeout_ms {
                     self.end_wait_after(ms, reply.clone(), *until);
                 }
+                let (until, began_ms) = (*until, self.clock.now().mono_ms);
                 let waiter =
-                    Waiter { until: *until, operator: operator.name.clone(), reply, request: status };
+                    Waiter { until, operator: operator.name.clone(), reply, request: status, began_ms };
                 self.waiters.waiting.push(waiter);
                 self.answer_waiters();
             }
@@ -84,10 +90,17 @@ impl EventLoop {
                 }
                 Err(_) => true,
             };
-            if over {
+            let waited_ms = now.mono_ms.saturating_sub(waiter.began_ms);
+            let vain = if over { None } else { in_vain(node, waiter, waited_ms) };
+            if let Some(why) = &vain {
+                // The rows follow, so that the answer is whole.
+                let _ = waiter.reply.post(failure("waiting", why.clone(), &["mlnctl start -p PROJECT"]));
+            }
+            let ends = over || vain.is_some();
+            if ends {
                 finish(&waiter.reply, found);
             }
-            !over && !waiter.reply.is_closed()
+            !ends && !waiter.reply.is_closed()
         });
     }
 
@@ -121,6 +134,17 @@ fn finish(reply: &ReplySender, rows: Result<Vec<StatusRow>, Box<Reply>>) {
         }
         Err(wrong) => answer(reply, [*wrong]),
     }
+}
+
+/// Says why a wait for "up" can't end well: a VM is down, and nobody wants it otherwise.
+fn in_vain(node: &Node, waiter: &Waiter, waited_ms: u64) -> Option<String> {
+    if waiter.until == WaitFor::Down || waited_ms < HOPE_MS {
+        return None;
+    }
+    let vms = select::vms(node, &waiter.request.target, &waiter.operator).ok()?;
+    let idle = vms.iter().find(|vm| vm.status.run == RunState::Down && vm.status.state == VmState::Down)?;
+    let ended = idle.status.exit.map_or_else(String::new, |exit| format!(", ended with {exit}"));
+    Some(format!("{} on {} is down{ended}, and nobody starts it", idle.status.vm.name, idle.status.host))
 }
 
 fn is_over(rows: &[StatusRow], until: WaitFor) -> bool {

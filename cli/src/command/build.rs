@@ -21,9 +21,12 @@ pub struct Build {
     /// The project file
     #[arg(short, long, env = "MLN_FILE")]
     file: PathBuf,
-    /// Replace the project if it exists already
+    /// Replace the project if it exists already: its machines go, with their disks
     #[arg(short, long, env = "MLN_REPLACE", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
     replace: bool,
+    /// With -r: also if machines of it run
+    #[arg(long, env = "MLN_FORCE", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    force: bool,
     /// When a step fails, keep what is there instead of undoing it
     #[arg(long, env = "MLN_KEEP", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
     keep: bool,
@@ -49,7 +52,11 @@ pub async fn run(args: Build, agent: &Agent, screen: &Screen) -> Result<Exit, Co
         source,
         vars: vars.into_iter().collect(),
         files: files.iter().map(head).collect(),
-        existing: if args.replace { Existing::Replace } else { Existing::Refuse },
+        existing: match (args.replace, args.force) {
+            (true, true) => Existing::ReplaceRunning,
+            (true, false) => Existing::Replace,
+            (false, _) => Existing::Refuse,
+        },
         on_failure: if args.keep { OnFailure::Keep } else { OnFailure::Undo },
     });
     let content: Vec<u8> = files.into_iter().flat_map(|file| file.bytes).collect();

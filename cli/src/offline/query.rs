@@ -39,7 +39,11 @@ impl Query {
                 let answer = lines.iter().map(|line| format!("{line}\n")).collect();
                 Outcome { answer, complaint: String::new(), code: 0 }
             }
-            None => Outcome { code: FAILED, ..Outcome::default() },
+            None => {
+                let complaint =
+                    format!("there is nothing at {}; paths look like /host/NAME/memory\n", self.path);
+                Outcome { answer: String::new(), complaint, code: FAILED }
+            }
         }
     }
 }

@@ -174,8 +174,8 @@ pub struct BuildOrder {
 pub enum ExistingProject {
     /// It is a reason to refuse.
     Refuse,
-    /// It is removed once the new one is sure to be built.
-    Replace,
+    /// It is removed, disks and all, once the new one is sure to be built; its VMs may run, or not.
+    Replace(RunningVms),
 }
 
 /// What a build does when a step fails on a host.
@@ -300,4 +300,15 @@ pub struct VmFailure {
     pub host: String,
     /// Why, for people.
     pub reason: String,
+    /// Whether anything was tried at all.
+    pub cause: FailureCause,
+}
+
+/// What lies behind a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FailureCause {
+    /// It was tried and went wrong, or somebody else was faster.
+    Tried,
+    /// The host was off, or didn't answer: what it did is not known.
+    Silent,
 }

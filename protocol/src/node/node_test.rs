@@ -265,7 +265,7 @@ fn an_unknown_host_and_one_that_is_off_are_named() {
     let mut order = ring(64, OnFailure::Undo);
     order.project.vms[1].service_host = Some(HostAddress("bergem".to_owned()));
     cluster.begin(0, 1, Operation::Build(Box::new(order)));
-    assert_eq!(rules(cluster.outcome(1)), [("bergem".to_owned(), Rule::UnknownHost)]);
+    assert_eq!(rules(cluster.outcome(1)), [("oslo".to_owned(), Rule::UnknownHost)]);
     cluster.away.insert(2);
     cluster.begin(0, 2, Operation::Build(Box::new(ring(64, OnFailure::Undo))));
     assert_eq!(rules(cluster.outcome(2)), [("gjovik".to_owned(), Rule::HostOff)]);
@@ -278,7 +278,8 @@ fn a_label_in_use_is_refused_unless_it_is_replaced() {
     cluster.now_ms = 1;
     cluster.begin(1, 2, Operation::Build(Box::new(ring(64, OnFailure::Undo))));
     assert!(rules(cluster.outcome(2)).iter().all(|(_, rule)| *rule == Rule::LabelInUse));
-    let replace = BuildOrder { existing: ExistingProject::Replace, ..ring(128, OnFailure::Undo) };
+    let replace =
+        BuildOrder { existing: ExistingProject::Replace(RunningVms::Refuse), ..ring(128, OnFailure::Undo) };
     cluster.now_ms = 5;
     cluster.begin(1, 3, Operation::Build(Box::new(replace)));
     for _ in 0..3 {
@@ -471,4 +472,37 @@ fn a_project_over_too_many_bytes_is_refused_before_anybody_is_asked() {
     order.project.vms[1].startup = vec!["x".repeat(1000); limits::FRAGMENT_BYTES_MAX / 1000];
     cluster.begin(0, 1, Operation::Build(Box::new(order)));
     assert_eq!(rules(cluster.outcome(1)), [("bergen".to_owned(), Rule::Size)]);
+}
+
+#[test]
+fn replacing_a_project_does_not_take_running_guests_away_unasked() {
+    let mut cluster = Cluster::new(512);
+    let project = cluster.build_ring();
+    let vm = cluster.vms(project)[1].clone();
+    cluster.begin(0, 2, Operation::Run { vms: vec![vm.clone()], order: RunOrder::Up, pause_ms: 0 });
+    cluster.end_steps();
+    cluster.now_ms = 5;
+    let replace =
+        |running| BuildOrder { existing: ExistingProject::Replace(running), ..ring(64, OnFailure::Undo) };
+    cluster.begin(0, 3, Operation::Build(Box::new(replace(RunningVms::Refuse))));
+    assert_eq!(rules(cluster.outcome(3)), [("bergen".to_owned(), Rule::Running)]);
+    assert_eq!(cluster.state(0, &vm), VmState::Booting);
+    cluster.begin(0, 4, Operation::Build(Box::new(replace(RunningVms::Stop))));
+    for _ in 0..4 {
+        cluster.end_steps();
+    }
+    assert_eq!(cluster.outcome(4), &Outcome::Done);
+}
+
+#[test]
+fn what_a_host_that_is_away_last_said_is_not_taken_for_done() {
+    let mut cluster = Cluster::new(512);
+    let project = cluster.build_ring();
+    let vm = cluster.vms(project)[1].clone();
+    cluster.away.insert(1);
+    cluster.input(0, Input::Disconnected(keys(1).public()));
+    let order = RunOrder::Down(StopLimit::Now);
+    cluster.begin(0, 2, Operation::Run { vms: vec![vm], order, pause_ms: 0 });
+    let Outcome::Failed(failures) = cluster.outcome(2) else { panic!("{:?}", cluster.outcome(2)) };
+    assert_eq!(failures[0].cause, FailureCause::Silent);
 }

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::io::{BuildOrder, ExistingProject, HostRefusal, OnFailure, OpId, Outcome, Output, VmFailure};
+use super::io::{
+    BuildOrder, ExistingProject, FailureCause, HostRefusal, OnFailure, OpId, Outcome, Output, VmFailure,
+};
 use super::message::{Ask, Message, Refusal, Rule, RunningVms};
 use super::timers::Timer;
 use super::{Node, limits};
 use crate::id::{Digest, ProjectId, PublicKey, VmId};
+use crate::lang::nearest;
 use crate::model::{Fragment, HostAddress};
 use crate::plan::{PlacedHost, fragments};
 use crate::record::{Commit, Record, Reservation, Revision, RevisionHost, VmState, VmStatus};
@@ -73,7 +76,7 @@ impl Node {
     pub(super) fn propose_build(&mut self, now: Now, op: OpId, order: BuildOrder) {
         let replaces = match order.existing {
             ExistingProject::Refuse => None,
-            ExistingProject::Replace => self.projects.labelled(&order.label).next(),
+            ExistingProject::Replace(_) => self.projects.labelled(&order.label).next(),
         };
         let draft = match self.draft_build(now, &order, replaces) {
             Ok(draft) => draft,
@@ -96,8 +99,18 @@ impl Node {
         let parts = fragments(&order.project, &order.blobs, &here, find).map_err(|unknown| {
             let known: Vec<&str> = self.records.members().map(|(_, member)| member.name.as_str()).collect();
             let refusal = |error: crate::plan::PlacementError| {
-                let detail = format!("{}: no such service host; known are {}", error.vm, known.join(", "));
-                HostRefusal { host: error.host.0, refusal: Refusal { rule: Rule::UnknownHost, detail } }
+                let meant = nearest(&error.host.0, known.iter().copied());
+                let meant = meant.map_or_else(String::new, |name| format!("; did you mean {name}?"));
+                let detail = format!(
+                    "{}: there is no service host {}{meant} (there are {})",
+                    error.vm,
+                    error.host,
+                    known.join(", ")
+                );
+                HostRefusal {
+                    host: here.name.to_string(),
+                    refusal: Refusal { rule: Rule::UnknownHost, detail },
+                }
             };
             unknown.into_iter().map(refusal).collect::<Vec<_>>()
         })?;
@@ -122,7 +135,11 @@ impl Node {
             reason: "build".to_owned(),
         };
         let fragments = parts.into_iter().map(|(host, fragment)| (host.key, Arc::new(fragment))).collect();
-        Ok(Draft::new(revision, fragments, RunningVms::Stop, replaces))
+        let running = match order.existing {
+            ExistingProject::Refuse => RunningVms::Refuse,
+            ExistingProject::Replace(running) => running,
+        };
+        Ok(Draft::new(revision, fragments, running, replaces))
     }
 
     /// Refuses what no revision, or no message, can carry.
@@ -296,8 +313,9 @@ impl Node {
         if refused {
             return self.give_up(now, op);
         }
+        let running = proposal.draft.running;
         if let Some(old) = proposal.draft.replaces.take()
-            && let Some(removal) = self.draft_removal(now, old, RunningVms::Stop, "replaced")
+            && let Some(removal) = self.draft_removal(now, old, running, "replaced")
             && let Some(proposal) = self.proposals.by_op.get_mut(&op)
         {
             proposal.next = Some(std::mem::replace(&mut proposal.draft, removal));
@@ -459,6 +477,7 @@ impl Node {
             vm: status.vm.name.clone(),
             host: status.host.to_string(),
             reason: "not settled in time; it goes on by itself, see `mlnctl status`".to_owned(),
+            cause: FailureCause::Silent,
         };
         statuses.iter().filter(|status| !is_built(&status.state)).map(late).collect()
     }
@@ -511,6 +530,7 @@ fn failures(statuses: &[&VmStatus]) -> Vec<VmFailure> {
                 vm: status.vm.name.clone(),
                 host: status.host.to_string(),
                 reason: reason.clone(),
+                cause: FailureCause::Tried,
             }),
             VmState::Building
             | VmState::Down

@@ -7,7 +7,7 @@ use super::io::{Output, Write};
 use super::message::{Ask, Message, Refusal, Rule, RunningVms};
 use super::timers::Timer;
 use super::{Node, limits};
-use crate::id::{Digest, Label, ProjectId, PublicKey};
+use crate::id::{Digest, Label, Name, ProjectId, PublicKey};
 use crate::model::Fragment;
 use crate::time::Now;
 use crate::trust::Verified;
@@ -114,6 +114,9 @@ impl Node {
             return Err(Refusal { rule: Rule::NoAnswer, detail });
         }
         self.judge_label(ask)?;
+        if let Some(replaced) = ask.replaces {
+            self.judge_running(ask, replaced)?;
+        }
         if let Some(vm) = fragment.vms.iter().find(|vm| !self.config.platforms.contains(&vm.platform)) {
             let detail = format!("{}: this host does not run {} VMs", vm.name, vm.platform.keyword());
             return Err(Refusal { rule: Rule::Platform, detail });
@@ -165,19 +168,23 @@ impl Node {
             let detail = "this host knows another state of the project; try again in a moment".to_owned();
             return Err(Refusal { rule: Rule::Parent, detail });
         }
-        let running: Vec<String> = ask
-            .revision
-            .project
-            .into_iter()
-            .flat_map(|project| self.vms.running(project))
-            .map(|name| name.to_string())
-            .collect();
-        if ask.running == RunningVms::Refuse && !running.is_empty() {
-            let detail =
-                format!("{} still running; stop the project first, or use --force", running.join(", "));
-            return Err(Refusal { rule: Rule::Running, detail });
+        if let Some(project) = ask.revision.project {
+            self.judge_running(ask, project)?;
         }
         Ok(0)
+    }
+
+    /// Refuses to take running VMs away from under somebody.
+    fn judge_running(&self, ask: &Ask, project: ProjectId) -> Result<(), Refusal> {
+        let running: Vec<&str> = self.vms.running(project).map(Name::as_str).collect();
+        if ask.running == RunningVms::Refuse && !running.is_empty() {
+            let detail = format!(
+                "{} still running; stop the project first, or use --force (its disks go either way)",
+                running.join(", ")
+            );
+            return Err(Refusal { rule: Rule::Running, detail });
+        }
+        Ok(())
     }
 
     pub(super) fn checked(&mut self, _now: Now, revision: Digest, verdict: Result<(), Refusal>) {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::io::{OpId, Outcome, Output, VmFailure};
+use super::io::{FailureCause, OpId, Outcome, Output, VmFailure};
 use super::message::{Message, RunOrder, RunRequest, RunVerdict};
 use super::timers::Timer;
 use super::{Node, limits};
@@ -73,20 +73,24 @@ impl Node {
         let mut targets = Vec::new();
         for vm in vms {
             match self.legitimate(&vm) {
-                Some((owner, status)) if !is_there(order, status) => targets.push(Target {
-                    owner,
-                    host: status.host.clone(),
-                    boot_order: status.boot_order,
-                    seen_counter: status.run_counter,
-                    vm,
-                }),
+                // What a host that is away last said proves nothing about now.
+                Some((owner, status)) if !is_there(order, status) || !self.hears(owner) => {
+                    targets.push(Target {
+                        owner,
+                        host: status.host.clone(),
+                        boot_order: status.boot_order,
+                        seen_counter: status.run_counter,
+                        vm,
+                    })
+                }
                 Some((_, status)) => {
                     let (vm, host, state) = (vm.name.clone(), status.host.clone(), status.state.clone());
                     self.outbox.push(Output::Progress { op, vm, host, state });
                 }
                 None => {
                     let reason = "no host says that it has this VM".to_owned();
-                    failures.push(VmFailure { vm: vm.name.clone(), host: String::new(), reason });
+                    let cause = FailureCause::Tried;
+                    failures.push(VmFailure { vm: vm.name.clone(), host: String::new(), reason, cause });
                 }
             }
         }
@@ -105,6 +109,11 @@ impl Node {
         };
         self.runs.by_op.insert(op, operation);
         self.advance(now, op);
+    }
+
+    /// Whether a host's records are fresh: it is this one, or connected.
+    fn hears(&self, host: PublicKey) -> bool {
+        host == self.me || self.connected.contains(&host)
     }
 
     /// Returns the status of a VM from the host that owns it.
@@ -166,17 +175,18 @@ impl Node {
             let waited_ms = now.mono_ms.saturating_sub(active.sent_ms);
             match active.phase {
                 Phase::Sent if waited_ms >= limits::ANSWER_MS_MAX => {
-                    late.push((vm.clone(), "its host did not answer".to_owned()));
+                    late.push((vm.clone(), "its host did not answer".to_owned(), FailureCause::Silent));
                 }
                 Phase::Sent => resend.push((active.target.owner, active.request.clone())),
                 Phase::Applied if now.mono_ms.saturating_sub(operation.since_ms) >= limits::WATCH_MS_MAX => {
-                    late.push((vm.clone(), "not there in time; its host goes on trying".to_owned()));
+                    let reason = "not there in time; its host goes on trying".to_owned();
+                    late.push((vm.clone(), reason, FailureCause::Tried));
                 }
                 Phase::Applied => {}
             }
         }
-        for (vm, reason) in late {
-            self.run_failed(op, &vm, reason);
+        for (vm, reason, cause) in late {
+            self.run_failed(op, &vm, reason, cause);
         }
         for (owner, request) in resend {
             self.send(owner, Message::Run(request));
@@ -184,11 +194,11 @@ impl Node {
         self.advance(now, op);
     }
 
-    fn run_failed(&mut self, op: OpId, vm: &VmId, reason: String) {
+    fn run_failed(&mut self, op: OpId, vm: &VmId, reason: String, cause: FailureCause) {
         let Some(operation) = self.runs.by_op.get_mut(&op) else { return };
         if let Some(active) = operation.active.remove(vm) {
-            let failure = VmFailure { vm: vm.name.clone(), host: active.target.host.to_string(), reason };
-            operation.failures.push(failure);
+            let host = active.target.host.to_string();
+            operation.failures.push(VmFailure { vm: vm.name.clone(), host, reason, cause });
         }
     }
 
@@ -202,7 +212,8 @@ impl Node {
             }
         }
         for (op, vm) in lost {
-            self.run_failed(op, &vm, "its host is off or can't be reached".to_owned());
+            let reason = "its host is off or can't be reached".to_owned();
+            self.run_failed(op, &vm, reason, FailureCause::Silent);
             self.advance(now, op);
         }
     }
@@ -226,10 +237,10 @@ impl Node {
             RunVerdict::Stale { by, .. } => {
                 let reason =
                     format!("changed meanwhile by {}; look at its status and ask again", self.host_name(by));
-                self.run_failed(op, &vm, reason);
+                self.run_failed(op, &vm, reason, FailureCause::Tried);
             }
             RunVerdict::NotOwner => {
-                self.run_failed(op, &vm, "its host no longer has it".to_owned());
+                self.run_failed(op, &vm, "its host no longer has it".to_owned(), FailureCause::Tried);
             }
         }
         self.watch_run(now, &vm);
@@ -262,7 +273,7 @@ impl Node {
                 Arrival::There => {
                     operation.active.remove(vm);
                 }
-                Arrival::Failed(reason) => self.run_failed(op, vm, reason),
+                Arrival::Failed(reason) => self.run_failed(op, vm, reason, FailureCause::Tried),
             }
             self.advance(now, op);
         }

@@ -112,8 +112,10 @@ pub struct FileHead {
 pub enum Existing {
     /// Refuses.
     Refuse,
-    /// Removes the old one first.
+    /// Removes the old one first, unless a VM of it runs.
     Replace,
+    /// Stops and removes the old one first.
+    ReplaceRunning,
 }
 
 /// What a build does when a step fails.
