@@ -84,8 +84,16 @@ pub(crate) enum Ending {
 
 impl EventLoop {
     /// Runs until it is told to stop.
-    pub(crate) async fn run(mut self, mut sources: Sources, first: Input) -> Result<(), Ending> {
+    pub(crate) async fn run(
+        mut self,
+        mut sources: Sources,
+        first: Input,
+        early: Vec<VmEvent>,
+    ) -> Result<(), Ending> {
         self.handle(first).await;
+        for event in early {
+            self.vm_event(event).await;
+        }
         loop {
             let timeout = self.node.poll_timeout().map(|due_ms| self.clock.instant(due_ms));
             // Every arm is cancel-safe: channels' receive, a timer and signals lose nothing.

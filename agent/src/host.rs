@@ -27,8 +27,8 @@ use crate::identity::{self, Identity};
 use crate::image::ImageStore;
 use crate::mesh::{self, MeshConfig};
 use crate::operations::Operations;
-use crate::platform::Platform;
 use crate::platform::uml::{Uml, UmlConfig};
+use crate::platform::{Observation, Platform, VmEvent};
 use crate::request::Waiters;
 use crate::store::{AddressBook, Store, Writer};
 use crate::switches::Switches;
@@ -130,7 +130,7 @@ async fn run_agent(arguments: RunArguments) -> anyhow::Result<()> {
     let blobs = Blobs::open(&folder)?;
     blobs.retain(&used_blobs(&stored));
     let images = ImageStore::open(&folder.join("images"))?;
-    let (platform, platform_events) = Uml::open(uml_config(&folder, &config)?, images.clone())?;
+    let (platform, mut platform_events) = Uml::open(uml_config(&folder, &config)?, images.clone())?;
     let platform: Arc<dyn Platform> = Arc::new(platform);
     let node = node(&identity, &config, &*platform, stored).await?;
 
@@ -144,8 +144,7 @@ async fn run_agent(arguments: RunArguments) -> anyhow::Result<()> {
         listen: config.listen.clone(),
         known: book.load(),
     })?;
-    // Found before anybody can ask for anything; events of running VMs queue up meanwhile.
-    let observations = platform.observe_all().await.context("the virtual machines of this host")?;
+    let (observations, early) = observe(&*platform, &mut platform_events).await?;
     let first = Input::Start { found: observations.into_iter().map(effect::found).collect() };
 
     let socket = ControlSocket::bind(&lock, config.control_group.as_deref()).await?;
@@ -178,7 +177,27 @@ async fn run_agent(arguments: RunArguments) -> anyhow::Result<()> {
         commands,
         own: std::collections::VecDeque::new(),
     };
-    event_loop.run(sources, first).await.context("the agent has stopped")
+    event_loop.run(sources, first, early).await.context("the agent has stopped")
+}
+
+/// Finds this host's VMs, before anybody can ask for anything; returns also what those that run said meanwhile.
+async fn observe(
+    platform: &dyn Platform,
+    events: &mut mpsc::Receiver<VmEvent>,
+) -> anyhow::Result<(Vec<Observation>, Vec<VmEvent>)> {
+    let mut early = Vec::new();
+    let observing = platform.observe_all();
+    tokio::pin!(observing);
+    loop {
+        // The platform waits for its events to be taken, so they are taken while it looks. Both arms are
+        // cancel-safe: the one future is kept, and a channel's receive loses nothing.
+        tokio::select! {
+            found = &mut observing => {
+                return Ok((found.context("the virtual machines of this host")?, early));
+            }
+            Some(event) = events.recv() => early.push(event),
+        }
+    }
 }
 
 async fn node(

@@ -12,6 +12,7 @@ pub mod exit;
 pub mod offline;
 pub mod project_file;
 pub mod quantity;
+pub mod source_file;
 pub mod ui;
 
 use std::ffi::OsString;

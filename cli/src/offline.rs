@@ -1,5 +1,8 @@
 //! The commands that need a project file and nothing else: no mesh, no agent.
 
+mod edit;
+mod explain;
+mod fmt;
 mod query;
 mod show;
 mod validate;
@@ -9,8 +12,10 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use mln_protocol::lang::Rewritten;
 
-use crate::project_file::{GuestFiles, LoadedProject, OpenError, load_with};
+use crate::project_file::{GuestFiles, LoadedProject, load_with};
+use crate::source_file;
 use crate::ui::diagnostic::{self, Drawing};
 use crate::ui::outcome::Outcome;
 
@@ -19,6 +24,12 @@ use crate::ui::outcome::Outcome;
 pub enum Offline {
     /// Say what is wrong in a project file, and what would be right.
     Validate(validate::Validate),
+    /// Say what the code of an error or a warning means, with an example.
+    Explain(explain::Explain),
+    /// Lay a project file out in the usual way; what it says stays the same.
+    Fmt(fmt::Fmt),
+    /// Change a project file; every byte that the change is not about stays.
+    Edit(edit::EditFile),
     /// Show a project as it is understood: variables, classes and enumerations worked out.
     Show(show::Show),
     /// Print one value of a project: /host/NAME/memory, /host/NAME/network/eth0/address, /global/project.
@@ -78,6 +89,9 @@ pub fn run(offline: &Offline, json: bool) -> u8 {
     let drawing = Drawing::for_stderr();
     let outcome = match offline {
         Offline::Validate(command) => command.outcome(json, drawing),
+        Offline::Explain(command) => command.outcome(json),
+        Offline::Fmt(command) => command.outcome(json, drawing),
+        Offline::Edit(command) => command.outcome(json, drawing),
         Offline::Show(command) => command.outcome(json, drawing),
         Offline::Query(command) => command.outcome(drawing),
     };
@@ -85,10 +99,20 @@ pub fn run(offline: &Offline, json: bool) -> u8 {
 }
 
 fn open(file: &Path, variables: &Variables, guest_files: GuestFiles) -> Result<LoadedProject, Outcome> {
-    load_with(file, variables.by_name(), guest_files).map_err(|error: OpenError| {
-        let reason = error.source().map_or(String::new(), |source| format!(": {source}"));
-        Outcome { answer: String::new(), complaint: format!("error: {error}{reason}\n"), code: FAILED }
+    load_with(file, variables.by_name(), guest_files).map_err(|error| failure(&error))
+}
+
+/// Writes files back; a failure is told with its cause.
+fn write_back(files: &[Rewritten]) -> Result<(), Outcome> {
+    files.iter().try_for_each(|file| {
+        source_file::write(Path::new(&file.path), &file.text).map_err(|error| failure(&error))
     })
+}
+
+/// Returns that something failed, and why.
+fn failure(error: &dyn Error) -> Outcome {
+    let reason = error.source().map_or(String::new(), |source| format!(": {source}"));
+    Outcome { answer: String::new(), complaint: format!("error: {error}{reason}\n"), code: FAILED }
 }
 
 /// Returns the exit code for a project: whether something is wrong enough to stop.

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use mln_protocol::lang::{self, Code, Diagnostic, LoadError, SourceLoader, Tree};
+use mln_protocol::lang::{self, Code, Diagnostic, LoadError, Rewritten, SourceLoader, Tree};
 use mln_protocol::model::Project;
 use mln_protocol::resolve::{self, Options};
 
@@ -86,8 +86,26 @@ pub fn load_with(
     variables: BTreeMap<String, String>,
     guest_files: GuestFiles,
 ) -> Result<LoadedProject, OpenError> {
+    load_from(&Disk, path, variables, guest_files)
+}
+
+/// Loads a project as it would be with some of its source files rewritten; files for guests are not looked at.
+pub fn load_rewritten(
+    path: &Path,
+    variables: BTreeMap<String, String>,
+    files: &[Rewritten],
+) -> Result<LoadedProject, OpenError> {
+    load_from(&RewrittenDisk { files }, path, variables, GuestFiles::Ignore)
+}
+
+fn load_from(
+    loader: &dyn SourceLoader,
+    path: &Path,
+    variables: BTreeMap<String, String>,
+    guest_files: GuestFiles,
+) -> Result<LoadedProject, OpenError> {
     let path_text = path.to_string_lossy().into_owned();
-    let text = match Disk.load(&path_text) {
+    let text = match loader.load(&path_text) {
         Ok(text) => text,
         Err(LoadError::NotText) => return Err(OpenError::NotText { path: path.to_owned() }),
         Err(LoadError::NotFound) => {
@@ -103,7 +121,7 @@ pub fn load_with(
         }
     };
     let options = Options { variables, owner: None };
-    let (tree, mut diagnostics) = lang::parse(&path_text, text, &Disk);
+    let (tree, mut diagnostics) = lang::parse(&path_text, text, loader);
     let resolved = resolve::resolve(&tree, &options);
     diagnostics.extend(resolved.diagnostics);
     let mut files = Vec::new();
@@ -158,5 +176,20 @@ impl SourceLoader for Disk {
             _ => LoadError::Refused { reason: error.to_string() },
         })?;
         String::from_utf8(bytes).map_err(|_| LoadError::NotText)
+    }
+}
+
+/// Reads sources from disk, but for those that were rewritten.
+#[derive(Debug)]
+struct RewrittenDisk<'f> {
+    files: &'f [Rewritten],
+}
+
+impl SourceLoader for RewrittenDisk<'_> {
+    fn load(&self, path: &str) -> Result<String, LoadError> {
+        match self.files.iter().find(|file| file.path == path) {
+            Some(file) => Ok(file.text.clone()),
+            None => Disk.load(path),
+        }
     }
 }

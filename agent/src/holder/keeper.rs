@@ -1,16 +1,14 @@
 //! The holder's loop: one thread that polls everything a guest has.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::process::Child;
 use std::time::{Duration, Instant};
 
 use mln_protocol::wire::holder::{
     ExitWire, HOLDER_MESSAGE_BYTES_MAX, HOLDER_VERSION, HolderCommandWire, HolderEventWire, HolderStateWire,
-    LineMessageWire, StopWire,
+    LaunchWire, LineMessageWire, StopWire,
 };
 use mln_protocol::wire::line::KillWire;
 use mln_protocol::wire::{decode, encode};
@@ -20,7 +18,7 @@ use tracing::{info, warn};
 
 use super::console_log::ConsoleLog;
 use super::mconsole::{Console, Notice};
-use super::{HolderError, files, packet, unix_ms};
+use super::{FolderLock, Guest, HolderError, files, packet, unix_ms};
 use crate::line::{HostEvent, HostLine, Kind, Message};
 use crate::process_end::end_of;
 
@@ -28,19 +26,20 @@ use crate::process_end::end_of;
 const AGENT_QUEUE_MAX: usize = 256;
 /// Bytes that wait for the guest; when there are more, the agent is not listened to.
 const GUEST_QUEUE_BYTES_MAX: usize = 1 << 20;
+/// The most boots until the guest has come to anything.
+const BOOTS_MAX: u32 = 3;
 /// How long the last messages may take to an agent that does not read, in milliseconds.
 const FAREWELL_MS: i64 = 2_000;
 
 /// What the loop is made of.
 pub(super) struct Parts {
-    pub(super) lock: File,
+    pub(super) lock: Option<FolderLock>,
+    pub(super) launch: LaunchWire,
     pub(super) log: ConsoleLog,
     pub(super) console: Console,
     pub(super) ports: Vec<OwnedFd>,
     pub(super) listener: OwnedFd,
-    pub(super) line: OwnedFd,
-    pub(super) output: OwnedFd,
-    pub(super) guest: Child,
+    pub(super) guest: Guest,
     pub(super) boot_unix_ms: u64,
 }
 
@@ -59,6 +58,8 @@ pub(super) struct Keeper {
     agent_version: Option<String>,
     report: Option<Vec<u8>>,
     panic: Option<String>,
+    /// How often the guest was started, because its kernel gave up before it had come to anything.
+    boots: u32,
     listening: bool,
     stop: Option<Stopping>,
 }
@@ -89,7 +90,7 @@ enum Source {
 
 impl Keeper {
     pub(super) fn new(parts: Parts) -> io::Result<Self> {
-        let group = Pid::from_child(&parts.guest);
+        let group = Pid::from_child(&parts.guest.process);
         let pidfd = rustix::process::pidfd_open(group, PidfdFlags::empty())?;
         let interfaces = parts.ports.iter().map(|_| None).collect();
         Ok(Self {
@@ -104,6 +105,7 @@ impl Keeper {
             agent_version: None,
             report: None,
             panic: None,
+            boots: 1,
             listening: false,
             stop: None,
         })
@@ -120,6 +122,7 @@ impl Keeper {
             };
             for (source, flags) in ready {
                 match source {
+                    Source::Exit if self.boots_again() => break,
                     Source::Exit => return self.finish(),
                     Source::Line => self.read_line(),
                     Source::Output => self.read_output(),
@@ -139,7 +142,7 @@ impl Keeper {
     fn wait(&self) -> io::Result<Vec<(Source, PollFlags)>> {
         let mut waits: Vec<(Source, BorrowedFd<'_>, PollFlags)> = vec![
             (Source::Exit, self.pidfd.as_fd(), PollFlags::IN),
-            (Source::Output, self.parts.output.as_fd(), PollFlags::IN),
+            (Source::Output, self.parts.guest.output.as_fd(), PollFlags::IN),
             (Source::Notices, self.parts.console.socket.as_fd(), PollFlags::IN),
             (Source::Listener, self.parts.listener.as_fd(), PollFlags::IN),
         ];
@@ -147,7 +150,7 @@ impl Keeper {
         let mut line = if hears { PollFlags::IN } else { PollFlags::empty() };
         line.set(PollFlags::OUT, !self.line.transmit().is_empty());
         if !line.is_empty() {
-            waits.push((Source::Line, self.parts.line.as_fd(), line));
+            waits.push((Source::Line, self.parts.guest.line.as_fd(), line));
         }
         if let Some(agent) = &self.agent {
             let takes = self.line.waiting_bytes() < GUEST_QUEUE_BYTES_MAX;
@@ -187,7 +190,7 @@ impl Keeper {
     fn read_line(&mut self) {
         let mut buffer = [0; 16 << 10];
         while self.agent.as_ref().is_none_or(|agent| agent.queue.len() < AGENT_QUEUE_MAX) {
-            match rustix::io::read(&self.parts.line, &mut buffer) {
+            match rustix::io::read(&self.parts.guest.line, &mut buffer) {
                 Ok(0) => return,
                 Ok(count) => self.line.receive(&buffer[..count]),
                 Err(rustix::io::Errno::INTR) => continue,
@@ -236,7 +239,7 @@ impl Keeper {
             if bytes.is_empty() {
                 return;
             }
-            match rustix::io::write(&self.parts.line, bytes) {
+            match rustix::io::write(&self.parts.guest.line, bytes) {
                 Ok(count) => self.line.transmitted(count),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(_) => return,
@@ -246,7 +249,7 @@ impl Keeper {
 
     fn read_output(&mut self) {
         let mut buffer = [0; 8 << 10];
-        while let Ok(count @ 1..) = rustix::io::read(&self.parts.output, &mut buffer) {
+        while let Ok(count @ 1..) = rustix::io::read(&self.parts.guest.output, &mut buffer) {
             if let Some(text) = self.parts.log.append(&buffer[..count]) {
                 self.panicked(text);
             }
@@ -272,7 +275,51 @@ impl Keeper {
         if self.panic.is_none() {
             warn!(text, "the guest's kernel gave up");
             self.panic = Some(text.clone());
-            self.tell(&HolderEventWire::Panicked { text }, None);
+            // Else it is told when it is known that nothing better comes of it.
+            if !self.may_boot_again() {
+                self.tell(&HolderEventWire::Panicked { text }, None);
+            }
+        }
+    }
+
+    /// Whether a kernel that gave up is one that never came to run anything.
+    ///
+    /// About one boot in two hundred of linux.uml 6.1 on a busy machine ends with "unable to mount root fs":
+    /// its kernel could not start a thread. The next boot is fine.
+    fn may_boot_again(&self) -> bool {
+        self.agent_version.is_none() && self.stop.is_none() && self.boots < BOOTS_MAX
+    }
+
+    /// Starts the guest once more if its kernel gave up before it had come to anything.
+    fn boots_again(&mut self) -> bool {
+        self.read_output();
+        if self.panic.is_none() || !self.may_boot_again() {
+            return false;
+        }
+        super::group::kill_and_wait(self.group);
+        // Its status says no more than its console.
+        let _ = self.parts.guest.process.wait();
+        let again = Guest::start(&self.parts.launch).and_then(|guest| {
+            let group = Pid::from_child(&guest.process);
+            let pidfd = rustix::process::pidfd_open(group, PidfdFlags::empty());
+            Ok((guest, group, pidfd.map_err(|errno| HolderError::Loop(errno.into()))?))
+        });
+        match again {
+            Ok((guest, group, pidfd)) => {
+                warn!("the guest is started once more");
+                self.parts.guest = guest;
+                (self.group, self.pidfd) = (group, pidfd);
+                self.line = HostLine::new();
+                self.interfaces.iter_mut().for_each(|interface| *interface = None);
+                self.panic = None;
+                self.listening = false;
+                self.boots += 1;
+                true
+            }
+            Err(error) => {
+                warn!(error = &error as &dyn std::error::Error, "the guest can't be started once more");
+                false
+            }
         }
     }
 
@@ -438,9 +485,12 @@ impl Keeper {
     /// The guest's main process has ended: writes the exit file, tells the agent, and ends.
     fn finish(mut self) -> Result<(), HolderError> {
         super::group::kill_and_wait(self.group);
-        let status = self.parts.guest.wait().map_err(HolderError::Loop)?;
+        let status = self.parts.guest.process.wait().map_err(HolderError::Loop)?;
         self.read_line();
         self.read_output();
+        if let Some(text) = self.panic.clone().filter(|_| self.may_boot_again()) {
+            self.tell(&HolderEventWire::Panicked { text }, None);
+        }
         let exit = ExitWire {
             version: HOLDER_VERSION,
             boot_unix_ms: self.parts.boot_unix_ms,
@@ -456,7 +506,7 @@ impl Keeper {
             let _ = std::fs::remove_file(name);
         }
         (0..self.parts.ports.len()).for_each(|index| drop(std::fs::remove_file(files::port_socket(index))));
-        let _ = rustix::fs::flock(&self.parts.lock, rustix::fs::FlockOperation::Unlock);
+        drop(self.parts.lock.take());
         self.tell(&HolderEventWire::Exited(exit), None);
         self.write_agent();
         while let Some(agent) = self.agent.as_ref().filter(|agent| !agent.queue.is_empty()) {

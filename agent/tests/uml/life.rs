@@ -1,6 +1,7 @@
 //! Building, starting, stopping, losing and finding guests.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -85,6 +86,44 @@ async fn the_status_of_a_guest_and_the_last_words_of_its_kernel_are_reported() {
     assert_eq!((exit.end, exit.panic), (End::Signalled(6), Some(panicked)));
     let tail = world.uml.console_tail(&vm, 100).join("\n");
     assert!(tail.contains("Kernel panic"), "{tail}");
+}
+
+/// Puts a kernel in place of the real one, whose first `panics` boots end before anything runs.
+fn with_bad_kernel(world: &World, panics: u32) -> World {
+    let mut config = world.config.clone();
+    config.kernel = config.vms.with_file_name("kernel");
+    let script = format!(
+        "#!/bin/sh\necho boot >>boots\n\
+         [ $(/usr/bin/wc -l <boots) -gt {panics} ] || {{ echo 'Kernel panic - not syncing: a test'; kill -ABRT $$; }}\n\
+         exec /usr/bin/linux.uml \"$@\"\n"
+    );
+    std::fs::write(&config.kernel, script).expect("is written");
+    std::fs::set_permissions(&config.kernel, std::fs::Permissions::from_mode(0o755)).expect("is set");
+    World::with(config, world.images.clone())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kernel_that_gives_up_before_anything_runs_is_started_once_more() {
+    let world = World::new();
+    let bad = with_bad_kernel(&world, 1);
+    let vm = bad.run(plain("second")).await;
+    assert_eq!(bad.ok(&vm, "hostname").await, "second\n");
+    bad.uml.remove(&vm).await.expect("is removed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kernel_that_gives_up_again_and_again_is_not_started_for_ever() {
+    let world = World::new();
+    let bad = with_bad_kernel(&world, 100);
+    let vm = bad.build(plain("never")).await;
+    // It may be over before the agent has attached.
+    let _ = bad.uml.start(&vm).await;
+    wait_until_gone(&bad.folder(&vm)).await;
+    let observed = bad.uml.observe_all().await.expect("observes");
+    let Observed::Down { exit: Some(exit) } = &observed[0].state else { panic!("{observed:?}") };
+    assert_eq!((exit.end, exit.panic.as_deref()), (End::Signalled(6), Some("a test")));
+    let boots = std::fs::read_to_string(bad.folder(&vm).join("boots")).expect("is there");
+    assert_eq!(boots, "boot\n".repeat(3));
 }
 
 /// Not a test by itself: the agent that the next test kills.

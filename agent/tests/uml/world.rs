@@ -240,12 +240,20 @@ impl Drop for KillGuests {
     }
 }
 
-/// Kills every process whose working folder is below `folder`.
+/// Kills every process whose working folder is below `folder`, and waits for them: they write there.
 pub(crate) fn kill_all_in(folder: &Path) {
-    for pid in processes_in(folder) {
-        let pid = rustix::process::Pid::from_raw(pid).expect("a process has a number");
-        // It may have ended meanwhile.
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    loop {
+        let left = processes_in(folder);
+        if left.is_empty() || std::time::Instant::now() > deadline {
+            return;
+        }
+        for pid in left {
+            let pid = rustix::process::Pid::from_raw(pid).expect("a process has a number");
+            // It may have ended meanwhile.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+        std::thread::yield_now();
     }
 }
 

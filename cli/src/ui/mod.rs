@@ -2,12 +2,14 @@
 //! write it: one for conversations with an agent, one for commands that need none.
 
 pub mod diagnostic;
+pub mod explanation;
 pub mod hint;
 pub mod json;
 pub mod outcome;
 pub mod progress;
 pub mod project;
 pub mod report;
+pub mod rewritten;
 pub mod rows;
 pub mod screen;
 pub mod table;

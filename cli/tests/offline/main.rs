@@ -1,5 +1,9 @@
-//! `mlnctl validate`, `show` and `query` as processes: what is printed where, and exit codes.
+//! The commands that need a project file alone, as processes: what is printed where, and exit codes.
 
+mod edit;
+mod explain;
+mod fix;
+mod fmt;
 mod project_file;
 
 use std::path::Path;
@@ -35,6 +39,11 @@ fn folder_with(files: &[(&str, &str)]) -> tempfile::TempDir {
         std::fs::write(folder.path().join(name), text).expect("the folder can be written");
     }
     folder
+}
+
+/// Returns what a file holds after a command.
+fn text(folder: &Path, name: &str) -> String {
+    std::fs::read_to_string(folder.join(name)).expect("it is still there")
 }
 
 #[test]

@@ -2,10 +2,12 @@
 
 use serde::Serialize;
 
-use crate::lang::{Diagnostic, Sources, Span};
+use crate::lang::{Diagnostic, Rewritten, Sources, Span};
 
 #[derive(Serialize)]
 struct ReportJson<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changes: Option<Vec<ChangeJson<'a>>>,
     diagnostics: Vec<DiagnosticJson<'a>>,
 }
 
@@ -48,6 +50,15 @@ struct FixJson<'a> {
     replacement: &'a str,
 }
 
+/// The place is that in the text before.
+#[derive(Serialize)]
+struct ChangeJson<'a> {
+    #[serde(flatten)]
+    place: PlaceJson<'a>,
+    found: &'a str,
+    replacement: &'a str,
+}
+
 fn place(sources: &Sources, span: Span) -> PlaceJson<'_> {
     let start = sources.position(span);
     let end = sources.position(Span { start: span.end, ..span });
@@ -64,7 +75,31 @@ fn place(sources: &Sources, span: Span) -> PlaceJson<'_> {
 
 /// Returns `{"diagnostics": […]}` with everything that a diagnostic knows, on several lines.
 pub fn diagnostics_json(diagnostics: &[Diagnostic], sources: &Sources) -> String {
-    let diagnostics = diagnostics
+    to_text(&ReportJson { changes: None, diagnostics: diagnostics_shape(diagnostics, sources) })
+}
+
+/// Returns `{"changes": […], "diagnostics": […]}`: what was changed, and what is still wrong in the text after.
+pub fn rewritten_json(
+    files: &[Rewritten],
+    before: &Sources,
+    diagnostics: &[Diagnostic],
+    after: &Sources,
+) -> String {
+    let changes = files.iter().flat_map(|file| &file.changes).map(|change| ChangeJson {
+        place: place(before, change.span),
+        found: before.slice(change.span),
+        replacement: &change.replacement,
+    });
+    let diagnostics = diagnostics_shape(diagnostics, after);
+    to_text(&ReportJson { changes: Some(changes.collect()), diagnostics })
+}
+
+fn to_text(report: &ReportJson<'_>) -> String {
+    serde_json::to_string_pretty(report).expect("strings, numbers and lists of them always serialize")
+}
+
+fn diagnostics_shape<'a>(diagnostics: &'a [Diagnostic], sources: &'a Sources) -> Vec<DiagnosticJson<'a>> {
+    diagnostics
         .iter()
         .map(|diagnostic| DiagnosticJson {
             code: diagnostic.code.as_str(),
@@ -86,7 +121,5 @@ pub fn diagnostics_json(diagnostics: &[Diagnostic], sources: &Sources) -> String
                 .map(|include| place(sources, include))
                 .collect(),
         })
-        .collect();
-    serde_json::to_string_pretty(&ReportJson { diagnostics })
-        .expect("strings, numbers and lists of them always serialize")
+        .collect()
 }

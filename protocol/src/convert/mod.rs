@@ -3,7 +3,9 @@
 //! The only place besides `wire` with serde structs. Field names are stable.
 
 mod diagnostic;
+mod explanation;
 mod project;
 
-pub use diagnostic::diagnostics_json;
+pub use diagnostic::{diagnostics_json, rewritten_json};
+pub use explanation::{explanation_json, explanations_json};
 pub use project::project_json;

@@ -26,6 +26,11 @@ macro_rules! codes {
                 match self { $(Self::$name => $title,)* }
             }
 
+            /// Returns the page that explains it, as it is written.
+            pub(super) fn page(self) -> &'static str {
+                match self { $(Self::$name => include_str!(concat!("explain/", $code, ".md")),)* }
+            }
+
             /// Returns how bad it is.
             pub fn severity(self) -> Severity {
                 match self { $(Self::$name => Severity::$severity,)* }
@@ -101,6 +106,13 @@ codes! {
     Replaced             "W0804" Warning "something was replaced by something else"
 }
 
+impl Code {
+    /// Returns the code that is written so, in capital or small letters.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|code| code.as_str().eq_ignore_ascii_case(text))
+    }
+}
+
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
@@ -118,6 +130,7 @@ mod tests {
         for code in Code::ALL {
             let letter = if code.severity() == Severity::Error { "E" } else { "W" };
             assert!(code.as_str().starts_with(letter) && code.as_str().len() == 5, "{code}");
+            assert_eq!(Code::parse(&code.as_str().to_lowercase()), Some(*code));
         }
     }
 }

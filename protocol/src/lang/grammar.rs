@@ -160,6 +160,15 @@ pub fn body_of(outer: Body, word: &str) -> Body {
     }
 }
 
+/// Keywords that exclude each other share a slot: the nearest of them wins.
+pub fn slot(keyword: &Keyword) -> &'static str {
+    match keyword.canonical {
+        "size" | "free_space" => "disk",
+        "switch" | "bridge" | "slirp" if keyword.block.is_none() => "attachment",
+        canonical => canonical,
+    }
+}
+
 /// Returns whether a word with a name and a brace behind it can only begin a block outside of all others.
 pub fn is_outermost(word: &str) -> bool {
     matches!(word, "global" | "host" | "superclass" | "switch")

@@ -12,18 +12,26 @@
 
 mod code;
 mod diagnostic;
+mod edit;
+mod explanation;
 mod fold;
+mod format;
 pub mod grammar;
 mod lexer;
 mod nearest;
 mod parser;
+mod rewrite;
 mod source;
 mod tree;
 
 pub use code::Code;
 pub use diagnostic::{Diagnostic, Fix, Label, Severity, sort};
+pub use edit::{Edit, EditError, Setting, edit};
+pub use explanation::Explanation;
 pub use fold::fold;
+pub use format::format;
 pub use nearest::nearest;
 pub use parser::{INCLUDE_DEPTH_MAX, NESTING_MAX, SOURCE_BYTES_MAX, SOURCES_MAX, parse};
+pub use rewrite::{Rewritten, rewrite};
 pub use source::{LoadError, NoIncludes, Position, Source, SourceId, SourceLoader, Sources, Span};
 pub use tree::{Block, Include, Node, RawLine, Statement, Tree, Word};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::collect::{Collector, duplicate, set_twice};
 use super::expand::{Expander, Scope, Variables};
+pub(super) use crate::lang::grammar::slot;
 use crate::lang::grammar::{Context, Keyword};
 use crate::lang::{Block, RawLine, SourceId, Span, Statement, Tree, Word};
 
@@ -121,15 +122,6 @@ impl<'a> Body<'a> {
                 _ => None,
             })
             .flatten()
-    }
-}
-
-/// Keywords that exclude each other share a slot: the nearest of them wins.
-pub(super) fn slot(keyword: &Keyword) -> &'static str {
-    match keyword.canonical {
-        "size" | "free_space" => "disk",
-        "switch" | "bridge" | "slirp" if keyword.block.is_none() => "attachment",
-        canonical => canonical,
     }
 }
 

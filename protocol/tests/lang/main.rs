@@ -5,7 +5,10 @@
 
 #![expect(clippy::disallowed_methods, reason = "the core does no I/O, but its tests read their cases")]
 
+mod edit;
 mod examples;
+mod explain;
+mod format;
 mod golden;
 mod mutation;
 mod scale;

@@ -6,10 +6,10 @@ use crate::golden::cases;
 use crate::{options, understand};
 
 /// SplitMix64: the same numbers on every run.
-struct Numbers(u64);
+pub(crate) struct Numbers(pub(crate) u64);
 
 impl Numbers {
-    fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -49,7 +49,7 @@ const PIECES: [&str; 28] = [
     "network 0.0.0.0/0\n",
 ];
 
-fn damaged(text: &str, numbers: &mut Numbers) -> String {
+pub(crate) fn damaged(text: &str, numbers: &mut Numbers) -> String {
     let mut characters: Vec<char> = text.chars().collect();
     for _ in 0..=numbers.below(6) {
         let at = numbers.below(characters.len() + 1);

@@ -4,7 +4,6 @@
 //! by the guest is checked here: a guest that sends more than its windows allow loses the channel.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -30,7 +29,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::{info, warn};
 
 use super::folder;
-use crate::holder::{self, files, packet};
+use crate::holder::{FolderLock, files, packet};
 use crate::line::{Kind, OUTPUT_WINDOW_BYTES, STDERR, STDIN, STDIN_WINDOW_BYTES, STDOUT};
 use crate::platform::exec::{ChannelRequest, ChannelSender};
 use crate::platform::{
@@ -454,7 +453,7 @@ pub(super) fn last_exit_or_sweep(folder: &Path, kernel: &Path) -> Option<Exit> {
     if let Some(exit) = last_exit(folder) {
         return Some(exit);
     }
-    let lock: File = holder::lock(folder).ok()?;
+    let lock = FolderLock::take(folder).ok()?;
     info!(folder = %folder.display(), "the holder is gone");
     folder::sweep(folder, kernel);
     drop(lock);

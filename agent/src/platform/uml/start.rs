@@ -13,7 +13,7 @@ use tokio::process::Command;
 
 use super::folder::{self, VmFile};
 use super::{UmlConfig, blocking, space};
-use crate::holder::{self, files};
+use crate::holder::{self, FolderLock, files};
 use crate::image::ImageStore;
 use crate::platform::StepError;
 
@@ -56,7 +56,7 @@ fn prepare(config: &UmlConfig, images: &ImageStore, folder: &Path, file: &VmFile
     if !config.kernel.exists() {
         return Err(StepError::NoKernel);
     }
-    let lock = holder::lock(folder).map_err(|error| match error.kind() {
+    let lock = FolderLock::take(folder).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => StepError::Busy { vm: file.vm.clone() },
         _ => StepError::io("locking", folder.join(files::LOCK), error),
     })?;
