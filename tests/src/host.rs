@@ -1,6 +1,6 @@
 //! A host: a folder, a place in the network, and an agent that runs or doesn't.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -211,16 +211,25 @@ impl Host {
         self.folder.join("mlnd.log")
     }
 
-    /// Returns the end of the agent's log.
+    /// Returns the end of the agent's log, and of the consoles of its guests.
     pub fn last_words(&self) -> String {
-        const LINES: usize = 25;
-        let text = File::open(self.log()).and_then(std::io::read_to_string).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(LINES)..].join("\n")
+        let mut words = last_lines(&self.log(), 25);
+        for folder in fs::read_dir(self.folder.join("vms")).into_iter().flatten().flatten() {
+            let console = last_lines(&folder.path().join("console.log"), 60);
+            words += &format!("\n{}:\n{console}", folder.path().display());
+        }
+        words
     }
 
     /// Returns the host's name.
     pub fn name(&self) -> &str {
         &self.name
     }
+}
+
+fn last_lines(path: &Path, count: usize) -> String {
+    let bytes = fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
 }
