@@ -7,6 +7,8 @@ pub enum Exit {
     Done,
     /// Something failed; for `status`, not all are up.
     Failed,
+    /// There are changes: for `diff` and `plan`.
+    Changes,
     /// A host, or the agent, refused.
     Refused,
     /// There is no agent to be reached.
@@ -20,9 +22,13 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// Returns how a command ends that needs no agent: its code is 0 or 1.
+    /// Returns how a command ends that needs no agent: its code is 0, 1 or 2.
     pub fn of_offline(code: u8) -> Self {
-        if code == 0 { Self::Done } else { Self::Failed }
+        match code {
+            0 => Self::Done,
+            2 => Self::Changes,
+            _ => Self::Failed,
+        }
     }
 
     /// Returns the code.
@@ -30,6 +36,7 @@ impl Exit {
         match self {
             Self::Done => 0,
             Self::Failed => 1,
+            Self::Changes => 2,
             Self::Refused => 3,
             Self::NoAgent => 4,
             Self::Silent => 5,

@@ -1,5 +1,6 @@
 //! The commands that need a project file and nothing else: no mesh, no agent.
 
+mod diff;
 mod edit;
 mod explain;
 mod fmt;
@@ -30,6 +31,8 @@ pub enum Offline {
     Fmt(fmt::Fmt),
     /// Change a project file; every byte that the change is not about stays.
     Edit(edit::EditFile),
+    /// Say what would change from one project file to another, and what that does to running hosts.
+    Diff(diff::Diff),
     /// Show a project as it is understood: variables, classes and enumerations worked out.
     Show(show::Show),
     /// Print one value of a project: /host/NAME/memory, /host/NAME/network/eth0/address, /global/project.
@@ -38,6 +41,8 @@ pub enum Offline {
 
 /// The exit code of a command that failed, or of a project that is wrong.
 const FAILED: u8 = 1;
+/// The exit code of a comparison that found something.
+const CHANGES: u8 = 2;
 
 /// Which project, with `-f` or without, and with which variables.
 #[derive(Clone, Debug, Args)]
@@ -92,6 +97,7 @@ pub fn run(offline: &Offline, json: bool) -> u8 {
         Offline::Explain(command) => command.outcome(json),
         Offline::Fmt(command) => command.outcome(json, drawing),
         Offline::Edit(command) => command.outcome(json, drawing),
+        Offline::Diff(command) => command.outcome(json, drawing),
         Offline::Show(command) => command.outcome(json, drawing),
         Offline::Query(command) => command.outcome(drawing),
     };

@@ -2,6 +2,11 @@
 
 use mln_protocol::lang::Code;
 
+use super::text::wrapped;
+
+/// How wide the text is, in characters.
+const COLUMNS: usize = 80;
+
 /// Returns codes with their titles, one on each line.
 pub fn list(codes: &[Code]) -> String {
     codes.iter().map(|code| format!("{code}  {}\n", code.title())).collect()
@@ -10,8 +15,8 @@ pub fn list(codes: &[Code]) -> String {
 /// Returns what a code means, with its example.
 pub fn describe(code: Code) -> String {
     let explanation = code.explanation();
-    let mut text =
-        format!("{}[{code}]: {}\n\n{}\n", code.severity().word(), code.title(), explanation.paragraph);
+    let title = format!("{}[{code}]: {}", code.severity().word(), code.title());
+    let mut text = format!("{title}\n\n{}", wrapped(explanation.paragraph, COLUMNS));
     let line: String =
         explanation.variables.iter().map(|variable| format!(", with --var {variable}")).collect();
     text += &section(&format!("Wrong{line}"), explanation.wrong);

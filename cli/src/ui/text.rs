@@ -34,9 +34,33 @@ pub fn fitted(text: &str, columns: usize) -> String {
     fitted
 }
 
+/// Returns the words of a text on lines of at most so many characters, each with its end; a longer word has a line
+/// of its own.
+pub fn wrapped(text: &str, columns: usize) -> String {
+    let mut lines = String::new();
+    let mut width = 0;
+    for word in text.split_whitespace() {
+        let letters = word.chars().count();
+        if width > 0 {
+            let fits = width + 1 + letters <= columns;
+            lines.push(if fits { ' ' } else { '\n' });
+            width = if fits { width + 1 } else { 0 };
+        }
+        lines.push_str(word);
+        width += letters;
+    }
+    lines + "\n"
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_are_wrapped_and_never_cut() {
+        assert_eq!(wrapped("a bc\n def g", 5), "a bc\ndef g\n");
+        assert_eq!(wrapped("a longerword b", 5), "a\nlongerword\nb\n");
+    }
 
     #[test]
     fn escape_sequences_are_shown_not_obeyed() {

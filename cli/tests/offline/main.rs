@@ -1,5 +1,6 @@
 //! The commands that need a project file alone, as processes: what is printed where, and exit codes.
 
+mod diff;
 mod edit;
 mod explain;
 mod fix;

@@ -4,8 +4,10 @@
 
 mod diagnostic;
 mod explanation;
+mod plan;
 mod project;
 
 pub use diagnostic::{diagnostics_json, rewritten_json};
 pub use explanation::{explanation_json, explanations_json};
+pub use plan::plan_json;
 pub use project::project_json;

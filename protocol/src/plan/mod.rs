@@ -1,7 +1,22 @@
 //! From what is wanted and what is there to what is to be done: pure, and it cannot fail.
+//!
+//! ```text
+//! two projects ──difference──▶ changes ──impact──▶ live | reboot | rebuild | move ──sequence──▶ plan ──row──▶ people
+//! one VM, wanted and observed ──step──▶ its next step
+//! one project ──fragment──▶ each host's part
+//! ```
 
+mod difference;
 mod fragment;
+mod impact;
+mod keyed;
+mod row;
+mod sequence;
 mod step;
 
+pub use difference::{Change, InterfaceChange, Replaced, VmChange, apply, difference};
 pub use fragment::{PlacedHost, PlacementError, fragments, guest_address};
+pub use impact::{Act, Effect, Impact, Loss, impact};
+pub use row::{Counts, Row, Sign, Subject, counts, rows};
+pub use sequence::{Permission, PlannedChange, plan};
 pub use step::{Existence, Observed, RunPhase, Step, StopLimit, next_step};

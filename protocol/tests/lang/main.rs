@@ -11,6 +11,7 @@ mod explain;
 mod format;
 mod golden;
 mod mutation;
+mod plan;
 mod scale;
 
 use std::collections::BTreeMap;

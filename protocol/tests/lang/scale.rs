@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
-use mln_protocol::lang::NoIncludes;
+use mln_protocol::lang::{self, NoIncludes};
 use mln_protocol::model::AddressPlan;
+use mln_protocol::plan;
 
 use crate::{options, understand};
 
@@ -26,6 +27,23 @@ fn ten_thousand_hosts_are_written_out_and_resolved() {
     assert_eq!(resolved.project.vms.len(), 10_000);
     assert_eq!(resolved.project.switches[0].members.len(), 10_000);
     assert_eq!(resolved.project.vms[9_999].startup, ["echo n9999.example"]);
+}
+
+#[test]
+fn ten_thousand_hosts_are_compared_and_laid_out() {
+    let text = |memory: u32| {
+        let hosts: String =
+            (0..10_000).map(|n| format!("host n{n} {{ memory {memory}M; size 1G }}\n")).collect();
+        format!("global {{ project large }}\n{hosts}")
+    };
+    let (before, after) = (text(64), text(96));
+    let project = |text: &str| understand("large.mln", text, &NoIncludes, &options(&[])).1.project;
+    let (before, after) = (project(&before), project(&after));
+    let changes = plan::difference(&before, &after);
+    assert_eq!(changes.len(), 10_000);
+    assert_eq!(plan::apply(&before, &changes), after);
+    let (tree, _, diagnostics) = understand("large.mln", &text(64), &NoIncludes, &options(&[]));
+    assert_eq!(lang::format(&tree, &diagnostics).as_deref(), Ok(&*text(64)));
 }
 
 #[test]

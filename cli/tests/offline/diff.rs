@@ -1,0 +1,75 @@
+//! `mlnctl diff`: lines, counts, JSON and exit codes.
+
+use serde_json::Value;
+
+use crate::{check, folder_with, mlnctl};
+
+const A: &str = "global { project shop }
+switch lan { }
+host web { memory 64M; size 2G; network eth0 { switch lan; gateway 10.0.0.9 } }
+host db { service_host oslo; users { anna secret } }
+host old { }
+";
+const B: &str = "global { project shop }
+switch lan { }
+switch dmz { }
+host web { memory 96M; size 1G; network eth0 { switch dmz } }
+host db { service_host bergen; users { anna other } }
+host new { network eth0 { switch lan } }
+";
+
+#[test]
+fn changes_are_told_in_their_order_with_counts_last() {
+    let folder = folder_with(&[("a.mln", A), ("b.mln", B)]);
+    let told = "\
++ switch dmz                                         live
+- host old                                           remove
+> host db     service_host: oslo → bergen            move
+      its disk goes along to the other service host
+~ host web    memory: 64 MiB → 96 MiB                reboot
+      User-Mode Linux has at most the memory that it was started with
+~ host web    disk: 2 GiB → 1 GiB                    rebuild
+      a disk does not shrink; a new one loses what the host has written
+      refused unless asked for: --rebuild web
+- host web    network eth0 gateway: 10.0.0.9         live
+~ host web    network eth0: switch lan → switch dmz  live
+~ host db     user anna                              live
++ host new                                           build
+2 added, 1 removed, 1 changed, 1 moved, 1 of these refused
+";
+    check(folder.path(), &["diff", "a.mln", "b.mln"], 2, told);
+    let asked = told
+        .replace("      refused unless asked for: --rebuild web\n", "")
+        .replace(", 1 of these refused", "");
+    check(folder.path(), &["diff", "a.mln", "b.mln", "--rebuild", "web"], 2, &asked);
+    check(folder.path(), &["diff", "a.mln", "a.mln"], 0, "no changes\n");
+}
+
+#[test]
+fn scripts_get_changes_with_signs_and_counts() {
+    let folder = folder_with(&[("a.mln", A), ("b.mln", B)]);
+    let output = mlnctl(folder.path(), &["diff", "a.mln", "b.mln", "--json"]);
+    assert_eq!(output.status.code(), Some(2));
+    let shown: Value = serde_json::from_slice(&output.stdout).expect("JSON on standard output");
+    assert_eq!(
+        shown["changes"][4],
+        serde_json::json!({
+            "sign": "~", "kind": "host", "name": "web", "key": "disk", "from": "2 GiB", "to": "1 GiB", "act": "rebuild",
+            "why": "a disk does not shrink; a new one loses what the host has written", "refused": true,
+        })
+    );
+    let counts = serde_json::json!({"added": 2, "removed": 1, "changed": 1, "moved": 1, "refused": 1});
+    assert_eq!(shown["counts"], counts);
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("secret"), "passwords are nobody's business");
+    let output = mlnctl(folder.path(), &["diff", "a.mln", "a.mln", "--json"]);
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn a_wrong_project_is_not_compared() {
+    let folder = folder_with(&[("a.mln", A), ("b.mln", "global { project p }\nhost a { memroy 1G }\n")]);
+    let stderr = check(folder.path(), &["diff", "a.mln", "b.mln"], 1, "");
+    assert!(stderr.contains("error[E0201]"), "{stderr}");
+    check(folder.path(), &["diff", "a.mln", "c.mln"], 1, "");
+    check(folder.path(), &["diff", "a.mln"], 64, "");
+}

@@ -1,0 +1,178 @@
+//! What a change of a project does to what runs: the mildest way that the platform allows, and why it is so.
+
+use super::difference::{Change, InterfaceChange, Replaced, VmChange};
+use crate::model::{DiskSize, Platform, TemplateRef};
+
+/// What a change does to a VM that stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Effect {
+    /// It goes on running.
+    Live,
+    /// It is stopped and started once, with its disk.
+    Reboot,
+    /// Its disk is made anew.
+    Rebuild,
+    /// It is stopped, its disk is brought to another service host, and it is started there.
+    Move,
+}
+
+impl Effect {
+    /// Returns the word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Reboot => "reboot",
+            Self::Rebuild => "rebuild",
+            Self::Move => "move",
+        }
+    }
+}
+
+/// What is done about a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// A VM is made.
+    Build,
+    /// A VM is deleted.
+    Remove,
+    /// What stays is changed.
+    Change(Effect),
+}
+
+impl Act {
+    /// Returns the word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Build => "build",
+            Self::Remove => "remove",
+            Self::Change(effect) => effect.word(),
+        }
+    }
+}
+
+/// Why a change would cost what a VM has written to its disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// The disk starts from something else.
+    Template,
+    /// The disk is to be smaller.
+    Smaller,
+    /// It cannot be told from the file whether the disk is to be smaller.
+    PerhapsSmaller,
+}
+
+impl Loss {
+    /// Returns what is lost why, in words.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Template => "another template means a new disk: what the host has written is lost",
+            Self::Smaller => "a disk does not shrink; a new one loses what the host has written",
+            Self::PerhapsSmaller => "the disk may become smaller; a new one loses what the host has written",
+        }
+    }
+}
+
+/// What a change does, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Impact {
+    /// What is done.
+    pub act: Act,
+    /// Why it is that.
+    pub why: &'static str,
+    /// What it would cost, for which it needs to be asked for by the VM's name.
+    pub loss: Option<Loss>,
+}
+
+fn live(why: &'static str) -> Impact {
+    Impact { act: Act::Change(Effect::Live), why, loss: None }
+}
+
+fn reboot(why: &'static str) -> Impact {
+    Impact { act: Act::Change(Effect::Reboot), why, loss: None }
+}
+
+fn rebuild(loss: Loss) -> Impact {
+    Impact { act: Act::Change(Effect::Rebuild), why: loss.reason(), loss: Some(loss) }
+}
+
+/// Returns what a change does where VMs run on a platform.
+pub fn impact(change: &Change, platform: Platform) -> Impact {
+    match change {
+        Change::Renamed(_) => Impact {
+            act: Act::Change(Effect::Rebuild),
+            why: "a project of another name is another project, and is built anew",
+            loss: None,
+        },
+        Change::SwitchAdded { .. } => live("a new segment disturbs no other"),
+        Change::SwitchRemoved { .. } => live("nothing is attached to it any more"),
+        Change::SwitchesReordered { .. } | Change::VmsReordered { .. } => {
+            live("only the order in the file is another one")
+        }
+        Change::VmAdded { .. } => Impact { act: Act::Build, why: "it is not there yet", loss: None },
+        Change::VmRemoved { .. } => {
+            Impact { act: Act::Remove, why: "the project no longer has it", loss: None }
+        }
+        Change::VmChanged { change, .. } => match platform {
+            Platform::Uml => on_uml(change),
+        },
+    }
+}
+
+fn on_uml(change: &VmChange) -> Impact {
+    match change {
+        VmChange::Platform(_) => reboot("another platform starts it, with the same disk"),
+        VmChange::ServiceHost(_) => Impact {
+            act: Act::Change(Effect::Move),
+            why: "its disk goes along to the other service host",
+            loss: None,
+        },
+        VmChange::Template(template) => of_template(template),
+        VmChange::Memory(memory) if memory.to < memory.from => {
+            live("User-Mode Linux gives memory back as it runs")
+        }
+        VmChange::Memory(_) => reboot("User-Mode Linux has at most the memory that it was started with"),
+        VmChange::Vcpus(_) => live("User-Mode Linux has one processor, whatever the project says"),
+        VmChange::Disk(disk) => of_disk(disk),
+        VmChange::BootOrder(_) => live("it counts from the next start on"),
+        VmChange::InterfaceAdded { .. } => live("interfaces are plugged in as it runs"),
+        VmChange::InterfaceRemoved { .. } => live("interfaces are unplugged as it runs"),
+        VmChange::InterfacesReordered { .. } => live("only the order in the file is another one"),
+        VmChange::Interface { change, .. } => match change {
+            InterfaceChange::Address(_) | InterfaceChange::Gateway(_) | InterfaceChange::Broadcast(_) => {
+                live("the agent in the guest sets it as it runs")
+            }
+            InterfaceChange::Attachment(_) => live("the interface is plugged into something else as it runs"),
+            InterfaceChange::Mac(_) => {
+                reboot("an interface has the hardware address that it was started with")
+            }
+        },
+        VmChange::Users(_) => live("the agent in the guest makes and changes accounts as it runs"),
+        VmChange::Files(_) => live("the agent in the guest copies files as it runs"),
+        VmChange::Startup(_) => live("the lines are run from the next boot on"),
+    }
+}
+
+fn of_template(template: &Replaced<Option<TemplateRef>>) -> Impact {
+    let name = |template: &Option<TemplateRef>| template.as_ref().map(|template| template.name().clone());
+    match (&template.from, &template.to) {
+        // A disk stays what it was made from; its template is pinned when it is built.
+        (Some(_), Some(TemplateRef::Newest(_))) if name(&template.from) == name(&template.to) => {
+            live("a disk keeps the version that it was made from")
+        }
+        _ => rebuild(Loss::Template),
+    }
+}
+
+fn of_disk(disk: &Replaced<DiskSize>) -> Impact {
+    let growth = live("the file system grows as it is used, as far as its image has room");
+    match (disk.from, disk.to) {
+        (DiskSize::Whole(from), DiskSize::Whole(to)) | (DiskSize::Free(from), DiskSize::Free(to)) => {
+            if to < from { rebuild(Loss::Smaller) } else { growth }
+        }
+        // A disk is never smaller than its template.
+        (DiskSize::Template, DiskSize::Template | DiskSize::Whole(_) | DiskSize::Free(_)) => growth,
+        (DiskSize::Free(_), DiskSize::Template) => rebuild(Loss::Smaller),
+        (DiskSize::Whole(_), DiskSize::Template | DiskSize::Free(_))
+        | (DiskSize::Free(_), DiskSize::Whole(_)) => rebuild(Loss::PerhapsSmaller),
+    }
+}
