@@ -127,11 +127,11 @@ fn hosts_are_added_at_the_end_and_enumerations_scaled() {
     );
     check("", &add("a", vec![]), "host a { }\n");
     let scale = |class: &str| Edit::Scale { class: class.to_owned(), count: 7 };
-    let farm = "global { autoenum farm { superclass node; numhosts $n } }";
-    let scaled = "global { autoenum farm { superclass node; numhosts 7 } }";
-    check(farm, &scale("farm"), scaled);
-    check(farm, &scale("node"), scaled);
-    check(farm, &set("/global/autoenum/farm/numhosts", "7"), scaled);
+    let crew = "global { autoenum crew { superclass node; numhosts $n } }";
+    let scaled = "global { autoenum crew { superclass node; numhosts 7 } }";
+    check(crew, &scale("crew"), scaled);
+    check(crew, &scale("node"), scaled);
+    check(crew, &set("/global/autoenum/crew/numhosts", "7"), scaled);
     check(
         "global { autoenum { superclass n } }",
         &scale("n"),
