@@ -86,7 +86,11 @@ run_agent() {
     in_time 15 on "$host" version
 }
 
-knows_the_others() { [ "$(on "$1" peers --json | grep -c '"link": "up"')" -eq $((${#hosts[@]} - 1)) ]; }
+# Connected is not enough: it must have heard what they are, or a build would not know their names.
+knows_the_others() {
+    [ "$(on "$1" peers --json | grep -c '"link": "up"')" -eq $((${#hosts[@]} - 1)) ] || { on "$1" peers; return 1; }
+    [ "$(on "$1" daemon_status | wc -l)" -eq $((${#hosts[@]} + 2)) ] || { on "$1" daemon_status; return 1; }
+}
 
 # The table without the age of its lines, which differs by whom one asks.
 table_of() { on "$1" daemon_status | awk '$1 == "Total" { print; next } { NF--; print }'; }

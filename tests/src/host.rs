@@ -182,6 +182,16 @@ impl Host {
         });
     }
 
+    /// Waits until the agent has heard from so many hosts what they are, itself among them.
+    #[track_caller]
+    pub fn has_heard_of(&self, count: usize) {
+        until(&format!("{} has heard of {count} hosts", self.name), LIMIT, || {
+            let table = self.daemon_status();
+            let hosts = table["service_hosts"].as_array().map_or(0, Vec::len);
+            if hosts == count { Ok(()) } else { Err(table.to_string()) }
+        });
+    }
+
     /// Returns `daemon_status` without what tells when it was asked.
     #[track_caller]
     pub fn daemon_status(&self) -> Value {

@@ -35,7 +35,7 @@ impl Site {
         Self { folder, network: Network::new(&name), hosts: BTreeMap::new() }
     }
 
-    /// Makes a mesh of hosts that have the template `mini` and are connected to each other.
+    /// Makes a mesh of hosts that have the template `mini`, are connected to each other, and know each other.
     #[track_caller]
     pub fn mesh(names: &[&str]) -> Self {
         Self::mesh_with(names, CONFIGURATION)
@@ -59,6 +59,7 @@ impl Site {
         }
         for name in names {
             site.host(name).is_connected_to(others.len());
+            site.host(name).has_heard_of(names.len());
         }
         site
     }
