@@ -40,8 +40,8 @@ pub(crate) enum BlobError {
     /// It doesn't have it.
     #[error("the host that should have it does not")]
     Missing,
-    /// What it sent is something else.
-    #[error("the host that should have it sent something else")]
+    /// What was sent, or what is on the disk, is something else.
+    #[error("what was found under its digest is something else")]
     Forged,
 }
 
@@ -51,6 +51,12 @@ impl Blobs {
         let folder = data.join(BLOB_FOLDER);
         std::fs::create_dir_all(&folder)
             .map_err(|source| BlobError::File { path: folder.clone(), source })?;
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            // What a killed agent was writing; one that stays only takes room.
+            if entry.file_name().as_encoded_bytes().starts_with(b".part-") {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
         Ok(Self { folder })
     }
 
@@ -58,17 +64,18 @@ impl Blobs {
     pub(crate) fn put(&self, bytes: &[u8]) -> Result<Digest, BlobError> {
         let digest = Digest::of(bytes);
         let path = self.path(digest);
-        if !path.exists() {
+        if self.get(digest).is_err() {
             replace_file(&path, bytes, 0o600)
                 .map_err(|error| BlobError::File { path, source: io::Error::other(error) })?;
         }
         Ok(digest)
     }
 
-    /// Returns contents that are here.
+    /// Returns contents that are here; what the disk has changed is not them.
     pub(crate) fn get(&self, digest: Digest) -> Result<Vec<u8>, BlobError> {
         let path = self.path(digest);
-        std::fs::read(&path).map_err(|source| BlobError::File { path, source })
+        let bytes = std::fs::read(&path).map_err(|source| BlobError::File { path, source })?;
+        if Digest::of(&bytes) == digest { Ok(bytes) } else { Err(BlobError::Forged) }
     }
 
     /// Removes what no project names any more.
@@ -76,7 +83,7 @@ impl Blobs {
         for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let digest = name.to_str().and_then(Digest::from_hex);
-            if digest.is_none_or(|digest| !used.contains(&digest)) {
+            if digest.is_some_and(|digest| !used.contains(&digest)) {
                 // One that stays only takes room until the next start.
                 let _ = std::fs::remove_file(entry.path());
             }
@@ -90,7 +97,7 @@ impl Blobs {
         from: Option<mln_protocol::id::PublicKey>,
         digest: Digest,
     ) -> Result<(), BlobError> {
-        if self.path(digest).exists() {
+        if self.get(digest).is_ok() {
             return Ok(());
         }
         let from = from.ok_or(BlobError::Missing)?;

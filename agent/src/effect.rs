@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mln_protocol::id::{Digest, Label, PublicKey, VmId};
 use mln_protocol::model::Fragment;
-use mln_protocol::node::{Input, Output, Refusal, Rule};
+use mln_protocol::node::{Input, Output, Refusal, Rule, Write};
 use mln_protocol::plan::{Observed, RunPhase, Step, StopLimit};
 use mln_protocol::record::ExitStatus;
 use tracing::{debug, info, warn};
@@ -26,7 +26,13 @@ impl EventLoop {
         match output {
             Output::Send { to, message } => self.send(to, message).await,
             Output::Broadcast(record) => self.broadcast(&record).await,
-            Output::Persist { id, writes } => self.writer.write(id, writes),
+            Output::Persist { id, writes } => {
+                let dropped = writes.iter().any(|write| matches!(write, Write::DropFragment(_)));
+                self.writer.write(id, writes);
+                if dropped {
+                    self.drop_unused_blobs();
+                }
+            }
             Output::Check { revision, coordinator, fragment } => self.check(revision, coordinator, fragment),
             Output::Step { vm, step, label, fragment } => self.step(vm, step, label, fragment),
             Output::Switches(wanted) => self.switches.want(wanted).await,
@@ -35,7 +41,10 @@ impl EventLoop {
                     self.own.push_back(Input::Abandon(op));
                 }
             }
-            Output::Done { op, outcome } => self.operations.done(op, outcome),
+            Output::Done { op, outcome } => {
+                self.drop_unused_blobs();
+                self.operations.done(op, outcome);
+            }
         }
     }
 

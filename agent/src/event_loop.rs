@@ -27,7 +27,7 @@ use crate::image::ImageStore;
 use crate::mesh::{GossipVerdict, MeshEvent, MeshHandle, StreamKind};
 use crate::operations::Operations;
 use crate::platform::{Platform, VmEvent};
-use crate::request::Waiters;
+use crate::request::{Prepared, Waiters};
 use crate::store::{AddressBook, WriteError, Writer};
 use crate::switches::Switches;
 
@@ -50,8 +50,10 @@ pub(crate) struct EventLoop {
     pub(crate) operations: Operations,
     pub(crate) waiters: Waiters,
     pub(crate) connected: BTreeSet<PublicKey>,
+    /// Builds whose files and passwords are being prepared: contents without a project are not yet superfluous.
+    pub(crate) preparing: usize,
     /// Results of work in the background.
-    pub(crate) results: mpsc::Sender<Result<Input, WriteError>>,
+    pub(crate) results: mpsc::Sender<Work>,
     /// Requests that come over streams of other agents join those of the socket.
     pub(crate) commands: mpsc::Sender<ControlCommand>,
     /// What this node says to itself.
@@ -64,9 +66,20 @@ pub(crate) struct Sources {
     pub(crate) commands: mpsc::Receiver<ControlCommand>,
     pub(crate) mesh: mpsc::Receiver<MeshEvent>,
     pub(crate) platform: mpsc::Receiver<VmEvent>,
-    pub(crate) results: mpsc::Receiver<Result<Input, WriteError>>,
+    pub(crate) results: mpsc::Receiver<Work>,
     pub(crate) stop: tokio::signal::unix::Signal,
     pub(crate) interrupt: tokio::signal::unix::Signal,
+}
+
+/// What comes of work in the background.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// Something for the node.
+    Input(Box<Input>),
+    /// A build whose source is understood, or not.
+    Prepared(Box<Prepared>),
+    /// The state can't be made durable any more.
+    StoreFailed(WriteError),
 }
 
 /// Why the agent ends.
@@ -98,9 +111,10 @@ impl EventLoop {
             let timeout = self.node.poll_timeout().map(|due_ms| self.clock.instant(due_ms));
             // Every arm is cancel-safe: channels' receive, a timer and signals lose nothing.
             tokio::select! {
-                Some(result) = sources.results.recv() => match result {
-                    Ok(input) => self.handle(input).await,
-                    Err(error) => return Err(Ending::Store(error)),
+                Some(work) = sources.results.recv() => match work {
+                    Work::Input(input) => self.handle(*input).await,
+                    Work::Prepared(prepared) => self.build_prepared(*prepared).await,
+                    Work::StoreFailed(error) => return Err(Ending::Store(error)),
                 },
                 Some(event) = sources.platform.recv() => self.vm_event(event).await,
                 event = sources.mesh.recv() => match event {
@@ -246,7 +260,7 @@ impl EventLoop {
         let results = self.results.clone();
         tokio::spawn(async move {
             // The loop has ended if nobody listens.
-            let _ = results.send(Ok(work.await)).await;
+            let _ = results.send(Work::Input(Box::new(work.await))).await;
         });
     }
 

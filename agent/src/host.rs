@@ -42,6 +42,8 @@ pub fn main() -> anyhow::Result<()> {
     };
     let filter = EnvFilter::try_from_env("MLN_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).with_ansi(false).init();
+    // What an agent writes holds keys, passwords and disks: it is for its owner alone, where nothing says otherwise.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     match arguments.command {
         Command::Init { mesh, host } => init(&mesh, &host),
         Command::Join { token, host } => join(&token, &host),
@@ -130,7 +132,7 @@ async fn run_agent(arguments: RunArguments) -> anyhow::Result<()> {
     let lock = DataFolderLock::take(&folder)?;
     let store = Store::open(&folder)
         .context("free some space, or see docs/operations.md, \"The state is damaged\"")?;
-    let stored = store.load(identity.root);
+    let stored = store.load(&folder, identity.root)?;
     let blobs = Blobs::open(&folder)?;
     blobs.retain(&used_blobs(&stored));
     let images = ImageStore::open(&folder.join("images"))?;
@@ -175,6 +177,7 @@ async fn run_agent(arguments: RunArguments) -> anyhow::Result<()> {
         images,
         blobs,
         operations: Operations::default(),
+        preparing: 0,
         waiters: Waiters::default(),
         connected: BTreeSet::new(),
         results,

@@ -1,8 +1,8 @@
 //! Who this host is: its key, its name, and the grants that make it a member. Made once, by `init` or `join`.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use mln_protocol::id::{Name, PublicKey, hex};
@@ -188,15 +188,15 @@ fn write_secret(path: &Path, keys: &KeyPair) -> Result<(), IdentityError> {
 /// Writes a file so that after a power cut there is the old one or the new one.
 pub(crate) fn replace_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), IdentityError> {
     let attempt = || {
-        let part = path.with_extension("part");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&part)?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        // A name of its own: the same contents may be written twice at once.
+        let mut builder = tempfile::Builder::new();
+        let mut file =
+            builder.prefix(".part-").permissions(fs::Permissions::from_mode(mode)).tempfile_in(folder)?;
         file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&part, path)?;
-        match path.parent() {
-            Some(folder) => fs::File::open(folder)?.sync_all(),
-            None => Ok(()),
-        }
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)?;
+        fs::File::open(folder)?.sync_all()
     };
     attempt().map_err(|source| IdentityError::File { path: path.to_owned(), source })
 }

@@ -108,6 +108,8 @@ struct Host {
     /// Counts the agent's runs: events of an earlier one are void.
     life: u32,
     timeout_ms: Option<u64>,
+    /// When the last write becomes durable.
+    durable_ms: u64,
 }
 
 /// What happened, to be shown: a run without faults proves nothing.
@@ -415,7 +417,9 @@ impl World {
                 self.spread(node, None, &record);
             }
             Output::Persist { id, writes } => {
-                let at = self.now_ms + self.lot.between(1, 30);
+                // A disk takes writes in their order.
+                let at = self.hosts[node].durable_ms.max(self.now_ms + self.lot.between(1, 30));
+                self.hosts[node].durable_ms = at;
                 self.at(at, Event::Persisted { node, life, id, writes });
             }
             Output::Check { revision, .. } => {
@@ -622,5 +626,6 @@ fn host(index: usize, root: &KeyPair) -> Host {
         disk: Disk::default(),
         life: 0,
         timeout_ms: None,
+        durable_ms: 0,
     }
 }

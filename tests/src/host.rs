@@ -204,7 +204,7 @@ impl Host {
 
     /// Returns all that the host has of VMs and projects on its disk.
     pub fn traces_of_vms(&self) -> Vec<String> {
-        let folders = ["vms", "projects"].map(|name| self.folder.join(name));
+        let folders = ["vms", "blobs"].map(|name| self.folder.join(name));
         let entries = folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten();
         let mut names: Vec<String> =
             entries.filter_map(|entry| Some(entry.ok()?.path().display().to_string())).collect();

@@ -23,9 +23,10 @@ fn a_build_that_is_refused_leaves_nothing_behind() {
     let names = ["oslo", "bergen"];
     let mut site = Site::mesh_with(&names, "memory_mib = 256\n");
 
-    // One host has room, the other hasn't: neither begins.
+    // One host has room, the other hasn't: neither begins. A file that came along is gone, too.
+    site.project("note", "# for the guest\n");
     let large = "global { project large }\n\
-                 host small { service_host oslo; memory 64M }\n\
+                 host small { service_host oslo; memory 64M; files {\n note.mln /etc/note\n} }\n\
                  host big { service_host bergen; memory 300M }\n";
     nothing_is_left_of(&mut site, &names, large, 3).says("bergen").says("memory");
 

@@ -29,6 +29,8 @@ pub(super) fn arguments(launch: &LaunchWire) -> Vec<OsString> {
         "ssl0=fd:0".to_owned(),
         // Without it a guest that restarts would do so in a process that nobody waits for.
         "noreboot".to_owned(),
+        // What a guest mounts as hostfs begins here: a file, below which no path leads anywhere, `..` included.
+        "hostfs=/dev/null".to_owned(),
         "quiet".to_owned(),
         "MLN_LINE=/dev/ttyS0".to_owned(),
         "MLN_SEED=/dev/ubdb".to_owned(),
@@ -69,5 +71,6 @@ mod tests {
             ]
         );
         assert!(words.contains(&OsString::from("ubda=disk.cow,/data/images/t.img")));
+        assert!(words.contains(&OsString::from("hostfs=/dev/null")));
     }
 }

@@ -14,48 +14,74 @@ use super::{answer, failure, refusal, select};
 use crate::blob::Blobs;
 use crate::control::{Operator, ReplySender, SubmittedFile, crypt_password};
 use crate::effect::describe;
-use crate::event_loop::EventLoop;
+use crate::event_loop::{EventLoop, Work};
 use crate::operations::Kind;
 
+/// A build that was asked for, with what has come of its source.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    reply: ReplySender,
+    author: String,
+    existing: ExistingProject,
+    on_failure: OnFailure,
+    result: Result<(Label, Project, Vec<Blob>), Vec<Reply>>,
+}
+
 impl EventLoop {
-    pub(super) async fn request_build(
+    pub(super) fn request_build(
         &mut self,
         build: Build,
         files: Vec<SubmittedFile>,
         operator: &Operator,
         reply: ReplySender,
     ) {
+        self.preparing += 1;
         let owner = operator.name.clone();
-        let blobs = self.blobs.clone();
-        let (existing, on_failure) = (build.existing, build.on_failure);
-        // Hashing passwords and writing files takes a while.
-        let prepared = tokio::task::spawn_blocking(move || prepare(&build, files, owner, &blobs)).await;
-        let (label, project, blobs) = match prepared {
-            Ok(Ok(prepared)) => prepared,
-            Ok(Err(wrong)) => return answer(&reply, wrong),
-            Err(error) => return answer(&reply, [failure("building", error.to_string(), &[])]),
+        let author = format!("{owner} at {}", self.identity.name);
+        let (blobs, results) = (self.blobs.clone(), self.results.clone());
+        // Hashing passwords and writing files takes a while, in which the loop has others to serve.
+        tokio::task::spawn_blocking(move || {
+            let existing = match build.existing {
+                Existing::Refuse => ExistingProject::Refuse,
+                Existing::Replace => ExistingProject::Replace(RunningVms::Refuse),
+                Existing::ReplaceRunning => ExistingProject::Replace(RunningVms::Stop),
+            };
+            let on_failure = match build.on_failure {
+                UndoOrKeep::Undo => OnFailure::Undo,
+                UndoOrKeep::Keep => OnFailure::Keep,
+            };
+            let result = prepare(&build, files, owner, &blobs);
+            let prepared = Prepared { reply, author, existing, on_failure, result };
+            // The loop has ended if nobody listens.
+            let _ = results.blocking_send(Work::Prepared(Box::new(prepared)));
+        });
+    }
+
+    /// Goes on with a build whose source is understood.
+    pub(crate) async fn build_prepared(&mut self, prepared: Prepared) {
+        self.preparing -= 1;
+        let Prepared { reply, author, existing, on_failure, result } = prepared;
+        let (label, project, blobs) = match result {
+            Ok(result) => result,
+            Err(wrong) => {
+                answer(&reply, wrong);
+                return self.drop_unused_blobs();
+            }
         };
         if let Some(text) = unattached(&project) {
             // Nobody listens any more if it can't be said; the build goes on.
             let _ = reply.post(Reply::Warning { text });
         }
         let op = self.operations.begin(reply, Kind::Build, Some(label.project.clone()));
-        let order = BuildOrder {
-            label,
-            project,
-            blobs,
-            author: format!("{} at {}", operator.name, self.identity.name),
-            existing: match existing {
-                Existing::Refuse => ExistingProject::Refuse,
-                Existing::Replace => ExistingProject::Replace(RunningVms::Refuse),
-                Existing::ReplaceRunning => ExistingProject::Replace(RunningVms::Stop),
-            },
-            on_failure: match on_failure {
-                UndoOrKeep::Undo => OnFailure::Undo,
-                UndoOrKeep::Keep => OnFailure::Keep,
-            },
-        };
+        let order = BuildOrder { label, project, blobs, author, existing, on_failure };
         self.handle(Input::Operate { op, operation: Operation::Build(Box::new(order)) }).await;
+    }
+
+    /// Removes contents that nothing names any more.
+    pub(crate) fn drop_unused_blobs(&self) {
+        if self.preparing == 0 {
+            self.blobs.retain(&self.node.used_blobs());
+        }
     }
 
     pub(super) async fn request_remove(&mut self, remove: &Remove, operator: &Operator, reply: ReplySender) {

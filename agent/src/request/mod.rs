@@ -12,18 +12,24 @@ use mln_link::Reply;
 use mln_link::message::{AgentVersion, Failure, Refusal, Request};
 use mln_protocol::trust::mesh_of;
 
-use crate::control::{ControlCommand, ReplySender};
+use crate::control::{ControlCommand, Origin, ReplySender};
 use crate::event_loop::EventLoop;
 
+pub(crate) use build::Prepared;
 pub(crate) use status::Waiters;
 
 impl EventLoop {
     /// Answers a request, or begins what it asks for.
     pub(crate) async fn request(&mut self, command: ControlCommand) {
         let ControlCommand { request, files, operator, reply, input } = command;
+        if let (Origin::Peer { .. }, false) = (operator.origin, matches!(request, Request::Exec(_))) {
+            // Everything else is asked of one's own agent, which answers for it with its own grants.
+            let text = format!("{} is asked of one's own agent, not over the mesh", request.word());
+            return answer(&reply, [refusal("grant", text, None)]);
+        }
         match request {
             Request::Version => answer(&reply, [Reply::Version(self.version())]),
-            Request::Build(build) => self.request_build(build, files, &operator, reply).await,
+            Request::Build(build) => self.request_build(build, files, &operator, reply),
             Request::Start(start) => self.request_start(start, &operator, reply).await,
             Request::Stop(stop) => self.request_stop(stop, &operator, reply).await,
             Request::Remove(remove) => self.request_remove(&remove, &operator, reply).await,

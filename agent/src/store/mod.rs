@@ -19,6 +19,8 @@ use tracing::warn;
 
 pub(crate) use book::AddressBook;
 
+use crate::event_loop::Work;
+
 /// The database's folder in the data folder.
 const STATE_FOLDER: &str = "state";
 
@@ -89,9 +91,13 @@ impl Store {
     }
 
     /// Loads everything, verifying it again; what doesn't hold is left out and reported.
-    pub(crate) fn load(&self, root: PublicKey) -> StoredState {
+    ///
+    /// Fails where the database itself can't be read: to go on without what is in it would be to forget it.
+    pub(crate) fn load(&self, data: &Path, root: PublicKey) -> Result<StoredState, StoreError> {
+        let error = |source| StoreError::Database { folder: data.join(STATE_FOLDER), source };
         let mut state = StoredState::default();
-        for value in self.records.iter().values().flatten() {
+        for value in self.records.iter().values() {
+            let value = value.map_err(error)?;
             let record = Signed::from_bytes(&value).ok().map(|signed| wire::verify_record(signed, root));
             match record {
                 Some(Ok(record)) => state.records.push(record),
@@ -99,14 +105,15 @@ impl Store {
                 None => warn!("a stored record is damaged and left out"),
             }
         }
-        for (key, value) in self.fragments.iter().flatten() {
+        for entry in self.fragments.iter() {
+            let (key, value) = entry.map_err(error)?;
             let fragment = wire::decode_fragment(&value);
             match (<[u8; 32]>::try_from(key.as_ref()), fragment) {
                 (Ok(digest), Ok(fragment)) => state.fragments.push((Digest(digest), Arc::new(fragment))),
                 _ => warn!("a stored part of a project is damaged and left out"),
             }
         }
-        state
+        Ok(state)
     }
 
     fn apply(&self, writes: &[Write]) -> Result<(), sled::Error> {
@@ -140,11 +147,8 @@ pub(crate) struct Writer {
 pub(crate) struct WriteError(#[source] pub sled::Error);
 
 impl Writer {
-    /// Starts the thread. It says [`Input::Persisted`] for each group of writes, or ends with an error.
-    pub(crate) fn start(
-        store: Store,
-        done: mpsc::Sender<Result<Input, WriteError>>,
-    ) -> std::io::Result<Self> {
+    /// Starts the thread. It says [`Input::Persisted`] for the last group of each flush, or ends with an error.
+    pub(crate) fn start(store: Store, done: mpsc::Sender<Work>) -> std::io::Result<Self> {
         let (queue, writes) = sync_channel(WRITES_MAX);
         std::thread::Builder::new()
             .name("store".to_owned())
@@ -159,23 +163,20 @@ impl Writer {
     }
 }
 
-fn write_all(
-    store: &Store,
-    writes: &Receiver<(WriteId, Vec<Write>)>,
-    done: &mpsc::Sender<Result<Input, WriteError>>,
-) {
+fn write_all(store: &Store, writes: &Receiver<(WriteId, Vec<Write>)>, done: &mpsc::Sender<Work>) {
     while let Ok(first) = writes.recv() {
         let groups: Vec<_> = std::iter::once(first).chain(writes.try_iter().take(WRITES_MAX)).collect();
         let applied = groups.iter().try_for_each(|(_, group)| store.apply(group));
         let flushed = applied.and_then(|()| store.database.flush());
-        if let Err(error) = flushed {
-            let _ = done.blocking_send(Err(WriteError(error)));
+        // One word for all: they become durable in their order, and the node takes it so.
+        let last = groups.last().map(|(id, _)| *id).expect("the first group is one");
+        let work = match flushed {
+            Ok(_) => Work::Input(Box::new(Input::Persisted(last))),
+            Err(error) => Work::StoreFailed(WriteError(error)),
+        };
+        let failed = matches!(work, Work::StoreFailed(_));
+        if done.blocking_send(work).is_err() || failed {
             return;
-        }
-        for (id, _) in groups {
-            if done.blocking_send(Ok(Input::Persisted(id))).is_err() {
-                return;
-            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The User-Mode Linux platform with real guests.
 
 mod exec;
+mod hostile;
 mod life;
 mod network;
 mod world;

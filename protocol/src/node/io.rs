@@ -91,7 +91,7 @@ pub enum Input {
     },
     /// A record from gossip.
     Record(VerifiedRecord),
-    /// A write is durable.
+    /// A write is durable, and so are all before it.
     Persisted(WriteId),
     /// The operator asks for something.
     Operate {

@@ -184,8 +184,13 @@ impl Node {
                 }
             }
             Message::Records(records) => {
+                let full = records.len() >= limits::SYNC_RECORDS_MAX;
                 for record in records {
                     self.take(now, record);
+                }
+                if full {
+                    // There was more than fits into one message.
+                    self.send(from, sync::opening(&self.records));
                 }
             }
             Message::FragmentWanted(digest) => {
@@ -199,18 +204,30 @@ impl Node {
 
     /// Merges a record from elsewhere; what is new is kept, acted upon and, by gossip, passed on.
     fn take(&mut self, now: Now, record: VerifiedRecord) {
-        if record.author() == self.me && !self.is_echo(&record) {
-            // Under our own key, but nothing that we said last: only we say what our slots hold.
+        let is_member = matches!(**record, Record::Member(_));
+        if !is_member && self.records.member(record.author()).is_none() {
+            // Whoever fills slots must be known; a member's grants come first, and the rest again with the next
+            // comparison.
             return;
         }
         if self.merge(&record) != Merge::Taken {
             return;
         }
+        if record.author() == self.me {
+            self.outbid(now, &record);
+        }
         self.act_on(now, &record);
     }
 
-    fn is_echo(&self, record: &VerifiedRecord) -> bool {
-        matches!(***record, Record::Commit(_))
+    /// Says again what is so, above a record under our own key that we no longer knew: after a lost disk, others
+    /// have heard more of us than we remember.
+    fn outbid(&mut self, now: Now, record: &VerifiedRecord) {
+        match &***record {
+            Record::Member(_) => self.publish_member(now),
+            Record::Host(_) => self.publish_host(now),
+            Record::Vm(status) => self.outbid_vm(now, &status.vm, status.counter),
+            Record::Commit(_) => {}
+        }
     }
 
     /// Signs, keeps and gossips a record of our own.

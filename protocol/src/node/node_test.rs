@@ -506,3 +506,177 @@ fn what_a_host_that_is_away_last_said_is_not_taken_for_done() {
     let Outcome::Failed(failures) = cluster.outcome(2) else { panic!("{:?}", cluster.outcome(2)) };
     assert_eq!(failures[0].cause, FailureCause::Silent);
 }
+
+#[test]
+fn a_guest_that_is_faster_than_the_step_that_starts_it_is_seen() {
+    let exit = ExitStatus::Signal(6);
+    let cases = [
+        (Observed::Running(RunPhase::Ready), VmState::Up, RunState::Up),
+        (Observed::Down { exit: Some(exit) }, VmState::Down, RunState::Down),
+    ];
+    for (seen, state, run) in cases {
+        let mut cluster = Cluster::new(512);
+        let project = cluster.build_ring();
+        let vm = cluster.vms(project)[0].clone();
+        cluster.begin(0, 2, Operation::Run { vms: vec![vm.clone()], order: RunOrder::Up, pause_ms: 0 });
+        cluster.input(0, Input::Observed { vm: vm.clone(), observed: seen });
+        cluster.end_steps();
+        let status = cluster.nodes[0].vm(project, &vm.name).expect("it is known").status;
+        assert_eq!((status.state, status.run), (state, run));
+    }
+}
+
+#[test]
+fn a_sooner_stop_overtakes_one_that_waits() {
+    let mut cluster = Cluster::new(512);
+    let project = cluster.build_ring();
+    let vm = cluster.vms(project)[0].clone();
+    cluster.begin(0, 2, Operation::Run { vms: vec![vm.clone()], order: RunOrder::Up, pause_ms: 0 });
+    cluster.end_steps();
+    let (late, soon) = (StopLimit::After(60_000), StopLimit::After(2_000));
+    for (op, limit) in [(3, late), (4, soon)] {
+        let order = RunOrder::Down(limit);
+        cluster.begin(0, op, Operation::Run { vms: vec![vm.clone()], order, pause_ms: 0 });
+    }
+    assert_eq!(cluster.steps, [(0, vm.clone(), Step::Stop(late)), (0, vm, Step::Stop(soon))]);
+}
+
+#[test]
+fn a_build_is_not_reserved_for_without_its_part() {
+    let mut cluster = Cluster::new(512);
+    let key = keys(1).public();
+    let host = crate::record::RevisionHost { name: name("bergen"), key, fragment: Digest([7; 32]), vms: 9 };
+    let revision = crate::record::Revision {
+        project: None,
+        parent: None,
+        label: Label { owner: name("root"), project: name("evil") },
+        hosts: vec![host],
+        definition: Digest([0; 32]),
+        made_unix_ms: 0,
+        author: String::new(),
+        reason: String::new(),
+    };
+    let digest = Digest::of(&wire::encode_revision(&revision));
+    let ask = Ask { host: key, revision, digest, running: RunningVms::Stop, replaces: None };
+    let payload = wire::encode_ask(&ask);
+    let ask = Arc::new(Verified::own(&keys(0), Domain::Request, ask, payload));
+    let now = Now { mono_ms: 0, unix_ms: 0 };
+    let message = Message::Ask { ask, fragment: None };
+    cluster.nodes[1].handle(now, Input::Message { from: keys(0).public(), message });
+    let mut answers = Vec::new();
+    while let Some(output) = cluster.nodes[1].poll_output() {
+        if let Output::Send { message: Message::Answer { verdict, .. }, .. } = output {
+            answers.push(verdict.map(|_| ()).map_err(|refusal| refusal.rule));
+        }
+    }
+    assert_eq!(answers, [Err(Rule::Malformed)]);
+}
+
+/// Runs one node alone, remembering what it makes durable.
+struct Alone {
+    node: Node,
+    records: BTreeMap<Vec<u8>, VerifiedRecord>,
+    fragments: BTreeMap<Digest, Arc<Fragment>>,
+    steps: Vec<Step>,
+}
+
+impl Alone {
+    fn input(&mut self, input: Input) {
+        let mut queue = std::collections::VecDeque::from([input]);
+        let me = self.node.key();
+        while let Some(input) = queue.pop_front() {
+            self.node.handle(Now { mono_ms: 0, unix_ms: 0 }, input);
+            while let Some(output) = self.node.poll_output() {
+                match output {
+                    Output::Persist { id, writes } => {
+                        for write in writes {
+                            match write {
+                                Write::Record(key, record) => {
+                                    self.records.insert(wire::encode_record_key(&key), record);
+                                }
+                                Write::Fragment(digest, fragment) => {
+                                    self.fragments.insert(digest, fragment);
+                                }
+                                Write::DropFragment(digest) => {
+                                    self.fragments.remove(&digest);
+                                }
+                            }
+                        }
+                        queue.push_back(Input::Persisted(id));
+                    }
+                    Output::Send { to, message } if to == me => {
+                        queue.push_back(Input::Message { from: me, message });
+                    }
+                    Output::Check { revision, .. } => {
+                        queue.push_back(Input::Checked { revision, verdict: Ok(()) });
+                    }
+                    Output::Step { step, .. } => self.steps.push(step),
+                    Output::Send { .. }
+                    | Output::Broadcast(_)
+                    | Output::Switches(_)
+                    | Output::Progress { .. }
+                    | Output::Done { .. } => {}
+                }
+            }
+        }
+    }
+
+    fn killed(self) -> Self {
+        let stored = StoredState {
+            records: self.records.values().cloned().collect(),
+            fragments: self.fragments.iter().map(|(digest, fragment)| (*digest, fragment.clone())).collect(),
+        };
+        Self { node: Node::new(config(0, 512), stored), steps: Vec::new(), ..self }
+    }
+}
+
+#[test]
+fn a_removal_goes_on_however_often_its_host_is_killed() {
+    let node = Node::new(config(0, 512), StoredState::default());
+    let mut alone = Alone { node, records: BTreeMap::new(), fragments: BTreeMap::new(), steps: Vec::new() };
+    alone.input(Input::Start { found: Vec::new() });
+    let mut order = ring(64, OnFailure::Undo);
+    order.project.vms.truncate(1);
+    alone.input(Input::Operate { op: OpId(1), operation: Operation::Build(Box::new(order)) });
+    let project = alone.node.projects()[0].id;
+    let vm = VmId { birth: project.0, name: name("router0") };
+    let down = Observed::Down { exit: None };
+    alone.input(Input::StepDone { vm: vm.clone(), step: Step::Build, result: Ok(down) });
+    alone.input(Input::Observed { vm: vm.clone(), observed: Observed::Running(RunPhase::Ready) });
+    let remove = Operation::Remove { project, running: RunningVms::Stop };
+    alone.input(Input::Operate { op: OpId(2), operation: remove });
+    for _ in 0..3 {
+        assert!(matches!(alone.steps.last(), Some(Step::Stop(_))), "{:?}", alone.steps);
+        alone = alone.killed();
+        alone.input(Input::Start { found: vec![(vm.clone(), Observed::Running(RunPhase::Ready))] });
+    }
+    let step = alone.steps[0];
+    alone.input(Input::StepDone { vm: vm.clone(), step, result: Ok(Observed::Down { exit: None }) });
+    alone.input(Input::StepDone { vm, step: Step::Remove, result: Ok(Observed::Absent) });
+    assert!(alone.fragments.is_empty(), "nothing is left of it");
+}
+
+#[test]
+fn a_host_that_lost_its_memory_leaves_its_guests_running_and_is_heard_again() {
+    let mut cluster = Cluster::new(512);
+    let project = cluster.build_ring();
+    let vms = cluster.vms(project);
+    cluster.begin(0, 2, Operation::Run { vms: vms.clone(), order: RunOrder::Up, pause_ms: 0 });
+    cluster.end_steps();
+    cluster.end_steps();
+    let vm = vms.into_iter().find(|vm| vm.name.as_str() == "router1").expect("it is on bergen");
+    cluster.nodes[1] = Node::new(config(1, 512), StoredState::default());
+    let found = vec![(vm.clone(), Observed::Running(RunPhase::Ready))];
+    cluster.input(1, Input::Start { found });
+    for other in [0, 2] {
+        cluster.input(other, Input::Disconnected(keys(1).public()));
+        cluster.input(1, Input::Connected(keys(other).public()));
+        cluster.input(other, Input::Connected(keys(1).public()));
+    }
+    for _ in 0..5 {
+        cluster.pass(10_000);
+    }
+    assert_eq!(cluster.steps, [], "nothing is shut down");
+    assert_eq!(cluster.state(0, &vm), VmState::Up);
+    assert_eq!(cluster.nodes[0].record_sum(), cluster.nodes[1].record_sum());
+}

@@ -48,8 +48,11 @@ impl Outbox {
         }
     }
 
+    /// Lets go of what waited for a write, and for all before it: writes become durable in their order.
     pub(super) fn persisted(&mut self, id: WriteId) {
-        self.ready.extend(self.held.remove(&id).unwrap_or_default());
+        while let Some(first) = self.held.first_entry().filter(|first| *first.key() <= id) {
+            self.ready.extend(first.remove());
+        }
     }
 
     pub(super) fn pop(&mut self) -> Option<Output> {

@@ -18,9 +18,7 @@ impl Projects {
     /// Takes in a commit, in any order; returns its project if that has another head now.
     pub(super) fn insert(&mut self, record: &VerifiedRecord) -> Option<ProjectId> {
         let Record::Commit(commit) = &***record else { return None };
-        if self.commits.insert(commit.digest, record.clone()).is_some() {
-            return None;
-        }
+        self.commits.insert(commit.digest, record.clone());
         if let Some(parent) = commit.revision.parent {
             self.children.entry(parent).or_default().insert(commit.digest);
         }

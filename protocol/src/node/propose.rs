@@ -70,6 +70,12 @@ impl Proposals {
     pub(super) fn len(&self) -> usize {
         self.by_op.len()
     }
+
+    /// Returns the parts that hosts are asked about.
+    pub(super) fn fragments(&self) -> impl Iterator<Item = &Arc<Fragment>> {
+        let drafts = self.by_op.values().flat_map(|proposal| [Some(&proposal.draft), proposal.next.as_ref()]);
+        drafts.flatten().flat_map(|draft| draft.fragments.values())
+    }
 }
 
 impl Node {

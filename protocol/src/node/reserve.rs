@@ -41,6 +41,11 @@ impl Reservations {
         self.by_revision.values().map(|r| r.memory_mib).sum()
     }
 
+    /// Returns the parts that this host keeps room for.
+    pub(super) fn fragments(&self) -> impl Iterator<Item = &Arc<Fragment>> {
+        self.by_revision.values().filter_map(|reserved| reserved.fragment.as_ref())
+    }
+
     /// Ends a reservation: the revision is committed, withdrawn or too old.
     pub(super) fn take(&mut self, revision: Digest) -> Option<Arc<Fragment>> {
         self.by_revision.remove(&revision)?.fragment
@@ -72,6 +77,10 @@ impl Node {
                 self.promise(from, revision);
             }
             return;
+        }
+        if self.reservations.by_revision.len() >= limits::RESERVATIONS_MAX {
+            let detail = format!("{} changes are being decided; try again", limits::RESERVATIONS_MAX);
+            return self.refuse(from, revision, Refusal { rule: Rule::NoAnswer, detail });
         }
         let judged = match &fragment {
             Some(fragment) => self.judge_part(ask, fragment),
@@ -108,10 +117,6 @@ impl Node {
         let names: BTreeSet<_> = fragment.vms.iter().map(|vm| &vm.name).collect();
         if names.len() != fragment.vms.len() || part.name != self.config.name {
             return Err(malformed("the part names a VM twice, or another host"));
-        }
-        if self.reservations.by_revision.len() >= limits::RESERVATIONS_MAX {
-            let detail = format!("{} builds are being decided; try again", limits::RESERVATIONS_MAX);
-            return Err(Refusal { rule: Rule::NoAnswer, detail });
         }
         self.judge_label(ask)?;
         if let Some(replaced) = ask.replaces {
@@ -163,6 +168,10 @@ impl Node {
 
     /// Judges a revision that leaves this host out; it needs no memory.
     fn judge_removal(&self, ask: &Ask) -> Result<u32, Refusal> {
+        if ask.revision.parent.is_none() || ask.revision.hosts.iter().any(|host| host.key == self.me) {
+            let detail = "the revision has a part for this host, and it did not come along".to_owned();
+            return Err(Refusal { rule: Rule::Malformed, detail });
+        }
         let known = ask.revision.project.and_then(|project| self.projects.head(project));
         if known.map(|head| head.digest) != ask.revision.parent {
             let detail = "this host knows another state of the project; try again in a moment".to_owned();
@@ -227,10 +236,13 @@ impl Node {
         }
     }
 
-    /// Forgets a fragment unless a project that is not removed names it.
+    /// Forgets a fragment unless a project names it that is not removed, or whose removal is not done here.
     pub(super) fn drop_fragment(&mut self, digest: Digest) {
-        let used =
-            self.projects.heads().any(|(_, head)| head.revision.hosts.iter().any(|h| h.fragment == digest));
+        let used = self.projects.heads().any(|(project, head)| {
+            let part = self.projects.commit(project.0).and_then(|first| first.host(self.me));
+            let own = part.is_some_and(|part| part.fragment == digest);
+            head.revision.hosts.iter().any(|host| host.fragment == digest) || (own && !self.is_over(project))
+        });
         if !used && self.fragments.remove(&digest).is_some() {
             self.outbox.write(Write::DropFragment(digest));
         }

@@ -118,6 +118,13 @@ impl Node {
         self.vms(project).into_iter().find(|view| view.status.vm == id)
     }
 
+    /// Returns the contents of files that some part of a project names: built, reserved for, or being asked about.
+    pub fn used_blobs(&self) -> std::collections::BTreeSet<crate::id::Digest> {
+        let parts =
+            self.fragments.values().chain(self.reservations.fragments()).chain(self.proposals.fragments());
+        parts.flat_map(|fragment| fragment.blobs.iter().map(|blob| blob.digest)).collect()
+    }
+
     /// Returns how many records it holds, and the exclusive or of their digests: equal where these are equal.
     pub fn record_sum(&self) -> (usize, crate::id::Digest) {
         (self.records.len(), self.records.fingerprint())

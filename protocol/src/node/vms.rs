@@ -35,6 +35,8 @@ struct OwnedVm {
     stop_limit: StopLimit,
     observed: Observed,
     busy: Option<Step>,
+    /// What was seen while it was being started: it may be heard before the step has ended.
+    seen_starting: Option<Observed>,
     failures: u32,
     disk: Disk,
 }
@@ -119,7 +121,7 @@ impl Node {
     }
 
     /// Whether a project is removed and nothing of it is left to do here.
-    fn is_over(&self, project: ProjectId) -> bool {
+    pub(super) fn is_over(&self, project: ProjectId) -> bool {
         let removed = self.projects.head(project).is_some_and(Commit::removes);
         let owned = self.vms.owned.values().any(|vm| vm.status.project == project);
         let mut statuses =
@@ -236,7 +238,8 @@ impl Node {
             counter: 0,
             vm: id.clone(),
             project: ProjectId(id.birth),
-            run: RunState::Down,
+            // A host that has lost its memory doesn't shut down what it finds running.
+            run: if matches!(observed, Observed::Running(_)) { RunState::Up } else { RunState::Down },
             run_counter: 0,
             run_by: self.me,
             state: VmState::Building,
@@ -255,6 +258,7 @@ impl Node {
             stop_limit: StopLimit::After(DEFAULT_STOP_MS),
             observed: Observed::Absent,
             busy: None,
+            seen_starting: None,
             failures: 0,
             disk,
         };
@@ -278,10 +282,10 @@ impl Node {
             return;
         }
         let step = next_step(vm.existence, vm.status.run, vm.stop_limit, &vm.observed);
-        let sooner = matches!(
-            (vm.busy, step),
-            (Some(Step::Stop(StopLimit::After(_))), Some(Step::Stop(StopLimit::Now)))
-        );
+        let sooner = match (vm.busy, step) {
+            (Some(Step::Stop(old)), Some(Step::Stop(new))) => new.is_sooner_than(old),
+            _ => false,
+        };
         match step {
             _ if vm.busy.is_some() && !sooner => {}
             None => self.settle(now, id),
@@ -332,10 +336,14 @@ impl Node {
         if vm.busy == Some(step) {
             vm.busy = None;
         }
+        let seen = vm.seen_starting.take();
         match result {
             Ok(observed) => {
                 vm.failures = 0;
                 self.observed(now, id, observed);
+                if let Some(seen) = seen {
+                    self.observed(now, id, seen);
+                }
             }
             Err(reason) => {
                 vm.failures += 1;
@@ -362,6 +370,10 @@ impl Node {
     /// Takes in what the platform sees of a VM.
     pub(super) fn observed(&mut self, now: Now, id: &VmId, observed: Observed) {
         let Some(vm) = self.vms.owned.get_mut(id) else { return };
+        if vm.busy == Some(Step::Start) {
+            vm.seen_starting = Some(observed);
+            return;
+        }
         let ran = matches!(vm.observed, Observed::Running(_)) || vm.observed == Observed::Absent;
         if let Observed::Down { exit: Some(exit) } = observed
             && ran
@@ -432,6 +444,14 @@ impl Node {
         vm.status.counter += 1;
         let record = Record::Vm(vm.status.clone());
         self.publish(now, record);
+    }
+
+    /// Publishes the status of a VM again, above a counter that others have heard under our key.
+    pub(super) fn outbid_vm(&mut self, now: Now, id: &VmId, heard: u64) {
+        if let Some(vm) = self.vms.owned.get_mut(id) {
+            vm.status.counter = vm.status.counter.max(heard);
+            self.publish_vm(now, id);
+        }
     }
 
     /// Applies an order to a VM whose run counter was checked.

@@ -58,6 +58,17 @@ pub enum StopLimit {
     Now,
 }
 
+impl StopLimit {
+    /// Whether it ends a VM earlier than another limit that begins at the same time.
+    pub fn is_sooner_than(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Now, Self::After(_)) => true,
+            (Self::After(ms), Self::After(other_ms)) => ms < other_ms,
+            (Self::Now | Self::After(_), Self::Now) => false,
+        }
+    }
+}
+
 /// Returns what brings a VM closer to what is wanted, or nothing where it is there.
 pub fn next_step(existence: Existence, run: RunState, limit: StopLimit, observed: &Observed) -> Option<Step> {
     match (existence, run, observed) {

@@ -71,6 +71,11 @@ impl Commit {
         self.revision.hosts.iter().find(|host| host.key == key)
     }
 
+    /// Returns how many hosts have reserved for it.
+    pub fn reserving(&self) -> usize {
+        self.reservations.iter().map(Verified::author).collect::<std::collections::BTreeSet<_>>().len()
+    }
+
     /// Whether the host with this key signed a reservation for it.
     pub fn reserved_by(&self, key: PublicKey) -> bool {
         self.reservations.iter().any(|r| r.author() == key && r.revision == self.digest)

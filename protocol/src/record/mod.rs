@@ -56,12 +56,13 @@ impl Record {
         }
     }
 
-    /// Returns the author's own count of the records in this slot; immutable slots have but one.
+    /// Returns the author's own count of the records in this slot; of two proofs of one revision the fuller one is newer.
     pub fn counter(&self) -> u64 {
         match self {
             Self::Member(member) => member.counter,
             Self::Host(status) => status.counter,
-            Self::Commit(_) => 0,
+            // Whoever leaves reservations out does not win the slot.
+            Self::Commit(commit) => commit.reserving() as u64,
             Self::Vm(status) => status.counter,
         }
     }
