@@ -7,10 +7,21 @@ async fn a_guest_reaches_no_file_of_its_host() {
     let world = World::new();
     let vm = world.run(plain("nosy")).await;
     let folder = world.folder(&vm);
-    let mut paths: Vec<String> =
-        ["/", "", ".", "..", "../..", "/../../..", "../../../../..", "/etc", "../../../../../etc", "//", "/dev"]
-            .map(str::to_owned)
-            .to_vec();
+    let mut paths: Vec<String> = [
+        "/",
+        "",
+        ".",
+        "..",
+        "../..",
+        "/../../..",
+        "../../../../..",
+        "/etc",
+        "../../../../../etc",
+        "//",
+        "/dev",
+    ]
+    .map(str::to_owned)
+    .to_vec();
     paths.push(folder.display().to_string());
     world.ok(&vm, "grep -q hostfs /proc/filesystems && mkdir /m && ln -s / /root/out").await;
     for path in paths {
