@@ -269,7 +269,7 @@ async fn a_build_that_fails_or_is_cut_off_leaves_nothing() {
     assert_eq!(std::fs::read_dir(&world.config.vms).expect("reads").count(), 0);
 
     // What a killed agent left.
-    for left in ["00000000-a.building", "00000000-b.removing"] {
+    for left in [".00000000-a.building", ".00000000-b.removing"] {
         std::fs::create_dir(world.config.vms.join(left)).expect("is made");
         std::fs::write(world.config.vms.join(left).join("vm"), "half").expect("is written");
     }
