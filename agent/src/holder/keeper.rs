@@ -10,9 +10,10 @@ use mln_protocol::wire::holder::{
     ExitWire, HOLDER_MESSAGE_BYTES_MAX, HOLDER_VERSION, HolderCommandWire, HolderEventWire, HolderStateWire,
     LaunchWire, LineMessageWire, StopWire,
 };
-use mln_protocol::wire::line::KillWire;
+use mln_protocol::wire::line::{ClosedWire, KillWire};
 use mln_protocol::wire::{decode, encode};
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use tracing::{info, warn};
 
@@ -24,8 +25,10 @@ use crate::process_end::end_of;
 
 /// Messages that wait for the agent; when there are more, the guest is not listened to.
 const AGENT_QUEUE_MAX: usize = 256;
-/// Bytes that wait for the guest; when there are more, the agent is not listened to.
+/// Bytes that wait for the guest; a channel that would add more is closed.
 const GUEST_QUEUE_BYTES_MAX: usize = 1 << 20;
+/// The most commands of the agent that are obeyed before the guest is looked at again.
+const COMMANDS_MAX: usize = 64;
 /// The most boots until the guest has come to anything.
 const BOOTS_MAX: u32 = 3;
 /// How long the last messages may take to an agent that does not read, in milliseconds.
@@ -153,8 +156,8 @@ impl Keeper {
             waits.push((Source::Line, self.parts.guest.line.as_fd(), line));
         }
         if let Some(agent) = &self.agent {
-            let takes = self.line.waiting_bytes() < GUEST_QUEUE_BYTES_MAX;
-            let mut flags = if takes { PollFlags::IN } else { PollFlags::empty() };
+            // Always: a guest that takes nothing must not keep us from hearing that it is to be stopped.
+            let mut flags = PollFlags::IN;
             flags.set(PollFlags::OUT, !agent.queue.is_empty());
             waits.push((Source::Agent, agent.socket.as_fd(), flags));
         }
@@ -176,7 +179,7 @@ impl Keeper {
             waits.iter().map(|(_, fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
         match rustix::event::poll(&mut fds, timeout.as_ref()) {
             Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => return Ok(Vec::new()),
+            Err(Errno::INTR) => return Ok(Vec::new()),
             Err(errno) => return Err(errno.into()),
         }
         let sources = waits.iter().map(|(source, _, _)| *source);
@@ -193,7 +196,7 @@ impl Keeper {
             match rustix::io::read(&self.parts.guest.line, &mut buffer) {
                 Ok(0) => return,
                 Ok(count) => self.line.receive(&buffer[..count]),
-                Err(rustix::io::Errno::INTR) => continue,
+                Err(Errno::INTR) => continue,
                 Err(_) => return,
             }
             while let Some(event) = self.line.event() {
@@ -241,7 +244,7 @@ impl Keeper {
             }
             match rustix::io::write(&self.parts.guest.line, bytes) {
                 Ok(count) => self.line.transmitted(count),
-                Err(rustix::io::Errno::INTR) => {}
+                Err(Errno::INTR) => {}
                 Err(_) => return,
             }
         }
@@ -367,7 +370,7 @@ impl Keeper {
             return;
         }
         let mut buffer = vec![0; HOLDER_MESSAGE_BYTES_MAX];
-        while self.line.waiting_bytes() < GUEST_QUEUE_BYTES_MAX {
+        for _ in 0..COMMANDS_MAX {
             let Some(agent) = &self.agent else { return };
             match packet::receive(&agent.socket, &mut buffer) {
                 Ok(packet) if packet.bytes > 0 => {
@@ -398,7 +401,12 @@ impl Keeper {
                         return;
                     }
                 }
-                if self.channels.contains(&channel) {
+                if !self.channels.contains(&channel) {
+                    return;
+                }
+                if self.line.waiting_bytes() + payload.len() > GUEST_QUEUE_BYTES_MAX {
+                    self.close_channel(channel, kind);
+                } else {
                     self.line.send(&Message { kind, channel, payload });
                 }
             }
@@ -414,6 +422,20 @@ impl Keeper {
                 self.kill();
             }
         }
+    }
+
+    /// Closes a channel of which something could not be queued; without that the rest would make no sense.
+    fn close_channel(&mut self, channel: u32, refused: Kind) {
+        self.channels.remove(&channel);
+        if refused != Kind::Open {
+            // Past the limit, but only once for each channel that was opened within it.
+            let payload = encode(&KillWire { signal: 0 });
+            self.line.send(&Message { kind: Kind::Kill, channel, payload });
+        }
+        let text = "the guest takes nothing that it is sent".to_owned();
+        let payload = encode(&ClosedWire::NotStarted { text, errno: Errno::AGAIN.raw_os_error() });
+        let line = LineMessageWire { kind: Kind::Closed as u8, channel, payload };
+        self.tell(&HolderEventWire::Line(line), None);
     }
 
     /// Presses ctrl-alt-del, as soon as the guest's kernel listens.

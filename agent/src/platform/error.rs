@@ -144,6 +144,14 @@ pub enum StepError {
         /// Which VM.
         vm: VmId,
     },
+    /// What is in the place of the VM's folder is not this VM.
+    #[error("{} is not the folder of {vm}: move it away", folder.display())]
+    FolderTaken {
+        /// Which VM.
+        vm: VmId,
+        /// The folder.
+        folder: PathBuf,
+    },
     /// A task of this program ended early; a bug.
     #[error("the step was cut off")]
     CutOff,

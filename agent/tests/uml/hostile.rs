@@ -1,5 +1,9 @@
 //! Guests that mean harm to their host.
 
+use std::time::Duration;
+
+use mlnd::platform::{End, ExecCommand, ExecError, ExecOutputEvent, Platform, Stop, Stopped};
+
 use crate::world::{World, plain};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -27,11 +31,48 @@ async fn a_guest_reaches_no_file_of_its_host() {
     for path in paths {
         let line = format!("mount -t hostfs none /m -o '{path}' && ls -la /m");
         let (out, err, end) = world.shell(&vm, &line).await;
-        assert!(out.is_empty() && end != Ok(mlnd::platform::End::Exited(0)), "{path:?}: {out}{err}{end:?}");
+        assert!(out.is_empty() && end != Ok(End::Exited(0)), "{path:?}: {out}{err}{end:?}");
     }
     // Neither with no path at all, nor over a link of the guest, which isn't the host's.
     for line in ["mount -t hostfs none /m", "mount -t hostfs none /m -o /root/out", "mount -t hostfs / /m"] {
         let (out, err, end) = world.shell(&vm, line).await;
-        assert_eq!(end, Ok(mlnd::platform::End::Exited(255)), "{line}: {out}{err}");
+        assert_eq!(end, Ok(End::Exited(255)), "{line}: {out}{err}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_takes_nothing_is_stopped_all_the_same() {
+    let world = World::new();
+    let vm = world.run(plain("deaf")).await;
+    let stop = ExecCommand::of(["sh", "-c", "echo now; kill -STOP $PPID; sleep 1000"]);
+    let mut last = world.uml.exec(&vm, stop).await.expect("is asked");
+    assert_eq!(last.output.next().await, Some(ExecOutputEvent::Stdout(b"now\n".to_vec())));
+    // Together more than the holder keeps for the guest.
+    let mut asked = Vec::new();
+    for _ in 0..30 {
+        let command = ExecCommand::of([b"true".to_vec(), vec![b'x'; 60_000]]);
+        asked.push(world.uml.exec(&vm, command).await.expect("is asked"));
+    }
+    for exec in &mut asked[20..] {
+        let event = exec.output.next().await;
+        assert!(matches!(event, Some(ExecOutputEvent::Failed(ExecError::NotStarted { .. }))), "{event:?}");
+    }
+    let stopping = tokio::time::timeout(Duration::from_secs(10), world.uml.stop(&vm, Stop::Now));
+    let exit = stopping.await.expect("in time").expect("stops").expect("has run");
+    assert_eq!((exit.end, exit.stopped), (End::Signalled(9), Some(Stopped::Now)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_commands_than_a_guest_runs_are_refused() {
+    let world = World::new();
+    let vm = world.run(plain("many")).await;
+    let mut running = Vec::new();
+    for _ in 0..mlnd::line::CHANNELS_MAX {
+        let mut exec =
+            world.uml.exec(&vm, ExecCommand::of(["sh", "-c", "echo; sleep 1000"])).await.expect("is asked");
+        assert_eq!(exec.output.next().await, Some(ExecOutputEvent::Stdout(b"\n".to_vec())));
+        running.push(exec);
+    }
+    let (_, _, end) = world.shell(&vm, "true").await;
+    assert_eq!(end, Err(ExecError::TooMany { limit: 32 }));
 }

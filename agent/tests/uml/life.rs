@@ -269,7 +269,7 @@ async fn a_build_that_fails_or_is_cut_off_leaves_nothing() {
     assert_eq!(std::fs::read_dir(&world.config.vms).expect("reads").count(), 0);
 
     // What a killed agent left.
-    for left in ["00000000-a.building", "00000000-b.removing"] {
+    for left in [".00000000-a.building", ".00000000-b.removing"] {
         std::fs::create_dir(world.config.vms.join(left)).expect("is made");
         std::fs::write(world.config.vms.join(left).join("vm"), "half").expect("is written");
     }
@@ -290,4 +290,36 @@ async fn too_little_room_for_a_guests_memory_is_an_error_that_says_what_to_do() 
     assert!(error.to_string().contains("memory_folder"), "{error}");
     let observed = world.uml.observe_all().await.expect("observes");
     assert_eq!(observed[0].state, Observed::Down { exit: None });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_of_another_vm_with_the_same_digits_is_left_alone() {
+    let world = World::new();
+    let vm = world.build(plain("twin")).await;
+    let checked = world.uml.check(&plain("twin")).await.expect("can be built");
+    let mut other = request(plain("twin"), checked.template, vec![]);
+    other.id.birth.0[31] ^= 1;
+    let other_id = other.id.clone();
+    assert!(matches!(world.uml.build(other).await, Err(StepError::FolderTaken { .. })));
+    world.uml.remove(&other_id).await.expect("is not there");
+    assert!(world.folder(&vm).join("disk.cow").exists());
+    world.uml.build(request(plain("twin"), checked.template, vec![])).await.expect("is there already");
+    world.uml.remove(&vm).await.expect("is removed");
+    assert!(!world.folder(&vm).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vm_of_which_nothing_can_be_told_keeps_no_other_from_being_found() {
+    let world = World::new();
+    let good = world.build(plain("good")).await;
+    let bad = world.build(plain("bad")).await;
+    std::fs::write(world.folder(&bad).join("boot"), "").expect("is written");
+    let moved = world.build(plain("moved")).await;
+    std::fs::rename(world.folder(&moved), world.config.vms.join("elsewhere")).expect("is moved");
+    for name in ["notes", ".notes.building"] {
+        std::fs::write(world.config.vms.join(name), "").expect("is written");
+    }
+    let observed = world.uml.observe_all().await.expect("observes");
+    let found: Vec<_> = observed.iter().map(|o| (&o.vm, &o.state)).collect();
+    assert_eq!(found, [(&good, &Observed::Down { exit: None })]);
 }

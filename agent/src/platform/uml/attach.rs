@@ -30,7 +30,7 @@ use tracing::{info, warn};
 
 use super::folder;
 use crate::holder::{FolderLock, files, packet};
-use crate::line::{Kind, OUTPUT_WINDOW_BYTES, STDERR, STDIN, STDIN_WINDOW_BYTES, STDOUT};
+use crate::line::{CHANNELS_MAX, Kind, OUTPUT_WINDOW_BYTES, STDERR, STDIN, STDIN_WINDOW_BYTES, STDOUT};
 use crate::platform::exec::{ChannelRequest, ChannelSender};
 use crate::platform::{
     BootProgress, Exec, ExecCommand, ExecError, ExecOutputEvent, Exit, StepError, VmEvent, VmEventKind,
@@ -334,6 +334,11 @@ impl Task {
     async fn open(&mut self, channel: u32, exec: &ExecWire, end: ChannelEnd) -> io::Result<()> {
         if !self.session.load(Ordering::Acquire) {
             end.fail(ExecError::LineLost);
+            return Ok(());
+        }
+        // Those that are abandoned but not over yet are counted by the guest.
+        if self.channels.len() >= CHANNELS_MAX {
+            end.fail(ExecError::TooMany { limit: CHANNELS_MAX as u32 });
             return Ok(());
         }
         self.channels.insert(channel, end);

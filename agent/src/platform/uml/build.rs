@@ -23,7 +23,7 @@ pub(super) fn build(
     request: &BuildRequest,
 ) -> Result<(), StepError> {
     let folder = folders.path(&request.id);
-    if folder.exists() {
+    if super::whose(&folder, &request.id)? {
         return Ok(());
     }
     let building = folders.building(&request.id);

@@ -12,10 +12,12 @@ use rustix::process::Pid;
 use crate::holder::files::{self, FileError};
 use crate::holder::group::{group_of, kill_and_wait};
 
-/// The end of the name of a folder that isn't finished.
-pub(super) const BUILDING: &str = ".building";
-/// The end of the name of a folder that is on its way out.
-pub(super) const REMOVING: &str = ".removing";
+/// How the name of a folder begins that is no VM's: theirs begin with a digit of their birth.
+const HIDDEN: &str = ".";
+/// How the name of a folder ends that isn't finished. That of a VM may end so too.
+const BUILDING: &str = ".building";
+/// How the name of a folder ends that is on its way out.
+const REMOVING: &str = ".removing";
 
 /// The folder of all VMs.
 #[derive(Debug, Clone)]
@@ -29,25 +31,29 @@ impl VmFolders {
     }
 
     pub(super) fn building(&self, vm: &VmId) -> PathBuf {
-        self.with_end(vm, BUILDING)
+        self.hidden(vm, BUILDING)
     }
 
     pub(super) fn removing(&self, vm: &VmId) -> PathBuf {
-        self.with_end(vm, REMOVING)
+        self.hidden(vm, REMOVING)
     }
 
-    fn with_end(&self, vm: &VmId, end: &str) -> PathBuf {
-        self.folder.join(format!("{}-{}{end}", vm.birth.short(), vm.name))
+    fn hidden(&self, vm: &VmId, end: &str) -> PathBuf {
+        self.folder.join(format!("{HIDDEN}{}-{}{end}", vm.birth.short(), vm.name))
     }
 
-    /// Returns the folders of finished VMs, in the order of their names; clears away the others.
+    /// Returns the folders of finished VMs, in the order of their names; clears away those that are not
+    /// finished or on their way out. What can't be cleared away stays, with a warning.
     pub(super) fn finished(&self) -> std::io::Result<Vec<PathBuf>> {
         let mut finished = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
             let path = entry?.path();
             let name = path.file_name().map(|n| n.as_bytes().to_vec()).unwrap_or_default();
-            if name.ends_with(BUILDING.as_bytes()) || name.ends_with(REMOVING.as_bytes()) {
-                fs::remove_dir_all(&path)?;
+            let ends = |end: &str| name.ends_with(end.as_bytes());
+            if name.starts_with(HIDDEN.as_bytes()) && (ends(BUILDING) || ends(REMOVING)) {
+                if let Err(error) = fs::remove_dir_all(&path) {
+                    tracing::warn!(folder = %path.display(), %error, "a leftover stays; remove it by hand");
+                }
             } else if path.join(files::VM).exists() {
                 finished.push(path);
             }
@@ -100,5 +106,37 @@ pub(super) fn sweep(folder: &Path, kernel: &Path) {
     for group in groups {
         tracing::warn!(folder = %folder.display(), group = group.as_raw_nonzero(), "killing a guest without holder");
         kill_and_wait(group);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_of_a_vm_makes_its_folder_a_leftover() {
+        let data = tempfile::tempdir().expect("a folder");
+        let folders = VmFolders { folder: data.path().to_owned() };
+        let vm = |name| VmId { birth: Digest::of(b"a revision"), name: Name::parse(name).expect("a name") };
+        let mut kept: Vec<PathBuf> =
+            ["a", "a.building", "a.removing"].into_iter().map(|name| folders.path(&vm(name))).collect();
+        kept.sort();
+        let leftovers = [folders.building(&vm("b")), folders.removing(&vm("b"))];
+        for folder in kept.iter().chain(&leftovers) {
+            fs::create_dir(folder).expect("is made");
+            fs::write(folder.join(files::VM), "a VM").expect("is written");
+        }
+        assert_eq!(folders.finished().expect("reads"), kept);
+        assert!(leftovers.iter().all(|folder| !folder.exists()));
+    }
+
+    #[test]
+    fn what_is_no_folder_is_passed_over() {
+        let data = tempfile::tempdir().expect("a folder");
+        let folders = VmFolders { folder: data.path().to_owned() };
+        for name in ["notes", ".notes.building"] {
+            fs::write(data.path().join(name), "").expect("is written");
+        }
+        assert_eq!(folders.finished().expect("reads"), [] as [PathBuf; 0]);
     }
 }

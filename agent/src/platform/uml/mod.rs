@@ -241,13 +241,18 @@ impl Shared {
         }
         self.attached.lock().unwrap_or_else(PoisonError::into_inner).remove(vm);
         let (folder, removing) = (self.folders.path(vm), self.folders.removing(vm));
-        let parent = self.folders.folder.clone();
+        let (parent, vm) = (self.folders.folder.clone(), vm.clone());
         blocking(move || {
+            let ours = match whose(&folder, &vm) {
+                // Then there is nothing of this one.
+                Err(StepError::FolderTaken { .. }) => false,
+                other => other?,
+            };
             let remove = || -> std::io::Result<()> {
                 if removing.exists() {
                     fs::remove_dir_all(&removing)?;
                 }
-                if folder.exists() {
+                if ours {
                     fs::rename(&folder, &removing)?;
                     fs::File::open(&parent)?.sync_all()?;
                     fs::remove_dir_all(&removing)?;
@@ -268,11 +273,22 @@ impl Shared {
         let mut found = Vec::new();
         for folder in finished {
             match VmFile::read(&folder) {
-                Ok(file) => {
-                    let state = self.observe(&file).await?;
-                    let memory = MemoryMib(file.wire.memory_mib);
-                    found.push(Observation { vm: file.vm, label: file.label, memory, state });
-                }
+                Ok(file) if self.folders.path(&file.vm) != folder => warn!(
+                    folder = %folder.display(), vm = %file.vm,
+                    "the folder of a VM has another name than it should: name it so, or move it away"
+                ),
+                Ok(file) => match self.observe(&file).await {
+                    Ok(state) => {
+                        let memory = MemoryMib(file.wire.memory_mib);
+                        found.push(Observation { vm: file.vm, label: file.label, memory, state });
+                    }
+                    // The others are to be had all the same. Nothing is said of this one: it may run.
+                    Err(error) => warn!(
+                        folder = %folder.display(), vm = %file.vm, error = &error as &dyn std::error::Error,
+                        "can't tell how a VM is: see what is wrong in its folder (end its holder if that does not \
+                         answer), then restart the agent"
+                    ),
+                },
                 // It stays where it is, for a person to look at.
                 Err(error) => warn!(folder = %folder.display(), %error, "not a VM that this version knows"),
             }
@@ -305,6 +321,18 @@ impl Shared {
             })
         })
         .await
+    }
+}
+
+/// Returns whether a folder is this VM's; false where it isn't there.
+///
+/// Its name has only eight digits of the VM's birth, so that it may be another's; that is an error.
+fn whose(folder: &Path, vm: &VmId) -> Result<bool, StepError> {
+    match VmFile::read(folder) {
+        Ok(file) if file.vm == *vm => Ok(true),
+        Err(error) if error.is_absent() && !folder.exists() => Ok(false),
+        Err(error) if !error.is_absent() => Err(error.into()),
+        Ok(_) | Err(_) => Err(StepError::FolderTaken { vm: vm.clone(), folder: folder.to_owned() }),
     }
 }
 
