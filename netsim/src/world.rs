@@ -417,8 +417,10 @@ impl World {
                 self.spread(node, None, &record);
             }
             Output::Persist { id, writes } => {
-                // A disk takes writes in their order.
-                let at = self.hosts[node].durable_ms.max(self.now_ms + self.lot.between(1, 30));
+                // A disk takes writes in their order, and now and then its time.
+                let slow = self.lot.chance(30);
+                let ms = if slow { self.lot.between(100, 1_500) } else { self.lot.between(1, 30) };
+                let at = self.hosts[node].durable_ms.max(self.now_ms + ms);
                 self.hosts[node].durable_ms = at;
                 self.at(at, Event::Persisted { node, life, id, writes });
             }

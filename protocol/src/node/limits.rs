@@ -12,8 +12,9 @@ pub const OPERATIONS_MAX: usize = 256;
 /// How many steps a host carries out at once.
 pub const STEPS_RUNNING_MAX: usize = 4;
 
-/// How long a host keeps room for a revision that is not committed, in milliseconds.
-pub const RESERVATION_MS: u64 = 60_000;
+/// How long a host keeps room for a revision that is not committed, in milliseconds: longer than a coordinator may
+/// wait for two rounds of answers, one for what is built and one for what it replaces.
+pub const RESERVATION_MS: u64 = 120_000;
 
 /// How long a coordinator waits for answers, in milliseconds.
 pub const ANSWER_MS_MAX: u64 = 30_000;

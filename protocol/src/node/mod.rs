@@ -49,7 +49,7 @@ pub use view::{HostView, ProjectView, Reach, VmView};
 
 use crate::id::{Digest, PublicKey};
 use crate::model::Fragment;
-use crate::record::{Record, VerifiedRecord};
+use crate::record::{Record, RecordKey, VerifiedRecord};
 use crate::time::Now;
 use crate::wire;
 use outbox::{Outbox, WriteOrder};
@@ -159,7 +159,14 @@ impl Node {
     }
 
     fn connect(&mut self, peer: PublicKey) {
-        if self.connected.insert(peer) && self.me < peer {
+        if !self.connected.insert(peer) {
+            return;
+        }
+        // Who we are comes first: what else we say counts only with those who know that.
+        let keys = [RecordKey::Member(self.me), RecordKey::Host(self.me)];
+        let own = keys.iter().filter_map(|key| self.records.get(key).cloned()).collect();
+        self.send(peer, Message::Records(own));
+        if self.me < peer {
             self.send(peer, sync::opening(&self.records));
         }
     }

@@ -7,7 +7,8 @@ use super::io::{Output, Write, WriteId};
 /// What a node wants done.
 ///
 /// While an input is handled, writes and outputs are collected. [`Outbox::close`] then emits the writes, if any,
-/// and keeps every output of that input until they are durable: nothing that was said may be forgotten.
+/// and keeps every output of that input, and of later ones, until they are durable: nothing that was said may be
+/// forgotten, and nothing may be done that follows from what could be.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     writes: Vec<Write>,
@@ -30,7 +31,11 @@ impl Outbox {
     pub(super) fn close(&mut self, order: WriteOrder) {
         let outputs = std::mem::take(&mut self.outputs);
         if self.writes.is_empty() {
-            self.ready.extend(outputs);
+            // It may follow from what an earlier input wrote and the disk doesn't have yet.
+            match self.held.last_entry() {
+                Some(mut last) => last.get_mut().extend(outputs),
+                None => self.ready.extend(outputs),
+            }
             return;
         }
         self.last_write += 1;

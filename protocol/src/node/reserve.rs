@@ -243,7 +243,10 @@ impl Node {
             let own = part.is_some_and(|part| part.fragment == digest);
             head.revision.hosts.iter().any(|host| host.fragment == digest) || (own && !self.is_over(project))
         });
-        if !used && self.fragments.remove(&digest).is_some() {
+        // The same part may stand in several revisions: what is still being decided needs it, too.
+        let decided = self.reservations.fragments().chain(self.proposals.fragments());
+        let awaited = decided.into_iter().any(|part| Digest::of(&wire::encode_fragment(part)) == digest);
+        if !used && !awaited && self.fragments.remove(&digest).is_some() {
             self.outbox.write(Write::DropFragment(digest));
         }
     }
