@@ -24,13 +24,14 @@ pub(crate) mod packet;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use mln_protocol::wire::holder::{BootWire, HOLDER_VERSION, LaunchWire};
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, Mode};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 pub use console_log::{CONSOLE_BYTES_MAX, tail as console_tail};
@@ -72,6 +73,8 @@ pub enum HolderError {
 ///
 /// The agent that starts it reads one line from its standard output: [`STARTED`] or what went wrong.
 pub fn run(folder: &Path) -> Result<(), HolderError> {
+    // What a guest has on its disk and its console is nobody else's business.
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let started = start(folder);
     let line = match &started {
         Ok(_) => STARTED.to_owned(),
@@ -169,7 +172,9 @@ pub struct FolderLock {
 impl FolderLock {
     /// Locks a VM's folder; an error of kind `WouldBlock` says that another process has it.
     pub fn take(folder: &Path) -> io::Result<Self> {
-        let file = File::options().create(true).truncate(false).write(true).open(folder.join(files::LOCK))?;
+        let mut options = File::options();
+        options.create(true).truncate(false).write(true).mode(files::PRIVATE_FILE);
+        let file = options.open(folder.join(files::LOCK))?;
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         Ok(Self { file })
     }

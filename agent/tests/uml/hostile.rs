@@ -1,5 +1,6 @@
 //! Guests that mean harm to their host.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use mlnd::platform::{End, ExecCommand, ExecError, ExecOutputEvent, Platform, Stop, Stopped};
@@ -75,4 +76,23 @@ async fn more_commands_than_a_guest_runs_are_refused() {
     }
     let (_, _, end) = world.shell(&vm, "true").await;
     assert_eq!(end, Err(ExecError::TooMany { limit: 32 }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_vm_has_is_for_its_owner_only() {
+    let world = World::new();
+    let vm = world.run(plain("private")).await;
+    world.ok(&vm, "echo words >/dev/console").await;
+    let mut open = vec![world.config.vms.clone()];
+    let mut seen = 0;
+    while let Some(path) = open.pop() {
+        let found = std::fs::symlink_metadata(&path).expect("is there");
+        let mode = found.permissions().mode() & 0o777;
+        assert_eq!(mode & 0o077, 0, "{}: {mode:o}", path.display());
+        if found.is_dir() {
+            open.extend(std::fs::read_dir(&path).expect("reads").map(|entry| entry.expect("reads").path()));
+        }
+        seen += 1;
+    }
+    assert!(seen > 10, "{seen}");
 }
