@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use mln_protocol::wire::holder::HOLDER_VERSION;
@@ -36,6 +37,11 @@ pub const CONSOLE: &str = "console.log";
 pub const CONSOLE_OLDER: &str = "console.log.1";
 /// What the holder has to say about itself.
 pub const HOLDER_LOG: &str = "holder.log";
+
+/// The permissions of a VM's files: they hold its secrets, and what it prints.
+pub const PRIVATE_FILE: u32 = 0o600;
+/// The permissions of a VM's folder, and of the folder of all VMs.
+pub const PRIVATE_FOLDER: u32 = 0o700;
 
 /// The longest of the small files, in bytes.
 const FILE_BYTES_MAX: usize = 64 << 10;
@@ -92,11 +98,16 @@ pub fn read<T: DeserializeOwned>(folder: &Path, name: &'static str) -> Result<T,
     decode(&bytes, FILE_BYTES_MAX).map_err(|source| FileError::Decode { name, source })
 }
 
+/// Creates a file that only its owner can read, or empties the one that is there.
+pub fn create(path: &Path) -> io::Result<File> {
+    File::options().write(true).create(true).truncate(true).mode(PRIVATE_FILE).open(path)
+}
+
 /// Writes one of the small files, whole and durable or not at all.
 pub fn write<T: Serialize>(folder: &Path, name: &'static str, value: &T) -> Result<(), FileError> {
     let put = || -> io::Result<()> {
         let fresh = folder.join(format!("{name}.new"));
-        let mut file = File::create(&fresh)?;
+        let mut file = create(&fresh)?;
         file.write_all(&encode(value))?;
         file.sync_all()?;
         std::fs::rename(&fresh, folder.join(name))?;

@@ -10,7 +10,7 @@ use mln_protocol::wire::holder::{
     ExitWire, HOLDER_MESSAGE_BYTES_MAX, HOLDER_VERSION, HolderCommandWire, HolderEventWire, HolderStateWire,
     LaunchWire, LineMessageWire, StopWire,
 };
-use mln_protocol::wire::line::{ClosedWire, KillWire};
+use mln_protocol::wire::line::{ClosedWire, KillWire, LINE_MESSAGE_BYTES_MAX, ReportWire};
 use mln_protocol::wire::{decode, encode};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
@@ -218,7 +218,12 @@ impl Keeper {
                 self.tell(&HolderEventWire::SessionDamaged, None);
             }
             HostEvent::Message(message) if message.kind == Kind::Report => {
-                self.report = Some(message.payload.clone());
+                // What is told to the next agent: a boot that was over does not begin again.
+                let starts =
+                    |bytes: &[u8]| matches!(decode(bytes, LINE_MESSAGE_BYTES_MAX), Ok(ReportWire::Starting));
+                if !starts(&message.payload) || self.report.as_deref().is_none_or(starts) {
+                    self.report = Some(message.payload.clone());
+                }
                 self.tell(&HolderEventWire::Report(message.payload), None);
             }
             HostEvent::Message(message) => {

@@ -14,6 +14,7 @@
 //! It ends with its guest, after the exit file is on disk.
 
 mod command_line;
+mod confine;
 mod console_log;
 pub mod files;
 pub(crate) mod group;
@@ -24,13 +25,14 @@ pub(crate) mod packet;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use mln_protocol::wire::holder::{BootWire, HOLDER_VERSION, LaunchWire};
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, Mode};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 pub use console_log::{CONSOLE_BYTES_MAX, tail as console_tail};
@@ -72,6 +74,8 @@ pub enum HolderError {
 ///
 /// The agent that starts it reads one line from its standard output: [`STARTED`] or what went wrong.
 pub fn run(folder: &Path) -> Result<(), HolderError> {
+    // What a guest has on its disk and its console is nobody else's business.
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let started = start(folder);
     let line = match &started {
         Ok(_) => STARTED.to_owned(),
@@ -92,6 +96,7 @@ fn start(folder: &Path) -> Result<keeper::Keeper, HolderError> {
     let lock = FolderLock::take(here).map_err(HolderError::Lock)?;
     let launch: LaunchWire = files::read(here, files::LAUNCH)?;
     let _ = std::fs::remove_dir_all(files::UML_FOLDER);
+    std::fs::create_dir(files::UML_FOLDER).map_err(make("the folder of the guest's socket"))?;
 
     let log = console_log::ConsoleLog::open(here).map_err(make("the console log"))?;
     let console =
@@ -147,7 +152,8 @@ fn without_random_addresses() {
 
 fn spawn(launch: &LaunchWire, line: OwnedFd, output: io::PipeWriter) -> Result<Child, HolderError> {
     let error = |source| HolderError::Spawn { kernel: launch.kernel.clone(), source };
-    Command::new(&launch.kernel)
+    let mut command = Command::new(&launch.kernel);
+    command
         .args(command_line::arguments(launch))
         .env_clear()
         .env("TMPDIR", &launch.memory_folder)
@@ -155,9 +161,14 @@ fn spawn(launch: &LaunchWire, line: OwnedFd, output: io::PipeWriter) -> Result<C
         .stdout(output.try_clone().map_err(error)?)
         .stderr(output)
         // Its helpers are in its group, and are killed with it.
-        .process_group(0)
-        .spawn()
-        .map_err(error)
+        .process_group(0);
+    let confined = || {
+        confine::confine(launch);
+        command.spawn()
+    };
+    // In a thread of its own, which has fewer rights than the holder from then on; the guest has its.
+    let spawned = std::thread::scope(|scope| scope.spawn(confined).join());
+    spawned.unwrap_or_else(|_| Err(io::Error::other("the thread that starts it ended early"))).map_err(error)
 }
 
 /// Says that nobody else may run the VM of a folder, as long as it lives.
@@ -169,7 +180,9 @@ pub struct FolderLock {
 impl FolderLock {
     /// Locks a VM's folder; an error of kind `WouldBlock` says that another process has it.
     pub fn take(folder: &Path) -> io::Result<Self> {
-        let file = File::options().create(true).truncate(false).write(true).open(folder.join(files::LOCK))?;
+        let mut options = File::options();
+        options.create(true).truncate(false).write(true).mode(files::PRIVATE_FILE);
+        let file = options.open(folder.join(files::LOCK))?;
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         Ok(Self { file })
     }

@@ -9,6 +9,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 const MAGIC: u32 = 0x4f4f_4f4d;
@@ -21,9 +22,9 @@ const HEADER_BYTES: usize = 32 + PATH_BYTES;
 
 /// Creates an empty layer over a file of `backing_bytes` bytes, changed `backing_mtime` seconds after 1970.
 ///
-/// The layer is durable when this returns; its entry in the folder is not.
+/// Only its owner can read it. The layer is durable when this returns; its entry in the folder is not.
 pub fn create(path: &Path, backing: &Path, backing_bytes: u64, backing_mtime: u32) -> io::Result<()> {
-    let mut file = File::options().write(true).create_new(true).open(path)?;
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(&header(backing, backing_bytes, backing_mtime)?)?;
     file.set_len(data_offset(backing_bytes) + backing_bytes)?;
     file.sync_all()

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use mln_protocol::wire::encode;
@@ -9,9 +10,9 @@ use mln_protocol::wire::seed::SeedWire;
 
 /// Writes the drive; the content of `seed.files[n]` is `contents[n]`.
 ///
-/// It is durable when this returns; its entry in the folder is not.
+/// Only its owner can read it: there are passwords in it. It is durable when this returns; its entry in the folder is not.
 pub fn write(path: &Path, seed: &SeedWire, contents: &[&[u8]]) -> io::Result<()> {
-    let file = File::options().write(true).create_new(true).open(path)?;
+    let file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
     let mut archive = tar::Builder::new(file);
     append(&mut archive, "seed", &encode(seed))?;
     for (index, content) in contents.iter().enumerate() {

@@ -1,5 +1,6 @@
 //! Guests that mean harm to their host.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use mlnd::platform::{End, ExecCommand, ExecError, ExecOutputEvent, Platform, Stop, Stopped};
@@ -75,4 +76,49 @@ async fn more_commands_than_a_guest_runs_are_refused() {
     }
     let (_, _, end) = world.shell(&vm, "true").await;
     assert_eq!(end, Err(ExecError::TooMany { limit: 32 }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_vm_has_is_for_its_owner_only() {
+    let world = World::new();
+    let vm = world.run(plain("private")).await;
+    world.ok(&vm, "echo words >/dev/console").await;
+    let mut open = vec![world.config.vms.clone()];
+    let mut seen = 0;
+    while let Some(path) = open.pop() {
+        let found = std::fs::symlink_metadata(&path).expect("is there");
+        let mode = found.permissions().mode() & 0o777;
+        assert_eq!(mode & 0o077, 0, "{}: {mode:o}", path.display());
+        if found.is_dir() {
+            open.extend(std::fs::read_dir(&path).expect("reads").map(|entry| entry.expect("reads").path()));
+        }
+        seen += 1;
+    }
+    assert!(seen > 10, "{seen}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_breaks_out_of_its_kernel_is_confined_to_its_own_files() {
+    let world = World::new();
+    // In place of the kernel, what somebody would run who has broken out of it.
+    let mut config = world.config.clone();
+    config.kernel = config.vms.with_file_name("kernel");
+    let script = "#!/bin/sh\necho came here >run/log\n\
+        for file in /etc/passwd ../../secret console.log vm; do\n\
+            if read -r line <$file; then echo read $file >>run/log; fi\n\
+            if echo harm >>$file; then echo wrote $file >>run/log; fi\n\
+        done\n\
+        /bin/ln -s /etc/passwd run/link && echo linked >>run/log\n\
+        /bin/mv vm run/vm && echo moved >>run/log\n\
+        echo over >>run/log\n";
+    std::fs::write(&config.kernel, script).expect("is written");
+    std::fs::set_permissions(&config.kernel, std::fs::Permissions::from_mode(0o755)).expect("is set");
+    std::fs::write(config.vms.with_file_name("secret"), "secret\n").expect("is written");
+    let out = World::with(config, world.images.clone());
+    let vm = out.build(plain("out")).await;
+    // It may be over before the agent has attached.
+    let _ = out.uml.start(&vm).await;
+    out.uml.stop(&vm, Stop::Clean { limit: Duration::from_secs(20) }).await.expect("ends");
+    let log = std::fs::read_to_string(out.folder(&vm).join("run/log")).expect("is there");
+    assert_eq!(log, "came here\nover\n");
 }

@@ -93,8 +93,8 @@ fn with_bad_kernel(world: &World, panics: u32) -> World {
     let mut config = world.config.clone();
     config.kernel = config.vms.with_file_name("kernel");
     let script = format!(
-        "#!/bin/sh\necho boot >>boots\n\
-         [ $(/usr/bin/wc -l <boots) -gt {panics} ] || {{ echo 'Kernel panic - not syncing: a test'; kill -ABRT $$; }}\n\
+        "#!/bin/sh\necho boot >>run/boots\n\
+         [ $(/usr/bin/wc -l <run/boots) -gt {panics} ] || {{ echo 'Kernel panic - not syncing: a test'; kill -ABRT $$; }}\n\
          exec /usr/bin/linux.uml \"$@\"\n"
     );
     std::fs::write(&config.kernel, script).expect("is written");
@@ -122,7 +122,7 @@ async fn a_kernel_that_gives_up_again_and_again_is_not_started_for_ever() {
     let observed = bad.uml.observe_all().await.expect("observes");
     let Observed::Down { exit: Some(exit) } = &observed[0].state else { panic!("{observed:?}") };
     assert_eq!((exit.end, exit.panic.as_deref()), (End::Signalled(6), Some("a test")));
-    let boots = std::fs::read_to_string(bad.folder(&vm).join("boots")).expect("is there");
+    let boots = std::fs::read_to_string(bad.folder(&vm).join("run/boots")).expect("is there");
     assert_eq!(boots, "boot\n".repeat(3));
 }
 

@@ -110,7 +110,8 @@ pub(super) async fn attach(target: Target) -> Result<Option<(Attachment, HolderS
     let session = Arc::new(AtomicBool::new(state.agent_version.is_some()));
     let holder = holder_process(&socket);
     let channels = BTreeMap::new();
-    let task = Task { target, socket, channels, session: session.clone(), holder, exit: None };
+    let task =
+        Task { target, socket, channels, session: session.clone(), holder, exit: None, has_settled: false };
     let first = state.clone();
     tokio::spawn(async move {
         let ended = task.run(first, command_queue, request_queue, buffer).await;
@@ -196,6 +197,8 @@ struct Task {
     /// The holder's process.
     holder: Option<OwnedFd>,
     exit: Option<Exit>,
+    /// Whether this boot has come to its end, well or not.
+    has_settled: bool,
 }
 
 impl Task {
@@ -268,9 +271,14 @@ impl Task {
         let _ = self.target.events.send(VmEvent { vm: self.target.vm.clone(), kind }).await;
     }
 
-    async fn report(&self, bytes: &[u8]) {
+    async fn report(&mut self, bytes: &[u8]) {
         match decode::<ReportWire>(bytes, LINE_MESSAGE_BYTES_MAX) {
-            Ok(report) => self.tell(VmEventKind::Progress(BootProgress::from(report))).await,
+            // A guest agent that was started again says so from the beginning; the boot is no younger for it.
+            Ok(ReportWire::Starting) if self.has_settled => {}
+            Ok(report) => {
+                self.has_settled |= report != ReportWire::Starting;
+                self.tell(VmEventKind::Progress(BootProgress::from(report))).await;
+            }
             Err(error) => warn!(vm = %self.target.vm, %error, "unknown report of a guest"),
         }
     }

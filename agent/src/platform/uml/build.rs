@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use mln_protocol::model::{AddressPlan, Mac};
@@ -31,7 +32,7 @@ pub(super) fn build(
         if building.exists() {
             fs::remove_dir_all(&building)?;
         }
-        fs::create_dir(&building)
+        fs::DirBuilder::new().mode(files::PRIVATE_FOLDER).create(&building)
     };
     fresh().map_err(|source| StepError::io("making", &building, source))?;
     let built = fill(&building, images, request).and_then(|()| {

@@ -12,6 +12,7 @@ mod start;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -98,6 +99,9 @@ impl Uml {
     pub fn open(config: UmlConfig, images: ImageStore) -> Result<(Self, mpsc::Receiver<VmEvent>), StepError> {
         let making = |source| StepError::io("making", &config.vms, source);
         fs::create_dir_all(&config.vms).map_err(making)?;
+        // An earlier version may have made it for everybody.
+        fs::set_permissions(&config.vms, fs::Permissions::from_mode(files::PRIVATE_FOLDER))
+            .map_err(making)?;
         // Guests compare the path with that of their working folder.
         let folder = config.vms.canonicalize().map_err(making)?;
         let (events, receiver) = mpsc::channel(EVENTS_MAX);

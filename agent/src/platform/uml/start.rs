@@ -80,7 +80,7 @@ fn prepare(config: &UmlConfig, images: &ImageStore, folder: &Path, file: &VmFile
     })?;
     let path = folder.join(files::HOLDER_LOG);
     // One log for each start: what a holder says is of interest until the next.
-    let log = File::create(&path).map_err(|source| StepError::io("writing", &path, source))?;
+    let log = files::create(&path).map_err(|source| StepError::io("writing", &path, source))?;
     drop(lock);
     Ok(log)
 }
