@@ -86,11 +86,14 @@ fn a_stranger_and_a_sender_of_garbage_change_nothing() {
     let random: Vec<u8> =
         (0..200_000_u64).map(|n| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect();
     let begin = [&b"\x13/multistream/1.0.0\n\x07/noise\n"[..], &random[..2000]].concat();
+    let mut reached = 0;
     for (address, port) in addresses(&token) {
-        site.host("mallory").inside(|| {
+        reached += site.host("mallory").inside(|| {
+            let mut reached = 0;
             for bytes in [&[][..], b"GET / HTTP/1.1\r\n\r\n", &random[..100], &begin, &random] {
                 // Where only UDP is listened on, nobody answers here.
                 let Ok(mut stream) = TcpStream::connect((address.as_str(), port)) else { continue };
+                reached += 1;
                 stream.set_read_timeout(Some(Duration::from_secs(30))).expect("not zero");
                 // It may hang up before it has read all, which is what it should do.
                 let _ = stream.write_all(bytes);
@@ -104,8 +107,10 @@ fn a_stranger_and_a_sender_of_garbage_change_nothing() {
                 // Nobody may be listening.
                 let _ = udp.send_to(chunk, (address.as_str(), port));
             }
+            reached
         });
     }
+    assert!(reached >= 5, "the garbage reached nobody: {reached} connections to {:?}", token.addresses);
 
     assert!(site.host("oslo").is_running(), "{}", site.host("oslo").last_words());
     assert_eq!(seen(&mut site), before);
