@@ -22,8 +22,7 @@ impl EventLoop {
     /// Answers a request, or begins what it asks for.
     pub(crate) async fn request(&mut self, command: ControlCommand) {
         let ControlCommand { request, files, operator, reply, input } = command;
-        if let (Origin::Peer { .. }, false) = (operator.origin, matches!(request, Request::Exec(_))) {
-            // Everything else is asked of one's own agent, which answers for it with its own grants.
+        if !may_ask(operator.origin, &request) {
             let text = format!("{} is asked of one's own agent, not over the mesh", request.word());
             return answer(&reply, [refusal("grant", text, None)]);
         }
@@ -52,6 +51,15 @@ impl EventLoop {
             key: self.node.key().to_string(),
             mesh: mesh_of(self.identity.root).to_string(),
         }
+    }
+}
+
+/// Whether a request may come this way: over the mesh only what this host alone can do. Everything else is asked of
+/// one's own agent, which answers for it with its own grants.
+fn may_ask(origin: Origin, request: &Request) -> bool {
+    match origin {
+        Origin::Socket { .. } => true,
+        Origin::Peer { .. } => matches!(request, Request::Exec(_)),
     }
 }
 
@@ -84,4 +92,23 @@ fn failure(what: &str, why: String, next: &[&str]) -> Reply {
         console_tail: Vec::new(),
         next: next.iter().map(|&command| command.to_owned()).collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mln_link::message::{Exec, Role, VmRef};
+    use mln_protocol::id::PublicKey;
+
+    #[test]
+    fn another_agent_may_run_commands_and_ask_for_nothing_else() {
+        let (peer, socket) = (Origin::Peer { key: PublicKey([1; 32]) }, Origin::Socket { uid: 0 });
+        let vm = VmRef::parse("ring/router1").expect("a project and a VM");
+        let exec = Request::Exec(Exec { vm, argv: vec!["true".to_owned()] });
+        let token = Request::TokenNew { role: Role::Host, ttl_s: 60 };
+        assert!(may_ask(peer, &exec) && may_ask(socket, &exec) && may_ask(socket, &token));
+        for request in [token, Request::List, Request::TemplateList, Request::Version] {
+            assert!(!may_ask(peer, &request), "{}", request.word());
+        }
+    }
 }
