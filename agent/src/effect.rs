@@ -11,6 +11,7 @@ use mln_protocol::record::ExitStatus;
 use tracing::{debug, info, warn};
 
 use crate::blob::Blobs;
+use crate::causes::chain;
 use crate::event_loop::EventLoop;
 use crate::mesh::MeshHandle;
 use crate::operations::join_reason;
@@ -66,7 +67,7 @@ impl EventLoop {
             info!(%vm, %label, ?step, "begins");
             let result = carry_out(&*platform, &blobs, &vm, step, label, &fragment).await;
             let result = result.map_err(|error| {
-                let why = describe(&error);
+                let why = chain(&error);
                 warn!(%vm, ?step, why, "failed");
                 join_reason(&why, &platform.console_tail(&vm, CONSOLE_LINES))
             });
@@ -117,7 +118,7 @@ async fn check_part(
 ) -> Result<(), Refusal> {
     for blob in &fragment.blobs {
         blobs.fetch(mesh, source, blob.digest).await.map_err(|error| {
-            let detail = format!("{}: {}; try again", blob.from, describe(&error));
+            let detail = format!("{}: {}; try again", blob.from, chain(&error));
             Refusal { rule: Rule::Files, detail }
         })?;
     }
@@ -137,7 +138,7 @@ async fn check_part(
                     Rule::Disk
                 }
             };
-            Refusal { rule, detail: format!("{}: {}", vm.name, describe(&refusal)) }
+            Refusal { rule, detail: format!("{}: {}", vm.name, chain(&refusal)) }
         })?;
     }
     Ok(())
@@ -237,15 +238,4 @@ fn exit_status(end: End) -> ExitStatus {
         End::Exited(code) => ExitStatus::Code(code),
         End::Signalled(signal) => ExitStatus::Signal(signal),
     }
-}
-
-/// Returns an error with all of its causes.
-pub(crate) fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text += &format!(": {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -6,6 +6,7 @@
 mod args;
 #[cfg(feature = "host")]
 mod blob;
+mod causes;
 #[cfg(feature = "host")]
 mod clock;
 #[cfg(feature = "host")]

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use super::ReplySender;
+use crate::causes::chain;
 
 /// How long the other agent may take for its hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,13 +50,6 @@ where
         return Err(LinkError::Io(std::io::ErrorKind::TimedOut.into()));
     };
     relay::relay(greeted?.request(request).await?, input, reply.channel_sender()).await
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |cause| cause.source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use tracing::{info, warn};
 use super::apply::{self, ApplyError};
 use super::process::{Output, Process, pid_of};
 use super::{Devices, boot_record, terminal};
+use crate::causes::chain;
 use crate::line::{CHANNELS_MAX, GuestEvent, GuestLine, Kind, Message, STDIN};
 use crate::process_end::end_of;
 
@@ -348,14 +349,4 @@ fn log_tail() -> String {
 fn not_started(argv: &[Vec<u8>], error: &io::Error) -> ClosedWire {
     let program = argv.first().map(|word| String::from_utf8_lossy(word).into_owned()).unwrap_or_default();
     ClosedWire::NotStarted { text: format!("{program}: {error}"), errno: error.raw_os_error().unwrap_or(0) }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text += &format!(": {source}");
-        next = source.source();
-    }
-    text
 }

@@ -35,6 +35,8 @@ use mln_protocol::wire::holder::{BootWire, HOLDER_VERSION, LaunchWire};
 use rustix::fs::{FlockOperation, Mode};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
+use crate::causes::chain;
+
 pub use console_log::{CONSOLE_BYTES_MAX, tail as console_tail};
 
 /// What the holder writes to its standard output once the guest's process runs; anything else is an error.
@@ -204,14 +206,4 @@ fn detach_output() {
 
 fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text += &format!(": {source}");
-        next = source.source();
-    }
-    text
 }

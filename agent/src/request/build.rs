@@ -12,8 +12,8 @@ use mln_protocol::resolve::{self, Options};
 
 use super::{answer, failure, refusal, select};
 use crate::blob::Blobs;
+use crate::causes::chain;
 use crate::control::{Operator, ReplySender, SubmittedFile, crypt_password};
-use crate::effect::describe;
 use crate::event_loop::{EventLoop, Work};
 use crate::operations::Kind;
 
@@ -133,8 +133,7 @@ fn prepare(
     for user in project.vms.iter_mut().flat_map(|vm| &mut vm.users) {
         if let Some(password) = &mut user.password {
             let crypted = crypt_password(password);
-            *password =
-                crypted.map_err(|error| vec![failure("hashing a password", describe(&error), &[])])?;
+            *password = crypted.map_err(|error| vec![failure("hashing a password", chain(&error), &[])])?;
         }
     }
     let stored = files.into_iter().map(|file| {
@@ -143,7 +142,7 @@ fn prepare(
     });
     let stored: Result<Vec<Blob>, crate::blob::BlobError> = stored.collect();
     let stored =
-        stored.map_err(|error| vec![failure("storing a file of the project", describe(&error), &[])])?;
+        stored.map_err(|error| vec![failure("storing a file of the project", chain(&error), &[])])?;
     Ok((Label { owner, project: project.name.clone() }, project, stored))
 }
 

@@ -9,8 +9,8 @@ use mln_protocol::node::VmView;
 use tokio::time::{Instant, sleep};
 
 use super::{answer, failure, refusal, select};
+use crate::causes::chain;
 use crate::control::{self, Operator, Origin, ReplySender};
-use crate::effect::describe;
 use crate::event_loop::EventLoop;
 use crate::mesh::{MeshHandle, MeshStream, StreamError, StreamKind};
 use crate::platform::{self, ExecCommand, ExecControl, ExecError, ExecInput, ExecOutputEvent, Platform};
@@ -80,7 +80,7 @@ async fn pass_on(
     match open(mesh, owner, operator).await {
         Ok(stream) => control::forward(request, stream, host, input, reply).await,
         Err(error) => {
-            let why = format!("it has the machine, and can't be reached: {}", describe(&error));
+            let why = format!("it has the machine, and can't be reached: {}", chain(&error));
             let silence = mln_link::message::Silence { host: host.clone(), text: why };
             answer(&reply, [Reply::Silent(silence)]);
         }

@@ -9,8 +9,8 @@ use mln_protocol::node::{HostView, Reach};
 use mln_protocol::trust::Verb;
 
 use super::{answer, failure, refusal};
+use crate::causes::chain;
 use crate::control::ReplySender;
-use crate::effect::describe;
 use crate::event_loop::EventLoop;
 use crate::mesh::{Invitation, new_token};
 
@@ -109,7 +109,7 @@ impl EventLoop {
                     Reply::Token(Token { text: token.to_text(), expires_unix_ms: not_after_unix_ms })
                 }
                 Err(error) => {
-                    failure("making a token", describe(&error), &["mlnctl token new   # at another host"])
+                    failure("making a token", chain(&error), &["mlnctl token new   # at another host"])
                 }
             };
             answer(&reply, [message]);

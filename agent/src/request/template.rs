@@ -7,8 +7,8 @@ use mln_link::message::{Input, Progress, Reply, Step, StepState, TemplateRow};
 use mln_protocol::id::Name;
 
 use super::{answer, failure, refusal};
+use crate::causes::chain;
 use crate::control::ReplySender;
-use crate::effect::describe;
 use crate::event_loop::EventLoop;
 use crate::image::{ImageStore, Template, build_mini};
 
@@ -45,7 +45,7 @@ impl EventLoop {
             match made {
                 Ok(template) => answer(&reply, [Reply::Templates(vec![row(&images, template)])]),
                 Err(error) => {
-                    answer(&reply, [failure("building the template", describe(&error), &["make deps"])])
+                    answer(&reply, [failure("building the template", chain(&error), &["make deps"])])
                 }
             }
         });
@@ -84,7 +84,7 @@ async fn receive(
     bytes: u64,
     mut input: InputQueue,
 ) -> Result<Template, String> {
-    let mut file = tempfile::NamedTempFile::new_in(images.folder()).map_err(|error| describe(&error))?;
+    let mut file = tempfile::NamedTempFile::new_in(images.folder()).map_err(|error| chain(&error))?;
     let mut received = 0;
     loop {
         match input.next().await {
@@ -93,7 +93,7 @@ async fn receive(
                 if received > bytes {
                     return Err("more bytes were sent than announced".to_owned());
                 }
-                file.write_all(&chunk).map_err(|error| describe(&error))?;
+                file.write_all(&chunk).map_err(|error| chain(&error))?;
             }
             Some(Input::End) => break,
             Some(Input::Signal(_)) => {}
@@ -102,8 +102,8 @@ async fn receive(
     }
     let (images, name) = (images.clone(), name.clone());
     let added = tokio::task::spawn_blocking(move || {
-        file.as_file().set_len(bytes).map_err(|error| describe(&error))?;
-        images.add(file.path(), &name, None).map_err(|error| describe(&error))
+        file.as_file().set_len(bytes).map_err(|error| chain(&error))?;
+        images.add(file.path(), &name, None).map_err(|error| chain(&error))
     });
     added.await.map_err(|error| error.to_string())?
 }
