@@ -249,12 +249,14 @@ impl<'a> NetworkMaker<'_, 'a> {
     ) -> Attachment {
         let keyword = merged.body.entry("attachment").map(|entry| entry.keyword.word);
         let setting = self.setting(merged, scope, "attachment");
-        if keyword != Some("switch")
-            && let Some((text, span, _)) = self.setting(merged, scope, "tun_iface")
-            && let Some(tap) = self.expander.name(&text, span, "a tap's name")
-        {
-            // On a bridge, where one is given, it has been put by whoever made it.
-            return Attachment::Tap(tap);
+        if let Some((text, span, _)) = self.setting(merged, scope, "tun_iface") {
+            if keyword == Some("switch") {
+                let message = format!("`tun_iface {text}` has no effect on an interface with a switch");
+                self.report(Code::NoEffect, span, message, "a switch of the project needs no tap");
+            } else if let Some(tap) = self.expander.name(&text, span, "a tap's name") {
+                // On a bridge, where one is given, it has been put by whoever made it.
+                return Attachment::Tap(tap);
+            }
         }
         let (Some(keyword @ ("switch" | "bridge")), Some((text, span, _))) = (keyword, setting) else {
             return Attachment::UserNat;
