@@ -203,7 +203,9 @@ mod tests {
         assert_eq!(Forward::parse("8080:80"), Some(forward(8080, 80, Transport::Tcp)));
         assert_eq!(Forward::parse("8080:80/tcp"), Some(forward(8080, 80, Transport::Tcp)));
         assert_eq!(Forward::parse("5353:53/udp"), Some(forward(5353, 53, Transport::Udp)));
-        for bad in ["", "80", "0:80", "80:0", "80:", ":80", "65536:80", "80:80/sctp", "80:80/", "+80:80", "1:2:3"] {
+        for bad in
+            ["", "80", "0:80", "80:0", "80:", ":80", "65536:80", "80:80/sctp", "80:80/", "+80:80", "1:2:3"]
+        {
             assert_eq!(Forward::parse(bad), None, "{bad}");
         }
         for good in ["8080:80", "5353:53/udp"] {

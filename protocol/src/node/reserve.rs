@@ -138,8 +138,14 @@ impl Node {
     /// Refuses a port of this host that leads, or will lead, to another VM.
     fn judge_ports(&self, ask: &Ask, fragment: &Fragment) -> Result<(), Refusal> {
         let promised = self.reservations.by_revision.values().filter_map(|reserved| {
-            let fragment = reserved.fragment.as_ref().filter(|_| Some(&reserved.label) != Some(&ask.revision.label))?;
-            Some(fragment.vms.iter().flat_map(move |vm| ports(vm).map(move |port| (&reserved.label, &vm.name, port))))
+            let fragment =
+                reserved.fragment.as_ref().filter(|_| Some(&reserved.label) != Some(&ask.revision.label))?;
+            Some(
+                fragment
+                    .vms
+                    .iter()
+                    .flat_map(move |vm| ports(vm).map(move |port| (&reserved.label, &vm.name, port))),
+            )
         });
         let label = &ask.revision.label;
         let mut taken: Vec<(&Label, &Name, &Forward)> =
@@ -150,7 +156,9 @@ impl Node {
                     let detail = format!(
                         "{}: forward {port}: port {} ({}) of this host leads to {label}/{other} already; choose another one, \
                          or remove that project",
-                        vm.name, port.host_port, port.transport.word()
+                        vm.name,
+                        port.host_port,
+                        port.transport.word()
                     );
                     return Err(Refusal { rule: Rule::Platform, detail });
                 }

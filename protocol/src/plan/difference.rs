@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use super::keyed::{Keyed, insert_all, reorder};
 use crate::id::Name;
 use crate::model::{
-    AddressPlan, Attachment, BootOrder, DiskSize, Forward, GuestFile, HostAddress, Mac, MemoryMib, Network, Platform,
-    Project, Switch, SwitchMember, TemplateRef, User, Vm,
+    AddressPlan, Attachment, BootOrder, DiskSize, Forward, GuestFile, HostAddress, Mac, MemoryMib, Network,
+    Platform, Project, Switch, SwitchMember, TemplateRef, User, Vm,
 };
 
 /// What was, and what is to be.

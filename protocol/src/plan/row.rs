@@ -187,7 +187,9 @@ fn items_of_vm(change: &VmChange) -> Vec<Item> {
         VmChange::Users(users) => items_of_users(users),
         VmChange::Files(files) => items_of_list("files", files, file_text),
         VmChange::Startup(startup) => items_of_list("startup", startup, String::clone),
-        VmChange::Nameservers(servers) => vec![given("nameserver", joined(&servers.from), joined(&servers.to))],
+        VmChange::Nameservers(servers) => {
+            vec![given("nameserver", joined(&servers.from), joined(&servers.to))]
+        }
         VmChange::Modules(modules) => items_of_list("modules", modules, String::clone),
     }
 }

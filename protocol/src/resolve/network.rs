@@ -10,7 +10,8 @@ use super::inherit::MergedContent;
 use crate::id::Name;
 use crate::lang::{Code, Diagnostic, Span};
 use crate::model::{
-    AddressPlan, Attachment, Forward, HostAddress, InterfaceAddress, Mac, Network, Switch, SwitchMember, Transport,
+    AddressPlan, Attachment, Forward, HostAddress, InterfaceAddress, Mac, Network, Switch, SwitchMember,
+    Transport,
 };
 
 /// The project's switches with their members, and every address and hardware address that is taken.
@@ -319,7 +320,10 @@ impl<'a> NetworkMaker<'_, 'a> {
         let key = (self.service_host.clone(), forward.host_port, forward.transport);
         match self.segments.ports.get(&key) {
             Some(first) => {
-                let host = self.service_host.as_ref().map_or("their service host".to_owned(), HostAddress::to_string);
+                let host = self
+                    .service_host
+                    .as_ref()
+                    .map_or("their service host".to_owned(), HostAddress::to_string);
                 let (port, transport) = (forward.host_port, forward.transport.word());
                 let message = format!("{by} and {} want port {port} ({transport}) of {host}", first.by);
                 let diagnostic = Diagnostic::new(Code::ForwardTwice, span, message).label(by);

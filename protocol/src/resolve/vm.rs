@@ -274,7 +274,8 @@ impl<'a> Maker<'_, 'a> {
     }
 
     fn nameservers(&mut self, body: &Merged<'a>, scope: Scope<'_, 'a>) -> Vec<IpAddr> {
-        let Some(MergedContent::Several(values)) = body.entry("nameserver").map(|entry| &entry.content) else {
+        let Some(MergedContent::Several(values)) = body.entry("nameserver").map(|entry| &entry.content)
+        else {
             return Vec::new();
         };
         let mut servers = Vec::new();
@@ -303,7 +304,12 @@ impl<'a> Maker<'_, 'a> {
             match words.iter().find(|word| !is_name(word)) {
                 Some(word) => {
                     let message = format!("`{word}` is no module of a kernel");
-                    self.report(Code::ValueInvalid, span, message, "expected its name, without folder and `.ko`");
+                    self.report(
+                        Code::ValueInvalid,
+                        span,
+                        message,
+                        "expected its name, without folder and `.ko`",
+                    );
                 }
                 None => modules.extend(words),
             }

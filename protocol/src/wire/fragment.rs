@@ -176,9 +176,8 @@ pub fn decode_fragment(bytes: &[u8]) -> Result<Fragment, DecodeError> {
 
 impl From<&Vm> for VmMoreWire {
     fn from(vm: &Vm) -> Self {
-        let ports = |forward: &Forward| {
-            (forward.host_port, forward.guest_port, transport_byte(forward.transport))
-        };
+        let ports =
+            |forward: &Forward| (forward.host_port, forward.guest_port, transport_byte(forward.transport));
         let of = |network: &Network| network.forwards.iter().map(ports).collect();
         let has_forwards = vm.networks.iter().any(|network| !network.forwards.is_empty());
         Self {
@@ -198,9 +197,9 @@ impl VmMoreWire {
         let module = |found| text(found, LINE_BYTES_MAX);
         vm.modules = self.modules.into_iter().map(module).collect::<Result<_, DecodeError>>()?;
         for (network, forwards) in vm.networks.iter_mut().zip(self.forwards) {
-            let forwards = forwards.into_iter().map(|(host_port, guest_port, byte)| {
-                forward(host_port, guest_port, byte)
-            });
+            let forwards = forwards
+                .into_iter()
+                .map(|(host_port, guest_port, byte)| forward(host_port, guest_port, byte));
             network.forwards = forwards.collect::<Result<_, DecodeError>>()?;
         }
         Ok(())

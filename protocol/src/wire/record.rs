@@ -31,12 +31,23 @@ struct Versioned {
 
 #[derive(Serialize, Deserialize)]
 enum RecordWire {
-    Member { counter: u64, name: String, chain: Vec<SignedWire> },
+    Member {
+        counter: u64,
+        name: String,
+        chain: Vec<SignedWire>,
+    },
     Host(HostWire),
-    Commit { revision: Vec<u8>, reservations: Vec<SignedWire> },
+    Commit {
+        revision: Vec<u8>,
+        reservations: Vec<SignedWire>,
+    },
     Vm(Box<VmWire>),
     /// A VM with something to say about the outside; all others stay readable for older agents.
-    VmOutside { vm: Box<VmWire>, nat: Option<u8>, forwards: Vec<(u16, u16, u8)> },
+    VmOutside {
+        vm: Box<VmWire>,
+        nat: Option<u8>,
+        forwards: Vec<(u16, u16, u8)>,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -410,7 +421,7 @@ fn nat_of(byte: u8) -> Result<Nat, DecodeError> {
 }
 
 /// Returns the number of a protocol, as IP has it.
-pub(super) fn transport_byte(transport: Transport) -> u8 {
+pub(crate) fn transport_byte(transport: Transport) -> u8 {
     match transport {
         Transport::Tcp => 6,
         Transport::Udp => 17,
