@@ -179,6 +179,8 @@ fn a_guest_is_reached_by_a_port_of_its_host_and_reaches_others_also_while_the_ag
     site.host("oslo").sees("web", "server", "up");
     echo(&mut stream, "with another agent\n");
     drop(stream);
+    site.host("bergen").is_connected_to(1);
+    site.host("bergen").sees("web", "server", "up");
 
     // Ports that are taken are refused, by whom they are taken.
     let other = |forward: &str| {

@@ -298,7 +298,8 @@ impl Stream {
             if guest.intersects(PollFlags::HUP | PollFlags::ERR) {
                 return PumpEnd::Interface;
             }
-            if passt.contains(PollFlags::HUP) && self.received.is_empty() {
+            // Also where the guest doesn't take the rest: nothing more will come, and nobody waits for that.
+            if passt.contains(PollFlags::HUP) {
                 return PumpEnd::Passt;
             }
         }
