@@ -12,7 +12,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -183,7 +183,23 @@ impl Routes {
     }
 }
 
-fn arguments(wire: &NatWire, routes: Routes, is_root: bool) -> Vec<OsString> {
+/// Returns whom the host asks for names, where passt wouldn't find that out by itself: what the host's own
+/// addresses lead to is closed to guests, and a resolver of systemd listens on one of those.
+fn resolvers() -> Vec<Ipv4Addr> {
+    let read = |path: &str| servers(&fs::read_to_string(path).unwrap_or_default());
+    let usual = read("/etc/resolv.conf");
+    if usual.is_empty() || usual.iter().any(|server| !server.is_loopback()) {
+        return Vec::new();
+    }
+    read("/run/systemd/resolve/resolv.conf").into_iter().filter(|server| !server.is_loopback()).collect()
+}
+
+/// Reads the IPv4 servers of a `resolv.conf`.
+fn servers(text: &str) -> Vec<Ipv4Addr> {
+    text.lines().filter_map(|line| line.trim().strip_prefix("nameserver")?.trim().parse().ok()).collect()
+}
+
+fn arguments(wire: &NatWire, routes: Routes, resolvers: &[Ipv4Addr], is_root: bool) -> Vec<OsString> {
     let mut words: Vec<String> =
         ["-q", "-f", "-F", "0", "--no-map-gw", "-m", "1500"].map(String::from).into();
     let mut add = |option: &str, value: String| words.extend([option.to_owned(), value]);
@@ -201,6 +217,7 @@ fn arguments(wire: &NatWire, routes: Routes, is_root: bool) -> Vec<OsString> {
         }
         if let Some(nameserver @ IpAddr::V4(_)) = wire.nameserver {
             add("--dns-forward", nameserver.to_string());
+            resolvers.iter().for_each(|resolver| add("-D", resolver.to_string()));
         }
     }
     if routes.v6 {
@@ -229,7 +246,7 @@ fn spawn(program: &Path, wire: &NatWire, routes: Routes, group: Pid) -> io::Resu
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     rustix::io::ioctl_fionbio(&ours, true)?;
     let process = Command::new(program)
-        .args(arguments(wire, routes, rustix::process::geteuid().is_root()))
+        .args(arguments(wire, routes, &resolvers(), rustix::process::geteuid().is_root()))
         .env_clear()
         .stdin(its)
         // The holder's own is nothing to write to; its errors belong into the holder's log.
@@ -288,10 +305,10 @@ impl Stream {
             }
             let [guest, passt] = waits.map(|wait| wait.revents());
             // Both ends at once: more may be there than one packet.
-            if let Err(end) = self.to_passt(interface, &mut buffer) {
+            if let Err(end) = self.collect(interface, &mut buffer) {
                 return end;
             }
-            match self.to_guest(interface) {
+            match self.deliver(interface) {
                 Ok(full) => guest_is_full = full,
                 Err(end) => return end,
             }
@@ -306,7 +323,7 @@ impl Stream {
     }
 
     /// Takes frames from the guest as long as passt takes them.
-    fn to_passt(&mut self, interface: &OwnedFd, buffer: &mut [u8]) -> Result<(), PumpEnd> {
+    fn collect(&mut self, interface: &OwnedFd, buffer: &mut [u8]) -> Result<(), PumpEnd> {
         loop {
             while self.written < self.out.len() {
                 let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
@@ -338,7 +355,7 @@ impl Stream {
     }
 
     /// Brings frames to the guest as long as it takes them; true where it doesn't take the next one now.
-    fn to_guest(&mut self, interface: &OwnedFd) -> Result<bool, PumpEnd> {
+    fn deliver(&mut self, interface: &OwnedFd) -> Result<bool, PumpEnd> {
         loop {
             while let Some(frame) = next_frame(&self.received[self.taken..])? {
                 match packet::send(interface, frame, None) {

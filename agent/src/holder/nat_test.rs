@@ -16,7 +16,7 @@ fn wire(forwards: Vec<(u16, u16, u8)>) -> NatWire {
 }
 
 fn line(routes: Routes, forwards: Vec<(u16, u16, u8)>) -> String {
-    let words = arguments(&wire(forwards), routes, true);
+    let words = arguments(&wire(forwards), routes, &[], true);
     words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
@@ -30,6 +30,16 @@ fn passt_is_told_the_families_that_the_host_has_and_every_port() {
     assert!(both.ends_with("-a fd00:6d6c:6e00:2::f -t none -u none"), "{both}");
     let v6 = line(Routes { v4: false, v6: true }, Vec::new());
     assert!(v6.ends_with("--runas nobody -a fd00:6d6c:6e00:2::f -t none -u none -6"), "{v6}");
+}
+
+#[test]
+fn servers_of_names_are_read_and_passed_on() {
+    let text =
+        "# by hand\nnameserver 127.0.0.53\n nameserver\t192.0.2.1\nnameserver fd00::1\noptions edns0\n";
+    let found = servers(text);
+    assert_eq!(found, [Ipv4Addr::new(127, 0, 0, 53), Ipv4Addr::new(192, 0, 2, 1)]);
+    let words = arguments(&wire(Vec::new()), Routes { v4: true, v6: false }, &found[1..], false);
+    assert!(words.windows(2).any(|pair| pair == ["-D", "192.0.2.1"]), "{words:?}");
 }
 
 #[test]
