@@ -1,7 +1,7 @@
 //! Answers as JSON. Field names are a promise to scripts: they don't follow the wire.
 
 use mln_link::message::{
-    AgentVersion, DaemonStatusRow, Failure, HostLiveness, PeerLink, PeerRow, Progress, ProjectRow, Refusal,
+    AgentVersion, DaemonStatusRow, Failure, HostLiveness, LanRow, PeerLink, PeerRow, Progress, ProjectRow, Refusal,
     Silence, StatusRow, StepState, TemplateRow, Token, VmState,
 };
 use mln_protocol::id::Name;
@@ -97,6 +97,11 @@ pub fn projects(rows: &[ProjectRow]) -> Value {
         .collect()
 }
 
+/// Whether the address in use, which is the first, leads through a relay.
+fn is_relayed(row: &PeerRow) -> bool {
+    row.addresses.first().is_some_and(|address| address.contains("/p2p-circuit"))
+}
+
 /// `peers`: an array of peers.
 pub fn peers(rows: &[PeerRow]) -> Value {
     rows.iter()
@@ -116,7 +121,23 @@ pub fn peers(rows: &[PeerRow]) -> Value {
                 "since_ms": since_ms,
                 "last_seen_ms": last_seen_ms,
                 "version": row.version,
+                "relayed": link == "up" && is_relayed(row),
                 "addresses": row.addresses,
+            })
+        })
+        .collect()
+}
+
+/// `peers --lan`: an array of whom was seen.
+pub fn lan(rows: &[LanRow]) -> Value {
+    rows.iter()
+        .map(|row| {
+            json!({
+                "name": name(row.name.as_ref()),
+                "key": row.key,
+                "member": row.member,
+                "addresses": row.addresses,
+                "age_ms": row.age_ms,
             })
         })
         .collect()
