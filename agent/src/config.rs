@@ -120,7 +120,8 @@ impl Config {
         let relay = |text: String| {
             let address: Option<Multiaddr> = text.parse().ok();
             let ends_with_peer = |a: &Multiaddr| matches!(a.iter().last(), Some(Protocol::P2p(_)));
-            let expected = "an address with the relay's peer id at its end: /ip4/192.0.2.1/tcp/7117/p2p/12D3Koo…";
+            let expected =
+                "an address with the relay's peer id at its end: /ip4/192.0.2.1/tcp/7117/p2p/12D3Koo…";
             address.filter(ends_with_peer).ok_or(ConfigError::Value { key: "relays", value: text, expected })
         };
         let announced = |text: String| {
@@ -175,7 +176,10 @@ mod tests {
         assert!(matches!(parse("memroy_mib = 5"), Err(ConfigError::Parse { .. })));
         assert!(matches!(parse("groups = ['a b']"), Err(ConfigError::Value { key: "groups", .. })));
         assert!(matches!(parse("listen = ['here']"), Err(ConfigError::Value { key: "listen", .. })));
-        assert!(matches!(parse("relays = ['/ip4/10.0.0.1/tcp/1']"), Err(ConfigError::Value { key: "relays", .. })));
+        assert!(matches!(
+            parse("relays = ['/ip4/10.0.0.1/tcp/1']"),
+            Err(ConfigError::Value { key: "relays", .. })
+        ));
         assert!(matches!(parse("announce = ['me']"), Err(ConfigError::Value { key: "announce", .. })));
         let config = parse("mdns = false\nrelay = true").expect("both are known");
         assert_eq!((config.reach.mdns, config.reach.relay), (false, true));

@@ -108,9 +108,13 @@ fn join(token: &str, host: &HostArguments) -> anyhow::Result<()> {
     let joining = mesh::join(&token, Role::Host, &name, &keys);
     let membership = runtime()?.block_on(joining).map_err(|error| {
         let hint = match &error {
-            mesh::JoinError::OtherRole { .. } => "a token for a host comes from: mlnctl token new; one for an operator \
-                 is redeemed by: mlnctl ctx join TOKEN",
-            mesh::JoinError::Refused(mln_protocol::wire::Refusal::Expired) => "make a new one: mlnctl token new",
+            mesh::JoinError::OtherRole { .. } => {
+                "a token for a host comes from: mlnctl token new; one for an operator \
+                 is redeemed by: mlnctl ctx join TOKEN"
+            }
+            mesh::JoinError::Refused(mln_protocol::wire::Refusal::Expired) => {
+                "make a new one: mlnctl token new"
+            }
             _ => "",
         };
         let error = anyhow::Error::new(error).context("joining did not work");

@@ -144,7 +144,8 @@ impl Identity {
         let chain = vec![root.sign(Domain::Grant, grant.to_bytes())];
         // The root key first: without it a mesh that seems to be made could never be recovered.
         write_secret(&folder.join(ROOT_KEY_FILE), &root)?;
-        let identity = Self { keys, name: name.clone(), root: root.public(), chain, mesh: Some(mesh.to_owned()) };
+        let identity =
+            Self { keys, name: name.clone(), root: root.public(), chain, mesh: Some(mesh.to_owned()) };
         identity.save(folder)?;
         Ok(identity)
     }

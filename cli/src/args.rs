@@ -7,8 +7,8 @@ use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
-    build::Build, ctx::Ctx, daemon_status::DaemonStatus, exec::Exec, peers::Peers, remove::Remove, start::Start, status::Status,
-    stop::Stop, template::Template, token::Token,
+    build::Build, ctx::Ctx, daemon_status::DaemonStatus, exec::Exec, peers::Peers, remove::Remove,
+    start::Start, status::Status, stop::Stop, template::Template, token::Token,
 };
 use crate::offline::Offline;
 

@@ -328,7 +328,9 @@ mod tests {
         assert_eq!(home.contexts().expect("as saved"), contexts);
         assert_eq!(contexts.current().map(|c| c.name.as_str()), Some("lab"));
         assert!(matches!(contexts.add(context("lab", 3)), Err(ContextError::Taken(_))));
-        assert!(matches!(contexts.remove("office"), Err(ContextError::Unknown { known, .. }) if known == "club, lab"));
+        assert!(
+            matches!(contexts.remove("office"), Err(ContextError::Unknown { known, .. }) if known == "club, lab")
+        );
         contexts.remove("lab").expect("it is there");
         assert_eq!(contexts.current, None);
     }

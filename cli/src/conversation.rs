@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use mln_link::client::has_left;
 use mln_link::message::{
-    AgentVersion, DaemonStatusRow, ExecExit, Failure, LanRow, PeerRow, ProjectRow, Refusal, Silence, StatusRow,
-    TemplateRow, Token,
+    AgentVersion, DaemonStatusRow, ExecExit, Failure, LanRow, PeerRow, ProjectRow, Refusal, Silence,
+    StatusRow, TemplateRow, Token,
 };
 use mln_link::{CHUNK_BYTES_MAX, Client, InputSender, LinkError, Replies, Reply, Request, place};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -160,10 +160,7 @@ impl Agent {
         }
     }
 
-    async fn begin(
-        &self,
-        request: &Request,
-    ) -> Result<(InputSender<Line>, Replies<Line>), CommandError> {
+    async fn begin(&self, request: &Request) -> Result<(InputSender<Line>, Replies<Line>), CommandError> {
         self.connect().await?.request(request).await.map_err(|error| match error {
             LinkError::TooLong { bytes, limit } => CommandError::TooLong { bytes, limit },
             error => CommandError::BrokeOff(error),
@@ -220,10 +217,7 @@ fn is_address(text: &str) -> bool {
 }
 
 /// Collects replies until the last one, showing progress and output as they come.
-async fn collect(
-    mut replies: Replies<Line>,
-    mut live: LiveProgress<'_>,
-) -> Result<Answer, CommandError> {
+async fn collect(mut replies: Replies<Line>, mut live: LiveProgress<'_>) -> Result<Answer, CommandError> {
     let mut answer = Answer::default();
     loop {
         // Both arms are cancel-safe: a reply that isn't whole stays in its reader, and a tick is only a time.
@@ -268,10 +262,7 @@ enum SendError {
 }
 
 /// Sends all of a file and the end of input. When the agent leaves meanwhile, its replies say why.
-async fn send_all(
-    mut input: InputSender<Line>,
-    mut file: impl AsyncRead + Unpin,
-) -> Result<(), SendError> {
+async fn send_all(mut input: InputSender<Line>, mut file: impl AsyncRead + Unpin) -> Result<(), SendError> {
     let mut chunk = vec![0; CHUNK_BYTES_MAX];
     loop {
         let length = file.read(&mut chunk).await.map_err(SendError::Read)?;
@@ -318,10 +309,7 @@ struct Abandoned {
 }
 
 /// Sends standard input and signals; returns when it is told to stop a second time.
-async fn attach_input(
-    mut input: InputSender<Line>,
-    mut signals: Signals,
-) -> Result<Abandoned, LinkError> {
+async fn attach_input(mut input: InputSender<Line>, mut signals: Signals) -> Result<Abandoned, LinkError> {
     let mut stdin = tokio::io::stdin();
     let mut chunk = vec![0; CHUNK_BYTES_MAX];
     let mut stdin_is_open = true;
@@ -369,8 +357,12 @@ mod tests {
 
     #[test]
     fn an_address_is_told_from_a_path() {
-        assert!(Agent::at(Some("/ip4/127.0.0.1/tcp/4001".into())).is_err());
-        assert!(Agent::at(Some("/var/lib/mln/mlnd.sock".into())).is_ok());
-        assert!(Agent::at(Some("data/mlnd.sock".into())).is_ok());
+        for path in ["/var/lib/mln/mlnd.sock", "data/mlnd.sock", "./oslo"] {
+            assert!(matches!(Agent::at(Some(path.into())), Ok(Agent::Local(_))), "{path}");
+        }
+        assert!(matches!(Agent::at(Some(LOCAL.into())), Ok(Agent::Local(_))));
+        for address in ["/ip4/127.0.0.1/tcp/4001", "/dns4/oslo.example/tcp/7117"] {
+            assert!(is_address(address), "{address}");
+        }
     }
 }

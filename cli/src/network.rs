@@ -36,7 +36,8 @@ impl Network {
             // Of several, the one that knows this address.
             (None, all) => {
                 let text = without_peer(address.clone()).to_string();
-                let knows = |context: &&Context| context.addresses.iter().any(|known| known.starts_with(&text));
+                let knows =
+                    |context: &&Context| context.addresses.iter().any(|known| known.starts_with(&text));
                 all.iter().find(knows).or(all.first()).cloned()
             }
         };
@@ -78,7 +79,8 @@ impl Network {
         let (Some(context), None) = (&self.context, &self.address) else { return };
         let mut contexts = self.contexts.clone();
         let Some(known) = contexts.all.iter_mut().find(|known| known.name == context.name) else { return };
-        let with_peer = |address: Multiaddr, peer| Some(without_peer(address).with_p2p(peer?).ok()?.to_string());
+        let with_peer =
+            |address: Multiaddr, peer| Some(without_peer(address).with_p2p(peer?).ok()?.to_string());
         let answered = with_peer(entered.via.clone(), peer_id_of(entered.key));
         let told = entered.known.peers.iter().flat_map(|PeerAddresses { key, addresses }| {
             let peer = peer_id_of(*key);
@@ -88,7 +90,8 @@ impl Network {
         });
         let first = known.addresses.first().cloned();
         let all: Vec<String> = answered.into_iter().chain(told).collect();
-        let is_new = all.iter().any(|address| !known.addresses.contains(address)) || first != all.first().cloned();
+        let is_new =
+            all.iter().any(|address| !known.addresses.contains(address)) || first != all.first().cloned();
         if is_new && known.learn(all) {
             // A context that can't be refreshed still works.
             let _ = self.home.save(&contexts);

@@ -185,12 +185,16 @@ fn told(error: &DialError) -> String {
     match error {
         DialError::Transport(errors) => {
             let each = errors.iter().map(|(address, error)| {
-                let mut why = error.to_string();
+                let mut why = error.to_string().trim_start_matches(": ").to_owned();
                 let mut cause = std::error::Error::source(error);
                 while let Some(inner) = cause {
                     // libp2p's errors often repeat what is behind them.
-                    if !why.contains(&inner.to_string()) {
-                        why = format!("{why}: {inner}");
+                    let told = inner.to_string();
+                    let told = told.trim_start_matches(": ");
+                    if why.is_empty() {
+                        why = told.to_owned();
+                    } else if !why.contains(told) {
+                        why = format!("{why}: {told}");
                     }
                     cause = inner.source();
                 }
@@ -247,10 +251,12 @@ impl Door {
             loop {
                 match self.swarm.select_next_some().await {
                     // Without its connection, the streams have ended as well.
-                    SwarmEvent::ConnectionClosed { connection_id, .. } if connection_id == connection => return,
-                    SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event { result: Err(error), .. }))
-                        if !matches!(error, ping::Failure::Unsupported) =>
-                    {
+                    SwarmEvent::ConnectionClosed { connection_id, .. } if connection_id == connection => {
+                        return;
+                    }
+                    SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event {
+                        result: Err(error), ..
+                    })) if !matches!(error, ping::Failure::Unsupported) => {
                         tracing::debug!(%error, "no answer to a ping");
                         return;
                     }

@@ -9,7 +9,9 @@ use libp2p::multiaddr::Protocol;
 use mln_protocol::id::{Name, PublicKey};
 use mln_protocol::time::Now;
 use mln_protocol::trust::{AdmitError, Domain, KeyPair, Role, Signed, admit, mesh_of};
-use mln_protocol::wire::{DecodeError, JOIN_BYTES_MAX, JoinClaim, JoinMessage, PeerAddresses, Refusal, Token};
+use mln_protocol::wire::{
+    DecodeError, JOIN_BYTES_MAX, JoinClaim, JoinMessage, PeerAddresses, Refusal, Token,
+};
 use tokio::time::timeout;
 
 use crate::dial::{ConnectError, Door, Target, dial, without_peer};

@@ -8,8 +8,7 @@ use mln_door::join::{hear, say, unexpected};
 use mln_protocol::id::{Name, PublicKey};
 use mln_protocol::time::Now;
 use mln_protocol::trust::{
-    AdmitError, Domain, Grant, Invited, KeyPair, Signed, Verb, admit, grant_joined, judge_join,
-    mesh_of,
+    AdmitError, Domain, Grant, Invited, KeyPair, Signed, Verb, admit, grant_joined, judge_join, mesh_of,
 };
 use mln_protocol::trust::{JoinError as Unfit, Standing};
 use mln_protocol::wire::{HELLO_ADDRESSES_MAX, JoinMessage, PeerAddresses, Refusal, Token};

@@ -1,7 +1,7 @@
 //! Joining with tokens, over real connections.
 
-use mln_protocol::id::PublicKey;
 use mln_door::dial::ConnectError;
+use mln_protocol::id::PublicKey;
 use mln_protocol::trust::{Role, Verb, admit};
 use mln_protocol::wire::{Refusal, Token};
 
@@ -13,8 +13,12 @@ fn now() -> mln_protocol::time::Now {
 }
 
 fn token(issuer: &Node, not_after_unix_ms: u64) -> Token {
-    let invitation =
-        Invitation { verbs: vec![Verb::Join, Verb::View], name: None, not_after_unix_ms, addresses: vec![issuer.addr.clone()] };
+    let invitation = Invitation {
+        verbs: vec![Verb::Join, Verb::View],
+        name: None,
+        not_after_unix_ms,
+        addresses: vec![issuer.addr.clone()],
+    };
     new_token(&keys(1), root().public(), &chain(&root(), 1, 4), &invitation, now()).expect("passes are left")
 }
 
@@ -97,13 +101,22 @@ async fn a_token_that_leads_nowhere_says_so() {
     let (one, _events) = introducer().await;
     let mut token = token(&one, in_an_hour());
     token.addresses = vec!["not an address".into()];
-    assert!(matches!(join(&token, Role::Host, &name(5), &keys(5)).await, Err(JoinError::Connect(ConnectError::NoAddress))));
+    assert!(matches!(
+        join(&token, Role::Host, &name(5), &keys(5)).await,
+        Err(JoinError::Connect(ConnectError::NoAddress))
+    ));
     token.addresses = vec!["/ip4/127.0.0.1/tcp/1".into()];
-    assert!(matches!(join(&token, Role::Host, &name(5), &keys(5)).await, Err(JoinError::Connect(ConnectError::Unreachable(_)))));
+    assert!(matches!(
+        join(&token, Role::Host, &name(5), &keys(5)).await,
+        Err(JoinError::Connect(ConnectError::Unreachable(_)))
+    ));
     // Somebody else answers there.
     let two = Node::start(2, vec![]).await;
     token.addresses = vec![two.addr.to_string()];
-    assert!(matches!(join(&token, Role::Host, &name(5), &keys(5)).await, Err(JoinError::Connect(ConnectError::Unreachable(_)))));
+    assert!(matches!(
+        join(&token, Role::Host, &name(5), &keys(5)).await,
+        Err(JoinError::Connect(ConnectError::Unreachable(_)))
+    ));
 }
 
 #[test]

@@ -52,7 +52,8 @@ use tokio::time::Instant;
 pub use behaviour::{SetupError, StreamKind};
 pub use counters::Counters;
 pub use handle::{
-    ConnectionStatus, GossipId, GossipVerdict, LanPeer, MeshEvent, MeshHandle, PeerStatus, RefusedBy, SendError,
+    ConnectionStatus, GossipId, GossipVerdict, LanPeer, MeshEvent, MeshHandle, PeerStatus, RefusedBy,
+    SendError,
 };
 pub use join::{Invitation, InviteError, JoinError, Membership, join, new_token};
 pub use mln_door::streams::{MeshStream, StreamError};

@@ -69,9 +69,15 @@ impl Node {
     /// Starts a member with a chain of its own on an address.
     pub(super) async fn start_on(listen: &str, seed: u8, chain: Vec<Signed>, known: Known) -> Self {
         let listen = vec![listen.parse().expect("a valid address")];
-        let (mesh, events) =
-            start(MeshConfig { keys: keys(seed), root: root().public(), chain, listen, known, reach: Reach::default() })
-                .expect("the mesh starts");
+        let (mesh, events) = start(MeshConfig {
+            keys: keys(seed),
+            root: root().public(),
+            chain,
+            listen,
+            known,
+            reach: Reach::default(),
+        })
+        .expect("the mesh starts");
         Self::listening(seed, mesh, events).await
     }
 

@@ -92,7 +92,12 @@ impl EventLoop {
     }
 
     /// A token for an operator: never for more than whoever asks may do, so that nobody gains by inviting.
-    pub(super) fn request_operator_token(&self, token: OperatorToken, asked_by: &Operator, reply: ReplySender) {
+    pub(super) fn request_operator_token(
+        &self,
+        token: OperatorToken,
+        asked_by: &Operator,
+        reply: ReplySender,
+    ) {
         let wanted = Verbs::of_bits(token.verbs);
         let excess = match asked_by.origin {
             Origin::Operator { verbs, .. } => wanted.iter().find(|verb| !verbs.contains(*verb)),

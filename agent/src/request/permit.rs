@@ -142,7 +142,8 @@ mod tests {
         let project = ProjectRef::parse("ring").expect("a project");
         let remove = |removal| Request::Remove(Remove { project: project.clone(), removal });
         let view = [Verb::View];
-        for request in [Request::Version, Request::List, Request::Peers, Request::PeersLan, Request::TemplateList]
+        for request in
+            [Request::Version, Request::List, Request::Peers, Request::PeersLan, Request::TemplateList]
         {
             check(&view, &request, None);
             check(&[Verb::Exec], &request, Some("no view"));

@@ -19,7 +19,9 @@ use crate::ui::screen::Screen;
 #[derive(Debug, Subcommand)]
 pub enum Ctx {
     /// Redeem an operator's token, and keep what it gives as a context
-    #[command(after_help = "Example:\n  mlnctl ctx join mln1_… --name lab\n\nThe token comes from a host: mlnctl token new --role operator")]
+    #[command(
+        after_help = "Example:\n  mlnctl ctx join mln1_… --name lab\n\nThe token comes from a host: mlnctl token new --role operator"
+    )]
     Join(Join),
     /// List the contexts
     List,
@@ -69,7 +71,11 @@ pub async fn run(args: Ctx, screen: &Screen) -> Result<Exit, CommandError> {
         Ctx::Join(args) => run_join(args, &home, screen).await,
         Ctx::List => {
             let contexts = home.contexts()?;
-            let rows = contexts.all.iter().map(|context| row(context, &contexts, &home)).collect::<Result<Vec<_>, _>>()?;
+            let rows = contexts
+                .all
+                .iter()
+                .map(|context| row(context, &contexts, &home))
+                .collect::<Result<Vec<_>, _>>()?;
             screen.answer(|layout| rows::contexts(&rows, layout), || rows.iter().map(of_row).collect());
             Ok(Exit::Done)
         }
@@ -121,9 +127,9 @@ async fn run_join(args: Join, home: &Home, screen: &Screen) -> Result<Exit, Comm
     let Membership { root, chain, known } = membership;
     let addresses = known.into_iter().flat_map(|(key, addresses)| {
         let peer = peer_id_of(key);
-        addresses.into_iter().filter_map(move |address| {
-            Some(without_peer(address).with_p2p(peer?).ok()?.to_string())
-        })
+        addresses
+            .into_iter()
+            .filter_map(move |address| Some(without_peer(address).with_p2p(peer?).ok()?.to_string()))
     });
     let mut context = Context { name: name.clone(), root, chain, addresses: Vec::new() };
     context.learn(addresses);

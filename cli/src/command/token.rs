@@ -22,7 +22,9 @@ pub enum Token {
 
 /// The arguments of `token new`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  mlnctl token new                                   # for a host: mlnd join TOKEN --name HOST\n  mlnctl token new --role operator --may read,exec    # for a person: mlnctl ctx join TOKEN")]
+#[command(
+    after_help = "Example:\n  mlnctl token new                                   # for a host: mlnd join TOKEN --name HOST\n  mlnctl token new --role operator --may read,exec    # for a person: mlnctl ctx join TOKEN"
+)]
 pub struct New {
     /// As what somebody may join
     #[arg(long, env = "MLN_ROLE", value_enum, default_value = "host")]

@@ -41,9 +41,9 @@ pub fn for_error(error: &CommandError) -> Vec<String> {
             EnterError::Closed { .. } => {
                 &["an agent that has refused a key too often doesn't listen to it for a while: try later"]
             }
-            EnterError::NoOperators { .. } | EnterError::Unexpected { .. } | EnterError::Decode { .. } => {
-                &["is it an agent, and of a version that serves operators? `mlnd --version` on its host tells"]
-            }
+            EnterError::NoOperators { .. } | EnterError::Unexpected { .. } | EnterError::Decode { .. } => &[
+                "is it an agent, and of a version that serves operators? `mlnd --version` on its host tells",
+            ],
         },
         CommandError::Token(_) => {
             &["a token begins with mln1_ and is one line: `mlnctl token new --role operator` prints it"]
@@ -57,7 +57,9 @@ pub fn for_error(error: &CommandError) -> Vec<String> {
         CommandError::Join(JoinError::Refused(Refusal::OtherName)) => {
             &["leave --as out: the token says for whom it is"]
         }
-        CommandError::Join(_) => &["the token names the host that made it: it must run, and be reachable from here"],
+        CommandError::Join(_) => {
+            &["the token names the host that made it: it must run, and be reachable from here"]
+        }
         CommandError::Context(ContextError::Open { .. }) => {
             &["make it a secret again with `chmod 600`; if others may have read it, remove it and join again"]
         }
@@ -81,8 +83,12 @@ pub fn for_error(error: &CommandError) -> Vec<String> {
         CommandError::Usage(UsageError::PeerAddress(_)) => {
             &["give a path such as DIR/mlnd.sock, a name from `mlnctl ctx list`, or HOST[:PORT]"]
         }
-        CommandError::Usage(UsageError::NoContext) => &["`mlnctl ctx list` shows them; `mlnctl ctx use NAME`"],
-        CommandError::Usage(UsageError::NoOwner) => &["say it with --as NAME: what you build is yours under it"],
+        CommandError::Usage(UsageError::NoContext) => {
+            &["`mlnctl ctx list` shows them; `mlnctl ctx use NAME`"]
+        }
+        CommandError::Usage(UsageError::NoOwner) => {
+            &["say it with --as NAME: what you build is yours under it"]
+        }
         CommandError::Usage(UsageError::LocalIsTaken | UsageError::Right(..)) => &[],
         CommandError::Usage(UsageError::HostTokenOptions) => &["add --role operator"],
         CommandError::TooLong { .. } => &["split the project, or move text into files that it copies"],

@@ -1,8 +1,8 @@
 //! Answers as JSON. Field names are a promise to scripts: they don't follow the wire.
 
 use mln_link::message::{
-    AgentVersion, DaemonStatusRow, Failure, HostLiveness, LanRow, PeerLink, PeerRow, Progress, ProjectRow, Refusal,
-    Silence, StatusRow, StepState, TemplateRow, Token, VmState,
+    AgentVersion, DaemonStatusRow, Failure, HostLiveness, LanRow, PeerLink, PeerRow, Progress, ProjectRow,
+    Refusal, Silence, StatusRow, StepState, TemplateRow, Token, VmState,
 };
 use mln_protocol::id::Name;
 use mln_protocol::lang::{Diagnostic, Sources};
@@ -167,9 +167,21 @@ pub fn token(token: &Token) -> Value {
 /// `version`.
 pub fn version(agent: Option<&AgentVersion>) -> Value {
     let agent = agent.map(|agent| {
-        json!({ "version": agent.agent, "host": agent.host.as_str(), "key": agent.key, "mesh": agent.mesh })
+        json!({
+            "version": agent.agent,
+            "host": agent.host.as_str(),
+            "key": agent.key,
+            "peer_id": peer_id(agent),
+            "mesh": agent.mesh,
+        })
     });
     json!({ "mlnctl": env!("CARGO_PKG_VERSION"), "agent": agent })
+}
+
+/// Returns how addresses name an agent's host, as in `/p2p/12D3Koo…`; none where its key is none.
+pub fn peer_id(agent: &AgentVersion) -> Option<String> {
+    let key = mln_protocol::id::PublicKey::from_hex(&agent.key)?;
+    Some(mln_door::key::peer_id_of(key)?.to_string())
 }
 
 /// An event: a step of the work.

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use mln_link::message::{
-    AgentVersion, DaemonStatusRow, HostLiveness, LanRow, PeerLink, PeerRow, ProjectRow, StatusRow, TemplateRow,
-    VmState,
+    AgentVersion, DaemonStatusRow, HostLiveness, LanRow, PeerLink, PeerRow, ProjectRow, StatusRow,
+    TemplateRow, VmState,
 };
 
 use super::table::{Spacing, name, number, text, with_titles, without_titles};
@@ -251,9 +251,10 @@ pub fn version(agent: Option<&AgentVersion>) -> String {
     let ours = format!("mlnctl {}\n", env!("CARGO_PKG_VERSION"));
     match agent {
         Some(agent) => format!(
-            "{ours}mlnd {}\nhost {}\nmesh {}\n",
+            "{ours}mlnd {}\nhost {}\npeer {}\nmesh {}\n",
             super::text::printable(&agent.agent),
             agent.host,
+            super::json::peer_id(agent).unwrap_or(NOTHING.to_owned()),
             short_digest(&agent.mesh)
         ),
         None => ours,

@@ -204,14 +204,13 @@ pub fn admit(
         return Err(AdmitError::TooLong { links: chain.len() });
     }
     let mesh = mesh_of(root);
-    let mut standing =
-        Standing {
-            subject: root,
-            name: None,
-            verbs: Verb::ALL.into_iter().collect(),
-            passes: u8::MAX,
-            not_after_unix_ms: None,
-        };
+    let mut standing = Standing {
+        subject: root,
+        name: None,
+        verbs: Verb::ALL.into_iter().collect(),
+        passes: u8::MAX,
+        not_after_unix_ms: None,
+    };
     if chain.is_empty() {
         return Err(AdmitError::Empty);
     }
@@ -239,7 +238,10 @@ pub fn admit(
             name: grant.name.clone(),
             verbs: grant.verbs.clone(),
             passes: grant.passes,
-            not_after_unix_ms: [standing.not_after_unix_ms, grant.not_after_unix_ms].into_iter().flatten().min(),
+            not_after_unix_ms: [standing.not_after_unix_ms, grant.not_after_unix_ms]
+                .into_iter()
+                .flatten()
+                .min(),
         };
     }
     if standing.subject == subject { Ok(standing) } else { Err(AdmitError::OtherSubject) }

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use futures::StreamExt;
-use libp2p::request_response::OutboundRequestId;
 use libp2p::core::transport::ListenerId;
+use libp2p::request_response::OutboundRequestId;
 use libp2p::swarm::{ConnectionId, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId};
 use mln_protocol::id::PublicKey;
@@ -243,7 +243,9 @@ impl Task {
             SwarmEvent::Behaviour(BehaviourEvent::Door(event)) => self.on_door(event),
             SwarmEvent::Behaviour(BehaviourEvent::Members(GateEvent::Opened(id))) => self.on_opened(id),
             SwarmEvent::Behaviour(BehaviourEvent::Members(GateEvent::Inner(event))) => self.on_traffic(event),
-            SwarmEvent::Behaviour(BehaviourEvent::Operators(GateEvent::Opened(id))) => self.on_operator_opened(id),
+            SwarmEvent::Behaviour(BehaviourEvent::Operators(GateEvent::Opened(id))) => {
+                self.on_operator_opened(id)
+            }
             SwarmEvent::Behaviour(BehaviourEvent::Operators(GateEvent::Inner(event))) => {
                 self.on_operator_ping(event);
             }

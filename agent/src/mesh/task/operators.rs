@@ -20,10 +20,10 @@ use super::{Phase, Task};
 impl Task {
     /// Lets an operator in whose chain was judged good.
     pub(super) fn admit_operator(&mut self, id: ConnectionId, reply: oneshot::Sender<Result<(), Refusal>>) {
-        let is_operator =
-            |phase: &Phase| matches!(phase, Phase::OpeningOperator(_) | Phase::Operator);
+        let is_operator = |phase: &Phase| matches!(phase, Phase::OpeningOperator(_) | Phase::Operator);
         let operators = self.connections.values().filter(|c| is_operator(&c.phase)).count();
-        let opened = operators < limits::OPERATORS_MAX && self.swarm.behaviour_mut().operators.open(id).is_ok();
+        let opened =
+            operators < limits::OPERATORS_MAX && self.swarm.behaviour_mut().operators.open(id).is_ok();
         let Some(connection) = self.connections.get_mut(&id) else { return };
         if opened {
             connection.phase = Phase::OpeningOperator(reply);
@@ -46,7 +46,8 @@ impl Task {
     }
 
     pub(super) fn on_operator(&mut self, place: Place, standing: Standing, stream: MeshStream) {
-        let is_open = self.connections.get(&place.connection).is_some_and(|c| matches!(c.phase, Phase::Operator));
+        let is_open =
+            self.connections.get(&place.connection).is_some_and(|c| matches!(c.phase, Phase::Operator));
         if is_open {
             self.set_deadline(place.connection, Some(Instant::now() + limits::OPERATOR_TIMEOUT));
             self.counters.operators += 1;

@@ -148,7 +148,8 @@ impl Task {
 
     /// A member is connected; where it is one of our relays, we ask to be reached through it.
     pub(super) fn ask_relay(&mut self, key: PublicKey) {
-        let Some((_, address)) = relays(&self.reach.relays).into_iter().find(|(relay, _)| *relay == key) else {
+        let Some((_, address)) = relays(&self.reach.relays).into_iter().find(|(relay, _)| *relay == key)
+        else {
             return;
         };
         let (Some(peer), false) = (peer_id_of(key), self.circuits.contains_key(&key)) else { return };
