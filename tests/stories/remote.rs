@@ -53,7 +53,8 @@ fn an_operator_without_an_agent_builds_and_runs_commands_within_their_grant() {
     let nobody = oslo.replace("/tcp/", "/tcp/1");
     let nobody = &nobody[..nobody.len() - 1];
     eve.mlnctl(&["--peer", nobody, "list"]).ended(4).says(nobody);
-    let old = outdated(site.host("oslo"), &token(site.host("oslo"), &[]));
+    let fresh = token(site.host("oslo"), &[]);
+    let old = outdated(site.host("oslo"), &fresh);
     site.host("eve").mlnctl(&["ctx", "join", &old]).ended(3).says("expired");
     let for_a_host = site.host("oslo").ctl(&["token", "new"]).done();
     site.host("eve").mlnctl(&["ctx", "join", for_a_host.trim()]).ended(1).says("mlnd join");
