@@ -49,7 +49,13 @@ impl Task {
         };
         let deadline = now + limits::HELLO_TIMEOUT;
         self.deadlines.insert((deadline, id));
-        let remote = book::without_peer(endpoint.get_remote_address().clone());
+        let remote = book::without_peer(match endpoint {
+            // Whoever comes through a relay has no address there; that of the relay is what is known of the way.
+            ConnectedPoint::Listener { local_addr, .. } if endpoint.is_relayed() => local_addr.clone(),
+            ConnectedPoint::Listener { .. } | ConnectedPoint::Dialer { .. } => {
+                endpoint.get_remote_address().clone()
+            }
+        });
         let place = Place { connection: id, peer: key, addr: remote.clone() };
         let connection = Connection {
             key,
