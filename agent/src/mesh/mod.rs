@@ -37,6 +37,8 @@ mod join_test;
 #[cfg(test)]
 mod mesh_test;
 #[cfg(test)]
+mod operator_test;
+#[cfg(test)]
 mod stranger_test;
 #[cfg(test)]
 pub(crate) mod testbed;
