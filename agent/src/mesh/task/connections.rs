@@ -295,10 +295,13 @@ impl Task {
             self.emit(MeshEvent::Refused { peer: key, addr, by, reason });
         }
         match refused {
-            Some((RefusedBy::Us, _)) => {
+            Some((RefusedBy::Us, why)) => {
                 self.counters.refused += 1;
                 self.close(id, Setback::Refused);
-                self.note_offence(key, Offence::Refusal);
+                // That we are busy is nobody's offence.
+                if why != Refusal::Busy {
+                    self.note_offence(key, Offence::Refusal);
+                }
             }
             Some((RefusedBy::Peer, _)) => {
                 self.counters.refused_by_peer += 1;

@@ -267,9 +267,7 @@ impl Task {
                 self.emit(MeshEvent::Listening { addr: address });
             }
             SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
-                if !self.on_circuit_closed(listener_id, &reason) {
-                    tracing::warn!(?addresses, ?reason, "no longer listening");
-                }
+                self.on_not_listening(listener_id, &addresses, &reason);
             }
             SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener has trouble"),
             // The rest is about what libp2p does by itself on our behalf; the enum may grow.

@@ -159,19 +159,20 @@ impl Task {
         }
     }
 
-    /// Whether what no longer listens did so at a relay; the relay is asked again after a pause.
-    pub(super) fn on_circuit_closed(
+    /// Something no longer listens. Where it did so at a relay, the relay is asked again after a pause.
+    pub(super) fn on_not_listening(
         &mut self,
         listener: ListenerId,
+        addresses: &[Multiaddr],
         reason: &Result<(), std::io::Error>,
-    ) -> bool {
+    ) {
         let Some(key) = self.circuits.iter().find(|(_, id)| **id == listener).map(|(key, _)| *key) else {
-            return false;
+            tracing::warn!(?addresses, ?reason, "no longer listening");
+            return;
         };
         tracing::info!(relay = ?key, ?reason, "no longer reachable through the relay");
         self.circuits.remove(&key);
         self.relays_due = Some(Instant::now() + limits::RELAY_RETRY);
-        true
     }
 
     pub(super) fn ask_relays_due(&mut self, now: Instant) {
@@ -211,8 +212,8 @@ mod tests {
         let direct: Multiaddr = "/ip4/10.0.0.1/tcp/1".parse().expect("a valid address");
         let relayed = direct.clone().with(Protocol::P2pCircuit);
         let both = vec![relayed.clone(), direct.clone()];
-        assert_eq!(direct_first(both.clone(), 0), [direct.clone()]);
-        assert_eq!(direct_first(both, 1), [direct, relayed.clone()]);
-        assert_eq!(direct_first(vec![relayed.clone()], 0), [relayed]);
+        assert_eq!(direct_first(both.clone(), 0), vec![direct.clone()]);
+        assert_eq!(direct_first(both, 1), vec![direct, relayed.clone()]);
+        assert_eq!(direct_first(vec![relayed.clone()], 0), vec![relayed]);
     }
 }
