@@ -32,6 +32,17 @@ impl Host {
         Self { name: name.to_owned(), folder, place, agent: None }
     }
 
+    /// Makes another host unreachable for this one, and leaves all others as they are.
+    #[track_caller]
+    pub fn cut_off_from(&self, address: &str) {
+        self.place.cut_off_from(address);
+    }
+
+    /// Returns the host's address, where it has a network of its own.
+    pub fn address(&self) -> Option<&str> {
+        self.place.address.as_deref()
+    }
+
     /// Returns the folder with the agent's state.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -133,6 +144,24 @@ impl Host {
         let mut command = self.ctl_command(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.spawn().expect("the program is there")
+    }
+
+    /// Runs `mlnctl` as somebody in this host's network whose home is its folder; no agent is named for them.
+    #[track_caller]
+    pub fn mlnctl(&self, arguments: &[&str]) -> Answer {
+        let mut command = self.place.command(&program("mlnctl"));
+        command.args(arguments).env("HOME", &self.folder).env("LOGNAME", &self.name).env("NO_COLOR", "1");
+        for variable in
+            ["MLN_PEER", "MLN_PROJECT", "MLN_OUTPUT", "MLN_JSON", "XDG_CONFIG_HOME", "XDG_DATA_HOME"]
+        {
+            command.env_remove(variable);
+        }
+        Answer::of(command, &[], LIMIT)
+    }
+
+    /// Whether the host has a network of its own, where hosts can be cut off from each other and multicast works.
+    pub fn has_own_network(&self) -> bool {
+        self.place.address.is_some()
     }
 
     fn ctl_command(&self, arguments: &[&str]) -> Command {

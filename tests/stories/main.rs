@@ -3,6 +3,7 @@
 mod exec;
 mod interrupted;
 mod refused;
+mod remote;
 mod ring;
 mod stop;
 mod strangers;

@@ -1,8 +1,8 @@
 //! Answers as JSON. Field names are a promise to scripts: they don't follow the wire.
 
 use mln_link::message::{
-    AgentVersion, DaemonStatusRow, Failure, ForwardRow, HostLiveness, NatState, PeerLink, PeerRow, Progress,
-    ProjectRow, Refusal, Silence, StatusRow, StepState, TemplateRow, Token, VmState,
+    AgentVersion, DaemonStatusRow, Failure, ForwardRow, HostLiveness, LanRow, NatState, PeerLink, PeerRow,
+    Progress, ProjectRow, Refusal, Silence, StatusRow, StepState, TemplateRow, Token, VmState,
 };
 use mln_protocol::id::Name;
 use mln_protocol::lang::{Diagnostic, Sources};
@@ -109,6 +109,11 @@ pub fn projects(rows: &[ProjectRow]) -> Value {
         .collect()
 }
 
+/// Whether the address in use, which is the first, leads through a relay.
+fn is_relayed(row: &PeerRow) -> bool {
+    row.addresses.first().is_some_and(|address| address.contains("/p2p-circuit"))
+}
+
 /// `peers`: an array of peers.
 pub fn peers(rows: &[PeerRow]) -> Value {
     rows.iter()
@@ -128,7 +133,23 @@ pub fn peers(rows: &[PeerRow]) -> Value {
                 "since_ms": since_ms,
                 "last_seen_ms": last_seen_ms,
                 "version": row.version,
+                "relayed": link == "up" && is_relayed(row),
                 "addresses": row.addresses,
+            })
+        })
+        .collect()
+}
+
+/// `peers --lan`: an array of whom was seen.
+pub fn lan(rows: &[LanRow]) -> Value {
+    rows.iter()
+        .map(|row| {
+            json!({
+                "name": name(row.name.as_ref()),
+                "key": row.key,
+                "member": row.member,
+                "addresses": row.addresses,
+                "age_ms": row.age_ms,
             })
         })
         .collect()
@@ -158,9 +179,21 @@ pub fn token(token: &Token) -> Value {
 /// `version`.
 pub fn version(agent: Option<&AgentVersion>) -> Value {
     let agent = agent.map(|agent| {
-        json!({ "version": agent.agent, "host": agent.host.as_str(), "key": agent.key, "mesh": agent.mesh })
+        json!({
+            "version": agent.agent,
+            "host": agent.host.as_str(),
+            "key": agent.key,
+            "peer_id": peer_id(agent),
+            "mesh": agent.mesh,
+        })
     });
     json!({ "mlnctl": env!("CARGO_PKG_VERSION"), "agent": agent })
+}
+
+/// Returns how addresses name an agent's host, as in `/p2p/12D3Koo…`; none where its key is none.
+pub fn peer_id(agent: &AgentVersion) -> Option<String> {
+    let key = mln_protocol::id::PublicKey::from_hex(&agent.key)?;
+    Some(mln_door::key::peer_id_of(key)?.to_string())
 }
 
 /// An event: a step of the work.

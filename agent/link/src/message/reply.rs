@@ -3,6 +3,7 @@
 use mln_protocol::id::Name;
 use serde::{Deserialize, Serialize};
 
+use super::mesh::LanRow;
 use super::outside::OutsideRow;
 use super::row::{AgentVersion, DaemonStatusRow, PeerRow, ProjectRow, StatusRow, TemplateRow, Token};
 
@@ -55,6 +56,8 @@ pub enum Reply {
     },
     /// To `status`, behind its rows: what VMs have of the outside.
     Outside(Vec<OutsideRow>),
+    /// To `peers --lan`.
+    Lan(Vec<LanRow>),
 }
 
 /// A step of the work on a VM or for a project.
