@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use mln_link::client::has_left;
 use mln_link::message::{
-    AgentVersion, DaemonStatusRow, ExecExit, Failure, LanRow, PeerRow, ProjectRow, Refusal, Silence,
-    StatusRow, TemplateRow, Token,
+    AgentVersion, DaemonStatusRow, ExecExit, Failure, LanRow, OutsideRow, PeerRow, ProjectRow, Refusal,
+    Silence, StatusRow, TemplateRow, Token,
 };
 use mln_link::{CHUNK_BYTES_MAX, Client, InputSender, LinkError, Replies, Reply, Request, place};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -38,6 +38,8 @@ pub struct Answer {
     pub warnings: Vec<String>,
     /// The rows of `status`.
     pub status: Vec<StatusRow>,
+    /// What VMs have of the outside.
+    pub outside: Vec<OutsideRow>,
     /// The rows of `daemon_status`.
     pub daemon_status: Vec<DaemonStatusRow>,
     /// The rows of `list`.
@@ -243,6 +245,7 @@ async fn collect(mut replies: Replies<Line>, mut live: LiveProgress<'_>) -> Resu
             Reply::Silent(silence) => answer.silences.push(silence),
             Reply::Version(version) => answer.version = Some(version),
             Reply::Status(rows) => answer.status.extend(rows),
+            Reply::Outside(rows) => answer.outside.extend(rows),
             Reply::DaemonStatus(rows) => answer.daemon_status.extend(rows),
             Reply::Projects(rows) => answer.projects.extend(rows),
             Reply::Peers(rows) => answer.peers.extend(rows),

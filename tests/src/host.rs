@@ -1,6 +1,7 @@
 //! A host: a folder, a place in the network, and an agent that runs or doesn't.
 
 use std::fs::{self, OpenOptions};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -244,6 +245,19 @@ impl Host {
     /// Does something in the host's network.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         self.place.inside(work)
+    }
+
+    /// Returns the host's address in the network of the site; none where it has no network of its own.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.place.address()
+    }
+
+    /// Runs `ip` in the host's network.
+    #[track_caller]
+    pub fn ip(&self, arguments: &[&str]) -> Answer {
+        let mut command = self.place.command(Path::new("ip"));
+        command.args(arguments).env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin");
+        Answer::of(command, &[], LIMIT)
     }
 
     fn log(&self) -> PathBuf {

@@ -1,7 +1,7 @@
 //! The hosts' network: a namespace for each and a bridge between them, or ports of this machine.
 
 use std::fs::{self, File};
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::Command;
@@ -112,6 +112,12 @@ impl Place {
                 command
             }
         }
+    }
+
+    /// Returns its address, where it has a network of its own.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.namespace.as_ref()?;
+        self.listen.first()?.split('/').nth(2)?.parse().ok()
     }
 
     /// Does something here, in a thread of its own.

@@ -8,6 +8,7 @@ mod ring;
 mod stop;
 mod strangers;
 mod survival;
+mod world;
 
 use std::time::Duration;
 

@@ -1,13 +1,14 @@
 //! Answers as JSON. Field names are a promise to scripts: they don't follow the wire.
 
 use mln_link::message::{
-    AgentVersion, DaemonStatusRow, Failure, HostLiveness, LanRow, PeerLink, PeerRow, Progress, ProjectRow,
-    Refusal, Silence, StatusRow, StepState, TemplateRow, Token, VmState,
+    AgentVersion, DaemonStatusRow, Failure, ForwardRow, HostLiveness, LanRow, NatState, PeerLink, PeerRow,
+    Progress, ProjectRow, Refusal, Silence, StatusRow, StepState, TemplateRow, Token, VmState,
 };
 use mln_protocol::id::Name;
 use mln_protocol::lang::{Diagnostic, Sources};
 use serde_json::{Value, json};
 
+use super::outside::Outside;
 use super::progress::step_name;
 use super::rows::Detail;
 use crate::error::CommandError;
@@ -17,8 +18,16 @@ fn name(name: Option<&Name>) -> Value {
     name.map_or(Value::Null, |name| Value::from(name.as_str()))
 }
 
+fn forward(row: &ForwardRow) -> Value {
+    json!({
+        "host_port": row.host_port,
+        "guest_port": row.guest_port,
+        "protocol": row.protocol.word(),
+    })
+}
+
 /// `status`: an array of VMs.
-pub fn status(rows: &[&StatusRow]) -> Value {
+pub fn status(rows: &[&StatusRow], outside: &Outside<'_>) -> Value {
     rows.iter()
         .map(|row| {
             let (reason, exit_status) = match &row.state {
@@ -42,6 +51,9 @@ pub fn status(rows: &[&StatusRow]) -> Value {
                 "age_ms": row.age_ms,
                 "reason": reason,
                 "exit_status": exit_status,
+                "nat": outside.of_vm(row).and_then(|found| found.nat.as_ref()).map(NatState::word),
+                "nat_reason": outside.why_no_nat(row),
+                "forwards": outside.of_vm(row).map_or(&[][..], |found| &found.forwards).iter().map(forward).collect::<Value>(),
             })
         })
         .collect()

@@ -7,6 +7,7 @@ use mln_link::message::{
     TemplateRow, VmState,
 };
 
+use super::outside::Outside;
 use super::table::{Spacing, name, number, text, with_titles, without_titles};
 use crate::quantity::{date_time, short_bytes, short_duration};
 
@@ -33,7 +34,7 @@ const NOTHING: &str = "-";
 /// Returns the lines of `status`: `<project> host <name> up|down <address> <service host> <since> <note>`.
 ///
 /// The owner is shown only where there are several.
-pub fn status(rows: &[&StatusRow], layout: Layout) -> String {
+pub fn status(rows: &[&StatusRow], outside: &Outside<'_>, layout: Layout) -> String {
     let owners: BTreeSet<&str> = rows.iter().map(|row| row.owner.as_str()).collect();
     let columns = [name(""), name(""), name(""), name(""), name(""), name(""), name(""), text("")];
     let lines = rows.iter().map(|row| {
@@ -49,7 +50,11 @@ pub fn status(rows: &[&StatusRow], layout: Layout) -> String {
             row.address.map_or(NOTHING.to_owned(), |address| address.to_string()),
             row.host.to_string(),
             row.since_ms.map_or(NOTHING.to_owned(), short_duration),
-            status_note(row),
+            [status_note(row), outside.note(row)]
+                .into_iter()
+                .filter(|note| !note.is_empty())
+                .collect::<Vec<_>>()
+                .join("; "),
         ]
     });
     without_titles(&columns, lines.collect(), layout.status_spacing, layout.columns)
