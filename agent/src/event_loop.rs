@@ -271,6 +271,10 @@ impl EventLoop {
         let awaits_answer = matches!(message, Message::Ask { .. } | Message::Run(_));
         if awaits_answer && !self.connected.contains(&to) {
             self.own.push_back(Input::Unreachable(to));
+            // It is not sent as well: a peer that is just connecting would take it after all, and hold room for
+            // what its author has given up. The mesh tries to reach it at once.
+            let _ = self.mesh.hurry(to).await;
+            return;
         }
         // Also to one that is away: the mesh tries to reach it at once.
         if let Err(error) = self.mesh.send(to, wire::encode_message(&message)).await {

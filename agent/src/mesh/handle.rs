@@ -203,6 +203,7 @@ pub(super) enum Command {
     OpenStream(PublicKey, StreamKind, oneshot::Sender<Result<MeshStream, StreamError>>),
     Misbehaved(PublicKey, &'static str),
     Learn(PublicKey, Vec<Multiaddr>),
+    Hurry(PublicKey),
     Peers(oneshot::Sender<Vec<PeerStatus>>),
     Listeners(oneshot::Sender<Vec<Multiaddr>>),
     Lan(oneshot::Sender<Vec<LanPeer>>),
@@ -263,6 +264,11 @@ impl MeshHandle {
     /// Tells the address book of a peer; it is dialled.
     pub async fn learn(&self, peer: PublicKey, addresses: Vec<Multiaddr>) -> Result<(), SendError> {
         self.command(Command::Learn(peer, addresses)).await
+    }
+
+    /// Dials a known member soon that is not connected, because somebody wants it.
+    pub async fn hurry(&self, peer: PublicKey) -> Result<(), SendError> {
+        self.command(Command::Hurry(peer)).await
     }
 
     /// Returns all known peers, ordered by key; none if the mesh is shut down.

@@ -230,6 +230,7 @@ impl Task {
             Command::OpenStream(to, kind, reply) => self.open_stream(to, kind, reply),
             Command::Misbehaved(peer, why) => self.misbehaved(peer, why),
             Command::Learn(peer, addresses) => self.book.learn(peer, addresses, Instant::now()),
+            Command::Hurry(peer) => self.book.hurry(peer, Instant::now()),
             Command::Peers(reply) => drop(reply.send(self.peers())),
             Command::Listeners(reply) => drop(reply.send(self.reachable_at())),
             Command::Lan(reply) => drop(reply.send(self.lan_peers())),
