@@ -33,6 +33,8 @@ pub(crate) struct Config {
     pub kernel: Option<PathBuf>,
     /// Where the files are that are guests' memory; none is `/dev/shm`.
     pub memory_folder: Option<PathBuf>,
+    /// What the image store may take on the disk, in bytes; none is what the disk has.
+    pub image_limit_bytes: Option<u64>,
 }
 
 /// Why there is no configuration. Nothing was started.
@@ -79,6 +81,7 @@ struct ConfigFile {
     guest_agent: Option<PathBuf>,
     kernel: Option<PathBuf>,
     memory_folder: Option<PathBuf>,
+    image_limit_mib: Option<u64>,
 }
 
 impl Config {
@@ -114,6 +117,7 @@ impl Config {
             guest_agent: file.guest_agent,
             kernel: file.kernel,
             memory_folder: file.memory_folder,
+            image_limit_bytes: file.image_limit_mib.map(|mib| mib.saturating_mul(1 << 20)),
         })
     }
 

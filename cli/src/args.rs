@@ -7,8 +7,8 @@ use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
-    build::Build, daemon_status::DaemonStatus, exec::Exec, remove::Remove, start::Start, status::Status,
-    stop::Stop, template::Template, token::Token,
+    build::Build, daemon_status::DaemonStatus, exec::Exec, gc::Gc, remove::Remove, start::Start,
+    status::Status, stop::Stop, template::Template, token::Token,
 };
 use crate::offline::Offline;
 
@@ -99,6 +99,8 @@ pub enum Online {
     /// The images that disks start from
     #[command(subcommand)]
     Template(Template),
+    /// Free what of the host's images nobody uses
+    Gc(Gc),
     /// Print the versions of mlnctl and of the agent
     Version,
 }

@@ -109,7 +109,13 @@ where
         | Request::TokenNew { .. }
         | Request::TemplateBuild { .. }
         | Request::TemplateAdd { .. }
-        | Request::TemplateList => Vec::new(),
+        | Request::TemplateList
+        | Request::TemplatePeers
+        | Request::TemplatePull(_)
+        | Request::TemplatePush(_)
+        | Request::TemplateTake(_)
+        | Request::TemplateRemove(_)
+        | Request::Gc(_) => Vec::new(),
     };
     Ok(Some((request, files)))
 }

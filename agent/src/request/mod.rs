@@ -2,11 +2,13 @@
 
 mod build;
 mod exec;
+mod gc;
 mod hosts;
 mod run;
 mod select;
 mod status;
 mod template;
+mod transfer;
 
 use mln_link::Reply;
 use mln_link::message::{AgentVersion, Failure, Refusal, Request};
@@ -41,6 +43,12 @@ impl EventLoop {
             Request::TemplateBuild { name } => self.request_template_build(name, reply),
             Request::TemplateAdd { name, bytes } => self.request_template_add(name, bytes, reply, input),
             Request::TemplateList => self.request_template_list(reply),
+            Request::TemplatePeers => self.request_template_peers(reply),
+            Request::TemplatePull(pull) => self.request_template_pull(&pull, reply),
+            Request::TemplatePush(push) => self.request_template_push(push, &operator, reply, input),
+            Request::TemplateTake(template) => self.request_template_take(&template, &operator, reply),
+            Request::TemplateRemove(remove) => self.request_template_remove(remove, reply),
+            Request::Gc(mode) => self.request_gc(mode, reply),
         }
     }
 
@@ -59,7 +67,7 @@ impl EventLoop {
 fn may_ask(origin: Origin, request: &Request) -> bool {
     match origin {
         Origin::Socket { .. } => true,
-        Origin::Peer { .. } => matches!(request, Request::Exec(_)),
+        Origin::Peer { .. } => matches!(request, Request::Exec(_) | Request::TemplateTake(_)),
     }
 }
 
@@ -101,11 +109,13 @@ mod tests {
     use mln_protocol::id::PublicKey;
 
     #[test]
-    fn another_agent_may_run_commands_and_ask_for_nothing_else() {
+    fn another_agent_may_run_commands_and_offer_templates_and_ask_for_nothing_else() {
         let (peer, socket) = (Origin::Peer { key: PublicKey([1; 32]) }, Origin::Socket { uid: 0 });
         let vm = VmRef::parse("ring/router1").expect("a project and a VM");
         let exec = Request::Exec(Exec { vm, argv: vec!["true".to_owned()] });
         let token = Request::TokenNew { role: Role::Host, ttl_s: 60 };
+        let take = Request::TemplateTake(mln_link::message::TemplateChoice::Digest(String::new()));
+        assert!(may_ask(peer, &take));
         assert!(may_ask(peer, &exec) && may_ask(socket, &exec) && may_ask(socket, &token));
         for request in [token, Request::List, Request::TemplateList, Request::Version] {
             assert!(!may_ask(peer, &request), "{}", request.word());

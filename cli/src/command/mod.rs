@@ -3,6 +3,7 @@
 pub mod build;
 pub mod daemon_status;
 pub mod exec;
+pub mod gc;
 pub mod list;
 pub mod peers;
 pub mod remove;
@@ -66,6 +67,7 @@ async fn dispatch(command: Online, agent: &Agent, screen: &Screen) -> Result<Exi
         Online::Peers => peers::run(agent, screen).await,
         Online::Token(args) => token::run(args, agent, screen).await,
         Online::Template(args) => template::run(args, agent, screen).await,
+        Online::Gc(args) => gc::run(args, agent, screen).await,
         Online::Version => version::run(agent, screen).await,
     }
 }

@@ -3,6 +3,7 @@
 use mln_protocol::id::Name;
 use serde::{Deserialize, Serialize};
 
+use super::image::{GarbageReport, TemplateHostRow};
 use super::row::{AgentVersion, DaemonStatusRow, PeerRow, ProjectRow, StatusRow, TemplateRow, Token};
 
 /// A reply. Any number of them, then [`Reply::Done`]; rows of one table may come in several replies.
@@ -52,6 +53,10 @@ pub enum Reply {
         /// How many.
         bytes: u32,
     },
+    /// To `template list --peers`.
+    TemplateHosts(Vec<TemplateHostRow>),
+    /// To `gc`.
+    Garbage(GarbageReport),
 }
 
 /// A step of the work on a VM or for a project.

@@ -5,6 +5,8 @@ use std::fmt;
 use mln_protocol::id::{Name, NameError};
 use serde::{Deserialize, Serialize};
 
+use super::image::{GcMode, TemplateChoice, TemplatePull, TemplatePush, TemplateRemove};
+
 /// A request: the first message of a connection after the hello.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
@@ -57,6 +59,18 @@ pub enum Request {
     },
     /// The templates that the agent's host holds.
     TemplateList,
+    /// The templates that all connected hosts hold.
+    TemplatePeers,
+    /// Fetch a template from another host.
+    TemplatePull(TemplatePull),
+    /// Have another host fetch a template from this one.
+    TemplatePush(TemplatePush),
+    /// Fetch a template from the agent that asks: the far end of a push.
+    TemplateTake(TemplateChoice),
+    /// Remove a template.
+    TemplateRemove(TemplateRemove),
+    /// Show or free what of the image store nobody uses.
+    Gc(GcMode),
 }
 
 impl Request {
@@ -77,6 +91,11 @@ impl Request {
             Self::TemplateBuild { .. } => "template build",
             Self::TemplateAdd { .. } => "template add",
             Self::TemplateList => "template list",
+            Self::TemplatePeers => "template list --peers",
+            Self::TemplatePull(_) => "template pull",
+            Self::TemplatePush(_) | Self::TemplateTake(_) => "template push",
+            Self::TemplateRemove(_) => "template rm",
+            Self::Gc(_) => "gc",
         }
     }
 }

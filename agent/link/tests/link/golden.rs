@@ -6,10 +6,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use mln_link::message::{
-    AgentVersion, Build, DaemonStatusRow, Exec, ExecExit, Existing, Failure, FileHead, HostLiveness,
-    OnFailure, OutputStream, PeerLink, PeerRow, Progress, ProjectRef, ProjectRow, ProjectSelection, Refusal,
-    Removal, Remove, Role, Silence, Start, Status, StatusRow, StatusWait, Step, StepState, Stop, StopManner,
-    Target, TemplateRow, Token, VmRef, VmState, WaitFor,
+    AgentVersion, Build, DaemonStatusRow, Exec, ExecExit, Existing, Failure, FileHead, GarbageKind,
+    GarbageReport, GarbageRow, GcMode, HostLiveness, OnFailure, OutputStream, PeerLink, PeerRow, Progress,
+    ProjectRef, ProjectRow, ProjectSelection, Refusal, Removal, Remove, Role, Silence, Start, Status,
+    StatusRow, StatusWait, Step, StepState, Stop, StopManner, Target, TemplateChoice, TemplateHostRow,
+    TemplatePull, TemplatePush, TemplateRemoval, TemplateRemove, TemplateRow, Token, VmRef, VmState, WaitFor,
 };
 use mln_link::{Input, Reply, Request};
 use mln_protocol::id::{Name, hex};
@@ -56,6 +57,21 @@ fn requests() -> Vec<Request> {
         Request::TemplateBuild { name: name("mini") },
         Request::TemplateAdd { name: name("mini"), bytes: 7 },
         Request::TemplateList,
+        Request::TemplatePeers,
+        Request::TemplatePull(TemplatePull {
+            template: TemplateChoice::Newest(name("mini")),
+            from: Some(name("oslo")),
+        }),
+        Request::TemplatePush(TemplatePush {
+            template: TemplateChoice::Version(name("mini"), name("1")),
+            to: name("oslo"),
+        }),
+        Request::TemplateTake(TemplateChoice::Digest("d".to_owned())),
+        Request::TemplateRemove(TemplateRemove {
+            template: TemplateChoice::Newest(name("mini")),
+            removal: TemplateRemoval::Forced,
+        }),
+        Request::Gc(GcMode::Free),
     ]
 }
 
@@ -156,6 +172,27 @@ fn replies() -> Vec<Reply> {
         Reply::Exited(ExecExit::Status(7)),
         Reply::Exited(ExecExit::Signal(9)),
         Reply::Window { bytes: 1 },
+        Reply::TemplateHosts(vec![TemplateHostRow {
+            host: "oslo".to_owned(),
+            template: TemplateRow {
+                name: name("mini"),
+                version: "1".to_owned(),
+                digest: "d".to_owned(),
+                bytes: 1,
+                bytes_on_disk: 2,
+                created_unix_ms: 3,
+            },
+        }]),
+        Reply::Garbage(GarbageReport {
+            rows: vec![GarbageRow {
+                kind: GarbageKind::Part,
+                file: "f".to_owned(),
+                bytes: 1,
+                since_unix_ms: 2,
+            }],
+            bytes_left: 3,
+            limit_bytes: Some(4),
+        }),
     ]
 }
 
