@@ -103,7 +103,9 @@ impl ImageStore {
             left = left.saturating_sub(candidate.bytes);
             garbage.push(candidate);
         }
-        Ok(Collected { garbage, bytes_left: left })
+        // What was only shown is an estimate: manifests go as well.
+        let bytes_left = if sweep == Sweep::Remove { self.bytes_on_disk() } else { left };
+        Ok(Collected { garbage, bytes_left })
     }
 
     /// Removes an image and its longer files, where it has no name and no VM uses it.

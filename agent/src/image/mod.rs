@@ -23,6 +23,8 @@ mod error;
 #[cfg(feature = "host")]
 pub(crate) mod exchange;
 mod garbage;
+#[cfg(test)]
+mod garbage_test;
 mod part;
 mod recipe;
 pub mod seed;

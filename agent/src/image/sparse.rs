@@ -108,7 +108,8 @@ pub(super) mod tests {
             let at = lot.below(length);
             let count = (1 + lot.below(300_000)).min(length - at) as usize;
             let byte = lot.below(3) as u8;
-            let bytes: Vec<u8> = (0..count).map(|i| byte.wrapping_mul(((i / 1000) as u8).wrapping_add(1))).collect();
+            let bytes: Vec<u8> =
+                (0..count).map(|i| byte.wrapping_mul(((i / 1000) as u8).wrapping_add(1))).collect();
             file.write_all_at(&bytes, at).expect("writes");
         }
         file
