@@ -49,6 +49,8 @@ printf '[Journal]\nStorage=volatile\nRuntimeMaxUse=8M\n' >etc/systemd/journald.c
 # Each guest gets an identity of its own; empty says that this is no first boot of systemd's kind, which is slow.
 : >etc/machine-id
 rm -f var/lib/dbus/machine-id
+# Copies that nobody may read, not even to put them into a file system.
+rm -f etc/passwd- etc/group- etc/shadow- etc/gshadow- etc/subuid- etc/subgid-
 rm -rf var/lib/apt/lists/* var/cache/apt/* var/log/*.log var/log/apt/* etc/apt/apt.conf.d/99mmdebstrap
 echo debian >etc/hostname
 printf '127.0.0.1 localhost\n::1 localhost ip6-localhost\n' >etc/hosts
