@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use mln_protocol::id::Digest;
 
@@ -14,12 +15,17 @@ use super::store::ImageStore;
 const OVERHEAD_BYTES: u64 = 1 << 20;
 /// The name of the guest agent on its drive; a template's init runs it with the word `guest`.
 const AGENT: &str = "mlnd";
+/// Held while a drive is made.
+static MAKING: Mutex<()> = Mutex::new(());
 
 impl ImageStore {
     /// Returns the drive with this guest agent; makes it if it isn't there yet.
     pub fn agent_drive(&self, guest_agent: &Path) -> Result<PathBuf, ImageError> {
         let bytes = read(guest_agent)?;
         let drive = self.drive_of(&bytes);
+        // One at a time: User-Mode Linux opens a drive by its path more than once, and a second drive of the same agent,
+        // made at the same moment and put in its place, has other checksums.
+        let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
         if drive.exists() {
             return Ok(drive);
         }

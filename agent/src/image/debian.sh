@@ -8,7 +8,7 @@ folder=$1 image=$2 bytes=$3
 if [ "$(id -u)" -eq 0 ]; then mode=root as_root=; else mode=unshare as_root=fakeroot; fi
 exclude() { for path; do printf -- '--dpkgopt=path-exclude=%s ' "$path"; done; }
 mmdebstrap --mode=$mode --variant=minbase --format=tar \
-    --include=systemd-sysv,dropbear-bin,iproute2,iputils-ping,less,netbase,procps,udhcpc,vim-tiny \
+    --include=systemd-sysv,dropbear-bin,iproute2,iputils-ping,kmod,less,netbase,procps,udhcpc,vim-tiny \
     --aptopt='Acquire::Languages "none"' \
     $(exclude /usr/share/doc/\* /usr/share/man/\* /usr/share/locale/\* /usr/share/info/\* /usr/share/lintian/\* \
         /usr/share/bash-completion/\* /usr/share/bug/\* /usr/share/vim/vim90/doc/\*) \
@@ -57,6 +57,18 @@ printf '127.0.0.1 localhost\n::1 localhost ip6-localhost\n' >etc/hosts
 : >etc/fstab
 : >etc/resolv.conf
 mkdir -p var/lib/mln
+
+# IPv6 is a module of Debian's User-Mode Linux; its debug information is most of it. Where the host has another kernel,
+# the guest does without.
+for ipv6 in /usr/lib/uml/modules/*/kernel/net/ipv6/ipv6.ko; do
+    [ -e "$ipv6" ] || continue
+    source=${ipv6%/kernel/*}
+    modules=lib/modules/${source##*/}
+    for module in $(sed -n 's/^kernel\/net\/ipv6\/ipv6.ko: *//p' "$source/modules.dep") kernel/net/ipv6/ipv6.ko; do
+        mkdir -p "$modules/${module%/*}"
+        strip -g -o "$modules/$module" "$source/$module" 2>/dev/null || cp "$source/$module" "$modules/$module"
+    done
+done
 
 echo "I: making the file system" >&2
 truncate -s "$bytes" "$image"

@@ -4,6 +4,8 @@
 //! console lines) may hold anything: whoever shows it to a terminal must make it harmless first.
 
 mod image;
+mod mesh;
+mod outside;
 mod reply;
 mod request;
 mod row;
@@ -12,6 +14,8 @@ pub use image::{
     GarbageKind, GarbageReport, GarbageRow, GcMode, TemplateChoice, TemplateChoiceError, TemplateHostRow,
     TemplatePull, TemplatePush, TemplateRemoval, TemplateRemove,
 };
+pub use mesh::{LanRow, OperatorToken};
+pub use outside::{ForwardRow, NatState, OutsideRow, PortProtocol};
 pub use reply::{ExecExit, Failure, OutputStream, Progress, Refusal, Reply, Silence, Step, StepState};
 pub use request::{
     Build, Exec, Existing, FileHead, Input, OnFailure, ProjectRef, ProjectSelection, RefError, Removal,

@@ -4,6 +4,8 @@ use mln_protocol::id::Name;
 use serde::{Deserialize, Serialize};
 
 use super::image::{GarbageReport, TemplateHostRow};
+use super::mesh::LanRow;
+use super::outside::OutsideRow;
 use super::row::{AgentVersion, DaemonStatusRow, PeerRow, ProjectRow, StatusRow, TemplateRow, Token};
 
 /// A reply. Any number of them, then [`Reply::Done`]; rows of one table may come in several replies.
@@ -53,6 +55,10 @@ pub enum Reply {
         /// How many.
         bytes: u32,
     },
+    /// To `status`, behind its rows: what VMs have of the outside.
+    Outside(Vec<OutsideRow>),
+    /// To `peers --lan`.
+    Lan(Vec<LanRow>),
     /// To `template list --peers`.
     TemplateHosts(Vec<TemplateHostRow>),
     /// To `gc`.

@@ -1,10 +1,9 @@
 //! Whether a VM can be built here: all that is known before anything is written.
 
-use std::path::Path;
-
 use mln_protocol::model::{DiskBytes, DiskSize, TemplateRef, Vm};
 
-use super::{UmlConfig, space};
+use super::folder::VmFolders;
+use super::{UmlConfig, outside, space};
 use crate::image::ImageStore;
 use crate::platform::{Checked, Refusal, TemplateFacts};
 
@@ -18,7 +17,7 @@ const INTERFACES_MAX: usize = 32;
 pub(super) fn check(
     config: &UmlConfig,
     images: &ImageStore,
-    folder: &Path,
+    folders: &VmFolders,
     vm: &Vm,
     offered: Option<&TemplateFacts>,
 ) -> Result<Checked, Refusal> {
@@ -32,6 +31,7 @@ pub(super) fn check(
     if let Some(name) = long {
         return Err(Refusal::InterfaceName { name: name.clone(), limit: INTERFACE_NAME_MAX });
     }
+    outside::check(folders, vm)?;
     let template = match offered {
         Some(offered) => *offered,
         None => TemplateFacts::from(&images.resolve(&wanted_template(config, vm))?),
@@ -41,6 +41,7 @@ pub(super) fn check(
     }
     let disk = disk_bytes(vm.disk, template.file_system_bytes)?;
     // Where the space can't be asked for, the build says what is wrong.
+    let folder = &folders.folder;
     let available = space::available(folder).unwrap_or(DISK_SPACE_MIN);
     let least = DiskBytes(DISK_SPACE_MIN.0.saturating_add(template.fetch_bytes));
     if available < least {

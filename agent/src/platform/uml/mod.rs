@@ -7,6 +7,7 @@ mod attach;
 mod build;
 mod check;
 mod folder;
+mod outside;
 mod space;
 mod start;
 mod uses;
@@ -253,6 +254,9 @@ impl Shared {
                 Err(StepError::FolderTaken { .. }) => false,
                 other => other?,
             };
+            if ours {
+                holder::tap::remove_for(&folder);
+            }
             let remove = || -> std::io::Result<()> {
                 if removing.exists() {
                     fs::remove_dir_all(&removing)?;
@@ -355,7 +359,7 @@ impl Platform for Uml {
 
     fn check<'a>(&'a self, vm: &'a Vm) -> Answer<'a, Result<Checked, Refusal>> {
         let shared = &self.shared;
-        Box::pin(async { check::check(&shared.config, &shared.images, &shared.folders.folder, vm, None) })
+        Box::pin(async { check::check(&shared.config, &shared.images, &shared.folders, vm, None) })
     }
 
     fn check_on<'a>(
@@ -364,9 +368,7 @@ impl Platform for Uml {
         template: &'a TemplateFacts,
     ) -> Answer<'a, Result<Checked, Refusal>> {
         let shared = &self.shared;
-        Box::pin(async {
-            check::check(&shared.config, &shared.images, &shared.folders.folder, vm, Some(template))
-        })
+        Box::pin(async { check::check(&shared.config, &shared.images, &shared.folders, vm, Some(template)) })
     }
 
     fn template_of(&self, vm: &Vm) -> TemplateRef {
