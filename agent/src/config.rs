@@ -38,6 +38,8 @@ pub(crate) struct Config {
     pub memory_folder: Option<PathBuf>,
     /// How it reaches others and is reached, beyond where it listens.
     pub reach: Reach,
+    /// What the image store may take on the disk, in bytes; none is what the disk has.
+    pub image_limit_bytes: Option<u64>,
 }
 
 /// Why there is no configuration. Nothing was started.
@@ -91,6 +93,7 @@ struct ConfigFile {
     relays: Vec<String>,
     #[serde(default)]
     announce: Vec<String>,
+    image_limit_mib: Option<u64>,
 }
 
 impl Config {
@@ -143,6 +146,7 @@ impl Config {
                 relays: file.relays.into_iter().map(relay).collect::<Result<_, _>>()?,
                 announce: file.announce.into_iter().map(announced).collect::<Result<_, _>>()?,
             },
+            image_limit_bytes: file.image_limit_mib.map(|mib| mib.saturating_mul(1 << 20)),
         })
     }
 

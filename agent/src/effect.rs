@@ -1,22 +1,27 @@
 //! What the node wants done, done: one arm per output, and no decision in any of them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mln_protocol::id::{Digest, Label, PublicKey, VmId};
-use mln_protocol::model::Fragment;
+use mln_protocol::model::{Fragment, TemplateRef, Vm};
 use mln_protocol::node::{Input, Output, Refusal, Rule, Write};
 use mln_protocol::plan::{Observed, RunPhase, Step, StopLimit};
 use mln_protocol::record::ExitStatus;
+use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
 use crate::blob::Blobs;
 use crate::causes::chain;
-use crate::event_loop::EventLoop;
+use crate::event_loop::{EventLoop, Fetching, Work};
+use crate::image::exchange::{Exchange, Wanted, newest};
+use crate::image::{Sweep, Template};
 use crate::mesh::MeshHandle;
 use crate::operations::join_reason;
 use crate::platform::{
-    self, BootProgress, BuildRequest, End, FileContent, Platform, StepError, Stop, VmEvent, VmEventKind,
+    self, BootProgress, BuildRequest, End, FileContent, Platform, StepError, Stop, TemplateFacts, VmEvent,
+    VmEventKind,
 };
 
 /// How many lines of a VM's console go with a failure.
@@ -51,9 +56,10 @@ impl EventLoop {
 
     fn check(&self, revision: Digest, coordinator: PublicKey, fragment: Arc<Fragment>) {
         let (platform, blobs, mesh) = (self.platform.clone(), self.blobs.clone(), self.mesh.clone());
+        let exchange = self.exchange.clone();
         let source = (coordinator != self.node.key()).then_some(coordinator);
         self.spawn(async move {
-            let verdict = check_part(&*platform, &blobs, &mesh, source, &fragment).await;
+            let verdict = check_part(&*platform, &blobs, &mesh, &exchange, source, &fragment).await;
             if let Err(refusal) = &verdict {
                 info!(rule = refusal.rule.code(), detail = %refusal.detail, "a build is refused");
             }
@@ -63,9 +69,10 @@ impl EventLoop {
 
     fn step(&self, vm: VmId, step: Step, label: Label, fragment: Arc<Fragment>) {
         let (platform, blobs) = (self.platform.clone(), self.blobs.clone());
+        let fetcher = Fetcher { exchange: self.exchange.clone(), results: self.results.clone() };
         self.spawn(async move {
             info!(%vm, %label, ?step, "begins");
-            let result = carry_out(&*platform, &blobs, &vm, step, label, &fragment).await;
+            let result = carry_out(&*platform, &blobs, &fetcher, &vm, step, label, &fragment).await;
             let result = result.map_err(|error| {
                 let why = chain(&error);
                 warn!(%vm, ?step, why, "failed");
@@ -119,6 +126,7 @@ async fn check_part(
     platform: &dyn Platform,
     blobs: &Blobs,
     mesh: &MeshHandle,
+    exchange: &Exchange,
     source: Option<PublicKey>,
     fragment: &Fragment,
 ) -> Result<(), Refusal> {
@@ -128,36 +136,75 @@ async fn check_part(
             Refusal { rule: Rule::Files, detail }
         })?;
     }
+    let mut offers = BTreeMap::new();
     for vm in &fragment.vms {
         if let Some(file) = vm.files.iter().find(|file| !fragment.blobs.iter().any(|b| b.from == file.from)) {
             let detail = format!("{}: the contents of {} did not come with the project", vm.name, file.from);
             return Err(Refusal { rule: Rule::Files, detail });
         }
-        platform.check(vm).await.map_err(|refusal| {
-            let rule = match &refusal {
-                platform::Refusal::Platform { .. }
-                | platform::Refusal::InterfaceName { .. }
-                | platform::Refusal::MemoryTooSmall { .. }
-                | platform::Refusal::TooManyInterfaces { .. }
-                | platform::Refusal::PortTaken { .. }
-                | platform::Refusal::PortPrivileged { .. }
-                | platform::Refusal::BridgeNeedsRoot { .. }
-                | platform::Refusal::NoBridge { .. }
-                | platform::Refusal::NoTap { .. } => Rule::Platform,
-                platform::Refusal::Template(_) => Rule::Template,
-                platform::Refusal::DiskSmallerThanTemplate { .. } | platform::Refusal::DiskSpace { .. } => {
-                    Rule::Disk
-                }
-            };
-            Refusal { rule, detail: format!("{}: {}", vm.name, chain(&refusal)) }
-        })?;
+        check_vm(platform, exchange, &mut offers, vm).await?;
     }
     Ok(())
+}
+
+/// Asks the platform about a VM. Where its template is not here, somebody else must have it and this host room for it;
+/// `offers` remembers who was found for the VMs that follow.
+async fn check_vm(
+    platform: &dyn Platform,
+    exchange: &Exchange,
+    offers: &mut BTreeMap<TemplateRef, Option<TemplateFacts>>,
+    vm: &Vm,
+) -> Result<(), Refusal> {
+    let refused = |refusal: platform::Refusal| {
+        let rule = match &refusal {
+            platform::Refusal::Platform { .. }
+            | platform::Refusal::InterfaceName { .. }
+            | platform::Refusal::MemoryTooSmall { .. }
+            | platform::Refusal::TooManyInterfaces { .. }
+            | platform::Refusal::PortTaken { .. }
+            | platform::Refusal::PortPrivileged { .. }
+            | platform::Refusal::BridgeNeedsRoot { .. }
+            | platform::Refusal::NoBridge { .. }
+            | platform::Refusal::NoTap { .. } => Rule::Platform,
+            platform::Refusal::Template(_) => Rule::Template,
+            platform::Refusal::DiskSmallerThanTemplate { .. } | platform::Refusal::DiskSpace { .. } => {
+                Rule::Disk
+            }
+        };
+        Refusal { rule, detail: format!("{}: {}", vm.name, chain(&refusal)) }
+    };
+    let missing = match platform.check(vm).await {
+        Ok(_) => return Ok(()),
+        Err(platform::Refusal::Template(error)) if error.is_missing() => error,
+        Err(refusal) => return Err(refused(refusal)),
+    };
+    let wanted = platform.template_of(vm);
+    let offered = match offers.get(&wanted) {
+        Some(known) => *known,
+        None => {
+            let found = exchange.find(&wanted, None).await;
+            let facts = newest(&found).map(TemplateFacts::from);
+            if let Some(facts) = &facts {
+                exchange.room_for(facts.fetch_bytes, Sweep::Show).await.map_err(|error| Refusal {
+                    rule: Rule::Disk,
+                    detail: format!("{}: {}", vm.name, chain(&error)),
+                })?;
+            }
+            offers.insert(wanted, facts);
+            facts
+        }
+    };
+    let Some(offered) = offered else {
+        let detail = format!("{}: {}, and no connected host has it", vm.name, chain(&missing));
+        return Err(Refusal { rule: Rule::Template, detail });
+    };
+    platform.check_on(vm, &offered).await.map(|_| ()).map_err(refused)
 }
 
 async fn carry_out(
     platform: &dyn Platform,
     blobs: &Blobs,
+    fetcher: &Fetcher,
     vm: &VmId,
     step: Step,
     label: Label,
@@ -165,7 +212,7 @@ async fn carry_out(
 ) -> Result<Observed, StepError> {
     match step {
         Step::Build => {
-            build(platform, blobs, vm, label, fragment).await?;
+            build(platform, blobs, fetcher, vm, label, fragment).await?;
             Ok(Observed::Down { exit: None })
         }
         Step::Start => {
@@ -187,16 +234,41 @@ async fn carry_out(
     }
 }
 
+/// Fetches the templates of VMs that are to be built, and says how far that is.
+struct Fetcher {
+    exchange: Exchange,
+    results: mpsc::Sender<Work>,
+}
+
+impl Fetcher {
+    async fn fetch(&self, template: TemplateRef, vm: &VmId, label: &Label) -> Result<Template, StepError> {
+        let tell = |progress| {
+            let fetching = Fetching { vm: vm.name.clone(), label: label.clone(), progress };
+            // What doesn't get through is told again, and is only for people.
+            let _ = self.results.try_send(Work::Fetching(Box::new(fetching)));
+        };
+        let wanted = Wanted { template, from: None };
+        self.exchange.fetch(&wanted, &tell).await.map_err(|error| StepError::Fetch { text: chain(&error) })
+    }
+}
+
 async fn build(
     platform: &dyn Platform,
     blobs: &Blobs,
+    fetcher: &Fetcher,
     id: &VmId,
     label: Label,
     fragment: &Fragment,
 ) -> Result<(), StepError> {
     let definition = fragment.vms.iter().find(|vm| vm.name == id.name);
     let vm = definition.ok_or_else(|| StepError::NoSuchVm { vm: id.clone() })?.clone();
-    let checked = platform.check(&vm).await?;
+    let checked = match platform.check(&vm).await {
+        Err(platform::Refusal::Template(error)) if error.is_missing() => {
+            let template = fetcher.fetch(platform.template_of(&vm), id, &label).await?;
+            platform.check_on(&vm, &TemplateFacts::from(&template)).await?
+        }
+        checked => checked?,
+    };
     let mut files = Vec::with_capacity(vm.files.len());
     for file in &vm.files {
         let Some(blob) = fragment.blobs.iter().find(|blob| blob.from == file.from) else { continue };

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use mln_protocol::id::PublicKey;
+use mln_protocol::id::{Label, Name, PublicKey};
 use mln_protocol::node::{Input, Message, Node};
 use mln_protocol::trust::{Role, Standing};
 use mln_protocol::wire;
@@ -21,10 +21,11 @@ use tokio::time::sleep_until;
 use tracing::{debug, error, info, warn};
 
 use crate::blob::Blobs;
+use crate::causes::chain;
 use crate::clock::Clock;
 use crate::control::{self, ControlCommand, Operator, Origin, Verbs};
 use crate::identity::Identity;
-use crate::image::ImageStore;
+use crate::image::exchange::{Exchange, FetchProgress, ServeError};
 use crate::mesh::{GossipVerdict, MeshEvent, MeshHandle, StreamKind};
 use crate::operations::Operations;
 use crate::platform::{Platform, VmEvent};
@@ -45,7 +46,7 @@ pub(crate) struct EventLoop {
     pub(crate) book: AddressBook,
     pub(crate) writer: Writer,
     pub(crate) platform: Arc<dyn Platform>,
-    pub(crate) images: ImageStore,
+    pub(crate) exchange: Exchange,
     pub(crate) blobs: Blobs,
     pub(crate) switches: Switches,
     pub(crate) operations: Operations,
@@ -81,8 +82,21 @@ pub(crate) enum Work {
     Input(Box<Input>),
     /// A build whose source is understood, or not.
     Prepared(Box<Prepared>),
+    /// An image for a VM of this host is being fetched.
+    Fetching(Box<Fetching>),
     /// The state can't be made durable any more.
     StoreFailed(WriteError),
+}
+
+/// How far the fetch of an image is that a VM of this host waits for.
+#[derive(Debug)]
+pub(crate) struct Fetching {
+    /// The VM.
+    pub(crate) vm: Name,
+    /// Its project.
+    pub(crate) label: Label,
+    /// How far it is.
+    pub(crate) progress: FetchProgress,
 }
 
 /// Why the agent ends.
@@ -117,6 +131,9 @@ impl EventLoop {
                 Some(work) = sources.results.recv() => match work {
                     Work::Input(input) => self.handle(*input).await,
                     Work::Prepared(prepared) => self.build_prepared(*prepared).await,
+                    Work::Fetching(fetching) => {
+                        self.operations.fetching(&fetching, &self.identity.name);
+                    }
                     Work::StoreFailed(error) => return Err(Ending::Store(error)),
                 },
                 Some(event) = sources.platform.recv() => self.vm_event(event).await,
@@ -178,6 +195,19 @@ impl EventLoop {
                     tokio::spawn(async move {
                         if let Err(error) = blobs.serve(&header, stream).await {
                             debug!(%error, "a file was not handed over");
+                        }
+                    });
+                }
+                StreamKind::Image => {
+                    let (exchange, mesh) = (self.exchange.clone(), self.mesh.clone());
+                    tokio::spawn(async move {
+                        if let Err(error) = exchange.serve(from, &header, stream).await {
+                            debug!(peer = %from.short(), error = chain(&error), "an image was not handed over");
+                            if let ServeError::Ask(_) | ServeError::NoSuchChunk { .. } = error {
+                                let _ = mesh
+                                    .report_misbehaviour(from, "a question about images that is none")
+                                    .await;
+                            }
                         }
                     });
                 }

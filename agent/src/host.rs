@@ -27,6 +27,7 @@ use crate::effect;
 use crate::event_loop::{EventLoop, RESULTS_MAX, Sources};
 use crate::identity::{self, Identity};
 use crate::image::ImageStore;
+use crate::image::exchange::Exchange;
 use crate::mesh::{self, MeshConfig};
 use crate::operations::Operations;
 use crate::platform::uml::{Uml, UmlConfig};
@@ -188,6 +189,7 @@ async fn run_agent(arguments: RunArguments) -> anyhow::Result<()> {
         stop: signal(SignalKind::terminate()).context("signals")?,
         interrupt: signal(SignalKind::interrupt()).context("signals")?,
     };
+    let exchange = Exchange::new(images, mesh.clone(), platform.clone(), config.image_limit_bytes);
     let event_loop = EventLoop {
         switches: Switches::start(node.key(), mesh.clone()),
         node,
@@ -197,7 +199,7 @@ async fn run_agent(arguments: RunArguments) -> anyhow::Result<()> {
         book,
         writer,
         platform,
-        images,
+        exchange,
         blobs,
         operations: Operations::default(),
         preparing: 0,

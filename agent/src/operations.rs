@@ -8,6 +8,8 @@ use mln_protocol::id::Name;
 use mln_protocol::node::{FailureCause, HostRefusal, OpId, Outcome, Rule, VmFailure};
 use mln_protocol::record::VmState;
 
+use crate::event_loop::Fetching;
+
 use crate::control::ReplySender;
 
 /// Operations that are under way.
@@ -86,6 +88,27 @@ impl Operations {
         waiting.reply.post(Reply::Progress(progress)).is_err()
     }
 
+    /// Shows how far the fetch of an image is to whoever waits for its project here. Whoever waits at another host
+    /// sees that the VM is being built.
+    pub(crate) fn fetching(&self, fetching: &Fetching, host: &Name) {
+        let is_whole = fetching.progress.bytes == fetching.progress.bytes_all;
+        let waiting = self.waiting.values().filter(|waiting| {
+            waiting.kind == Kind::Build && waiting.project.as_ref() == Some(&fetching.label.project)
+        });
+        for waiting in waiting {
+            let progress = Progress {
+                project: waiting.project.clone(),
+                vm: Some(fetching.vm.clone()),
+                host: Some(host.clone()),
+                step: Step::Fetch,
+                state: if is_whole { StepState::Done } else { StepState::Begun },
+                detail: fetching.progress.to_string(),
+            };
+            // That nobody listens any more is noticed when a state changes.
+            let _ = waiting.reply.post(Reply::Progress(progress));
+        }
+    }
+
     /// Tells the outcome and ends the wait.
     pub(crate) fn done(&mut self, op: OpId, outcome: Outcome) {
         let Some(waiting) = self.waiting.remove(&op) else { return };
@@ -141,7 +164,10 @@ fn remedy(rule: Rule, host: &str) -> Option<String> {
             Some("the project's owner, by remove or build -r; if it is being built, wait".to_owned())
         }
         Rule::Memory => Some(format!("whoever runs {host}: memory_mib in its config.toml")),
-        Rule::Template => Some(format!("whoever runs {host}: mlnctl template build mini, or template add")),
+        Rule::Template => Some(
+            "whoever runs a host of the mesh: mlnctl template build, or template add; any one that has it is enough"
+                .to_owned(),
+        ),
         Rule::Platform | Rule::Disk => Some(format!("whoever runs {host}, or the author of the project")),
         Rule::Running => Some("you: mlnctl stop -p PROJECT, or remove --force".to_owned()),
         Rule::Size => Some("the author of the project: fewer hosts, or smaller parts".to_owned()),

@@ -7,7 +7,7 @@ use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
-    build::Build, ctx::Ctx, daemon_status::DaemonStatus, exec::Exec, peers::Peers, remove::Remove,
+    build::Build, ctx::Ctx, daemon_status::DaemonStatus, exec::Exec, gc::Gc, peers::Peers, remove::Remove,
     start::Start, status::Status, stop::Stop, template::Template, token::Token,
 };
 use crate::offline::Offline;
@@ -105,6 +105,8 @@ pub enum Online {
     /// The images that disks start from
     #[command(subcommand)]
     Template(Template),
+    /// Free what of the host's images nobody uses
+    Gc(Gc),
     /// Print the versions of mlnctl and of the agent
     Version,
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use mln_link::client::has_left;
 use mln_link::message::{
-    AgentVersion, DaemonStatusRow, ExecExit, Failure, LanRow, OutsideRow, PeerRow, ProjectRow, Refusal,
-    Silence, StatusRow, TemplateRow, Token,
+    AgentVersion, DaemonStatusRow, ExecExit, Failure, GarbageReport, LanRow, OutsideRow, PeerRow, ProjectRow,
+    Refusal, Silence, StatusRow, TemplateHostRow, TemplateRow, Token,
 };
 use mln_link::{CHUNK_BYTES_MAX, Client, InputSender, LinkError, Replies, Reply, Request, place};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -50,6 +50,10 @@ pub struct Answer {
     pub lan: Vec<LanRow>,
     /// The rows of `template list`.
     pub templates: Vec<TemplateRow>,
+    /// The rows of `template list --peers`.
+    pub template_hosts: Vec<TemplateHostRow>,
+    /// What `gc` found.
+    pub garbage: Option<GarbageReport>,
     /// A new token.
     pub token: Option<Token>,
     /// Who the agent is.
@@ -251,6 +255,8 @@ async fn collect(mut replies: Replies<Line>, mut live: LiveProgress<'_>) -> Resu
             Reply::Peers(rows) => answer.peers.extend(rows),
             Reply::Templates(rows) => answer.templates.extend(rows),
             Reply::Lan(rows) => answer.lan.extend(rows),
+            Reply::TemplateHosts(rows) => answer.template_hosts.extend(rows),
+            Reply::Garbage(report) => answer.garbage = Some(report),
             Reply::Token(token) => answer.token = Some(token),
             Reply::Exited(exited) => answer.exited = Some(exited),
             // The link keeps these to itself.

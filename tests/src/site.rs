@@ -41,14 +41,27 @@ impl Site {
         Self::mesh_with(names, CONFIGURATION)
     }
 
+    /// Makes such a mesh in which some of the hosts have no template.
+    #[track_caller]
+    pub fn mesh_lacking(names: &[&str], without: &[&str]) -> Self {
+        Self::mesh_of(names, CONFIGURATION, without)
+    }
+
     /// Makes such a mesh of hosts with another configuration.
     #[track_caller]
     pub fn mesh_with(names: &[&str], configuration: &str) -> Self {
+        Self::mesh_of(names, configuration, &[])
+    }
+
+    #[track_caller]
+    fn mesh_of(names: &[&str], configuration: &str, without: &[&str]) -> Self {
         let mut site = Self::bare();
         for name in names {
             site.add(name);
             site.host(name).configure(configuration);
-            site.host(name).take_images();
+            if !without.contains(name) {
+                site.host(name).take_images();
+            }
         }
         let (first, others) = names.split_first().expect("a mesh has a host");
         site.host(first).mlnd(&["init", "story", "--name", first]).done();

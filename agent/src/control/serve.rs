@@ -111,7 +111,13 @@ where
         | Request::TemplateAdd { .. }
         | Request::TemplateList
         | Request::OperatorToken(_)
-        | Request::PeersLan => Vec::new(),
+        | Request::PeersLan
+        | Request::TemplatePeers
+        | Request::TemplatePull(_)
+        | Request::TemplatePush(_)
+        | Request::TemplateTake(_)
+        | Request::TemplateRemove(_)
+        | Request::Gc(_) => Vec::new(),
     };
     Ok(Some((request, files)))
 }

@@ -8,7 +8,8 @@ use std::sync::{Mutex, PoisonError};
 
 use mln_protocol::id::Digest;
 
-use super::store::{ImageError, ImageStore};
+use super::error::ImageError;
+use super::store::ImageStore;
 
 /// What the file system itself needs, in bytes.
 const OVERHEAD_BYTES: u64 = 1 << 20;
@@ -20,9 +21,8 @@ static MAKING: Mutex<()> = Mutex::new(());
 impl ImageStore {
     /// Returns the drive with this guest agent; makes it if it isn't there yet.
     pub fn agent_drive(&self, guest_agent: &Path) -> Result<PathBuf, ImageError> {
-        let read = |source| ImageError::GuestAgent { path: guest_agent.to_owned(), source };
-        let bytes = fs::read(guest_agent).map_err(read)?;
-        let drive = self.folder().join(format!("agent-{}.img", Digest::of(&bytes)));
+        let bytes = read(guest_agent)?;
+        let drive = self.drive_of(&bytes);
         // One at a time: User-Mode Linux opens a drive by its path more than once, and a second drive of the same agent,
         // made at the same moment and put in its place, has other checksums.
         let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -38,7 +38,7 @@ impl ImageStore {
             fs::set_permissions(root.join(AGENT), fs::Permissions::from_mode(0o755))?;
             File::create(&image)?.set_len((bytes.len() as u64 + OVERHEAD_BYTES).next_multiple_of(4096))
         };
-        make().map_err(|source| ImageError::Write { path: root.clone(), source })?;
+        make().map_err(|source| ImageError::write(&root, source))?;
         let output = Command::new("mke2fs")
             .args([
                 "-q",
@@ -67,4 +67,17 @@ impl ImageStore {
         self.settle(&image, &drive)?;
         Ok(drive)
     }
+
+    /// Returns the path that [`ImageStore::agent_drive`] gives, without making the drive.
+    pub(super) fn agent_drive_path(&self, guest_agent: &Path) -> Result<PathBuf, ImageError> {
+        Ok(self.drive_of(&read(guest_agent)?))
+    }
+
+    fn drive_of(&self, guest_agent: &[u8]) -> PathBuf {
+        self.folder().join(format!("agent-{}.img", Digest::of(guest_agent)))
+    }
+}
+
+fn read(guest_agent: &Path) -> Result<Vec<u8>, ImageError> {
+    fs::read(guest_agent).map_err(|source| ImageError::GuestAgent { path: guest_agent.to_owned(), source })
 }

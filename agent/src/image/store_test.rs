@@ -6,6 +6,10 @@ fn name(text: &str) -> Name {
     Name::parse(text).expect("a valid name")
 }
 
+fn new(name: &Name) -> NewName<'_> {
+    NewName { name, version: NewVersion::Next, memory_min: MEMORY_MIN }
+}
+
 /// Makes a file that has an ext4 superblock and is otherwise a hole.
 fn image(folder: &Path, salt: u8) -> PathBuf {
     let path = folder.join(format!("image-{salt}"));
@@ -24,8 +28,8 @@ fn a_template_is_found_by_name_version_and_digest() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = ImageStore::open(&folder.path().join("images")).expect("opens");
     let mini = name("mini");
-    let first = store.add(&image(folder.path(), 1), &mini, None).expect("adds");
-    let second = store.add(&image(folder.path(), 2), &mini, None).expect("adds");
+    let first = store.add(&image(folder.path(), 1), &new(&mini)).expect("adds");
+    let second = store.add(&image(folder.path(), 2), &new(&mini)).expect("adds");
     assert_eq!((first.version.as_str(), second.version.as_str()), ("1", "2"));
     assert_eq!((first.bytes, first.file_system_bytes), (8 << 20, 2 << 20));
 
@@ -43,11 +47,17 @@ fn the_same_bytes_again_change_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = ImageStore::open(&folder.path().join("images")).expect("opens");
     let path = image(folder.path(), 1);
-    let first = store.add(&path, &name("mini"), None).expect("adds");
-    assert_eq!(store.add(&path, &name("mini"), None).expect("adds"), first);
-    assert_eq!(store.add(&path, &name("mini"), Some("1")).expect("adds"), first);
+    let first = store.add(&path, &new(&name("mini"))).expect("adds");
+    assert_eq!(store.add(&path, &new(&name("mini"))).expect("adds"), first);
+    assert_eq!(
+        store.add(&path, &NewName { version: NewVersion::Exactly("1"), ..new(&name("mini")) }).expect("adds"),
+        first
+    );
     assert!(matches!(
-        store.add(&image(folder.path(), 2), &name("mini"), Some("1")),
+        store.add(
+            &image(folder.path(), 2),
+            &NewName { version: NewVersion::Exactly("1"), ..new(&name("mini")) }
+        ),
         Err(ImageError::VersionTaken { .. })
     ));
     assert_eq!(store.list(), [first]);
@@ -57,20 +67,20 @@ fn the_same_bytes_again_change_nothing() {
 fn an_image_is_immutable_and_leaves_no_work_behind() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = ImageStore::open(&folder.path().join("images")).expect("opens");
-    let template = store.add(&image(folder.path(), 1), &name("mini"), None).expect("adds");
+    let template = store.add(&image(folder.path(), 1), &new(&name("mini"))).expect("adds");
     let metadata = store.path(&template.digest).metadata().expect("is there");
     assert_eq!(metadata.permissions().mode() & 0o777, 0o444);
     let mtime = metadata.modified().expect("has a time").duration_since(UNIX_EPOCH).expect("after 1970");
     assert_eq!(mtime.as_secs(), u64::from(IMAGE_MTIME));
     let left = fs::read_dir(store.folder()).expect("reads").count();
-    assert_eq!(left, 2, "names and the image");
+    assert_eq!(left, 3, "names, the image and its manifest");
 }
 
 #[test]
 fn a_larger_disk_gets_a_longer_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = ImageStore::open(&folder.path().join("images")).expect("opens");
-    let template = store.add(&image(folder.path(), 1), &name("mini"), None).expect("adds");
+    let template = store.add(&image(folder.path(), 1), &new(&name("mini"))).expect("adds");
     let backing = |bytes| store.backing(&template.digest, bytes).expect("has one");
     assert_eq!(backing(4 << 20), store.path(&template.digest));
     let longer = backing(16 << 20);
@@ -84,6 +94,6 @@ fn what_has_no_file_system_is_refused() {
     let store = ImageStore::open(&folder.path().join("images")).expect("opens");
     let path = folder.path().join("text");
     fs::write(&path, "no image").expect("writes");
-    assert!(matches!(store.add(&path, &name("mini"), None), Err(ImageError::NotExt4 { .. })));
+    assert!(matches!(store.add(&path, &new(&name("mini"))), Err(ImageError::NotExt4 { .. })));
     assert_eq!(fs::read_dir(store.folder()).expect("reads").count(), 1, "only names");
 }

@@ -31,12 +31,14 @@ pub enum StreamKind {
     Trunk,
     /// Control messages, passed on for a user.
     Control,
-    /// Files, images, disks.
+    /// Files of projects.
     Bulk,
+    /// Images: who has which, and their chunks.
+    Image,
 }
 
 impl StreamKind {
-    const ALL: [Self; 3] = [Self::Trunk, Self::Control, Self::Bulk];
+    const ALL: [Self; 4] = [Self::Trunk, Self::Control, Self::Bulk, Self::Image];
 
     /// Returns its protocol's name on the wire.
     pub(super) fn protocol(self) -> StreamProtocol {
@@ -44,6 +46,7 @@ impl StreamKind {
             Self::Trunk => "/mln/trunk/1",
             Self::Control => "/mln/control/1",
             Self::Bulk => "/mln/bulk/1",
+            Self::Image => "/mln/image/1",
         })
     }
 

@@ -171,6 +171,12 @@ pub enum StepError {
     /// An image can't be had.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// The template is not here and can't be fetched. What came of it is kept: another try goes on from there.
+    #[error("fetching its template: {text}")]
+    Fetch {
+        /// Why not.
+        text: String,
+    },
     /// A file of the VM's folder can't be used.
     #[error(transparent)]
     File(#[from] FileError),

@@ -17,11 +17,14 @@ pub mod uml;
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
 use mln_protocol::id::{Digest, Label, Name, VmId};
-use mln_protocol::model::{DiskBytes, MemoryMib, Vm};
+use mln_protocol::model::{DiskBytes, MemoryMib, TemplateRef, Vm};
+
+use crate::image::{ImageUse, Template};
 
 pub use error::{ExecError, Refusal, StepError};
 pub use event::{End, Exit, Stopped, VmEvent, VmEventKind};
@@ -40,6 +43,22 @@ pub trait Platform: fmt::Debug + Send + Sync {
 
     /// Says whether a VM could be built here, and on what template; changes nothing.
     fn check<'a>(&'a self, vm: &'a Vm) -> Answer<'a, Result<Checked, Refusal>>;
+
+    /// Says the same for a template that is not here yet, and that somebody else offers.
+    fn check_on<'a>(
+        &'a self,
+        vm: &'a Vm,
+        template: &'a TemplateFacts,
+    ) -> Answer<'a, Result<Checked, Refusal>>;
+
+    /// Returns the template that a VM's definition asks for, in words or by default.
+    fn template_of(&self, vm: &Vm) -> TemplateRef;
+
+    /// Returns what the VMs of this host use of the image store. Reads files: not for the event loop.
+    fn image_uses(&self) -> Result<Vec<ImageUse>, StepError>;
+
+    /// Returns where the program is that runs in guests.
+    fn guest_agent(&self) -> PathBuf;
 
     /// Builds a VM, whole or not at all: nothing of it is left when this fails or the host stops meanwhile.
     fn build(&self, request: BuildRequest) -> Answer<'_, Result<(), StepError>>;
@@ -87,6 +106,42 @@ pub struct Checked {
     pub template: Digest,
     /// How large its disk would be.
     pub disk: DiskBytes,
+}
+
+/// What a check needs to know of a template.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TemplateFacts {
+    /// Its digest.
+    pub digest: Digest,
+    /// The size of its file system.
+    pub file_system_bytes: u64,
+    /// The least memory that a guest of it boots with.
+    pub memory_min: MemoryMib,
+    /// What has yet to be fetched of it.
+    pub fetch_bytes: u64,
+}
+
+impl From<&Template> for TemplateFacts {
+    fn from(template: &Template) -> Self {
+        Self {
+            digest: template.digest,
+            file_system_bytes: template.file_system_bytes,
+            memory_min: template.memory_min,
+            fetch_bytes: 0,
+        }
+    }
+}
+
+#[cfg(feature = "host")]
+impl From<&mln_protocol::wire::ImageOffer> for TemplateFacts {
+    fn from(offer: &mln_protocol::wire::ImageOffer) -> Self {
+        Self {
+            digest: offer.digest,
+            file_system_bytes: offer.file_system_bytes,
+            memory_min: MemoryMib(offer.memory_mib_min),
+            fetch_bytes: offer.data_bytes,
+        }
+    }
 }
 
 /// A VM to build.

@@ -6,7 +6,7 @@ use mln_link::Reply;
 use mln_link::message::{Build, Existing, OnFailure as UndoOrKeep, Removal, Remove};
 use mln_protocol::id::Label;
 use mln_protocol::lang::{self, LoadError, Severity, SourceLoader};
-use mln_protocol::model::{Attachment, Blob, Project, Vm};
+use mln_protocol::model::{Attachment, Blob, Project, TemplateRef, Vm};
 use mln_protocol::node::{BuildOrder, ExistingProject, Input, OnFailure, Operation, RunningVms};
 use mln_protocol::resolve::{self, Options};
 
@@ -15,7 +15,9 @@ use crate::blob::Blobs;
 use crate::causes::chain;
 use crate::control::{Operator, ReplySender, SubmittedFile, crypt_password};
 use crate::event_loop::{EventLoop, Work};
+use crate::image::exchange::{Exchange, newest};
 use crate::operations::Kind;
+use crate::platform::Platform;
 
 /// A build that was asked for, with what has come of its source.
 #[derive(Debug)]
@@ -39,8 +41,9 @@ impl EventLoop {
         let owner = operator.name.clone();
         let author = format!("{owner} at {}", self.identity.name);
         let (blobs, results) = (self.blobs.clone(), self.results.clone());
-        // Hashing passwords and writing files takes a while, in which the loop has others to serve.
-        tokio::task::spawn_blocking(move || {
+        let (exchange, platform) = (self.exchange.clone(), self.platform.clone());
+        // Hashing passwords, writing files and asking for templates takes a while, in which the loop has others to serve.
+        tokio::spawn(async move {
             let existing = match build.existing {
                 Existing::Refuse => ExistingProject::Refuse,
                 Existing::Replace => ExistingProject::Replace(RunningVms::Refuse),
@@ -50,10 +53,16 @@ impl EventLoop {
                 UndoOrKeep::Undo => OnFailure::Undo,
                 UndoOrKeep::Keep => OnFailure::Keep,
             };
-            let result = prepare(&build, files, owner, &blobs);
+            let preparing = tokio::task::spawn_blocking(move || prepare(&build, files, owner, &blobs));
+            let cut_off =
+                |_| Err(vec![failure("reading the project", "the work was cut off".to_owned(), &[])]);
+            let mut result = preparing.await.unwrap_or_else(cut_off);
+            if let Ok((_, project, _)) = &mut result {
+                pin_templates(&exchange, &*platform, project).await;
+            }
             let prepared = Prepared { reply, author, existing, on_failure, result };
             // The loop has ended if nobody listens.
-            let _ = results.blocking_send(Work::Prepared(Box::new(prepared)));
+            let _ = results.send(Work::Prepared(Box::new(prepared))).await;
         });
     }
 
@@ -144,6 +153,30 @@ fn prepare(
     let stored =
         stored.map_err(|error| vec![failure("storing a file of the project", chain(&error), &[])])?;
     Ok((Label { owner, project: project.name.clone() }, project, stored))
+}
+
+/// Settles for the whole project which image each template is, so that all hosts build from the same.
+///
+/// What this host has under the name counts, else the newest that a connected host has. What nobody has is left as it
+/// is: the hosts that need it refuse, and say so.
+async fn pin_templates(exchange: &Exchange, platform: &dyn Platform, project: &mut Project) {
+    let mut known: BTreeMap<TemplateRef, Option<TemplateRef>> = BTreeMap::new();
+    for vm in &mut project.vms {
+        let wanted = platform.template_of(vm);
+        let pinned = match known.get(&wanted) {
+            Some(pinned) => pinned.clone(),
+            None => {
+                let digest = match exchange.images().resolve(&wanted) {
+                    Ok(template) => Some(template.digest),
+                    Err(_) => newest(&exchange.find(&wanted, None).await).map(|offer| offer.digest),
+                };
+                let pinned = digest.map(|digest| TemplateRef::Exact(wanted.name().clone(), digest));
+                known.insert(wanted, pinned.clone());
+                pinned
+            }
+        };
+        vm.template = pinned.or_else(|| vm.template.take());
+    }
 }
 
 /// Names the VMs of this host that will not reach the outside, because it lacks the program for that.

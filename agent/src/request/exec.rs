@@ -68,7 +68,8 @@ fn full_name(view: &VmView) -> VmRef {
     VmRef { project, vm: view.status.vm.name.clone() }
 }
 
-async fn pass_on(
+/// Passes a request on to another host, and its input and replies in both directions.
+pub(super) async fn pass_on(
     mesh: &MeshHandle,
     owner: PublicKey,
     host: &Name,
@@ -80,7 +81,7 @@ async fn pass_on(
     match open(mesh, owner, operator).await {
         Ok(stream) => control::forward(request, stream, host, input, reply).await,
         Err(error) => {
-            let why = format!("it has the machine, and can't be reached: {}", chain(&error));
+            let why = format!("it can't be reached: {}", chain(&error));
             let silence = mln_link::message::Silence { host: host.clone(), text: why };
             answer(&reply, [Reply::Silent(silence)]);
         }

@@ -2,12 +2,14 @@
 
 mod build;
 mod exec;
+mod gc;
 mod hosts;
 mod permit;
 mod run;
 mod select;
 mod status;
 mod template;
+mod transfer;
 
 use mln_link::Reply;
 use mln_link::message::{AgentVersion, Failure, Refusal, Request, Role};
@@ -47,6 +49,12 @@ impl EventLoop {
             Request::TemplateBuild { name } => self.request_template_build(name, reply),
             Request::TemplateAdd { name, bytes } => self.request_template_add(name, bytes, reply, input),
             Request::TemplateList => self.request_template_list(reply),
+            Request::TemplatePeers => self.request_template_peers(reply),
+            Request::TemplatePull(pull) => self.request_template_pull(&pull, reply),
+            Request::TemplatePush(push) => self.request_template_push(push, &operator, reply, input),
+            Request::TemplateTake(template) => self.request_template_take(&template, &operator, reply),
+            Request::TemplateRemove(remove) => self.request_template_remove(remove, reply),
+            Request::Gc(mode) => self.request_gc(mode, reply),
         }
     }
 

@@ -16,7 +16,8 @@ fn needs(request: &Request) -> &'static [Verb] {
         | Request::List
         | Request::Peers
         | Request::PeersLan
-        | Request::TemplateList => &[Verb::View],
+        | Request::TemplateList
+        | Request::TemplatePeers => &[Verb::View],
         Request::Build(build) => match build.existing {
             Existing::Refuse => &[Verb::Build],
             Existing::Replace => &[Verb::Build, Verb::Remove],
@@ -31,14 +32,20 @@ fn needs(request: &Request) -> &'static [Verb] {
         Request::Exec(_) => &[Verb::Exec],
         Request::TokenNew { role: Role::Host, .. } => &[Verb::Grant, Verb::Join],
         Request::OperatorToken(_) => &[Verb::Grant],
-        Request::TemplateBuild { .. } | Request::TemplateAdd { .. } => &[Verb::Template],
+        Request::TemplateBuild { .. }
+        | Request::TemplateAdd { .. }
+        | Request::TemplatePull(_)
+        | Request::TemplatePush(_)
+        | Request::TemplateTake(_)
+        | Request::TemplateRemove(_)
+        | Request::Gc(_) => &[Verb::Template],
     }
 }
 
 /// Whether an agent may pass this on to us for its operator: only what this host alone can do. Everything else is
 /// asked of one's own agent, which answers for it with its own grants.
 fn may_be_passed_on(request: &Request) -> bool {
-    matches!(request, Request::Exec(_))
+    matches!(request, Request::Exec(_) | Request::TemplateTake(_))
 }
 
 /// Judges a request by the way it came; `peer_verbs` is what the host may do that passed it on.

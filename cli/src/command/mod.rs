@@ -4,6 +4,7 @@ pub mod build;
 pub mod ctx;
 pub mod daemon_status;
 pub mod exec;
+pub mod gc;
 pub mod key;
 pub mod list;
 pub mod peers;
@@ -81,6 +82,7 @@ async fn dispatch(command: Online, agent: &Agent, screen: &Screen) -> Result<Exi
         Online::Peers(args) => peers::run(args, agent, screen).await,
         Online::Token(args) => token::run(args, agent, screen).await,
         Online::Template(args) => template::run(args, agent, screen).await,
+        Online::Gc(args) => gc::run(args, agent, screen).await,
         Online::Version => version::run(agent, screen).await,
     }
 }

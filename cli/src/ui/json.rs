@@ -1,8 +1,9 @@
 //! Answers as JSON. Field names are a promise to scripts: they don't follow the wire.
 
 use mln_link::message::{
-    AgentVersion, DaemonStatusRow, Failure, ForwardRow, HostLiveness, LanRow, NatState, PeerLink, PeerRow,
-    Progress, ProjectRow, Refusal, Silence, StatusRow, StepState, TemplateRow, Token, VmState,
+    AgentVersion, DaemonStatusRow, Failure, ForwardRow, GarbageReport, GcMode, HostLiveness, LanRow,
+    NatState, PeerLink, PeerRow, Progress, ProjectRow, Refusal, Silence, StatusRow, StepState,
+    TemplateHostRow, TemplateRow, Token, VmState,
 };
 use mln_protocol::id::Name;
 use mln_protocol::lang::{Diagnostic, Sources};
@@ -157,18 +158,52 @@ pub fn lan(rows: &[LanRow]) -> Value {
 
 /// `template list`: an array of templates.
 pub fn templates(rows: &[TemplateRow]) -> Value {
+    rows.iter().map(template).collect()
+}
+
+fn template(row: &TemplateRow) -> Value {
+    json!({
+        "name": row.name.as_str(),
+        "version": row.version,
+        "digest": row.digest,
+        "bytes": row.bytes,
+        "bytes_on_disk": row.bytes_on_disk,
+        "created_unix_ms": row.created_unix_ms,
+    })
+}
+
+/// `template list --peers`: an array of templates, each with its host.
+pub fn template_hosts(rows: &[TemplateHostRow]) -> Value {
     rows.iter()
         .map(|row| {
-            json!({
-                "name": row.name.as_str(),
-                "version": row.version,
-                "digest": row.digest,
-                "bytes": row.bytes,
-                "bytes_on_disk": row.bytes_on_disk,
-                "created_unix_ms": row.created_unix_ms,
-            })
+            let mut value = template(&row.template);
+            value["service_host"] = Value::from(row.host.as_str());
+            value
         })
         .collect()
+}
+
+/// `gc`: the files, and what is left.
+pub fn garbage(report: &GarbageReport, mode: GcMode) -> Value {
+    let files: Vec<Value> = report
+        .rows
+        .iter()
+        .map(|row| {
+            json!({
+                "kind": row.kind.word(),
+                "file": row.file,
+                "bytes": row.bytes,
+                "since_unix_ms": row.since_unix_ms,
+            })
+        })
+        .collect();
+    json!({
+        "freed": mode == GcMode::Free,
+        "files": files,
+        "bytes": report.rows.iter().map(|row| row.bytes).sum::<u64>(),
+        "bytes_left": report.bytes_left,
+        "limit_bytes": report.limit_bytes,
+    })
 }
 
 /// `token new`.

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use mln_link::message::{
-    AgentVersion, DaemonStatusRow, HostLiveness, LanRow, PeerLink, PeerRow, ProjectRow, StatusRow,
-    TemplateRow, VmState,
+    AgentVersion, DaemonStatusRow, GarbageReport, GcMode, HostLiveness, LanRow, PeerLink, PeerRow,
+    ProjectRow, StatusRow, TemplateHostRow, TemplateRow, VmState,
 };
 
 use super::outside::Outside;
@@ -249,6 +249,48 @@ pub fn templates(rows: &[TemplateRow], layout: Layout) -> String {
         ]
     });
     with_titles(&columns, lines.collect(), layout.columns)
+}
+
+/// Returns the table of `template list --peers`.
+pub fn template_hosts(rows: &[TemplateHostRow], layout: Layout) -> String {
+    let columns =
+        [name("Server"), name("Template"), text("Version"), number("Data"), name("Made"), name("Digest")];
+    let lines = rows.iter().map(|TemplateHostRow { host, template }| {
+        vec![
+            host.clone(),
+            template.name.to_string(),
+            template.version.clone(),
+            short_bytes(template.bytes_on_disk),
+            date_time(template.created_unix_ms),
+            short_digest(&template.digest),
+        ]
+    });
+    with_titles(&columns, lines.collect(), layout.columns)
+}
+
+/// Returns the table of `gc`, and what is left.
+pub fn garbage(report: &GarbageReport, mode: GcMode, layout: Layout) -> String {
+    let columns = [name("What"), number("Size"), name("Since"), text("File")];
+    let lines = report.rows.iter().map(|row| {
+        vec![
+            row.kind.word().to_owned(),
+            short_bytes(row.bytes),
+            date_time(row.since_unix_ms),
+            row.file.clone(),
+        ]
+    });
+    let freed = short_bytes(report.rows.iter().map(|row| row.bytes).sum());
+    let done = match mode {
+        GcMode::Show => "can be freed",
+        GcMode::Free => "freed",
+    };
+    let limit = report.limit_bytes.map(|limit| format!(" of {}", short_bytes(limit))).unwrap_or_default();
+    let table = if report.rows.is_empty() {
+        String::new()
+    } else {
+        with_titles(&columns, lines.collect(), layout.columns)
+    };
+    format!("{table}{freed} {done}, {}{limit} in use\n", short_bytes(report.bytes_left))
 }
 
 /// Returns the lines of `version`.

@@ -8,8 +8,10 @@ mod fragment;
 mod grant;
 mod hello;
 pub mod holder;
+mod image;
 mod join;
 pub mod line;
+mod manifest;
 mod message;
 mod record;
 mod refusal;
@@ -23,7 +25,15 @@ pub use hello::{
     ADDRESS_BYTES_MAX, AGENT_VERSION_BYTES_MAX, Greeting, HELLO_ADDRESSES_MAX, HELLO_BYTES_MAX,
     HELLO_PEERS_MAX, HELLO_VERSION, HelloMessage, Introduction, PeerAddresses,
 };
+pub use image::{
+    ChunkPacking, IMAGE_ANSWER_BYTES_MAX, IMAGE_ASK_BYTES_MAX, IMAGE_OFFERS_MAX, ImageAnswer, ImageAsk,
+    ImageOffer,
+};
 pub use join::{JOIN_BYTES_MAX, JOIN_VERSION, JoinClaim, JoinMessage};
+pub use manifest::{
+    CHUNK_BYTES, Chunk, MANIFEST_BYTES_MAX, MANIFEST_FILE_BYTES_MAX, MANIFEST_VERSION, Manifest,
+    ManifestError,
+};
 pub use message::{
     MessageError, decode_message, encode_ask, encode_message, encode_record_key, encode_run_request,
 };

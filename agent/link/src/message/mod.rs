@@ -3,12 +3,17 @@
 //! Names are parsed while they are decoded, so whoever holds a request holds valid names. Free text (reasons,
 //! console lines) may hold anything: whoever shows it to a terminal must make it harmless first.
 
+mod image;
 mod mesh;
 mod outside;
 mod reply;
 mod request;
 mod row;
 
+pub use image::{
+    GarbageKind, GarbageReport, GarbageRow, GcMode, TemplateChoice, TemplateChoiceError, TemplateHostRow,
+    TemplatePull, TemplatePush, TemplateRemoval, TemplateRemove,
+};
 pub use mesh::{LanRow, OperatorToken};
 pub use outside::{ForwardRow, NatState, OutsideRow, PortProtocol};
 pub use reply::{ExecExit, Failure, OutputStream, Progress, Refusal, Reply, Silence, Step, StepState};

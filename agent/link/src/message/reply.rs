@@ -3,6 +3,7 @@
 use mln_protocol::id::Name;
 use serde::{Deserialize, Serialize};
 
+use super::image::{GarbageReport, TemplateHostRow};
 use super::mesh::LanRow;
 use super::outside::OutsideRow;
 use super::row::{AgentVersion, DaemonStatusRow, PeerRow, ProjectRow, StatusRow, TemplateRow, Token};
@@ -58,6 +59,10 @@ pub enum Reply {
     Outside(Vec<OutsideRow>),
     /// To `peers --lan`.
     Lan(Vec<LanRow>),
+    /// To `template list --peers`.
+    TemplateHosts(Vec<TemplateHostRow>),
+    /// To `gc`.
+    Garbage(GarbageReport),
 }
 
 /// A step of the work on a VM or for a project.

@@ -5,6 +5,7 @@ use std::fmt;
 use mln_protocol::id::{Name, NameError};
 use serde::{Deserialize, Serialize};
 
+use super::image::{GcMode, TemplateChoice, TemplatePull, TemplatePush, TemplateRemove};
 use super::mesh::OperatorToken;
 
 /// A request: the first message of a connection after the hello.
@@ -63,6 +64,18 @@ pub enum Request {
     OperatorToken(OperatorToken),
     /// Who was seen on the local network.
     PeersLan,
+    /// The templates that all connected hosts hold.
+    TemplatePeers,
+    /// Fetch a template from another host.
+    TemplatePull(TemplatePull),
+    /// Have another host fetch a template from this one.
+    TemplatePush(TemplatePush),
+    /// Fetch a template from the agent that asks: the far end of a push.
+    TemplateTake(TemplateChoice),
+    /// Remove a template.
+    TemplateRemove(TemplateRemove),
+    /// Show or free what of the image store nobody uses.
+    Gc(GcMode),
 }
 
 impl Request {
@@ -85,6 +98,11 @@ impl Request {
             Self::TemplateList => "template list",
             Self::OperatorToken(_) => "token new",
             Self::PeersLan => "peers",
+            Self::TemplatePeers => "template list --peers",
+            Self::TemplatePull(_) => "template pull",
+            Self::TemplatePush(_) | Self::TemplateTake(_) => "template push",
+            Self::TemplateRemove(_) => "template rm",
+            Self::Gc(_) => "gc",
         }
     }
 }

@@ -7,10 +7,11 @@ use std::path::Path;
 
 use mln_link::message::{
     AgentVersion, Build, DaemonStatusRow, Exec, ExecExit, Existing, Failure, FileHead, ForwardRow,
-    HostLiveness, LanRow, NatState, OnFailure, OperatorToken, OutputStream, OutsideRow, PeerLink, PeerRow,
-    PortProtocol, Progress, ProjectRef, ProjectRow, ProjectSelection, Refusal, Removal, Remove, Role,
-    Silence, Start, Status, StatusRow, StatusWait, Step, StepState, Stop, StopManner, Target, TemplateRow,
-    Token, VmRef, VmState, WaitFor,
+    GarbageKind, GarbageReport, GarbageRow, GcMode, HostLiveness, LanRow, NatState, OnFailure, OperatorToken,
+    OutputStream, OutsideRow, PeerLink, PeerRow, PortProtocol, Progress, ProjectRef, ProjectRow,
+    ProjectSelection, Refusal, Removal, Remove, Role, Silence, Start, Status, StatusRow, StatusWait, Step,
+    StepState, Stop, StopManner, Target, TemplateChoice, TemplateHostRow, TemplatePull, TemplatePush,
+    TemplateRemoval, TemplateRemove, TemplateRow, Token, VmRef, VmState, WaitFor,
 };
 use mln_link::{Input, Reply, Request};
 use mln_protocol::id::{Name, hex};
@@ -59,6 +60,21 @@ fn requests() -> Vec<Request> {
         Request::TemplateList,
         Request::OperatorToken(OperatorToken { ttl_s: 60, verbs: 129, name: Some(name("anna")) }),
         Request::PeersLan,
+        Request::TemplatePeers,
+        Request::TemplatePull(TemplatePull {
+            template: TemplateChoice::Newest(name("mini")),
+            from: Some(name("oslo")),
+        }),
+        Request::TemplatePush(TemplatePush {
+            template: TemplateChoice::Version(name("mini"), name("1")),
+            to: name("oslo"),
+        }),
+        Request::TemplateTake(TemplateChoice::Digest("d".to_owned())),
+        Request::TemplateRemove(TemplateRemove {
+            template: TemplateChoice::Newest(name("mini")),
+            removal: TemplateRemoval::Forced,
+        }),
+        Request::Gc(GcMode::Free),
     ]
 }
 
@@ -173,6 +189,27 @@ fn replies() -> Vec<Reply> {
             addresses: vec!["a".to_owned()],
             age_ms: 3,
         }]),
+        Reply::TemplateHosts(vec![TemplateHostRow {
+            host: "oslo".to_owned(),
+            template: TemplateRow {
+                name: name("mini"),
+                version: "1".to_owned(),
+                digest: "d".to_owned(),
+                bytes: 1,
+                bytes_on_disk: 2,
+                created_unix_ms: 3,
+            },
+        }]),
+        Reply::Garbage(GarbageReport {
+            rows: vec![GarbageRow {
+                kind: GarbageKind::Part,
+                file: "f".to_owned(),
+                bytes: 1,
+                since_unix_ms: 2,
+            }],
+            bytes_left: 3,
+            limit_bytes: Some(4),
+        }),
     ]
 }
 

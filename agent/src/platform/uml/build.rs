@@ -40,6 +40,8 @@ pub(super) fn build(
         fs::DirBuilder::new().mode(files::PRIVATE_FOLDER).create(&building)
     };
     fresh().map_err(|source| StepError::io("making", &building, source))?;
+    // Until the folder has its name, nobody sees that it uses an image.
+    let _holding = images.hold();
     let built = fill(&building, images, request).and_then(|()| {
         let settle = || -> io::Result<()> {
             fs::rename(&building, &folder)?;

@@ -1,14 +1,12 @@
 //! Whether a VM can be built here: all that is known before anything is written.
 
-use mln_protocol::model::{DiskBytes, DiskSize, MemoryMib, TemplateRef, Vm};
+use mln_protocol::model::{DiskBytes, DiskSize, TemplateRef, Vm};
 
 use super::folder::VmFolders;
 use super::{UmlConfig, outside, space};
 use crate::image::ImageStore;
-use crate::platform::{Checked, Refusal};
+use crate::platform::{Checked, Refusal, TemplateFacts};
 
-/// What the template `mini` boots with (40 MiB was measured to work, 36 not).
-const MEMORY_MIN: MemoryMib = MemoryMib(40);
 /// What must be free for a VM: its layer begins with some tens of KB and grows with what it writes.
 const DISK_SPACE_MIN: DiskBytes = DiskBytes(64 << 20);
 /// The longest name of an interface that Linux has.
@@ -21,12 +19,10 @@ pub(super) fn check(
     images: &ImageStore,
     folders: &VmFolders,
     vm: &Vm,
+    offered: Option<&TemplateFacts>,
 ) -> Result<Checked, Refusal> {
     if let Some(obstacle) = super::obstacle(config) {
         return Err(Refusal::Platform { obstacle });
-    }
-    if vm.memory < MEMORY_MIN {
-        return Err(Refusal::MemoryTooSmall { memory: vm.memory, least: MEMORY_MIN });
     }
     if vm.networks.len() > INTERFACES_MAX {
         return Err(Refusal::TooManyInterfaces { count: vm.networks.len(), limit: INTERFACES_MAX });
@@ -36,18 +32,26 @@ pub(super) fn check(
         return Err(Refusal::InterfaceName { name: name.clone(), limit: INTERFACE_NAME_MAX });
     }
     outside::check(folders, vm)?;
-    let template = images.resolve(&wanted_template(config, vm))?;
+    let template = match offered {
+        Some(offered) => *offered,
+        None => TemplateFacts::from(&images.resolve(&wanted_template(config, vm))?),
+    };
+    if vm.memory < template.memory_min {
+        return Err(Refusal::MemoryTooSmall { memory: vm.memory, least: template.memory_min });
+    }
     let disk = disk_bytes(vm.disk, template.file_system_bytes)?;
     // Where the space can't be asked for, the build says what is wrong.
     let folder = &folders.folder;
     let available = space::available(folder).unwrap_or(DISK_SPACE_MIN);
-    if available < DISK_SPACE_MIN {
-        return Err(Refusal::DiskSpace { folder: folder.clone(), available, least: DISK_SPACE_MIN });
+    let least = DiskBytes(DISK_SPACE_MIN.0.saturating_add(template.fetch_bytes));
+    if available < least {
+        return Err(Refusal::DiskSpace { folder: folder.to_owned(), available, least });
     }
     Ok(Checked { template: template.digest, disk: DiskBytes(disk.unwrap_or(template.file_system_bytes)) })
 }
 
-fn wanted_template(config: &UmlConfig, vm: &Vm) -> TemplateRef {
+/// Returns what a VM's disk starts from.
+pub(super) fn wanted_template(config: &UmlConfig, vm: &Vm) -> TemplateRef {
     let default = || TemplateRef::Newest(config.default_template.clone());
     vm.template.clone().unwrap_or_else(default)
 }

@@ -43,6 +43,20 @@ impl VmFolders {
         self.folder.join(format!("{HIDDEN}{}-{}{end}", vm.birth.short(), vm.name))
     }
 
+    /// Returns the folders of finished VMs, and changes nothing.
+    pub(super) fn known(&self) -> std::io::Result<Vec<PathBuf>> {
+        let mut known = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            if !entry.file_name().as_bytes().starts_with(HIDDEN.as_bytes())
+                && entry.path().join(files::VM).exists()
+            {
+                known.push(entry.path());
+            }
+        }
+        Ok(known)
+    }
+
     /// Returns the folders of finished VMs, in the order of their names; clears away those that are not
     /// finished or on their way out. What can't be cleared away stays, with a warning.
     pub(super) fn finished(&self) -> std::io::Result<Vec<PathBuf>> {

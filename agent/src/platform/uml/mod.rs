@@ -10,6 +10,7 @@ mod folder;
 mod outside;
 mod space;
 mod start;
+mod uses;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mln_protocol::id::{Name, VmId};
-use mln_protocol::model::{DiskBytes, MemoryMib, Vm};
+use mln_protocol::model::{DiskBytes, MemoryMib, TemplateRef, Vm};
 use mln_protocol::wire::holder::{BootWire, HolderCommandWire};
 use mln_protocol::wire::line::{LINE_MESSAGE_BYTES_MAX, ReportWire};
 use tokio::sync::mpsc;
@@ -27,10 +28,10 @@ use tracing::{info, warn};
 
 use super::{
     Answer, BootProgress, BuildRequest, Checked, Exec, ExecCommand, ExecError, Exit, Observation, Observed,
-    Platform, Probe, Refusal, StepError, Stop, VmEvent,
+    Platform, Probe, Refusal, StepError, Stop, TemplateFacts, VmEvent,
 };
 use crate::holder::{self, files};
-use crate::image::ImageStore;
+use crate::image::{ImageStore, ImageUse};
 use attach::{Attachment, Ended, Target};
 use folder::{VmFile, VmFolders};
 
@@ -358,7 +359,28 @@ impl Platform for Uml {
 
     fn check<'a>(&'a self, vm: &'a Vm) -> Answer<'a, Result<Checked, Refusal>> {
         let shared = &self.shared;
-        Box::pin(async { check::check(&shared.config, &shared.images, &shared.folders, vm) })
+        Box::pin(async { check::check(&shared.config, &shared.images, &shared.folders, vm, None) })
+    }
+
+    fn check_on<'a>(
+        &'a self,
+        vm: &'a Vm,
+        template: &'a TemplateFacts,
+    ) -> Answer<'a, Result<Checked, Refusal>> {
+        let shared = &self.shared;
+        Box::pin(async { check::check(&shared.config, &shared.images, &shared.folders, vm, Some(template)) })
+    }
+
+    fn template_of(&self, vm: &Vm) -> TemplateRef {
+        check::wanted_template(&self.shared.config, vm)
+    }
+
+    fn image_uses(&self) -> Result<Vec<ImageUse>, StepError> {
+        uses::image_uses(&self.shared.folders, &self.shared.images)
+    }
+
+    fn guest_agent(&self) -> PathBuf {
+        self.shared.config.guest_agent.clone()
     }
 
     fn build(&self, request: BuildRequest) -> Answer<'_, Result<(), StepError>> {

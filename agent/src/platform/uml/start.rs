@@ -62,6 +62,8 @@ fn prepare(config: &UmlConfig, images: &ImageStore, folder: &Path, file: &VmFile
     })?;
     folder::sweep(folder, &config.kernel);
     let memory_folder = space::memory_folder(&config.memory_folders, MemoryMib(file.wire.memory_mib))?;
+    // Until the launch file is written, nobody sees that the guest uses them.
+    let _holding = images.hold();
     let backing = images.backing(&Digest(file.wire.template), file.wire.backing_bytes)?;
     let agent_drive = images.agent_drive(&config.guest_agent)?;
     let text = |path: &Path| path.to_string_lossy().into_owned();

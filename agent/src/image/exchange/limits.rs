@@ -1,0 +1,42 @@
+//! Every limit of the exchange of images, by name.
+
+use std::time::Duration;
+
+/// How long hosts may take to say whether they have a template.
+pub(super) const FIND_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How many hosts are asked for a template at a time.
+pub(super) const PEERS_ASKED_MAX: usize = 64;
+
+/// How long a host may take for a manifest.
+pub(super) const MANIFEST_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a host may take for a chunk; on a slow line several are under way.
+pub(super) const CHUNK_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Chunks that are asked for and not yet here: what a fetch holds of an image in memory, and what is on the line.
+pub(super) const CHUNKS_IN_FLIGHT_MAX: usize = 8;
+
+/// The longest block with a chunk: how it is packed, and the chunk.
+pub(super) const CHUNK_BLOCK_BYTES_MAX: usize = 1 + mln_protocol::wire::CHUNK_BYTES as usize;
+
+/// Images that are handed to one peer at a time.
+pub(super) const SERVED_PER_PEER_MAX: usize = 4;
+
+/// Images that are handed over at a time in all.
+pub(super) const SERVED_MAX: usize = 32;
+
+/// How long whoever fetches an image may wait before it asks for the next chunk.
+pub(super) const SERVE_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a fetch goes on looking for somebody who has the image, since it last got a chunk.
+pub(super) const SOURCE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The pause before hosts are asked again.
+pub(super) const SOURCE_PAUSE: Duration = Duration::from_millis(500);
+
+/// How often progress is told.
+pub(super) const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How hard chunks are packed: hardly, since the other end waits.
+pub(super) const ZSTD_LEVEL: i32 = 1;
