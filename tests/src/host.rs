@@ -34,13 +34,8 @@ impl Host {
 
     /// Makes another host unreachable for this one, and leaves all others as they are.
     #[track_caller]
-    pub fn cut_off_from(&self, address: &str) {
+    pub fn cut_off_from(&self, address: IpAddr) {
         self.place.cut_off_from(address);
-    }
-
-    /// Returns the host's address, where it has a network of its own.
-    pub fn address(&self) -> Option<&str> {
-        self.place.address.as_deref()
     }
 
     /// Returns the folder with the agent's state.

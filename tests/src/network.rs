@@ -96,7 +96,7 @@ impl Place {
     }
 
     /// Makes an address unreachable from here.
-    pub(crate) fn cut_off_from(&self, address: &str) {
+    pub(crate) fn cut_off_from(&self, address: IpAddr) {
         let space = self.namespace.as_deref().and_then(std::path::Path::file_name);
         let space = space.and_then(std::ffi::OsStr::to_str).expect("only namespaces can be cut off");
         ip(&["-n", space, "route", "add", "unreachable", &format!("{address}/32")]);
