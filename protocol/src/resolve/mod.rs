@@ -16,6 +16,7 @@ mod expand;
 mod host;
 mod inherit;
 mod network;
+mod policy;
 mod query;
 mod report;
 mod size;

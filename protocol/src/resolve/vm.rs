@@ -7,6 +7,7 @@ use super::expand::{Expander, Scope};
 use super::host::{self, MergedHost};
 use super::inherit::{Chain, Merged, MergedContent};
 use super::network::{NetworkMaker, Segments};
+use super::policy;
 use super::size::{self, SizeError};
 use crate::id::{Digest, Name};
 use crate::lang::{Code, Diagnostic, Node, Span};
@@ -38,6 +39,7 @@ impl<'a> Maker<'_, 'a> {
         let scope = host::scope(definitions, guest, chain);
         let MergedHost { body, networks } = MergedHost::of(guest, chain, scope, self.expander);
         let platform = self.platform(&body);
+        policy::check(&body, scope, definitions, self.expander);
         Some(Vm {
             platform,
             service_host: self.service_host(&body, scope),

@@ -8,10 +8,12 @@
 mod edit;
 mod examples;
 mod explain;
+mod fate;
 mod format;
 mod golden;
 mod mutation;
 mod plan;
+mod rows;
 mod scale;
 
 use std::collections::BTreeMap;
