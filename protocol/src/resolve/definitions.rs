@@ -91,6 +91,48 @@ pub(super) struct Removal {
     pub(super) span: Span,
 }
 
+/// Something for each slot of a block, of which there are few: as fast as looking through a list is, and no larger.
+#[derive(Clone, Debug)]
+pub(super) struct BySlot<T>(Vec<(&'static str, T)>);
+
+impl<T> Default for BySlot<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> BySlot<T> {
+    fn at(&self, slot: &str) -> Option<usize> {
+        self.0.iter().position(|(there, _)| *there == slot)
+    }
+
+    /// Returns what is in a slot.
+    pub(super) fn get(&self, slot: &str) -> Option<&T> {
+        Some(&self.0[self.at(slot)?].1)
+    }
+
+    /// Puts something into a slot; returns what was there.
+    pub(super) fn insert(&mut self, slot: &'static str, value: T) -> Option<T> {
+        match self.at(slot) {
+            Some(at) => Some(std::mem::replace(&mut self.0[at].1, value)),
+            None => {
+                self.0.push((slot, value));
+                None
+            }
+        }
+    }
+
+    /// Takes out what is in a slot.
+    pub(super) fn remove(&mut self, slot: &str) -> Option<T> {
+        Some(self.0.remove(self.at(slot)?).1)
+    }
+
+    /// Returns everything, in the order in which it came.
+    pub(super) fn into_iter(self) -> impl Iterator<Item = (&'static str, T)> {
+        self.0.into_iter()
+    }
+}
+
 /// What one block says.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Body<'a> {
@@ -98,7 +140,7 @@ pub(super) struct Body<'a> {
     pub(super) entries: Vec<Entry<'a>>,
     pub(super) removals: Vec<Removal>,
     /// Where each keyword was last set.
-    pub(super) settings: BTreeMap<&'static str, Span>,
+    pub(super) settings: BySlot<Span>,
     /// Where each block with a name is.
     pub(super) names: BTreeMap<(&'static str, &'a str), Span>,
 }
@@ -224,7 +266,7 @@ impl<'a> Definitions<'a> {
 
     /// Adds one of several `global` blocks: included files may have their own.
     fn add_global(&mut self, body: Body<'a>, expander: &mut Expander<'a>) {
-        for (slot, span) in body.settings {
+        for (slot, span) in body.settings.into_iter() {
             match self.global.settings.get(slot) {
                 Some(&first) => expander.report.push(set_twice(slot, span, first)),
                 None => _ = self.global.settings.insert(slot, span),
