@@ -37,7 +37,8 @@ impl Diff {
             Err(outcome) => return outcome,
         };
         let planned = plan::plan(&from.project, &to.project, &self.rebuild.iter().cloned().collect());
-        let rows = plan::rows(&planned);
+        let mut rows = plan::rows(&planned);
+        rows.extend(plan::kept_rows(&from.kept, &to.kept));
         let answer = if json {
             convert::plan_json(&from.project.name, &to.project.name, &rows) + "\n"
         } else {

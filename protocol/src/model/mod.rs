@@ -3,11 +3,13 @@
 //! Made by `resolve` alone; read by `plan`, `node`, the platforms and the guest. Nothing here knows the text
 //! that it came from, nor any bytes.
 
+mod kept;
 mod network;
 mod project;
 mod size;
 mod vm;
 
+pub use kept::{Kept, Section};
 pub use network::{AddressPlan, Attachment, InterfaceAddress, Mac, Network, Switch, SwitchMember};
 pub use project::{Blob, Fragment, HostAddress, Placement, Project};
 pub use size::{DiskBytes, MemoryMib};

@@ -45,9 +45,11 @@ impl<'a> Collector<'_, 'a> {
         let Some(keyword) = self.keyword(first, statement.span, context) else { return };
         let is_flag = rest.is_empty();
         if is_flag && !keyword.flag {
+            body.misshapen.push(keyword.canonical);
             return self.report_shape(keyword, first, statement.span, Code::ValueMissing);
         }
         if !is_flag && !keyword.value {
+            body.misshapen.push(keyword.canonical);
             return self.report_shape(keyword, first, statement.span, Code::ValueUnexpected);
         }
         self.report_state(keyword, statement.span);
@@ -133,6 +135,7 @@ impl<'a> Collector<'_, 'a> {
         let Some((&word, rest)) = block.words.split_first() else { return };
         let Some(keyword) = self.keyword(word, block.head, context) else { return };
         let Some(form) = keyword.block else {
+            body.misshapen.push(keyword.canonical);
             return self.report_shape(keyword, word, block.head, Code::BlockUnexpected);
         };
         self.report_state(keyword, word.span);

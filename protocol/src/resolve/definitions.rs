@@ -141,6 +141,8 @@ pub(super) struct Body<'a> {
     pub(super) removals: Vec<Removal>,
     /// Where each keyword was last set.
     pub(super) settings: BySlot<Span>,
+    /// Keywords that stand there in a wrong shape, which is reported: they are not missing.
+    pub(super) misshapen: Vec<&'static str>,
     /// Where each block with a name is.
     pub(super) names: BTreeMap<(&'static str, &'a str), Span>,
 }
@@ -152,6 +154,11 @@ impl<'a> Body<'a> {
             Content::Setting(value) if entry.keyword.canonical == canonical => Some((value, value.span())),
             _ => None,
         })
+    }
+
+    /// Returns whether nothing at all says something about a keyword.
+    pub(super) fn lacks(&self, canonical: &str) -> bool {
+        self.setting(canonical).is_none() && !self.misshapen.contains(&canonical)
     }
 
     /// Returns the lines of a list block.
@@ -272,6 +279,7 @@ impl<'a> Definitions<'a> {
                 None => _ = self.global.settings.insert(slot, span),
             }
         }
+        self.global.misshapen.extend(body.misshapen);
         self.global.variables.extend(body.variables);
         self.global.entries.extend(body.entries);
     }

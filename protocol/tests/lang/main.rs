@@ -15,6 +15,7 @@ mod mutation;
 mod plan;
 mod rows;
 mod scale;
+mod schema;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
