@@ -38,7 +38,8 @@ impl Diff {
         };
         let planned = plan::plan(&from.project, &to.project, &self.rebuild.iter().cloned().collect());
         let mut rows = plan::rows(&planned);
-        rows.extend(plan::kept_rows(&from.kept, &to.kept));
+        let kept = plan::kept_rows(&rows, &from.kept, &to.kept);
+        rows.extend(kept);
         let answer = if json {
             convert::plan_json(&from.project.name, &to.project.name, &rows) + "\n"
         } else {

@@ -7,9 +7,12 @@ use super::row::{Row, Sign, Subject};
 use super::sequence::Permission;
 use crate::model::{Kept, Section};
 
-/// Returns rows for what came, went or changed of what is not carried out yet; `global` first, then switches and
-/// hosts that both projects have, by name. Passwords are not shown.
-pub fn kept_rows(from: &[Kept], to: &[Kept]) -> Vec<Row> {
+/// Returns rows for what came, went or changed of what is not carried out yet, to be told behind the planned `rows`:
+/// `global` first, then switches and hosts by name. What comes or goes as a whole is in `rows` already. Passwords are
+/// not shown.
+pub fn kept_rows(rows: &[Row], from: &[Kept], to: &[Kept]) -> Vec<Row> {
+    let told: BTreeSet<&Subject> =
+        rows.iter().filter(|row| row.key.is_none()).map(|row| &row.subject).collect();
     let by_key = |all: &'_ [Kept]| -> BTreeMap<(Section, String), Vec<String>> {
         all.iter().map(|one| ((one.section.clone(), one.key.clone()), one.lines.clone())).collect()
     };
@@ -19,7 +22,7 @@ pub fn kept_rows(from: &[Kept], to: &[Kept]) -> Vec<Row> {
     differing
         .map(|key| {
             let (section, word) = key;
-            let told = |side: &BTreeMap<(Section, String), Vec<String>>| {
+            let text = |side: &BTreeMap<(Section, String), Vec<String>>| {
                 let lines = side.get(key)?;
                 (!word.contains("passw") && !lines.is_empty()).then(|| lines.join("; "))
             };
@@ -36,12 +39,13 @@ pub fn kept_rows(from: &[Kept], to: &[Kept]) -> Vec<Row> {
                     Section::Host(name) => Subject::Host(name.clone()),
                 },
                 key: Some(word.clone()),
-                from: told(&from),
-                to: told(&to),
+                from: text(&from),
+                to: text(&to),
                 act: Act::Keep,
                 why: "this version does not carry it out, so nothing is done about it",
                 permission: Permission::Granted,
             }
         })
+        .filter(|row| !told.contains(&row.subject))
         .collect()
 }

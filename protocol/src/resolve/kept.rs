@@ -4,9 +4,12 @@ use super::definitions::{Body, Definitions, Line, Value};
 use super::expand::{Expander, Scope};
 use super::inherit::{Merged, MergedContent, MergedEntry};
 use crate::id::Name;
+use crate::lang::Node;
 use crate::lang::grammar::State;
-use crate::lang::{Node, Word};
 use crate::model::{Kept, Section};
+
+/// How many keywords are kept for one project, over all hosts; those of further hosts are not compared.
+const KEPT_MAX: usize = 500_000;
 
 /// Collects it.
 pub(super) struct Keeper<'k, 'a> {
@@ -40,6 +43,9 @@ impl<'a> Keeper<'_, 'a> {
         within: &str,
     ) {
         for entry in merged.entries().filter(|entry| entry.keyword.state == State::NotYet) {
+            if self.kept.len() >= KEPT_MAX {
+                return;
+            }
             let mut lines = Vec::new();
             self.content(entry, scope, &mut lines);
             let name = entry.name.as_ref().map_or(String::new(), |name| format!(" {name}"));
@@ -91,8 +97,11 @@ impl<'a> Keeper<'_, 'a> {
                 }
                 Node::RawLine(raw) => lines.extend(self.expander.expand_line(Line::Raw(raw), scope)),
                 Node::Block(block) => {
-                    let words: Vec<&str> = block.words.iter().map(|&word: &Word| tree.word(word)).collect();
-                    lines.push(format!("{} {{", words.join(" ")));
+                    let (Some(first), Some(last)) = (block.words.first(), block.words.last()) else {
+                        continue;
+                    };
+                    let words = self.expander.expand_raw(first.span.to(last.span), scope);
+                    lines.extend(words.map(|words| format!("{words} {{")));
                     self.free(&block.nodes, scope, lines);
                     lines.push("}".to_owned());
                 }
