@@ -5,7 +5,7 @@ export CARGO_TARGET_DIR := $(TARGET_DIR)
 TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
 CARGO := cargo --locked
 
-.PHONY: help deps build demo demo-stop test bench check guest binaries
+.PHONY: help deps build demo demo-stop test bench check guest binaries fuzz fuzz-canary
 
 help:
 	@echo 'make deps       the Debian packages that are needed'
@@ -15,6 +15,7 @@ help:
 	@echo 'make test       all tests, those with real virtual machines included'
 	@echo 'make check      format, lints, and the rules of the house'
 	@echo 'make bench      how long the simulator takes for a large mesh'
+	@echo 'make fuzz       RUNS=1000000 texts, guided by what they reach, against the language'
 
 deps:
 	@scripts/deps.sh
@@ -61,3 +62,13 @@ check:
 bench:
 	$(CARGO) build --release -p netsim
 	$(TARGET_DIR)/release/netsim run --nodes 500 --seed 1
+
+RUNS := 1000000
+
+# On stable Rust; the crate has a workspace of its own, because everything in it is built with other flags.
+fuzz:
+	protocol/fuzz/run.sh $(RUNS)
+
+# That the fuzzer finds what is hidden: a panic behind three nested constructs.
+fuzz-canary:
+	protocol/fuzz/run.sh $(RUNS) canary

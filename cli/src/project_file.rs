@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use mln_protocol::lang::{self, Code, Diagnostic, LoadError, Rewritten, SourceLoader, Tree};
-use mln_protocol::model::Project;
+use mln_protocol::model::{Kept, Project};
 use mln_protocol::resolve::{self, Options};
 
 /// The longest project file or included file, in bytes.
@@ -34,6 +34,8 @@ pub struct LoadedProject {
     pub files: Vec<LoadedFile>,
     /// The project; not to be built if one of the diagnostics is an error.
     pub project: Project,
+    /// What the project says that is not carried out yet.
+    pub kept: Vec<Kept>,
     /// Everything that is wrong.
     pub diagnostics: Vec<Diagnostic>,
     /// The text's tree, in which diagnostics have their places.
@@ -142,7 +144,8 @@ fn load_from(
     }
     lang::sort(&mut diagnostics);
     let source = lang::fold(&tree);
-    Ok(LoadedProject { source, files, project: resolved.project, diagnostics, tree, options })
+    let (project, kept) = (resolved.project, resolved.kept);
+    Ok(LoadedProject { source, files, project, kept, diagnostics, tree, options })
 }
 
 fn read_guest_file(path: &Path) -> io::Result<(Vec<u8>, u32)> {

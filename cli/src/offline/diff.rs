@@ -37,7 +37,9 @@ impl Diff {
             Err(outcome) => return outcome,
         };
         let planned = plan::plan(&from.project, &to.project, &self.rebuild.iter().cloned().collect());
-        let rows = plan::rows(&planned);
+        let mut rows = plan::rows(&planned);
+        let kept = plan::kept_rows(&rows, &from.kept, &to.kept);
+        rows.extend(kept);
         let answer = if json {
             convert::plan_json(&from.project.name, &to.project.name, &rows) + "\n"
         } else {

@@ -67,12 +67,15 @@ struct ForwardJson {
 struct UserJson<'a> {
     name: &'a str,
     password: Option<&'a str>,
+    home: Option<&'a str>,
+    uid: Option<u32>,
 }
 
 #[derive(Serialize)]
 struct FileJson<'a> {
     from: &'a str,
     to: &'a str,
+    mode: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -110,9 +113,22 @@ impl<'a> From<&'a Vm> for HostJson<'a> {
             users: vm
                 .users
                 .iter()
-                .map(|user| UserJson { name: user.name.as_str(), password: user.password.as_deref() })
+                .map(|user| UserJson {
+                    name: user.name.as_str(),
+                    password: user.password.as_deref(),
+                    home: user.home.as_deref(),
+                    uid: user.uid,
+                })
                 .collect(),
-            files: vm.files.iter().map(|file| FileJson { from: &file.from, to: &file.to }).collect(),
+            files: vm
+                .files
+                .iter()
+                .map(|file| FileJson {
+                    from: &file.from,
+                    to: &file.to,
+                    mode: file.mode.map(|mode| format!("{mode:04o}")),
+                })
+                .collect(),
             startup: &vm.startup,
             nameservers: vm.nameservers.iter().map(IpAddr::to_string).collect(),
             modules: &vm.modules,

@@ -98,6 +98,7 @@ codes! {
     ForwardInvalid       "E0610" Error   "a `forward` that cannot be one"
     ForwardTwice         "E0611" Error   "two interfaces want the same port of a service host"
     ForwardMisplaced     "E0612" Error   "a `forward` of an interface without address translation"
+    PolicyClassUnknown   "E0613" Error   "a policy names a class that is not defined"
 
     EnumerationMissing   "E0701" Error   "an enumeration lacks something"
     EnumerationOverflow  "E0702" Error   "an enumeration leaves its network"

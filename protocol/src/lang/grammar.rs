@@ -80,15 +80,35 @@ pub enum Context {
     Switch,
 }
 
-/// Whether a keyword is carried out.
+/// What becomes of a keyword on User-Mode Linux; a test over all keywords holds each to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It is.
+    /// It does what it says.
     CarriedOut,
-    /// It is understood and kept, and will be.
+    /// It is understood and kept, and will be carried out: a warning names it.
     NotYet,
+    /// It cannot mean anything there: where it asks for something, a warning names it.
+    NoEffect,
+    /// A project that asks for it is refused.
+    Refused,
+    /// What becomes of it is what becomes of the block that it stands in.
+    WithBlock,
     /// It no longer has a meaning; this took its place.
     Replaced(&'static str),
+}
+
+impl State {
+    /// Returns what becomes of a keyword, in words, as the reference has it.
+    pub fn words(self) -> String {
+        match self {
+            Self::CarriedOut => "carried out".to_owned(),
+            Self::NotYet => "warned about, `W0801`".to_owned(),
+            Self::NoEffect => "warned about, `W0803`".to_owned(),
+            Self::Refused => "refused, `E0802`".to_owned(),
+            Self::WithBlock => "as its block".to_owned(),
+            Self::Replaced(by) => format!("warned about, `W0804`: {by} replace it"),
+        }
+    }
 }
 
 impl Context {
@@ -229,6 +249,18 @@ impl Keyword {
         Self { state: State::NotYet, ..self }
     }
 
+    const fn without_effect(self) -> Self {
+        Self { state: State::NoEffect, ..self }
+    }
+
+    const fn refused(self) -> Self {
+        Self { state: State::Refused, ..self }
+    }
+
+    const fn with_block(self) -> Self {
+        Self { state: State::WithBlock, ..self }
+    }
+
     const fn replaced(self, by: &'static str) -> Self {
         Self { state: State::Replaced(by), ..self }
     }
@@ -288,7 +320,7 @@ const HOST: &[Keyword] = &[
     pair("iscsi").or_flag().not_yet(),
     pair("iscsi_target").not_yet(),
     pair("kernel").not_yet(),
-    platform("kvm"),
+    platform("kvm").refused(),
     pair("location").alias("service_host"),
     pair("lock_dir").not_yet(),
     pair("lock_timeout").not_yet(),
@@ -307,7 +339,7 @@ const HOST: &[Keyword] = &[
     pair("owner").not_yet(),
     block("plugin", Naming::Required, Body::Free).not_yet(),
     block("policy", Naming::Required, Body::Keywords(Context::Policy)).not_yet(),
-    platform("qemu"),
+    platform("qemu").refused(),
     pair("ramdisk").not_yet(),
     pair("root_passwd").alias("root_password"),
     pair("root_password"),
@@ -322,12 +354,12 @@ const HOST: &[Keyword] = &[
     pair("term").not_yet(),
     platform("uml"),
     lines("users"),
-    pair("vcpus"),
-    platform("vmware"),
+    pair("vcpus").without_effect(),
+    platform("vmware").refused(),
     pair("vncdisplay").not_yet(),
     pair("vnckeymap").not_yet(),
     pair("vncpasswd").not_yet(),
-    platform("xen"),
+    platform("xen").refused(),
     lines("xen_extra").not_yet(),
 ];
 
@@ -350,25 +382,30 @@ const NETWORK: &[Keyword] = &[
 ];
 
 const EC2: &[Keyword] = &[
-    pair("ami"),
-    pair("arch"),
-    pair("elastic_ip").or_flag(),
-    pair("endpoint"),
-    pair("key"),
-    flag("no_terminate"),
-    pair("region"),
-    pair("security_groups"),
-    pair("spot").or_flag(),
-    pair("subnet"),
-    pair("type"),
-    pair("use"),
-    lines("user_data"),
-    lines("volumes"),
-    pair("zone"),
+    pair("ami").with_block(),
+    pair("arch").with_block(),
+    pair("elastic_ip").or_flag().with_block(),
+    pair("endpoint").with_block(),
+    pair("key").with_block(),
+    flag("no_terminate").with_block(),
+    pair("region").with_block(),
+    pair("security_groups").with_block(),
+    pair("spot").or_flag().with_block(),
+    pair("subnet").with_block(),
+    pair("type").with_block(),
+    pair("use").with_block(),
+    lines("user_data").with_block(),
+    lines("volumes").with_block(),
+    pair("zone").with_block(),
 ];
 
-const POLICY: &[Keyword] =
-    &[pair("builtin"), pair("every"), pair("grace"), pair("may").several(), pair("run")];
+const POLICY: &[Keyword] = &[
+    pair("builtin").with_block(),
+    pair("every").with_block(),
+    pair("grace").with_block(),
+    pair("may").several().with_block(),
+    pair("run").with_block(),
+];
 
 const SWITCH: &[Keyword] = &[
     pair("bridge").not_yet(),

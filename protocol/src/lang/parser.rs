@@ -217,14 +217,56 @@ impl Parser<'_> {
     /// Reports that the innermost open block has no end, and what came instead.
     fn report_unclosed(&mut self, nest: &Nest, instead: Option<(Span, &str)>) {
         let Some(open) = nest.open.last() else { return };
-        let name = open.words.iter().map(|&word| self.tree.word(word)).collect::<Vec<_>>().join(" ");
-        let mut diagnostic =
-            Diagnostic::new(Code::BlockOpen, open.head, format!("the block `{name}` is not closed"))
-                .label("its `}` is missing");
-        if let Some((span, keyword)) = instead {
-            diagnostic = diagnostic.other(span, format!("`{keyword}` begins here, before the `}}`"));
+        let text_of =
+            |words: &[Word]| words.iter().map(|&word| self.tree.word(word)).collect::<Vec<_>>().join(" ");
+        let name = text_of(&open.words);
+        let diagnostic = match self.closed_for_another(open) {
+            None => Diagnostic::new(Code::BlockOpen, open.head, format!("the block `{name}` is not closed"))
+                .label("its `}` is missing"),
+            Some((block, close)) => {
+                let inner = text_of(&block.words);
+                Diagnostic::new(Code::BlockOpen, block.head, format!("the block `{inner}` is not closed"))
+                    .label("its `}` seems to be missing")
+                    .other(close, "this `}` closes it, but is indented as one of a block around it")
+            }
+        };
+        self.diagnostics.push(match instead {
+            Some((span, keyword)) => {
+                diagnostic.other(span, format!("`{keyword}` begins here, before the `}}`"))
+            }
+            None => diagnostic,
+        });
+    }
+
+    /// Returns the block within an open one whose brace is most likely the missing one, with the brace that closes
+    /// it and looks as if it closed a block around it.
+    fn closed_for_another<'t>(&self, open: &'t Open) -> Option<(&'t Block, Span)> {
+        let mut found = None;
+        let (mut nodes, mut outer) = (&open.nodes, open.head);
+        // Each round goes one block deeper.
+        while let (Some(outer_indent), Some((block, close))) = (
+            self.indent(outer),
+            nodes.iter().rev().find_map(|node| match node {
+                Node::Block(block) => Some((&**block, block.close?)),
+                _ => None,
+            }),
+        ) {
+            let is_anothers = self.indent(close) == Some(outer_indent)
+                && self.indent(block.head).is_some_and(|own| own != outer_indent);
+            if !is_anothers {
+                break;
+            }
+            found = Some((block, close));
+            (nodes, outer) = (&block.nodes, block.head);
         }
-        self.diagnostics.push(diagnostic);
+        found
+    }
+
+    /// Returns the blanks before something that is the first on its line.
+    fn indent(&self, span: Span) -> Option<&str> {
+        let before = self.tree.sources.get(span.source).text().get(..span.start as usize)?;
+        let line = &before[before.rfind('\n').map_or(0, |newline| newline + 1)..];
+        line.bytes().all(|byte| matches!(byte, b' ' | b'\t')).then_some(line)
     }
 
     /// Parses the file that an `#include` names, in the place where it stands.

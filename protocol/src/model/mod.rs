@@ -3,12 +3,14 @@
 //! Made by `resolve` alone; read by `plan`, `node`, the platforms and the guest. Nothing here knows the text
 //! that it came from, nor any bytes.
 
+mod kept;
 mod nat;
 mod network;
 mod project;
 mod size;
 mod vm;
 
+pub use kept::{Kept, Section};
 pub use nat::NatPlan;
 pub use network::{
     AddressPlan, Attachment, Forward, InterfaceAddress, Mac, Network, Switch, SwitchMember, Transport,

@@ -37,6 +37,8 @@ pub enum Act {
     Remove,
     /// What stays is changed.
     Change(Effect),
+    /// Nothing: it is not carried out yet.
+    Keep,
 }
 
 impl Act {
@@ -46,6 +48,7 @@ impl Act {
             Self::Build => "build",
             Self::Remove => "remove",
             Self::Change(effect) => effect.word(),
+            Self::Keep => "kept",
         }
     }
 }

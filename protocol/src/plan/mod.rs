@@ -9,6 +9,7 @@
 mod difference;
 mod fragment;
 mod impact;
+mod kept;
 mod keyed;
 mod row;
 mod sequence;
@@ -17,6 +18,7 @@ mod step;
 pub use difference::{Change, InterfaceChange, Replaced, VmChange, apply, difference};
 pub use fragment::{PlacedHost, PlacementError, fragments, guest_address};
 pub use impact::{Act, Effect, Impact, Loss, impact};
+pub use kept::kept_rows;
 pub use row::{Counts, Row, Sign, Subject, counts, rows};
 pub use sequence::{Permission, PlannedChange, plan};
 pub use step::{Existence, Observed, RunPhase, Step, StopLimit, next_step};

@@ -96,7 +96,7 @@ impl<'a> Enumeration<'_, 'a> {
         let body: &'a Body<'a> = &self.named.body;
         let count = self.number("numhosts", u64::from(u32::MAX));
         let Some((count, count_span)) = count else {
-            if body.setting("numhosts").is_none() {
+            if body.lacks("numhosts") {
                 self.missing("the enumeration does not say how many hosts", "expected `numhosts N`");
             }
             return Vec::new();
@@ -108,7 +108,7 @@ impl<'a> Enumeration<'_, 'a> {
                 return Vec::new();
             }
         };
-        if body.setting("superclass").is_none() {
+        if body.lacks("superclass") {
             self.missing("the enumeration has no superclass", "expected `superclass NAME`");
         }
         let superclass = self.setting("superclass");

@@ -43,14 +43,16 @@ impl<'a> Collector<'_, 'a> {
             return self.removal(statement, context, body);
         }
         let Some(keyword) = self.keyword(first, statement.span, context) else { return };
-        self.report_state(keyword, statement.span);
         let is_flag = rest.is_empty();
         if is_flag && !keyword.flag {
+            body.misshapen.push(keyword.canonical);
             return self.report_shape(keyword, first, statement.span, Code::ValueMissing);
         }
         if !is_flag && !keyword.value {
+            body.misshapen.push(keyword.canonical);
             return self.report_shape(keyword, first, statement.span, Code::ValueUnexpected);
         }
+        self.report_state(keyword, statement.span);
         let span = match (rest.first(), rest.last()) {
             (Some(first), Some(last)) => first.span.to(last.span),
             _ => first.span,
@@ -132,10 +134,11 @@ impl<'a> Collector<'_, 'a> {
         // A block without a keyword was reported by the parser.
         let Some((&word, rest)) = block.words.split_first() else { return };
         let Some(keyword) = self.keyword(word, block.head, context) else { return };
-        self.report_state(keyword, word.span);
         let Some(form) = keyword.block else {
+            body.misshapen.push(keyword.canonical);
             return self.report_shape(keyword, word, block.head, Code::BlockUnexpected);
         };
+        self.report_state(keyword, word.span);
         let is_list = matches!(form.body, Reading::Lines | Reading::Raw);
         let only = is_list && rest.len() == 1 && self.tree.word(rest[0]) == "only";
         let rest = if only { &[] } else { rest };
@@ -228,7 +231,8 @@ impl<'a> Collector<'_, 'a> {
 
     fn report_state(&mut self, keyword: &Keyword, span: Span) {
         let diagnostic = match keyword.state {
-            State::CarriedOut => return,
+            // What is refused, and what has no effect, depends on the platform and the value: `vm` looks at both.
+            State::CarriedOut | State::NoEffect | State::Refused | State::WithBlock => return,
             State::NotYet => {
                 Diagnostic::new(Code::NotYet, span, format!("not carried out yet: `{}`", keyword.word))
                     .label("understood and kept, but without effect in this version")

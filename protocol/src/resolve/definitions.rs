@@ -91,6 +91,48 @@ pub(super) struct Removal {
     pub(super) span: Span,
 }
 
+/// Something for each slot of a block, of which there are few: as fast as looking through a list is, and no larger.
+#[derive(Clone, Debug)]
+pub(super) struct BySlot<T>(Vec<(&'static str, T)>);
+
+impl<T> Default for BySlot<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> BySlot<T> {
+    fn at(&self, slot: &str) -> Option<usize> {
+        self.0.iter().position(|(there, _)| *there == slot)
+    }
+
+    /// Returns what is in a slot.
+    pub(super) fn get(&self, slot: &str) -> Option<&T> {
+        Some(&self.0[self.at(slot)?].1)
+    }
+
+    /// Puts something into a slot; returns what was there.
+    pub(super) fn insert(&mut self, slot: &'static str, value: T) -> Option<T> {
+        match self.at(slot) {
+            Some(at) => Some(std::mem::replace(&mut self.0[at].1, value)),
+            None => {
+                self.0.push((slot, value));
+                None
+            }
+        }
+    }
+
+    /// Takes out what is in a slot.
+    pub(super) fn remove(&mut self, slot: &str) -> Option<T> {
+        Some(self.0.remove(self.at(slot)?).1)
+    }
+
+    /// Returns everything, in the order in which it came.
+    pub(super) fn into_iter(self) -> impl Iterator<Item = (&'static str, T)> {
+        self.0.into_iter()
+    }
+}
+
 /// What one block says.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Body<'a> {
@@ -98,7 +140,9 @@ pub(super) struct Body<'a> {
     pub(super) entries: Vec<Entry<'a>>,
     pub(super) removals: Vec<Removal>,
     /// Where each keyword was last set.
-    pub(super) settings: BTreeMap<&'static str, Span>,
+    pub(super) settings: BySlot<Span>,
+    /// Keywords that stand there in a wrong shape, which is reported: they are not missing.
+    pub(super) misshapen: Vec<&'static str>,
     /// Where each block with a name is.
     pub(super) names: BTreeMap<(&'static str, &'a str), Span>,
 }
@@ -110,6 +154,11 @@ impl<'a> Body<'a> {
             Content::Setting(value) if entry.keyword.canonical == canonical => Some((value, value.span())),
             _ => None,
         })
+    }
+
+    /// Returns whether nothing at all says something about a keyword.
+    pub(super) fn lacks(&self, canonical: &str) -> bool {
+        self.setting(canonical).is_none() && !self.misshapen.contains(&canonical)
     }
 
     /// Returns the lines of a list block.
@@ -224,12 +273,13 @@ impl<'a> Definitions<'a> {
 
     /// Adds one of several `global` blocks: included files may have their own.
     fn add_global(&mut self, body: Body<'a>, expander: &mut Expander<'a>) {
-        for (slot, span) in body.settings {
+        for (slot, span) in body.settings.into_iter() {
             match self.global.settings.get(slot) {
                 Some(&first) => expander.report.push(set_twice(slot, span, first)),
                 None => _ = self.global.settings.insert(slot, span),
             }
         }
+        self.global.misshapen.extend(body.misshapen);
         self.global.variables.extend(body.variables);
         self.global.entries.extend(body.entries);
     }

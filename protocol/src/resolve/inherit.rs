@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::definitions::{Body, Content, Definitions, Entry, Guest, Line, Removal, Value, slot};
+use super::definitions::{Body, BySlot, Content, Definitions, Entry, Guest, Line, Removal, Value, slot};
 use super::expand::{Expander, Scope, Variables};
 use crate::lang::grammar::Keyword;
 use crate::lang::{Block, Code, Diagnostic, Span, Word};
@@ -92,7 +92,8 @@ impl<'a> Inheritance<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Merged<'a> {
     entries: Vec<Option<MergedEntry<'a>>>,
-    places: BTreeMap<(&'static str, Option<String>), usize>,
+    places: BySlot<usize>,
+    named_places: BTreeMap<(&'static str, String), usize>,
     pub(super) variables: Variables<'a>,
 }
 
@@ -143,7 +144,7 @@ impl<'a> Merged<'a> {
 
     /// Returns what stands in a slot.
     pub(super) fn entry(&self, slot: &'static str) -> Option<&MergedEntry<'a>> {
-        self.entries[*self.places.get(&(slot, None))?].as_ref()
+        self.entries[*self.places.get(slot)?].as_ref()
     }
 
     /// Returns a setting's value and the level that it comes from.
@@ -171,17 +172,26 @@ impl<'a> Merged<'a> {
             content: MergedContent::Setting(value),
             level: usize::MAX,
         };
-        self.place((slot(keyword), None), entry);
+        self.place(slot(keyword), entry);
     }
 
-    fn place(&mut self, key: (&'static str, Option<String>), entry: MergedEntry<'a>) {
-        match self.places.get(&key) {
-            Some(&at) => self.entries[at] = Some(entry),
-            None => {
-                self.places.insert(key, self.entries.len());
-                self.entries.push(Some(entry));
-            }
+    fn place_of(&self, slot: &'static str, name: Option<&String>) -> Option<usize> {
+        match name {
+            None => self.places.get(slot).copied(),
+            Some(name) => self.named_places.get(&(slot, name.clone())).copied(),
         }
+    }
+
+    fn place(&mut self, slot: &'static str, entry: MergedEntry<'a>) {
+        if let Some(at) = self.place_of(slot, entry.name.as_ref()) {
+            self.entries[at] = Some(entry);
+            return;
+        }
+        match &entry.name {
+            None => _ = self.places.insert(slot, self.entries.len()),
+            Some(name) => _ = self.named_places.insert((slot, name.clone()), self.entries.len()),
+        }
+        self.entries.push(Some(entry));
     }
 
     fn remove(&mut self, removal: &Removal, scope: Scope<'_, 'a>, expander: &mut Expander<'a>) {
@@ -193,16 +203,20 @@ impl<'a> Merged<'a> {
             },
             None => None,
         };
-        let keys: Vec<_> = match &name {
-            Some(name) => vec![(slot, Some(name.clone()))],
-            None => self.places.keys().filter(|(found, _)| *found == slot).cloned().collect(),
+        let removed: Vec<usize> = match &name {
+            Some(name) => self.named_places.remove(&(slot, name.clone())).into_iter().collect(),
+            None => {
+                let all = std::mem::take(&mut self.named_places);
+                let (gone, kept): (BTreeMap<_, _>, _) =
+                    all.into_iter().partition(|((found, _), _)| *found == slot);
+                self.named_places = kept;
+                self.places.remove(slot).into_iter().chain(gone.into_values()).collect()
+            }
         };
-        let mut removed = 0;
-        for at in keys.iter().filter_map(|key| self.places.remove(key)) {
+        for &at in &removed {
             self.entries[at] = None;
-            removed += 1;
         }
-        if removed == 0 {
+        if removed.is_empty() {
             let what =
                 name.map_or(removal.keyword.word.to_owned(), |n| format!("{} {n}", removal.keyword.word));
             let diagnostic =
@@ -218,8 +232,8 @@ impl<'a> Merged<'a> {
             Some(Some(name)) => Some(name),
             None => None,
         };
-        let key = (slot(entry.keyword), name.clone());
-        let before = self.places.get(&key).and_then(|&at| self.entries[at].as_mut());
+        let slot = slot(entry.keyword);
+        let before = self.place_of(slot, name.as_ref()).and_then(|at| self.entries[at].as_mut());
         let content = match (&entry.content, before.map(|entry| &mut entry.content)) {
             (Content::Setting(value), Some(MergedContent::Several(values))) => {
                 values.push(value.clone());
@@ -243,7 +257,7 @@ impl<'a> Merged<'a> {
         };
         let word = entry.name.unwrap_or(entry.word).span;
         let entry = MergedEntry { keyword: entry.keyword, word, name, content, level };
-        self.place(key, entry);
+        self.place(slot, entry);
     }
 }
 

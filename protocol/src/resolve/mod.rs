@@ -15,7 +15,9 @@ mod definitions;
 mod expand;
 mod host;
 mod inherit;
+mod kept;
 mod network;
+mod policy;
 mod query;
 mod report;
 mod size;
@@ -28,7 +30,7 @@ use std::collections::BTreeMap;
 
 use crate::id::Name;
 use crate::lang::{Code, Diagnostic, SourceId, Span, Tree};
-use crate::model::{Project, Switch};
+use crate::model::{Kept, Project, Switch};
 
 use definitions::{Definitions, Guest};
 use expand::{Expander, Scope};
@@ -56,6 +58,8 @@ pub struct Resolved {
     pub project: Project,
     /// What is wrong, in the order of the text; without what parsing reported.
     pub diagnostics: Vec<Diagnostic>,
+    /// What the project says that is not carried out yet.
+    pub kept: Vec<Kept>,
     /// Where each file that guests receive is first asked for, by its path.
     pub file_places: BTreeMap<String, Span>,
 }
@@ -75,10 +79,16 @@ pub fn resolve(tree: &Tree, options: &Options) -> Resolved {
     let mut segments = Segments::new(&definitions);
     let mut file_places = BTreeMap::new();
     let mut vms = Vec::with_capacity(guests.len());
+    let mut kept = Vec::new();
+    kept::Keeper { expander: &mut expander, kept: &mut kept }.outside_of_hosts(&definitions);
     for guest in &guests {
         let chain = inheritance.chain(guest, &mut expander);
-        let mut maker =
-            vm::Maker { expander: &mut expander, segments: &mut segments, file_places: &mut file_places };
+        let mut maker = vm::Maker {
+            expander: &mut expander,
+            segments: &mut segments,
+            file_places: &mut file_places,
+            kept: &mut kept,
+        };
         vms.extend(maker.vm(&definitions, guest, &chain));
         if expander.is_exhausted() {
             break;
@@ -90,11 +100,14 @@ pub fn resolve(tree: &Tree, options: &Options) -> Resolved {
 
     let name = name.unwrap_or_else(|| Name::parse(UNNAMED).expect("a literal of letters only"));
     let project = Project { name, vms, switches };
-    Resolved { project, diagnostics: expander.report.finish(), file_places }
+    Resolved { project, diagnostics: expander.report.finish(), kept, file_places }
 }
 
 fn project_name<'a>(definitions: &'a Definitions<'a>, expander: &mut Expander<'a>) -> Option<Name> {
     let Some((value, span)) = definitions.global.setting("project") else {
+        if !definitions.global.lacks("project") {
+            return None;
+        }
         let span = definitions.global_span.unwrap_or(Span::start_of(SourceId::ROOT));
         let diagnostic = Diagnostic::new(Code::ProjectUnnamed, span, "the project has no name")
             .label("expected `project NAME` in `global { }`");
@@ -119,7 +132,9 @@ fn check_unused_superclasses<'a>(
         let chain = inheritance.chain(&guest, expander);
         let mut segments = Segments::new(definitions);
         let mut file_places = BTreeMap::new();
-        let mut maker = vm::Maker { expander, segments: &mut segments, file_places: &mut file_places };
+        let mut kept = Vec::new();
+        let mut maker =
+            vm::Maker { expander, segments: &mut segments, file_places: &mut file_places, kept: &mut kept };
         maker.vm(definitions, &guest, &chain);
     }
 }

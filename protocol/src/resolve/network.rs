@@ -45,9 +45,11 @@ impl<'a> Segments<'a> {
 
     /// Returns the switches with their members, and warns of those that have none.
     pub(super) fn finish(self, expander: &mut Expander<'a>) -> Vec<Switch> {
+        // Then what was meant to be attached may not be.
+        let is_unsure = self.is_misnamed || expander.report.has(Code::AttachedTwice);
         let mut switches = Vec::with_capacity(self.members.len());
         for ((text, named), members) in self.definitions.switches.iter().zip(self.members) {
-            if members.is_empty() && !self.is_misnamed {
+            if members.is_empty() && !is_unsure {
                 let diagnostic = Diagnostic::new(
                     Code::SwitchEmpty,
                     named.name_span,

@@ -23,6 +23,11 @@ impl Report {
         }
     }
 
+    /// Returns whether something of a kind was found.
+    pub(super) fn has(&self, code: Code) -> bool {
+        self.all.iter().any(|one| one.code == code)
+    }
+
     /// Adds that a word is not one of those that it could be, with the nearest one as a fix.
     pub(super) fn push_unknown<'c>(
         &mut self,

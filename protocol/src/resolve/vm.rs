@@ -7,11 +7,15 @@ use super::definitions::{Definitions, Guest};
 use super::expand::{Expander, Scope};
 use super::host::{self, MergedHost};
 use super::inherit::{Chain, Merged, MergedContent};
+use super::kept::Keeper;
 use super::network::{NetworkMaker, Segments};
+use super::policy;
 use super::size::{self, SizeError};
 use crate::id::{Digest, Name};
 use crate::lang::{Code, Diagnostic, Node, Span};
-use crate::model::{BootOrder, DiskSize, GuestFile, HostAddress, MemoryMib, Platform, TemplateRef, User, Vm};
+use crate::model::{
+    BootOrder, DiskSize, GuestFile, HostAddress, Kept, MemoryMib, Platform, Section, TemplateRef, User, Vm,
+};
 
 /// The memory of a VM whose file gives none.
 const MEMORY_DEFAULT: MemoryMib = MemoryMib(64);
@@ -25,6 +29,7 @@ pub(super) struct Maker<'m, 'a> {
     pub(super) expander: &'m mut Expander<'a>,
     pub(super) segments: &'m mut Segments<'a>,
     pub(super) file_places: &'m mut BTreeMap<String, Span>,
+    pub(super) kept: &'m mut Vec<Kept>,
 }
 
 impl<'a> Maker<'_, 'a> {
@@ -39,6 +44,14 @@ impl<'a> Maker<'_, 'a> {
         let scope = host::scope(definitions, guest, chain);
         let MergedHost { body, networks } = MergedHost::of(guest, chain, scope, self.expander);
         let platform = self.platform(&body);
+        policy::check(&body, scope, definitions, self.expander);
+        let section = Section::Host(name.clone());
+        let mut keeper = Keeper { expander: self.expander, kept: self.kept };
+        keeper.entries(&body, scope, &section, "");
+        for network in &networks {
+            let within = format!("network {} ", network.name);
+            keeper.entries(&network.body, scope.block(&network.body.variables), &section, &within);
+        }
         let service_host = self.service_host(&body, scope);
         Some(Vm {
             platform,

@@ -21,11 +21,14 @@ pub(crate) fn cases(folder: &str) -> Vec<PathBuf> {
     cases
 }
 
+/// Returns the variables of the command line that a case asks for.
+pub(crate) fn variables_of(text: &str) -> Vec<(&str, &str)> {
+    text.lines().filter_map(|line| line.strip_prefix("#! --var ")?.split_once('=')).collect()
+}
+
 fn outcome(folder: &str, name: &str, text: &str) -> (String, Vec<Diagnostic>) {
     let loader = Folder(crate_folder().join("tests/lang"));
-    let variables: Vec<(&str, &str)> =
-        text.lines().filter_map(|line| line.strip_prefix("#! --var ")?.split_once('=')).collect();
-    let options = options(&variables);
+    let options = options(&variables_of(text));
     let path = format!("{folder}/{name}");
     let (tree, resolved, diagnostics) = understand(&path, text, &loader, &options);
     let shown = convert::project_json(&resolved.project, None, &[], tree.sources());

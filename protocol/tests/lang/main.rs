@@ -8,11 +8,14 @@
 mod edit;
 mod examples;
 mod explain;
+mod fate;
 mod format;
 mod golden;
 mod mutation;
 mod plan;
+mod rows;
 mod scale;
+mod schema;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

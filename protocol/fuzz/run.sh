@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Fuzzes the language with coverage guidance, on stable Rust: `run.sh RUNS [canary]`.
+# The corpus grows in the target folder; what is committed and all golden cases are its seeds.
+set -euo pipefail
+cd "$(dirname "$0")"
+runs="$1"
+kind="${2:-}"
+triple="$(rustc -vV | sed -n 's/^host: //p')"
+target="${CARGO_TARGET_DIR:-$PWD/../../target}/fuzz"
+flags="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4"
+flags+=" -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table"
+flags+=" -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1"
+if [[ "$kind" == canary ]]; then
+    flags+=" --cfg mln_fuzz_canary"
+    target+="-canary"
+fi
+RUSTFLAGS="$flags" CARGO_TARGET_DIR="$target" cargo build --locked --release --target "$triple" >&2
+program="$target/$triple/release/language"
+
+seeds="$target/seeds"
+rm -rf "$seeds"
+mkdir -p "$seeds" "$target/corpus" "$target/found"
+for case in ../tests/lang/ok/*.mln ../tests/lang/wrong/*.mln ../../examples/*/*.mln; do
+    cp "$case" "$seeds/$(sha256sum "$case" | cut -c1-16)"
+done
+# Every keyword in each of its shapes, as the reference lists them.
+grep '^| `' ../../docs/language-reference.md | cut -d'|' -f2 | grep -o '`[^`]*`' | tr -d '`' \
+    | sed 's/ …/ 1/; s/\[NAME\]/NAME/; s/.*/"&\\x0a"/' | sort -u >"$target/words"
+printf '"no "\n"only "\n"#include a"\n"$[hostname]"\n' >>"$target/words"
+options=("-dict=$target/words" -max_len=8192 -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 "-artifact_prefix=$target/found/")
+
+if [[ "$kind" == canary ]]; then
+    # A corpus of its own, so that it is found anew each time.
+    rm -rf "$target/corpus" "$target/found"
+    mkdir -p "$target/corpus" "$target/found"
+    if "$program" "${options[@]}" -seed=1 -runs="$runs" "$target/corpus" "$seeds" >"$target/log" 2>&1; then
+        echo "the canary was not found in $runs executions; see $target/log" >&2
+        exit 1
+    fi
+    grep -q 'the canary was found' "$target/log" || { tail -40 "$target/log" >&2; exit 1; }
+    echo "the canary was found after $(sed -n 's/^stat::number_of_executed_units: *//p' "$target/log") executions"
+    exit 0
+fi
+status=0
+"$program" "${options[@]}" -runs="$runs" "$target/corpus" corpus "$seeds" >"$target/log" 2>&1 || status=$?
+covered() { sed -n "s/^#[0-9]*\\t$1 *cov: \\([0-9]*\\).*/\\1/p" "$target/log"; }
+echo "edges: $(covered INITED | head -1) at the start, $(covered '[A-Za-z]*' | tail -1) at the end"
+grep '^stat::' "$target/log" || true
+if [[ "$status" != 0 ]]; then
+    # What panicked, and which file in found/ shows it.
+    grep -a -A3 'panicked at\|ERROR: libFuzzer\|Test unit written' "$target/log" >&2 || true
+fi
+exit "$status"

@@ -1,0 +1,112 @@
+//! Whatever the text: it is parsed, resolved, folded and laid out without a panic, and laying out is final.
+//!
+//! `make fuzz RUNS=1000000` runs it, `make fuzz-canary` proves that it finds what is hidden.
+
+#![no_main]
+
+use std::collections::BTreeMap;
+
+use libfuzzer_sys::fuzz_target;
+use mln_protocol::lang::{self, Diagnostic, LoadError, SourceLoader, Tree};
+use mln_protocol::plan;
+use mln_protocol::resolve::{self, Options, Resolved};
+
+/// What every `#include` finds: a file that goes on into another one, one that is cut off, and itself.
+struct Included;
+
+impl SourceLoader for Included {
+    fn load(&self, path: &str) -> Result<String, LoadError> {
+        match path.bytes().last() {
+            Some(b'a') => Ok("memory 64M\n#include b".to_owned()),
+            Some(b'b') => Ok("startup { echo $[hostname]".to_owned()),
+            Some(b'c') => Ok("#include c".to_owned()),
+            Some(_) | None => Err(LoadError::NotFound),
+        }
+    }
+}
+
+/// Enumerations that make more hosts than this are not resolved: their time goes with the number of hosts, which
+/// the text gives in a few digits.
+const HOSTS_MAX: u64 = 2_000;
+
+fn makes_many(text: &str) -> bool {
+    let digits = text.split(|c: char| !c.is_ascii_digit());
+    text.contains("numhosts")
+        && digits.filter_map(|run| run.parse::<u64>().ok()).any(|number| number > HOSTS_MAX)
+}
+
+fn understand(text: &str, options: &Options) -> (Tree, Resolved, Vec<Diagnostic>) {
+    let (tree, mut diagnostics) = lang::parse("p.mln", text.to_owned(), &Included);
+    let resolved = resolve::resolve(&tree, options);
+    diagnostics.extend(resolved.diagnostics.iter().cloned());
+    (tree, resolved, diagnostics)
+}
+
+fuzz_target!(|text: &str| {
+    if makes_many(text) {
+        return;
+    }
+    let options = Options { variables: BTreeMap::from([("n".to_owned(), "2".to_owned())]), owner: None };
+    let (tree, resolved, diagnostics) = understand(text, &options);
+    for (id, source) in tree.sources().iter() {
+        assert_eq!(tree.text(id), source.text(), "the tree is not lossless");
+    }
+    for one in &diagnostics {
+        let places = std::iter::once(one.span)
+            .chain(one.others.iter().map(|other| other.span))
+            .chain(one.fix.iter().map(|fix| fix.span));
+        for span in places {
+            let range = span.start as usize..span.end as usize;
+            assert!(tree.sources().get(span.source).text().get(range).is_some(), "{one:?} lies outside");
+        }
+    }
+    let _ = resolve::query(&tree, &options, "/host");
+    let _ = lang::fold(&tree);
+    assert!(plan::difference(&resolved.project, &resolved.project).is_empty());
+    if let Ok(formatted) = lang::format(&tree, &diagnostics) {
+        let (new_tree, new_resolved, new_diagnostics) = understand(&formatted, &options);
+        assert_eq!(resolved.project, new_resolved.project, "the layout changes the project");
+        assert_eq!(lang::format(&new_tree, &new_diagnostics).as_deref(), Ok(&*formatted), "not final");
+    }
+    canary::look_at(&tree);
+});
+
+/// The planted panic: `superclass NAME { policy NAME { no KEYWORD } }`, which no seed has.
+#[cfg(mln_fuzz_canary)]
+mod canary {
+    use mln_protocol::lang::{Block, Node, SourceId, Tree};
+
+    fn blocks<'t>(
+        tree: &'t Tree,
+        nodes: &'t [Node],
+        keyword: &'static str,
+    ) -> impl Iterator<Item = &'t Block> {
+        nodes.iter().filter_map(move |node| match node {
+            Node::Block(block) if block.words.first().is_some_and(|&word| tree.word(word) == keyword) => {
+                Some(&**block)
+            }
+            _ => None,
+        })
+    }
+
+    pub(crate) fn look_at(tree: &Tree) {
+        for class in blocks(tree, tree.nodes(SourceId::ROOT), "superclass") {
+            for policy in blocks(tree, &class.nodes, "policy") {
+                for node in &policy.nodes {
+                    if let Node::Statement(statement) = node
+                        && tree.word(statement.words[0]) == "no"
+                    {
+                        panic!("the canary was found");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(not(mln_fuzz_canary))]
+mod canary {
+    use mln_protocol::lang::Tree;
+
+    pub(crate) fn look_at(_: &Tree) {}
+}
