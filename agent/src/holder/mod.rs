@@ -21,6 +21,7 @@ pub(crate) mod group;
 mod keeper;
 mod mconsole;
 pub(crate) mod packet;
+mod room;
 
 use std::fs::File;
 use std::io::{self, Write};
