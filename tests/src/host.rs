@@ -142,19 +142,18 @@ impl Host {
     /// Returns the process of a running VM's kernel, and the command line that it was started with.
     #[track_caller]
     pub fn kernel(&self, vm: &str) -> (u32, Vec<String>) {
-        let words = |pid: &u32| {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let words = |pid: &rustix::process::Pid| {
+            let line = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).ok()?;
             let words = line.split(|byte| *byte == 0).filter(|word| !word.is_empty());
             let words: Vec<String> = words.map(|word| String::from_utf8_lossy(word).into_owned()).collect();
-            words.iter().any(|word| word.starts_with("umid=")).then_some((*pid, words))
+            words.iter().any(|word| word.starts_with("umid=")).then_some(words)
         };
-        let folder = self.vm_folder(vm);
-        // The first of its processes; its helpers are forked from it and look alike.
-        let found = leftover::processes_in(&folder);
-        let mut pids: Vec<u32> =
-            found.iter().filter_map(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok()).collect();
-        pids.sort_unstable();
-        pids.iter().find_map(words).unwrap_or_else(|| panic!("{vm} doesn't run on {}", self.name))
+        let found = leftover::processes_in(&self.vm_folder(vm));
+        // Its helpers are forked from it and look alike; it leads their group.
+        let leads = |pid: &&rustix::process::Pid| rustix::process::getpgid(Some(**pid)) == Ok(**pid);
+        let kernel = found.iter().filter(leads).find_map(|pid| Some((*pid, words(pid)?)));
+        let (pid, words) = kernel.unwrap_or_else(|| panic!("{vm} doesn't run on {}", self.name));
+        (u32::try_from(pid.as_raw_nonzero().get()).expect("a process has a positive number"), words)
     }
 
     /// Runs `mlnctl` against this host's agent.

@@ -110,6 +110,7 @@ fn template(host: &Host) -> PathBuf {
 fn run(program: &str, words: &[&Path]) {
     let mut command = Command::new(program);
     command.args(words).env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin").stdin(Stdio::null());
-    let output = command.output().unwrap_or_else(|error| panic!("{program}: {error}; try: make bench-deps"));
+    let output =
+        command.output().unwrap_or_else(|error| panic!("{program}: {error}; try: scripts/deps.sh bench"));
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }

@@ -161,7 +161,9 @@ fn program(name: &str) -> PathBuf {
 /// Starts a project, and waits until all of its VMs are up.
 fn start(host: &mln_e2e::Host, project: &str) {
     host.ctl(&["start", "-p", project]).done();
-    host.ctl(&["status", "-p", project, "--wait", "up", "--timeout", "110"]).ended(0);
+    let waited = host.ctl(&["status", "-p", project, "--wait", "up", "--timeout", "110"]);
+    // Which of them is not, is what one wants to know then.
+    assert!(waited.code == Some(0), "{waited}\n{}", host.ctl(&["status", "-p", project]).out);
 }
 
 fn seconds_since(began: Instant) -> f64 {

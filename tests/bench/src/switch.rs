@@ -204,10 +204,9 @@ fn pair(
 ) -> BarePair {
     let mut guests = [0, 1].map(|index| {
         let words = with_device(&words[index], |mac| device(mac, index));
-        disks[index].start(&words, namespace)
+        disks[index].boot(&words, namespace).0
     });
     for guest in &mut guests {
-        guest.wait_for_hello();
         guest.wait_for_report();
     }
     let [left, right] = guests;
