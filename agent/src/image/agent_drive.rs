@@ -4,10 +4,15 @@ use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use mln_protocol::id::Digest;
 
 use super::store::{ImageError, ImageStore};
+
+/// Held while a drive is made. Guests that start at once must not make two of it: the second would take the place
+/// of the first, which is the very file that a guest on its way was given the right to read.
+static MAKING: Mutex<()> = Mutex::new(());
 
 /// What the file system itself needs, in bytes.
 const OVERHEAD_BYTES: u64 = 1 << 20;
@@ -20,6 +25,10 @@ impl ImageStore {
         let read = |source| ImageError::GuestAgent { path: guest_agent.to_owned(), source };
         let bytes = fs::read(guest_agent).map_err(read)?;
         let drive = self.folder().join(format!("agent-{}.img", Digest::of(&bytes)));
+        if drive.exists() {
+            return Ok(drive);
+        }
+        let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
         if drive.exists() {
             return Ok(drive);
         }
@@ -60,5 +69,28 @@ impl ImageStore {
         }
         self.settle(&image, &drive)?;
         Ok(drive)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn a_drive_that_a_guest_was_given_is_not_replaced_by_another_start() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = ImageStore::open(&folder.path().join("images")).expect("a store");
+        let agent = folder.path().join("mlnd-guest");
+        fs::write(&agent, "a guest agent").expect("writes");
+        let start = || {
+            let drive = store.agent_drive(&agent).expect("is made");
+            fs::metadata(drive).expect("is there").ino()
+        };
+        let given: Vec<u64> = std::thread::scope(|scope| {
+            let starts: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
+            starts.into_iter().map(|start| start.join().expect("no panic")).collect()
+        });
+        assert!(given.iter().all(|inode| *inode == given[0]), "{given:?}");
     }
 }
