@@ -12,6 +12,7 @@ programs=(
     mke2fs:e2fsprogs
     ip:iproute2
     fakeroot:fakeroot
+    passt:passt
 )
 if [ "${1:-}" = bench ]; then
     programs+=(uml_switch:uml-utilities resize2fs:e2fsprogs mount:mount setarch:util-linux)

@@ -3,10 +3,12 @@
 mod exec;
 mod interrupted;
 mod refused;
+mod remote;
 mod ring;
 mod stop;
 mod strangers;
 mod survival;
+mod world;
 
 use std::time::Duration;
 

@@ -10,14 +10,12 @@ use mln_protocol::id::Digest;
 
 use super::store::{ImageError, ImageStore};
 
-/// Held while a drive is made. Guests that start at once must not make two of it: the second would take the place
-/// of the first, which is the very file that a guest on its way was given the right to read.
-static MAKING: Mutex<()> = Mutex::new(());
-
 /// What the file system itself needs, in bytes.
 const OVERHEAD_BYTES: u64 = 1 << 20;
 /// The name of the guest agent on its drive; a template's init runs it with the word `guest`.
 const AGENT: &str = "mlnd";
+/// Held while a drive is made.
+static MAKING: Mutex<()> = Mutex::new(());
 
 impl ImageStore {
     /// Returns the drive with this guest agent; makes it if it isn't there yet.
@@ -25,9 +23,8 @@ impl ImageStore {
         let read = |source| ImageError::GuestAgent { path: guest_agent.to_owned(), source };
         let bytes = fs::read(guest_agent).map_err(read)?;
         let drive = self.folder().join(format!("agent-{}.img", Digest::of(&bytes)));
-        if drive.exists() {
-            return Ok(drive);
-        }
+        // One at a time: User-Mode Linux opens a drive by its path more than once, and a second drive of the same agent,
+        // made at the same moment and put in its place, has other checksums.
         let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
         if drive.exists() {
             return Ok(drive);

@@ -5,6 +5,8 @@ use std::fmt;
 use mln_protocol::id::{Name, NameError};
 use serde::{Deserialize, Serialize};
 
+use super::mesh::OperatorToken;
+
 /// A request: the first message of a connection after the hello.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
@@ -57,6 +59,10 @@ pub enum Request {
     },
     /// The templates that the agent's host holds.
     TemplateList,
+    /// Make a token with which somebody may become an operator.
+    OperatorToken(OperatorToken),
+    /// Who was seen on the local network.
+    PeersLan,
 }
 
 impl Request {
@@ -77,6 +83,8 @@ impl Request {
             Self::TemplateBuild { .. } => "template build",
             Self::TemplateAdd { .. } => "template add",
             Self::TemplateList => "template list",
+            Self::OperatorToken(_) => "token new",
+            Self::PeersLan => "peers",
         }
     }
 }
