@@ -16,6 +16,7 @@ help:
 	@echo 'make check      format, lints, and the rules of the house'
 	@echo 'make bench      how long the simulator takes for a large mesh'
 	@echo 'make fuzz       RUNS=1000000 texts, guided by what they reach, against the language'
+	@echo 'make bench      what it costs, beside what the alternatives cost; QUICK=1 for a short look; needs root'
 
 deps:
 	@scripts/deps.sh
@@ -59,7 +60,9 @@ check:
 	$(CARGO) clippy -p mlnd --no-default-features -- -D warnings
 	$(CARGO) test -p mln-e2e --test tidy
 
-bench:
+# Static: a part of it runs inside guests. QUICK=1 takes less than four minutes, ONLY="build boot" measures only that.
+bench: build
+	scripts/deps.sh bench
 	$(CARGO) build --release -p netsim
 	$(TARGET_DIR)/release/netsim run --nodes 500 --seed 1
 
@@ -72,3 +75,7 @@ fuzz:
 # That the fuzzer finds what is hidden: a panic behind three nested constructs.
 fuzz-canary:
 	protocol/fuzz/run.sh $(RUNS) canary
+	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --release -p mln-bench --target $(TRIPLE)
+	install -m 755 $(TARGET_DIR)/$(TRIPLE)/release/mln-bench $(TARGET_DIR)/$(TRIPLE)/release/mln-traffic \
+		$(TARGET_DIR)/release
+	$(TARGET_DIR)/release/mln-bench $(if $(QUICK),--quick) $(ONLY)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that building and running need, and only those that are missing.
-# Changes nothing where all are there; says what to do where it can't.
+# Changes nothing where all are there; says what to do where it can't. With the word `bench`, also what
+# benchmarks compare with.
 set -euo pipefail
 
 # program → package; a program that is there is enough, wherever it comes from.
@@ -14,6 +15,9 @@ programs=(
     passt:passt
     newuidmap:uidmap
 )
+if [ "${1:-}" = bench ]; then
+    programs+=(uml_switch:uml-utilities resize2fs:e2fsprogs mount:mount setarch:util-linux)
+fi
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 missing=()

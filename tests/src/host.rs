@@ -122,6 +122,47 @@ impl Host {
         leftover::processes_in(&self.folder.join("vms")).iter().filter(|pid| is_guest(pid)).count()
     }
 
+    /// Returns the process of the agent.
+    #[track_caller]
+    pub fn agent_process(&self) -> u32 {
+        self.agent.as_ref().expect("it runs").id()
+    }
+
+    /// Returns the processes of the host's VMs: holders, kernels, and what guests run.
+    pub fn vm_processes(&self) -> Vec<u32> {
+        let found = leftover::processes_in(&self.folder.join("vms"));
+        found.iter().filter_map(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok()).collect()
+    }
+
+    /// Returns the folder of a VM that is built on this host.
+    #[track_caller]
+    pub fn vm_folder(&self, vm: &str) -> PathBuf {
+        let entries = fs::read_dir(self.folder.join("vms")).into_iter().flatten().flatten();
+        let named = |path: &PathBuf| {
+            let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.split_once('-'));
+            name.is_some_and(|(_, name)| name == vm)
+        };
+        let found = entries.map(|entry| entry.path()).find(named);
+        found.unwrap_or_else(|| panic!("{} has no VM {vm}", self.name))
+    }
+
+    /// Returns the process of a running VM's kernel, and the command line that it was started with.
+    #[track_caller]
+    pub fn kernel(&self, vm: &str) -> (u32, Vec<String>) {
+        let words = |pid: &rustix::process::Pid| {
+            let line = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).ok()?;
+            let words = line.split(|byte| *byte == 0).filter(|word| !word.is_empty());
+            let words: Vec<String> = words.map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+            words.iter().any(|word| word.starts_with("umid=")).then_some(words)
+        };
+        let found = leftover::processes_in(&self.vm_folder(vm));
+        // Its helpers are forked from it and look alike; it leads their group.
+        let leads = |pid: &&rustix::process::Pid| rustix::process::getpgid(Some(**pid)) == Ok(**pid);
+        let kernel = found.iter().filter(leads).find_map(|pid| Some((*pid, words(pid)?)));
+        let (pid, words) = kernel.unwrap_or_else(|| panic!("{vm} doesn't run on {}", self.name));
+        (u32::try_from(pid.as_raw_nonzero().get()).expect("a process has a positive number"), words)
+    }
+
     /// Runs `mlnctl` against this host's agent.
     #[track_caller]
     pub fn ctl(&self, arguments: &[&str]) -> Answer {

@@ -16,5 +16,6 @@ mod until;
 
 pub use answer::Answer;
 pub use host::Host;
+pub use programs::run_programs_of;
 pub use site::Site;
 pub use until::{until, until_some};

@@ -11,11 +11,22 @@ use crate::answer::Answer;
 use crate::host::LIMIT;
 use crate::site::Site;
 
+/// Where other programs than the stories' own are, and where their template is kept.
+static OTHERS: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
+
+/// Runs the programs of another folder, and keeps the template in `cache`; the first call counts.
+pub fn run_programs_of(folder: PathBuf, cache: PathBuf) {
+    // A second call would be for programs that may already run.
+    let _ = OTHERS.set((folder, cache));
+}
+
 /// Returns the path of a program.
 ///
 /// The programs of the whole workspace's test build won't do: in that one the core's rules can be switched off.
 pub(crate) fn program(name: &str) -> PathBuf {
-    let path = target_folder().join("stories/bin").join(name);
+    let folder =
+        OTHERS.get().map_or_else(|| target_folder().join("stories/bin"), |(folder, _)| folder.clone());
+    let path = folder.join(name);
     assert!(path.is_file(), "{} is not there: `make binaries` builds it", path.display());
     path
 }
@@ -32,6 +43,7 @@ pub(crate) fn images() -> &'static Path {
     static IMAGES: OnceLock<PathBuf> = OnceLock::new();
     IMAGES.get_or_init(|| {
         let cache = std::env::var_os("MLN_TEST_CACHE").map(PathBuf::from);
+        let cache = cache.or_else(|| OTHERS.get().map(|(_, cache)| cache.clone()));
         let cache = cache.unwrap_or_else(|| target_folder().join("stories/cache"));
         fs::create_dir_all(&cache).expect("a folder for the template");
         let folder = cache.join(format!("images-{}", recipe().short()));

@@ -124,6 +124,12 @@ impl Site {
         self.hosts.get_mut(name).unwrap_or_else(|| panic!("the site has no host {name}"))
     }
 
+    /// Returns the folder of all its hosts; what works in there ends with the site, and namespaces whose names
+    /// begin with this folder's name and a hyphen are removed.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Writes a project file, and returns its path.
     pub fn project(&self, name: &str, text: &str) -> String {
         let path = self.folder.join(format!("{name}.mln"));

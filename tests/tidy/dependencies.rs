@@ -11,7 +11,7 @@ const PURE: [&str; 8] =
     ["bincode", "blake3", "data-encoding", "ed25519-dalek", "serde", "serde_json", "sha2", "thiserror"];
 
 /// Crates of the workspace, and which others of it they may use.
-const HOUSE: [(&str, &[&str]); 7] = [
+const HOUSE: [(&str, &[&str]); 8] = [
     ("mln-protocol", &[]),
     ("mln-link", &["mln-protocol"]),
     // What `mlnctl` and `mlnd` share of libp2p: dialling a member, and its door from outside.
@@ -21,6 +21,8 @@ const HOUSE: [(&str, &[&str]); 7] = [
     ("netsim", &["mln-protocol"]),
     // It runs the programs; of the crates it takes the token's form, to forge one.
     ("mln-e2e", &["mln-protocol"]),
+    // It runs the programs as well, and is itself the far end of guests that no agent holds.
+    ("mln-bench", &["mln-e2e", "mln-protocol", "mlnd"]),
 ];
 
 fn cargo(arguments: &[&str]) -> String {

@@ -19,7 +19,7 @@ use tracing::{info, warn};
 
 use super::console_log::ConsoleLog;
 use super::mconsole::{Console, Notice};
-use super::{FolderLock, Guest, HolderError, files, packet, unix_ms};
+use super::{FolderLock, Guest, HolderError, files, packet, room, unix_ms};
 use crate::line::{HostEvent, HostLine, Kind, Message};
 use crate::process_end::end_of;
 
@@ -486,6 +486,10 @@ impl Keeper {
 
     fn accept_interface(&mut self, index: usize) {
         if let Ok(socket) = packet::accept(self.parts.ports[index].as_fd()) {
+            let port = files::port_socket(index);
+            if let Err(error) = room::widen(&socket, self.pidfd.as_fd(), self.group, &port) {
+                info!(%error, port, "the guest's end has no more room than usual");
+            }
             if let Some(nat) = &self.parts.guest.nats[index] {
                 nat.plug(&socket);
             }

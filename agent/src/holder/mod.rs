@@ -22,6 +22,7 @@ mod keeper;
 mod mconsole;
 mod nat;
 pub(crate) mod packet;
+mod room;
 pub mod tap;
 
 use std::fs::File;

@@ -81,3 +81,26 @@ impl ImageStore {
 fn read(guest_agent: &Path) -> Result<Vec<u8>, ImageError> {
     fs::read(guest_agent).map_err(|source| ImageError::GuestAgent { path: guest_agent.to_owned(), source })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn a_drive_that_a_guest_was_given_is_not_replaced_by_another_start() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = ImageStore::open(&folder.path().join("images")).expect("a store");
+        let agent = folder.path().join("mlnd-guest");
+        fs::write(&agent, "a guest agent").expect("writes");
+        let start = || {
+            let drive = store.agent_drive(&agent).expect("is made");
+            fs::metadata(drive).expect("is there").ino()
+        };
+        let given: Vec<u64> = std::thread::scope(|scope| {
+            let starts: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
+            starts.into_iter().map(|start| start.join().expect("no panic")).collect()
+        });
+        assert!(given.iter().all(|inode| *inode == given[0]), "{given:?}");
+    }
+}

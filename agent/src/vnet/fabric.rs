@@ -10,16 +10,17 @@ use mln_protocol::model::Mac;
 use tokio::sync::{mpsc, oneshot};
 
 use super::counters::LinkStatus;
-use super::port::watch;
+use super::mover::Mover;
 use super::switch::{COMMANDS_MAX, Command, Registry, Switch};
 use super::trunk::TrunkStream;
 use super::{LinkName, SwitchKey};
 
 /// The handle to this host's switches; cheap to clone. A switch begins with its first link, and ends with
 /// [`Fabric::remove_switch`] or the last handle.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Fabric {
     switches: Arc<Mutex<BTreeMap<SwitchKey, Running>>>,
+    mover: Arc<Mover>,
 }
 
 #[derive(Clone, Debug)]
@@ -52,13 +53,14 @@ pub enum FabricError {
 }
 
 impl Fabric {
-    /// No switches yet.
+    /// No switches yet; a thread that waits for some. Must be called within a tokio runtime.
+    #[expect(clippy::new_without_default, reason = "it starts a thread, and not everywhere")]
     pub fn new() -> Self {
-        Self::default()
+        Self { switches: Arc::default(), mover: Arc::new(Mover::start()) }
     }
 
     /// Attaches a guest's interface: a SEQPACKET socket on which one message is one Ethernet frame. One of the
-    /// same name is replaced. Must be called within a tokio runtime.
+    /// same name is replaced.
     pub async fn add_port(
         &self,
         switch: &SwitchKey,
@@ -67,7 +69,7 @@ impl Fabric {
         mac: Mac,
         socket: OwnedFd,
     ) -> Result<LinkEnd, FabricError> {
-        let fd = watch(socket).map_err(FabricError::Socket)?;
+        let fd = self.mover.watch(socket).map_err(FabricError::Socket)?;
         let (ended, end) = oneshot::channel();
         let name = LinkName::Port { vm, interface };
         self.command(switch, Command::AddPort { name, mac, fd, ended }).await?;
@@ -75,7 +77,7 @@ impl Fabric {
     }
 
     /// Attaches another host that carries the switch, by a stream behind its header. One to the same host is
-    /// replaced. Must be called within a tokio runtime.
+    /// replaced.
     pub async fn add_trunk(
         &self,
         switch: &SwitchKey,
@@ -137,7 +139,7 @@ impl Fabric {
         let running = switches.entry(switch.clone()).or_insert_with(|| {
             let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
             let registry = Registry::default();
-            tokio::spawn(Switch::new(receiver, registry.clone()).run());
+            self.mover.spawn(Switch::new(receiver, registry.clone()).run());
             Running { commands, registry }
         });
         running.commands.clone()

@@ -17,11 +17,13 @@
 //! - `table`: which station is where (pure)
 //! - `port`, `trunk`: the two kinds of links
 //! - `switch`: the task
+//! - `mover`: the thread that runs all switches of this host, and nothing else
 //! - `fabric`: the handle to all switches of this host
 //! - `trunks`: which trunks there should be, opened again when they are lost
 
 mod counters;
 mod fabric;
+mod mover;
 mod port;
 mod switch;
 mod table;
