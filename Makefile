@@ -14,7 +14,6 @@ help:
 	@echo 'make demo-stop  removes all of it'
 	@echo 'make test       all tests, those with real virtual machines included'
 	@echo 'make check      format, lints, and the rules of the house'
-	@echo 'make bench      how long the simulator takes for a large mesh'
 	@echo 'make fuzz       RUNS=1000000 texts, guided by what they reach, against the language'
 	@echo 'make bench      what it costs, beside what the alternatives cost; QUICK=1 for a short look; needs root'
 
@@ -64,7 +63,10 @@ check:
 bench: build
 	scripts/deps.sh bench
 	$(CARGO) build --release -p netsim
-	$(TARGET_DIR)/release/netsim run --nodes 500 --seed 1
+	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --release -p mln-bench --target $(TRIPLE)
+	install -m 755 $(TARGET_DIR)/$(TRIPLE)/release/mln-bench $(TARGET_DIR)/$(TRIPLE)/release/mln-traffic \
+		$(TARGET_DIR)/release
+	$(TARGET_DIR)/release/mln-bench $(if $(QUICK),--quick) $(ONLY)
 
 RUNS := 1000000
 
@@ -75,7 +77,3 @@ fuzz:
 # That the fuzzer finds what is hidden: a panic behind three nested constructs.
 fuzz-canary:
 	protocol/fuzz/run.sh $(RUNS) canary
-	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --release -p mln-bench --target $(TRIPLE)
-	install -m 755 $(TARGET_DIR)/$(TRIPLE)/release/mln-bench $(TARGET_DIR)/$(TRIPLE)/release/mln-traffic \
-		$(TARGET_DIR)/release
-	$(TARGET_DIR)/release/mln-bench $(if $(QUICK),--quick) $(ONLY)
