@@ -7,14 +7,15 @@ use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
-    build::Build, daemon_status::DaemonStatus, exec::Exec, remove::Remove, start::Start, status::Status,
-    stop::Stop, template::Template, token::Token,
+    build::Build, completions::Completions, daemon_status::DaemonStatus, doctor::Doctor, events::Events,
+    exec::Exec, manual::Manual, remove::Remove, start::Start, status::Status, stop::Stop, template::Template,
+    token::Token,
 };
 use crate::offline::Offline;
 
 /// Groups of virtual machines over many hosts, without a master.
 #[derive(Debug, Parser)]
-#[command(name = "mlnctl", version, disable_help_flag = true, disable_help_subcommand = true)]
+#[command(name = "mlnctl", version = crate::version::VERSION, disable_help_flag = true, disable_help_subcommand = true)]
 pub struct Args {
     /// What to do.
     #[command(subcommand)]
@@ -69,6 +70,11 @@ pub enum Command {
     /// What an agent is asked for.
     #[command(flatten)]
     Online(Online),
+    /// Print what a shell needs to complete words, names of projects and hosts among them
+    Completions(Completions),
+    /// Write the manual pages
+    #[command(hide = true)]
+    Manual(Manual),
 }
 
 /// What an agent is asked for.
@@ -101,6 +107,10 @@ pub enum Online {
     Template(Template),
     /// Print the versions of mlnctl and of the agent
     Version,
+    /// Show what happened in the mesh, and with --follow what happens
+    Events(Events),
+    /// Look for what is wrong with this machine, and say how to mend it
+    Doctor(Doctor),
 }
 
 /// Parses a command line, the environment included.

@@ -109,7 +109,9 @@ where
         | Request::TokenNew { .. }
         | Request::TemplateBuild { .. }
         | Request::TemplateAdd { .. }
-        | Request::TemplateList => Vec::new(),
+        | Request::TemplateList
+        | Request::Events(_)
+        | Request::Doctor => Vec::new(),
     };
     Ok(Some((request, files)))
 }

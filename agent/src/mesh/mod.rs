@@ -64,8 +64,10 @@ use hello::Own;
 use key::keypair_of;
 use task::Task;
 
-/// What a program calls itself to its peers.
-const AGENT: &str = concat!("mlnd ", env!("CARGO_PKG_VERSION"));
+/// Returns what this program calls itself to its peers.
+fn agent() -> String {
+    format!("mlnd {}", crate::version::VERSION)
+}
 
 /// What a member needs to be one.
 #[derive(Clone, Debug)]
@@ -112,7 +114,7 @@ pub fn start(config: MeshConfig) -> Result<(MeshHandle, mpsc::Receiver<MeshEvent
         .and_then(|standing| standing.allows(Verb::Join))
         .map_err(StartError::Grant)?;
     let libp2p_keys = keypair_of(&config.keys);
-    let behaviour = Behaviour::new(&libp2p_keys, mesh_of(config.root), AGENT)?;
+    let behaviour = Behaviour::new(&libp2p_keys, mesh_of(config.root), &agent())?;
     let mut swarm = swarm(libp2p_keys, behaviour)?;
     for addr in config.listen {
         if let Err(source) = swarm.listen_on(addr.clone()) {
@@ -123,7 +125,7 @@ pub fn start(config: MeshConfig) -> Result<(MeshHandle, mpsc::Receiver<MeshEvent
         key,
         root: config.root,
         chain: config.chain,
-        agent: AGENT.to_owned(),
+        agent: agent(),
         instance: u64::from_le_bytes(clock::random()),
         start,
     });

@@ -1,6 +1,8 @@
 //! What operators ask for, and what is answered at once: from what the node knows, or by a task of its own.
 
 mod build;
+mod doctor;
+mod events;
 mod exec;
 mod hosts;
 mod run;
@@ -41,12 +43,14 @@ impl EventLoop {
             Request::TemplateBuild { name } => self.request_template_build(name, reply),
             Request::TemplateAdd { name, bytes } => self.request_template_add(name, bytes, reply, input),
             Request::TemplateList => self.request_template_list(reply),
+            Request::Events(events) => self.request_events(events, reply),
+            Request::Doctor => self.request_doctor(reply),
         }
     }
 
     fn version(&self) -> AgentVersion {
         AgentVersion {
-            agent: env!("CARGO_PKG_VERSION").to_owned(),
+            agent: crate::version::VERSION.to_owned(),
             host: self.identity.name.clone(),
             key: self.node.key().to_string(),
             mesh: mesh_of(self.identity.root).to_string(),

@@ -1,9 +1,13 @@
 //! A file per command: its arguments, its request, and what its answer is shown as.
 
 pub mod build;
+pub mod completions;
 pub mod daemon_status;
+pub mod doctor;
+pub mod events;
 pub mod exec;
 pub mod list;
+pub mod manual;
 pub mod peers;
 pub mod remove;
 pub mod start;
@@ -32,6 +36,8 @@ pub fn run(args: Args) -> Exit {
         Command::Offline(offline) => {
             return Exit::of_offline(offline::run(&offline, global.output() == Output::Json));
         }
+        Command::Completions(args) => return completions::run(&args),
+        Command::Manual(args) => return manual::run(&args),
         Command::Online(online) => online,
     };
     // One connection is served: more threads than this one would only cost time to start.
@@ -67,5 +73,7 @@ async fn dispatch(command: Online, agent: &Agent, screen: &Screen) -> Result<Exi
         Online::Token(args) => token::run(args, agent, screen).await,
         Online::Template(args) => template::run(args, agent, screen).await,
         Online::Version => version::run(agent, screen).await,
+        Online::Events(args) => events::run(args, agent, screen).await,
+        Online::Doctor(args) => doctor::run(args, agent, screen).await,
     }
 }

@@ -1,8 +1,8 @@
 //! Answers as JSON. Field names are a promise to scripts: they don't follow the wire.
 
 use mln_link::message::{
-    AgentVersion, DaemonStatusRow, Failure, HostLiveness, PeerLink, PeerRow, Progress, ProjectRow, Refusal,
-    Silence, StatusRow, StepState, TemplateRow, Token, VmState,
+    AgentVersion, DaemonStatusRow, DoctorRow, Failure, HostLiveness, PeerLink, PeerRow, Progress, ProjectRow,
+    Refusal, Silence, StatusRow, StepState, TemplateRow, Token, VmState,
 };
 use mln_protocol::id::Name;
 use mln_protocol::lang::{Diagnostic, Sources};
@@ -80,6 +80,20 @@ pub fn daemon_status(rows: &[DaemonStatusRow], detail: Detail) -> Value {
     }
 }
 
+/// `doctor`: an array of checks.
+pub fn doctor(rows: &[DoctorRow]) -> Value {
+    rows.iter()
+        .map(|row| {
+            json!({
+                "name": row.name,
+                "verdict": row.verdict.word(),
+                "finding": row.finding,
+                "fix": row.fix,
+            })
+        })
+        .collect()
+}
+
 /// `list`: an array of projects.
 pub fn projects(rows: &[ProjectRow]) -> Value {
     rows.iter()
@@ -148,7 +162,7 @@ pub fn version(agent: Option<&AgentVersion>) -> Value {
     let agent = agent.map(|agent| {
         json!({ "version": agent.agent, "host": agent.host.as_str(), "key": agent.key, "mesh": agent.mesh })
     });
-    json!({ "mlnctl": env!("CARGO_PKG_VERSION"), "agent": agent })
+    json!({ "mlnctl": crate::version::VERSION, "agent": agent })
 }
 
 /// An event: a step of the work.

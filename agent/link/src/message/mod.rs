@@ -3,10 +3,14 @@
 //! Names are parsed while they are decoded, so whoever holds a request holds valid names. Free text (reasons,
 //! console lines) may hold anything: whoever shows it to a terminal must make it harmless first.
 
+mod doctor;
+mod event;
 mod reply;
 mod request;
 mod row;
 
+pub use doctor::{DOCTOR_CHECKS, DoctorRow, Verdict};
+pub use event::{EVENTS_ASKED_MAX, EventReading, EventRow, Events, SKIPPED_KIND, rfc3339};
 pub use reply::{ExecExit, Failure, OutputStream, Progress, Refusal, Reply, Silence, Step, StepState};
 pub use request::{
     Build, Exec, Existing, FileHead, Input, OnFailure, ProjectRef, ProjectSelection, RefError, Removal,

@@ -3,6 +3,8 @@
 use mln_protocol::id::Name;
 use serde::{Deserialize, Serialize};
 
+use super::doctor::DoctorRow;
+use super::event::EventRow;
 use super::row::{AgentVersion, DaemonStatusRow, PeerRow, ProjectRow, StatusRow, TemplateRow, Token};
 
 /// A reply. Any number of them, then [`Reply::Done`]; rows of one table may come in several replies.
@@ -52,6 +54,10 @@ pub enum Reply {
         /// How many.
         bytes: u32,
     },
+    /// To `events`: any number of these.
+    Events(Vec<EventRow>),
+    /// To `doctor`.
+    Doctor(Vec<DoctorRow>),
 }
 
 /// A step of the work on a VM or for a project.

@@ -5,6 +5,8 @@ use std::fmt;
 use mln_protocol::id::{Name, NameError};
 use serde::{Deserialize, Serialize};
 
+use super::event::Events;
+
 /// A request: the first message of a connection after the hello.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
@@ -57,6 +59,10 @@ pub enum Request {
     },
     /// The templates that the agent's host holds.
     TemplateList,
+    /// What happened, and perhaps what happens from now on.
+    Events(Events),
+    /// What is wrong with the agent's machine.
+    Doctor,
 }
 
 impl Request {
@@ -77,6 +83,8 @@ impl Request {
             Self::TemplateBuild { .. } => "template build",
             Self::TemplateAdd { .. } => "template add",
             Self::TemplateList => "template list",
+            Self::Events(_) => "events",
+            Self::Doctor => "doctor",
         }
     }
 }

@@ -6,10 +6,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use mln_link::message::{
-    AgentVersion, Build, DaemonStatusRow, Exec, ExecExit, Existing, Failure, FileHead, HostLiveness,
-    OnFailure, OutputStream, PeerLink, PeerRow, Progress, ProjectRef, ProjectRow, ProjectSelection, Refusal,
-    Removal, Remove, Role, Silence, Start, Status, StatusRow, StatusWait, Step, StepState, Stop, StopManner,
-    Target, TemplateRow, Token, VmRef, VmState, WaitFor,
+    AgentVersion, Build, DaemonStatusRow, DoctorRow, EventReading, EventRow, Events, Exec, ExecExit,
+    Existing, Failure, FileHead, HostLiveness, OnFailure, OutputStream, PeerLink, PeerRow, Progress,
+    ProjectRef, ProjectRow, ProjectSelection, Refusal, Removal, Remove, Role, Silence, Start, Status,
+    StatusRow, StatusWait, Step, StepState, Stop, StopManner, Target, TemplateRow, Token, Verdict, VmRef,
+    VmState, WaitFor,
 };
 use mln_link::{Input, Reply, Request};
 use mln_protocol::id::{Name, hex};
@@ -56,6 +57,12 @@ fn requests() -> Vec<Request> {
         Request::TemplateBuild { name: name("mini") },
         Request::TemplateAdd { name: name("mini"), bytes: 7 },
         Request::TemplateList,
+        Request::Events(Events {
+            last: 20,
+            project: Some(ProjectRef { owner: None, project: name("ring") }),
+            reading: EventReading::Follow,
+        }),
+        Request::Doctor,
     ]
 }
 
@@ -156,6 +163,22 @@ fn replies() -> Vec<Reply> {
         Reply::Exited(ExecExit::Status(7)),
         Reply::Exited(ExecExit::Signal(9)),
         Reply::Window { bytes: 1 },
+        Reply::Events(vec![EventRow {
+            unix_ms: 1,
+            host: "h".to_owned(),
+            kind: "k".to_owned(),
+            project: Some("p".to_owned()),
+            vm: Some("v".to_owned()),
+            rule: Some("r".to_owned()),
+            status: Some("s".to_owned()),
+            text: "t".to_owned(),
+        }]),
+        Reply::Doctor(vec![DoctorRow {
+            name: "n".to_owned(),
+            verdict: Verdict::Warn,
+            finding: "f".to_owned(),
+            fix: Some("x".to_owned()),
+        }]),
     ]
 }
 
