@@ -11,11 +11,16 @@ use crate::answer::Answer;
 use crate::host::LIMIT;
 use crate::site::Site;
 
-/// Returns the path of a program.
+/// Returns the folder with the programs that stories run.
 ///
 /// The programs of the whole workspace's test build won't do: in that one the core's rules can be switched off.
-pub(crate) fn program(name: &str) -> PathBuf {
-    let path = target_folder().join("stories/bin").join(name);
+pub(crate) fn folder() -> PathBuf {
+    target_folder().join("stories/bin")
+}
+
+/// Returns the path of a program in a folder of programs.
+pub(crate) fn program_in(folder: &Path, name: &str) -> PathBuf {
+    let path = folder.join(name);
     assert!(path.is_file(), "{} is not there: `make binaries` builds it", path.display());
     path
 }
@@ -59,6 +64,13 @@ fn make_images(folder: &Path) {
     site.host("maker").ctl(&["template", "build", "mini"]).done();
     site.host("maker").kill();
     copy(&site.host("maker").folder().join("images"), folder);
+}
+
+/// Gives a folder with all that is in it to a user.
+pub(crate) fn give(folder: &Path, uid: u32) {
+    let mut command = Command::new("chown");
+    command.arg("-R").arg(format!("{uid}:{uid}")).arg(folder);
+    Answer::of(command, &[], LIMIT).done();
 }
 
 /// Copies a folder of images as they are: holes as holes, and with their times, which layers rely on.

@@ -1,5 +1,6 @@
 //! Stories with real agents and real virtual machines: what somebody who uses the mesh would see.
 
+mod events;
 mod exec;
 mod interrupted;
 mod refused;
@@ -7,6 +8,8 @@ mod ring;
 mod stop;
 mod strangers;
 mod survival;
+mod unprivileged;
+mod upgrade;
 
 use std::time::Duration;
 
