@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # deb.sh FOLDER-WITH-PROGRAMS OUTPUT-FOLDER: the Debian package `mln`, with dpkg-deb alone. Prints its path.
+# DEB_MAINTAINER is who publishes it, DEB_COMPRESSION what dpkg-deb packs it with, SOURCE_DATE_EPOCH the time of its changelog.
 set -euo pipefail
 
 built=$1 out=$2
+maintainer=${DEB_MAINTAINER:-MLN <mln@localhost>}
 here=$(cd "$(dirname "$0")/.." && pwd)
 # As the program says it, so that the two can't differ.
 version=$("$built/mlnctl" --version | cut -d' ' -f2)
@@ -13,6 +15,7 @@ chmod 755 "$stage"
 
 umask 022
 PREFIX=/usr DESTDIR=$stage "$here/scripts/install.sh" install "$built"
+strip --strip-unneeded "$stage"/usr/bin/mln* "$stage"/usr/lib/mln/mlnd-guest
 find "$stage/usr/share/man" -type f -exec gzip -9n {} +
 doc=$stage/usr/share/doc/mln
 cat >"$doc/copyright" <<END
@@ -29,8 +32,8 @@ $(sed 's/^$/./; s/^/ /' "$here/LICENSE-MIT")
 License: Apache-2.0
  On Debian systems the full text is in /usr/share/common-licenses/Apache-2.0.
 END
-printf 'mln (%s) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- MLN <mln@localhost>  %s\n' \
-    "$version" "$(date -R -d "@${SOURCE_DATE_EPOCH:-$(stat -c %Y "$here/CHANGELOG.md")}")" |
+printf 'mln (%s) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- %s  %s\n' \
+    "$version" "$maintainer" "$(date -R -d "@${SOURCE_DATE_EPOCH:-$(stat -c %Y "$here/CHANGELOG.md")}")" |
     gzip -9n >"$doc/changelog.gz"
 
 install -d "$stage/DEBIAN"
@@ -41,7 +44,7 @@ cat >"$stage/DEBIAN/control" <<END
 Package: mln
 Version: $version
 Architecture: $architecture
-Maintainer: MLN <mln@localhost>
+Maintainer: $maintainer
 Installed-Size: $(du -sk --exclude=DEBIAN "$stage" | cut -f1)
 Depends: libc6, user-mode-linux, e2fsprogs, passt, passwd
 Recommends: mmdebstrap, fakeroot
@@ -54,5 +57,6 @@ Description: groups of virtual machines over many hosts, without a master
 END
 mkdir -p "$out"
 package=$out/mln_${version}_$architecture.deb
-dpkg-deb --root-owner-group --build "$stage" "$package" >&2
+# A check needs no small package.
+dpkg-deb --root-owner-group -Z"${DEB_COMPRESSION:-xz}" --build "$stage" "$package" >&2
 echo "$package"

@@ -1,6 +1,7 @@
 //! `mlnctl events`.
 
-use clap::Args;
+use clap::builder::FalseyValueParser;
+use clap::{ArgAction, Args};
 use mln_link::Request;
 use mln_link::message::{EVENTS_ASKED_MAX, EventReading, ProjectRef};
 
@@ -18,7 +19,7 @@ pub struct Events {
         value_parser = clap::value_parser!(u32).range(0..=i64::from(EVENTS_ASKED_MAX)))]
     last: u32,
     /// Go on with each event as it happens, until it is interrupted
-    #[arg(long)]
+    #[arg(long, env = "MLN_FOLLOW", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
     follow: bool,
     /// Only events of this project: NAME, or OWNER/NAME
     #[arg(short, long, env = "MLN_PROJECT", value_parser = ProjectRef::parse)]
