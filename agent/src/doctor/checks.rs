@@ -63,9 +63,11 @@ fn fail(name: &str, finding: impl Into<String>, fix: impl Into<String>) -> Docto
 fn configuration(facts: &Facts) -> DoctorRow {
     match &facts.config_error {
         None => ok("configuration", format!("data folder {}", facts.data.display())),
-        Some(error) => {
-            fail("configuration", error.clone(), format!("editor {}/config.toml", facts.data.display()))
-        }
+        Some(error) => fail(
+            "configuration",
+            error.clone(),
+            format!("sensible-editor {}/config.toml", facts.data.display()),
+        ),
     }
 }
 
@@ -132,7 +134,7 @@ fn landlock(facts: &Facts) -> DoctorRow {
         Landlock::Missing => warn(
             "landlock",
             "the kernel doesn't have it: who breaks out of a guest has the rights of the agent's user",
-            "mlnctl doctor --help   # see docs/operations.md, landlock: lsm=landlock,… on the kernel's command line",
+            "grep -o 'lsm=[^ ]*' /proc/cmdline   # put landlock in front of the list, for the next boot",
         ),
     }
 }
@@ -169,7 +171,7 @@ fn templates(facts: &Facts) -> DoctorRow {
 
 fn disk(facts: &Facts) -> DoctorRow {
     let folder = facts.data.display();
-    let fix = "mlnctl template list   # and `mlnctl list`: what is no longer needed?";
+    let fix = format!("du -sh {folder}/*");
     match &facts.disk {
         Err(why) => fail("disk", format!("{folder}: {why}"), format!("mkdir -p {folder}")),
         Ok(space) if space.free_mib < DISK_MIB_MIN => {

@@ -22,7 +22,8 @@ fn event() -> EventRow {
 fn an_event_is_a_line_that_is_harmless_for_a_terminal() {
     let agent = ScriptedAgent::answering(vec![Reply::Events(vec![event()])]);
     let (asked, output) = agent.run(&["events", "-n", "5", "--follow", "-p", "ring"]);
-    let Request::Events(Events { last: 5, project: Some(project), reading: EventReading::Follow }) = asked else {
+    let Request::Events(Events { last: 5, project: Some(project), reading: EventReading::Follow }) = asked
+    else {
         panic!("{asked:?}")
     };
     assert_eq!(project.project.as_str(), "ring");
@@ -57,7 +58,7 @@ fn an_agent_that_is_asked_by_a_locked_out_user_fails_the_doctor() {
     let agent = ScriptedAgent::answering(vec![Reply::Refused(refusal)]);
     let output = agent.run(&["doctor", "--json"]).1;
     assert_eq!(output.status.code(), Some(1));
-    let rows: serde_json::Value = serde_json::from_str(&stdout(&output)).expect("one document");
+    let rows: serde_json::Value = serde_json::from_str(stdout(&output)).expect("one document");
     assert_eq!((&rows[0]["name"], &rows[0]["verdict"]), (&"agent".into(), &"fail".into()), "{rows}");
     let first: Option<DoctorRow> = DoctorRow::from_json_line(&rows[0].to_string());
     assert_eq!(first.map(|row| row.verdict), Some(Verdict::Fail));
