@@ -89,9 +89,10 @@ enum Names {
 }
 
 impl Names {
-    /// Returns what an argument takes, by the name of its value.
-    fn of_value(name: &str) -> Option<Self> {
+    /// Returns what an argument takes, by the name of its value; that of a bare name by the command around it.
+    fn of_value(name: &str, around: &str) -> Option<Self> {
         match name {
+            "NAME" if around == "template" => Some(Self::Templates),
             "PROJECT" | "OWNER/PROJECT" => Some(Self::Projects),
             "HOST" => Some(Self::Vms),
             "PROJECT/HOST" | "PROJECT/VM" | "P/VM" => Some(Self::VmsOfProjects),
@@ -136,14 +137,19 @@ impl Names {
 
 /// Lets every argument know where its names come from.
 fn with_names(command: clap::Command) -> clap::Command {
+    named(command, "")
+}
+
+fn named(command: clap::Command, around: &str) -> clap::Command {
     let with_candidates = |arg: clap::Arg| {
         let value = arg.get_value_names().and_then(|names| names.first()).map(ToString::to_string);
-        match value.as_deref().and_then(Names::of_value) {
+        match value.as_deref().and_then(|value| Names::of_value(value, around)) {
             Some(names) => arg.add(ArgValueCandidates::new(move || candidates(names))),
             None => arg,
         }
     };
-    command.mut_args(with_candidates).mut_subcommands(with_names)
+    let own = command.get_name().to_owned();
+    command.mut_args(with_candidates).mut_subcommands(|inner| named(inner, &own))
 }
 
 fn candidates(names: Names) -> Vec<CompletionCandidate> {
