@@ -43,7 +43,7 @@ deb: build
 
 # The same with the programs of the stories, which are there already: what every change must pass.
 deb-check:
-	@scripts/deb-check.sh "$$(DEB_COMPRESSION=none scripts/deb.sh $(TARGET_DIR)/stories/bin $(TARGET_DIR)/stories/deb)"
+	@scripts/deb-check.sh "$$(DEB_COMPRESSION=gzip scripts/deb.sh $(TARGET_DIR)/stories/bin $(TARGET_DIR)/stories/deb)"
 
 demo: deps build
 	@MLN_BIN=$(TARGET_DIR)/release scripts/demo.sh

@@ -51,7 +51,7 @@ if command -v lintian >/dev/null; then
 fi
 
 # Installed, upgraded, removed and purged, each in a root of its own. dpkg runs what is in there.
-if [ "$(id -u)" -eq 0 ] && chroot / true 2>/dev/null; then
+if [ "$(id -u)" -eq 0 ] && [ -L /bin ] && chroot / true 2>/dev/null; then
     root=$work/chroot
     mkdir -p "$root"
     # The machine's own programs, read only as far as anybody here writes: links, no copies.
