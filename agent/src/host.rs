@@ -83,6 +83,19 @@ fn data_folder(arguments: &DataArguments) -> anyhow::Result<PathBuf> {
     }
 }
 
+/// Refuses that root runs the agent of somebody else: what it writes there, that one's own agent could not read.
+fn refuse_as_root(folder: &Path) -> anyhow::Result<()> {
+    let owner = std::fs::metadata(folder).with_context(|| folder.display().to_string())?.uid();
+    if nix::unistd::geteuid().is_root() && owner != 0 {
+        bail!(
+            "{} belongs to the user with number {owner}, who runs the agent there: systemctl start mlnd, \
+             or name another folder with --data DIR",
+            folder.display()
+        );
+    }
+    Ok(())
+}
+
 /// Gives up root's rights for those of a folder's owner: what root makes in the folder of the system's agent, that
 /// agent must be able to read.
 fn become_owner(folder: &Path) -> anyhow::Result<()> {
@@ -203,6 +216,7 @@ async fn run_agent(arguments: RunArguments) -> anyhow::Result<()> {
         "make a mesh with `mlnd init MESH --name HOST`, or join one with `mlnd join TOKEN --name HOST`",
     )?);
     let folder = folder.canonicalize().with_context(|| folder.display().to_string())?;
+    refuse_as_root(&folder)?;
     let mut config = Config::read(&arguments.config.unwrap_or_else(|| folder.join(CONFIG_FILE)))?;
     if !arguments.listen.is_empty() {
         config.listen = arguments.listen;

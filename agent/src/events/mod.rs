@@ -29,6 +29,9 @@ use journal::Journal;
 /// How many events a follower may be behind.
 pub(crate) const BEHIND_MAX: usize = 256;
 
+/// How many characters of a text are kept: a kernel's last words may be long.
+const TEXT_CHARS_MAX: usize = 500;
+
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Event {
@@ -111,7 +114,7 @@ fn row(event: Event) -> EventRow {
         vm: event.vm.map(|name| name.to_string()),
         rule: event.rule.map(str::to_owned),
         status: event.status.map(|status| status.to_string()),
-        text: event.text,
+        text: event.text.chars().take(TEXT_CHARS_MAX).collect(),
     }
 }
 
@@ -159,5 +162,40 @@ impl EventLog {
     /// Returns all events from now on; one who doesn't read loses the oldest and is told how many.
     pub(crate) fn follow(&self) -> broadcast::Receiver<EventRow> {
         self.feed.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(text: &str) -> Event {
+        let host = Name::parse("oslo").expect("a name");
+        let kind = EventKind::Panic;
+        Event {
+            unix_ms: 1,
+            host,
+            kind,
+            project: None,
+            vm: None,
+            rule: None,
+            status: None,
+            text: text.to_owned(),
+        }
+    }
+
+    #[test]
+    fn as_many_as_can_be_asked_for_are_kept_and_long_texts_are_cut() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut log = EventLog::open(folder.path());
+        for number in 0..EVENTS_ASKED_MAX + 5 {
+            log.note(event(&number.to_string()));
+        }
+        log.note(event(&"x".repeat(9 * TEXT_CHARS_MAX)));
+        let kept = log.last(usize::MAX, |_| true);
+        assert_eq!((kept.len(), kept[0].text.as_str()), (EVENTS_ASKED_MAX as usize, "6"));
+        assert_eq!(kept.last().map(|row| row.text.len()), Some(TEXT_CHARS_MAX));
+        let two = log.last(2, |row| row.text.len() < 5);
+        assert_eq!(two.iter().map(|row| row.text.as_str()).collect::<Vec<_>>(), ["1003", "1004"]);
     }
 }
