@@ -88,7 +88,8 @@ mod tests {
 
     fn member() -> tempfile::TempDir {
         let folder = tempfile::tempdir().expect("a folder");
-        Identity::init(folder.path(), &Name::parse("oslo").expect("a name"), None).expect("an empty folder");
+        Identity::init(folder.path(), "lab", &Name::parse("oslo").expect("a name"), None)
+            .expect("an empty folder");
         folder
     }
 
@@ -102,7 +103,7 @@ mod tests {
         assert_eq!(fs::read(kept).expect("it is kept"), root);
         assert!(!folder.path().join("host.key").exists());
         assert_eq!(leave(folder.path()).expect("again is harmless"), Departure::NoMember);
-        Identity::init(folder.path(), &Name::parse("bergen").expect("a name"), None)
+        Identity::init(folder.path(), "lab", &Name::parse("bergen").expect("a name"), None)
             .expect("no mesh is left");
     }
 

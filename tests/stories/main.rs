@@ -4,12 +4,14 @@ mod events;
 mod exec;
 mod interrupted;
 mod refused;
+mod remote;
 mod ring;
 mod stop;
 mod strangers;
 mod survival;
 mod unprivileged;
 mod upgrade;
+mod world;
 
 use std::time::Duration;
 

@@ -11,11 +11,13 @@ const PURE: [&str; 8] =
     ["bincode", "blake3", "data-encoding", "ed25519-dalek", "serde", "serde_json", "sha2", "thiserror"];
 
 /// Crates of the workspace, and which others of it they may use.
-const HOUSE: [(&str, &[&str]); 6] = [
+const HOUSE: [(&str, &[&str]); 7] = [
     ("mln-protocol", &[]),
     ("mln-link", &["mln-protocol"]),
-    ("mlnd", &["mln-protocol", "mln-link"]),
-    ("mln-cli", &["mln-protocol", "mln-link"]),
+    // What `mlnctl` and `mlnd` share of libp2p: dialling a member, and its door from outside.
+    ("mln-door", &["mln-protocol"]),
+    ("mlnd", &["mln-protocol", "mln-link", "mln-door"]),
+    ("mln-cli", &["mln-protocol", "mln-link", "mln-door"]),
     ("netsim", &["mln-protocol"]),
     // It runs the programs; of the crates it takes the token's form, to forge one.
     ("mln-e2e", &["mln-protocol"]),

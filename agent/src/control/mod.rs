@@ -23,7 +23,7 @@ mod serve;
 mod socket;
 mod upload;
 
-pub use access::{Access, Caller};
+pub use access::{Access, Caller, Verbs};
 pub use account::AccountError;
 #[cfg(feature = "host")]
 pub(crate) use account::gid_of;
@@ -74,5 +74,12 @@ pub enum Origin {
     Peer {
         /// That agent's host.
         key: PublicKey,
+    },
+    /// Over the network, with a key and a chain of grants that were judged.
+    Operator {
+        /// The key.
+        key: PublicKey,
+        /// What the grants allow.
+        verbs: Verbs,
     },
 }

@@ -98,6 +98,7 @@ impl Deriver {
             | VmEventKind::GuestAgent { .. }
             | VmEventKind::InterfaceUp { .. }
             | VmEventKind::InterfaceDown { .. }
+            | VmEventKind::Nat(_)
             | VmEventKind::Exited(_)
             | VmEventKind::Lost => None,
         }

@@ -36,6 +36,8 @@ fn vm(seed: u8, host: &str, state: VmState, exit: Option<ExitStatus>) -> Verifie
         boot_order: BootOrder(99),
         address: None,
         since_unix_ms: 77,
+        nat: None,
+        forwards: Vec::new(),
         host: name(host),
     };
     sign_record(&keys(seed), Record::Vm(status))

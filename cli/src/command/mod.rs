@@ -2,10 +2,12 @@
 
 pub mod build;
 pub mod completions;
+pub mod ctx;
 pub mod daemon_status;
 pub mod doctor;
 pub mod events;
 pub mod exec;
+pub mod key;
 pub mod list;
 pub mod manual;
 pub mod peers;
@@ -38,20 +40,33 @@ pub fn run(args: Args) -> Exit {
         }
         Command::Completions(args) => return completions::run(&args),
         Command::Manual(args) => return manual::run(&args),
-        Command::Online(online) => online,
+        Command::Key => return key::run(&screen).unwrap_or_else(|error| report(&screen, &error)),
+        Command::Ctx(ctx) => Asking::Ctx(ctx),
+        Command::Online(online) => Asking::Agent(Box::new(online)),
     };
     // One connection is served: more threads than this one would only cost time to start.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return report(&screen, &CommandError::Terminal(error)),
     };
-    let exit = match Agent::at(global.peer) {
-        Ok(agent) => runtime.block_on(dispatch(command, &agent, &screen)),
-        Err(error) => Err(error),
+    let exit = match command {
+        Asking::Ctx(ctx) => runtime.block_on(ctx::run(ctx, &screen)),
+        Asking::Agent(online) => match Agent::at(global.peer) {
+            Ok(agent) => runtime.block_on(dispatch(*online, &agent, &screen)),
+            Err(error) => Err(error),
+        },
     };
     // A read of standard input may be under way; nobody waits for it any more.
     runtime.shutdown_background();
     exit.unwrap_or_else(|error| report(&screen, &error))
+}
+
+/// What is asked of somebody else.
+enum Asking {
+    /// For a grant, with a token; or about contexts.
+    Ctx(ctx::Ctx),
+    /// An agent, for anything.
+    Agent(Box<Online>),
 }
 
 fn report(screen: &Screen, error: &CommandError) -> Exit {
@@ -69,7 +84,7 @@ async fn dispatch(command: Online, agent: &Agent, screen: &Screen) -> Result<Exi
         Online::DaemonStatus(args) => daemon_status::run(args, agent, screen).await,
         Online::List => list::run(agent, screen).await,
         Online::Exec(args) => exec::run(args, agent, screen).await,
-        Online::Peers => peers::run(agent, screen).await,
+        Online::Peers(args) => peers::run(args, agent, screen).await,
         Online::Token(args) => token::run(args, agent, screen).await,
         Online::Template(args) => template::run(args, agent, screen).await,
         Online::Version => version::run(agent, screen).await,

@@ -5,12 +5,16 @@
 
 mod doctor;
 mod event;
+mod mesh;
+mod outside;
 mod reply;
 mod request;
 mod row;
 
 pub use doctor::{DOCTOR_CHECKS, DoctorRow, Verdict};
 pub use event::{EVENTS_ASKED_MAX, EventReading, EventRow, Events, SKIPPED_KIND, rfc3339};
+pub use mesh::{LanRow, OperatorToken};
+pub use outside::{ForwardRow, NatState, OutsideRow, PortProtocol};
 pub use reply::{ExecExit, Failure, OutputStream, Progress, Refusal, Reply, Silence, Step, StepState};
 pub use request::{
     Build, Exec, Existing, FileHead, Input, OnFailure, ProjectRef, ProjectSelection, RefError, Removal,

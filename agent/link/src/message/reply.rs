@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::doctor::DoctorRow;
 use super::event::EventRow;
+use super::mesh::LanRow;
+use super::outside::OutsideRow;
 use super::row::{AgentVersion, DaemonStatusRow, PeerRow, ProjectRow, StatusRow, TemplateRow, Token};
 
 /// A reply. Any number of them, then [`Reply::Done`]; rows of one table may come in several replies.
@@ -54,6 +56,10 @@ pub enum Reply {
         /// How many.
         bytes: u32,
     },
+    /// To `status`, behind its rows: what VMs have of the outside.
+    Outside(Vec<OutsideRow>),
+    /// To `peers --lan`.
+    Lan(Vec<LanRow>),
     /// To `events`: any number of these.
     Events(Vec<EventRow>),
     /// To `doctor`.

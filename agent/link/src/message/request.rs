@@ -6,6 +6,7 @@ use mln_protocol::id::{Name, NameError};
 use serde::{Deserialize, Serialize};
 
 use super::event::Events;
+use super::mesh::OperatorToken;
 
 /// A request: the first message of a connection after the hello.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +60,10 @@ pub enum Request {
     },
     /// The templates that the agent's host holds.
     TemplateList,
+    /// Make a token with which somebody may become an operator.
+    OperatorToken(OperatorToken),
+    /// Who was seen on the local network.
+    PeersLan,
     /// What happened, and perhaps what happens from now on.
     Events(Events),
     /// What is wrong with the agent's machine.
@@ -83,6 +88,8 @@ impl Request {
             Self::TemplateBuild { .. } => "template build",
             Self::TemplateAdd { .. } => "template add",
             Self::TemplateList => "template list",
+            Self::OperatorToken(_) => "token new",
+            Self::PeersLan => "peers",
             Self::Events(_) => "events",
             Self::Doctor => "doctor",
         }

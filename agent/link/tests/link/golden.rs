@@ -7,10 +7,10 @@ use std::path::Path;
 
 use mln_link::message::{
     AgentVersion, Build, DaemonStatusRow, DoctorRow, EventReading, EventRow, Events, Exec, ExecExit,
-    Existing, Failure, FileHead, HostLiveness, OnFailure, OutputStream, PeerLink, PeerRow, Progress,
-    ProjectRef, ProjectRow, ProjectSelection, Refusal, Removal, Remove, Role, Silence, Start, Status,
-    StatusRow, StatusWait, Step, StepState, Stop, StopManner, Target, TemplateRow, Token, Verdict, VmRef,
-    VmState, WaitFor,
+    Existing, Failure, FileHead, ForwardRow, HostLiveness, LanRow, NatState, OnFailure, OperatorToken,
+    OutputStream, OutsideRow, PeerLink, PeerRow, PortProtocol, Progress, ProjectRef, ProjectRow,
+    ProjectSelection, Refusal, Removal, Remove, Role, Silence, Start, Status, StatusRow, StatusWait, Step,
+    StepState, Stop, StopManner, Target, TemplateRow, Token, Verdict, VmRef, VmState, WaitFor,
 };
 use mln_link::{Input, Reply, Request};
 use mln_protocol::id::{Name, hex};
@@ -57,6 +57,8 @@ fn requests() -> Vec<Request> {
         Request::TemplateBuild { name: name("mini") },
         Request::TemplateAdd { name: name("mini"), bytes: 7 },
         Request::TemplateList,
+        Request::OperatorToken(OperatorToken { ttl_s: 60, verbs: 129, name: Some(name("anna")) }),
+        Request::PeersLan,
         Request::Events(Events {
             last: 20,
             project: Some(ProjectRef { owner: None, project: name("ring") }),
@@ -163,6 +165,20 @@ fn replies() -> Vec<Reply> {
         Reply::Exited(ExecExit::Status(7)),
         Reply::Exited(ExecExit::Signal(9)),
         Reply::Window { bytes: 1 },
+        Reply::Outside(vec![OutsideRow {
+            owner: name("anna"),
+            project: name("ring"),
+            vm: name("r1"),
+            nat: Some(NatState::None { why: "w".to_owned() }),
+            forwards: vec![ForwardRow { host_port: 1, guest_port: 2, protocol: PortProtocol::Udp }],
+        }]),
+        Reply::Lan(vec![LanRow {
+            name: Some(name("oslo")),
+            key: "k".to_owned(),
+            member: true,
+            addresses: vec!["a".to_owned()],
+            age_ms: 3,
+        }]),
         Reply::Events(vec![EventRow {
             unix_ms: 1,
             host: "h".to_owned(),
