@@ -5,13 +5,15 @@ export CARGO_TARGET_DIR := $(TARGET_DIR)
 TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
 CARGO := cargo --locked
 
-.PHONY: help deps build demo demo-stop test bench check guest binaries fuzz fuzz-canary
+.PHONY: help deps build demo demo-stop test bench check guest binaries fuzz fuzz-canary install uninstall deb deb-check
 
 help:
 	@echo 'make deps       the Debian packages that are needed'
 	@echo 'make build      mlnd and mlnctl, into $(TARGET_DIR)/release'
 	@echo 'make demo       three agents, three routers, three switches: a mesh on this machine'
 	@echo 'make demo-stop  removes all of it'
+	@echo 'make install    programs, units, manual pages, completions, below PREFIX (/usr/local); make uninstall'
+	@echo 'make deb        the Debian package, into $(TARGET_DIR)/deb, installed and removed in a root of its own'
 	@echo 'make test       all tests, those with real virtual machines included'
 	@echo 'make check      format, lints, and the rules of the house'
 	@echo 'make fuzz       RUNS=1000000 texts, guided by what they reach, against the language'
@@ -30,6 +32,20 @@ guest:
 	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build -p mlnd --no-default-features \
 		--profile guest --target $(TRIPLE)
 
+install:
+	@test -x $(TARGET_DIR)/release/mlnd-guest || { echo 'make build comes first, as an ordinary user' >&2; exit 1; }
+	@scripts/install.sh install $(TARGET_DIR)/release
+
+uninstall:
+	@scripts/install.sh uninstall $(TARGET_DIR)/release
+
+deb: build
+	@scripts/deb-check.sh "$$(scripts/deb.sh $(TARGET_DIR)/release $(TARGET_DIR)/deb)"
+
+# The same with the programs of the stories, which are there already: what every change must pass.
+deb-check:
+	@scripts/deb-check.sh "$$(DEB_COMPRESSION=gzip scripts/deb.sh $(TARGET_DIR)/stories/bin $(TARGET_DIR)/stories/deb)"
+
 demo: deps build
 	@MLN_BIN=$(TARGET_DIR)/release scripts/demo.sh
 
@@ -37,9 +53,13 @@ demo-stop:
 	@MLN_BIN=$(TARGET_DIR)/release scripts/demo-stop.sh
 
 # What the stories run, set apart: building the tests of the whole workspace makes other ones.
+# One mlnd more, whose version is another: what a story upgrades from. A setting of its own gives it a place in
+# cargo's cache, so that the two don't take turns at being built.
 binaries: guest
-	$(CARGO) build -p mlnd -p mln-cli
+	MLN_BUILD_VERSION=0.0.9 $(CARGO) build -p mlnd --config 'profile.dev.package.mlnd.debug=false'
 	mkdir -p $(TARGET_DIR)/stories/bin
+	install -m 755 $(TARGET_DIR)/debug/mlnd $(TARGET_DIR)/stories/bin/mlnd-before
+	$(CARGO) build -p mlnd -p mln-cli
 	install -m 755 $(TARGET_DIR)/debug/mlnd $(TARGET_DIR)/debug/mlnctl $(TARGET_DIR)/stories/bin
 	install -m 755 $(TARGET_DIR)/$(TRIPLE)/guest/mlnd $(TARGET_DIR)/stories/bin/mlnd-guest
 

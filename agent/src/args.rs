@@ -7,7 +7,7 @@ use libp2p::Multiaddr;
 
 /// The MLN agent: one on every service host
 #[derive(Debug, Parser)]
-#[command(name = "mlnd", version)]
+#[command(name = "mlnd", version = crate::version::VERSION)]
 pub(crate) struct Arguments {
     /// What to do
     #[command(subcommand)]
@@ -23,6 +23,8 @@ pub(crate) enum Command {
         mesh: String,
         #[command(flatten)]
         host: HostArguments,
+        #[command(flatten)]
+        recovery: RecoveryArguments,
     },
     /// Join a mesh with a token from `mlnctl token new`; repeating it is harmless
     Join {
@@ -34,6 +36,27 @@ pub(crate) enum Command {
     },
     /// Run the agent
     Run(RunArguments),
+    /// Leave the mesh; refused while this host carries virtual machines, and while its agent runs
+    Leave(DataArguments),
+    /// Look for what is wrong with this machine, without an agent: a line of JSON per check
+    Doctor(DataArguments),
+    /// Write the manual page of this program
+    #[command(hide = true)]
+    Manual {
+        /// The folder that it goes to
+        into: PathBuf,
+    },
+}
+
+/// How a mesh gets a first host again, after all that could let others in are gone.
+#[derive(Debug, Args)]
+pub(crate) struct RecoveryArguments {
+    /// The kept root key of a mesh that there is: this host becomes a first host of it, instead of a new mesh
+    #[arg(long, env = "MLN_ROOT_KEY", value_name = "FILE")]
+    pub root_key: Option<PathBuf>,
+    /// The file `peers` of any member of that mesh: whom to call
+    #[arg(long, value_name = "FILE", requires = "root_key")]
+    pub peers: Option<PathBuf>,
 }
 
 /// Which host this is.

@@ -106,6 +106,11 @@ impl Config {
         }
     }
 
+    /// Returns what counts where nothing is said.
+    pub(crate) fn usual() -> Self {
+        Self::parse(Path::new(CONFIG_FILE), "").expect("the defaults are addresses that parse")
+    }
+
     fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
         let file: ConfigFile = toml::from_str(text)
             .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;

@@ -84,6 +84,9 @@ impl EventLoop {
 
     /// Takes in what a VM did by itself.
     pub(crate) async fn vm_event(&mut self, event: VmEvent) {
+        // Until it is in a commit's first revision, a VM has no project.
+        let label = self.node.label(mln_protocol::id::ProjectId(event.vm.birth));
+        self.note(|deriver, now| deriver.vm_event(&event, now, label));
         let vm = event.vm;
         let observed = match event.kind {
             VmEventKind::Booting { .. } => Observed::Running(RunPhase::Booting),

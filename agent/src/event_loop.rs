@@ -24,6 +24,8 @@ use crate::blob::Blobs;
 use crate::causes::chain;
 use crate::clock::Clock;
 use crate::control::{self, ControlCommand, Operator, Origin, Verbs};
+use crate::doctor::Place;
+use crate::events::{Deriver, Event, EventLog};
 use crate::identity::Identity;
 use crate::image::exchange::{Exchange, FetchProgress, ServeError};
 use crate::mesh::{GossipVerdict, MeshEvent, MeshHandle, StreamKind};
@@ -32,6 +34,7 @@ use crate::platform::{Platform, VmEvent};
 use crate::request::{Prepared, Waiters};
 use crate::store::{AddressBook, WriteError, Writer};
 use crate::switches::Switches;
+use crate::version::VERSION;
 
 /// How many results of work in the background may wait.
 pub(crate) const RESULTS_MAX: usize = 1024;
@@ -50,6 +53,11 @@ pub(crate) struct EventLoop {
     pub(crate) blobs: Blobs,
     pub(crate) switches: Switches,
     pub(crate) operations: Operations,
+    /// What is an event.
+    pub(crate) deriver: Deriver,
+    pub(crate) events: EventLog,
+    /// What `doctor` looks at.
+    pub(crate) place: Place,
     pub(crate) waiters: Waiters,
     pub(crate) connected: BTreeSet<PublicKey>,
     /// What the hosts may do that are connected: by that it is judged what they pass on.
@@ -120,6 +128,8 @@ impl EventLoop {
         first: Input,
         early: Vec<VmEvent>,
     ) -> Result<(), Ending> {
+        let started = self.deriver.started(self.clock.now().unix_ms, VERSION);
+        self.events.note(started);
         self.handle(first).await;
         for event in early {
             self.vm_event(event).await;
@@ -160,10 +170,25 @@ impl EventLoop {
         while let Some(input) = self.own.pop_front() {
             self.node.handle(self.clock.now(), input);
             while let Some(output) = self.node.poll_output() {
+                self.note_output(&output);
                 self.effect(output).await;
             }
         }
         self.answer_waiters();
+    }
+
+    fn note_output(&mut self, output: &mln_protocol::node::Output) {
+        let (node, now) = (&self.node, self.clock.now().unix_ms);
+        for event in self.deriver.output(output, now, &|project| node.label(project)) {
+            self.events.note(event);
+        }
+    }
+
+    /// Keeps what the deriver makes of something, if it is an event.
+    pub(crate) fn note(&mut self, derive: impl FnOnce(&mut Deriver, u64) -> Option<Event>) {
+        if let Some(event) = derive(&mut self.deriver, self.clock.now().unix_ms) {
+            self.events.note(event);
+        }
     }
 
     async fn mesh_event(&mut self, event: MeshEvent) {
@@ -173,6 +198,7 @@ impl EventLoop {
                 info!(peer = %name, "connected");
                 self.connected.insert(peer);
                 self.standings.insert(peer, standing.verbs.iter().copied().collect());
+                self.note(|deriver, now| Some(deriver.connected(peer, now)));
                 self.switches.connected(peer).await;
                 self.handle(Input::Connected(peer)).await;
             }
@@ -180,6 +206,7 @@ impl EventLoop {
                 info!(peer = %peer.short(), "disconnected");
                 self.connected.remove(&peer);
                 self.standings.remove(&peer);
+                self.note(|deriver, now| Some(deriver.disconnected(peer, now)));
                 self.handle(Input::Disconnected(peer)).await;
             }
             MeshEvent::Gossip { from, id, bytes } => self.gossip(from, id, &bytes).await,
@@ -227,6 +254,7 @@ impl EventLoop {
                     Err(wire::Refusal::NameTaken)
                 } else {
                     info!(%name, ?role, key = %key.short(), "joins");
+                    self.note(|deriver, now| Some(deriver.admitted(&name, now)));
                     Ok(())
                 };
                 // The joiner has gone if it doesn't hear this; joining again is safe.
@@ -234,6 +262,7 @@ impl EventLoop {
             }
             MeshEvent::Refused { peer, addr, by, reason } => {
                 warn!(peer = %peer.short(), %addr, ?by, %reason, "refused");
+                self.note(|deriver, now| deriver.stranger(peer, reason, now));
             }
             MeshEvent::Listening { addr } => info!(%addr, "listening"),
             MeshEvent::AddressBook { entries } => {

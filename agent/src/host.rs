@@ -2,29 +2,34 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use libp2p::Multiaddr;
 use mln_protocol::id::{Digest, Name};
 use mln_protocol::model::Platform as PlatformKind;
 use mln_protocol::node::{Input, Node, NodeConfig, StoredState};
 use mln_protocol::trust::Role;
 use mln_protocol::wire::Token;
+use nix::unistd::{Gid, Uid};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{Arguments, Command, DataArguments, HostArguments, RunArguments};
+use crate::args::{Arguments, Command, DataArguments, HostArguments, RecoveryArguments, RunArguments};
 use crate::blob::Blobs;
 use crate::clock::Clock;
 use crate::config::{CONFIG_FILE, Config};
 use crate::control::{CONTROL_COMMANDS_WAITING_MAX, ControlSocket, DataFolderLock};
+use crate::departure::{self, Departure};
+use crate::doctor::{self, Place};
 use crate::effect;
 use crate::event_loop::{EventLoop, RESULTS_MAX, Sources};
+use crate::events::{Deriver, EventLog};
 use crate::identity::{self, Identity};
 use crate::image::ImageStore;
 use crate::image::exchange::Exchange;
@@ -35,6 +40,7 @@ use crate::platform::{Observation, Platform, VmEvent};
 use crate::request::Waiters;
 use crate::store::{AddressBook, Store, Writer};
 use crate::switches::Switches;
+use crate::version::VERSION;
 
 /// Parses the command line and does what it says.
 pub fn main() -> anyhow::Result<()> {
@@ -42,15 +48,22 @@ pub fn main() -> anyhow::Result<()> {
     let usual = match arguments.command {
         // mDNS logs an error for each interface that has no multicast.
         Command::Run(_) => "info,libp2p_mdns=off",
-        Command::Init { .. } | Command::Join { .. } => "warn",
+        Command::Init { .. }
+        | Command::Join { .. }
+        | Command::Leave(_)
+        | Command::Doctor(_)
+        | Command::Manual { .. } => "warn",
     };
     let filter = EnvFilter::try_from_env("MLN_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).with_ansi(false).init();
     // What an agent writes holds keys, passwords and disks: it is for its owner alone, where nothing says otherwise.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     match arguments.command {
-        Command::Init { mesh, host } => init(&mesh, &host),
+        Command::Init { mesh, host, recovery } => init(&mesh, &host, &recovery),
         Command::Join { token, host } => join(&token, &host),
+        Command::Leave(data) => leave(&data),
+        Command::Doctor(data) => examine(&data),
+        Command::Manual { into } => manual(&into),
         Command::Run(run) => runtime()?.block_on(run_agent(run)),
     }
 }
@@ -74,13 +87,62 @@ fn data_folder(arguments: &DataArguments) -> anyhow::Result<PathBuf> {
     }
 }
 
+/// Refuses that root runs the agent of somebody else: what it writes there, that one's own agent could not read.
+fn refuse_as_root(folder: &Path) -> anyhow::Result<()> {
+    let owner = std::fs::metadata(folder).with_context(|| folder.display().to_string())?.uid();
+    if nix::unistd::geteuid().is_root() && owner != 0 {
+        bail!(
+            "{} belongs to the user with number {owner}, who runs the agent there: systemctl start mlnd, \
+             or name another folder with --data DIR",
+            folder.display()
+        );
+    }
+    Ok(())
+}
+
+/// Gives up root's rights for those of a folder's owner: what root makes in the folder of the system's agent, that
+/// agent must be able to read.
+fn become_owner(folder: &Path) -> anyhow::Result<()> {
+    let Ok(owner) = std::fs::metadata(folder) else { return Ok(()) };
+    let (uid, gid) = (Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()));
+    if !nix::unistd::geteuid().is_root() || uid.is_root() {
+        return Ok(());
+    }
+    let become_it = || {
+        nix::unistd::setgroups(&[gid])?;
+        nix::unistd::setgid(gid)?;
+        nix::unistd::setuid(uid)
+    };
+    become_it().with_context(|| format!("becoming the owner of {}", folder.display()))
+}
+
 fn host_name(host: &HostArguments) -> anyhow::Result<Name> {
     Name::parse(&host.name).with_context(|| format!("{:?} can't be a host's name", host.name))
 }
 
-fn init(mesh: &str, host: &HostArguments) -> anyhow::Result<()> {
+fn init(mesh: &str, host: &HostArguments, recovery: &RecoveryArguments) -> anyhow::Result<()> {
     let (folder, name) = (data_folder(&host.data)?, host_name(host)?);
-    let identity = Identity::init(&folder, mesh, &name)?;
+    let root = match &recovery.root_key {
+        Some(path) => Some(identity::kept_root_key(path).context("this is no copy of a root key")?),
+        None => None,
+    };
+    let known = recovery.peers.as_ref().map(|path| AddressBook::at(path).load());
+    if known.as_ref().is_some_and(Vec::is_empty) {
+        bail!("--peers names no member; give it the file `peers` from the data folder of any member");
+    }
+    become_owner(&folder)?;
+    let is_recovered = root.is_some();
+    let identity = Identity::init(&folder, mesh, &name, root)?;
+    if let Some(known) = known {
+        AddressBook::of(&folder).save(&known)?;
+    }
+    if is_recovered {
+        return say(&format!(
+            "{mesh}: {name} is a first host of it once more, key {}\nnext: mlnd run --data {}\n",
+            identity.keys.public().short(),
+            folder.display()
+        ));
+    }
     say(&format!(
         "{mesh}: {name} is its first host, key {}\n\
          next: mlnd run --data {folder}\n\
@@ -93,6 +155,7 @@ fn init(mesh: &str, host: &HostArguments) -> anyhow::Result<()> {
 
 fn join(token: &str, host: &HostArguments) -> anyhow::Result<()> {
     let (folder, name) = (data_folder(&host.data)?, host_name(host)?);
+    become_owner(&folder)?;
     let token =
         Token::parse(token.trim()).context("this is not a token; make one with `mlnctl token new`")?;
     if let Some(known) = Identity::known(&folder, &name)? {
@@ -133,6 +196,34 @@ fn join(token: &str, host: &HostArguments) -> anyhow::Result<()> {
     ))
 }
 
+fn leave(arguments: &DataArguments) -> anyhow::Result<()> {
+    let folder = data_folder(arguments)?;
+    become_owner(&folder)?;
+    match departure::leave(&folder)? {
+        Departure::NoMember => say(&format!("{} belongs to no mesh\n", folder.display())),
+        Departure::Left { root_key: None } => say(&format!(
+            "{} belongs to no mesh any more; the others show this host as off\n",
+            folder.display()
+        )),
+        Departure::Left { root_key: Some(path) } => say(&format!(
+            "{} belongs to no mesh any more; the others show this host as off\n\
+             {} is the root key of the mesh: keep it in a safe place, or remove it if there are copies\n",
+            folder.display(),
+            path.display()
+        )),
+    }
+}
+
+fn examine(arguments: &DataArguments) -> anyhow::Result<()> {
+    let rows = doctor::examine_alone(&data_folder(arguments)?);
+    let lines: String = rows.iter().map(|row| row.to_json_line() + "\n").collect();
+    say(&lines)
+}
+
+fn manual(into: &Path) -> anyhow::Result<()> {
+    clap_mangen::generate_to(Arguments::command(), into).with_context(|| into.display().to_string())
+}
+
 fn say(text: &str) -> anyhow::Result<()> {
     std::io::stdout().write_all(text.as_bytes()).context("standard output")
 }
@@ -143,6 +234,7 @@ async fn run_agent(arguments: RunArguments) -> anyhow::Result<()> {
         "make a mesh with `mlnd init MESH --name HOST`, or join one with `mlnd join TOKEN --name HOST`",
     )?);
     let folder = folder.canonicalize().with_context(|| folder.display().to_string())?;
+    refuse_as_root(&folder)?;
     let mut config = Config::read(&arguments.config.unwrap_or_else(|| folder.join(CONFIG_FILE)))?;
     if !arguments.listen.is_empty() {
         config.listen = arguments.listen;
@@ -154,8 +246,16 @@ async fn run_agent(arguments: RunArguments) -> anyhow::Result<()> {
     let blobs = Blobs::open(&folder)?;
     blobs.retain(&used_blobs(&stored));
     let images = ImageStore::open(&folder.join("images"))?;
-    let (platform, mut platform_events) = Uml::open(uml_config(&folder, &config)?, images.clone())?;
+    let uml = uml_config(&folder, &config)?;
+    let place = Place {
+        data: folder.clone(),
+        uml: uml.clone(),
+        control_group: config.control_group.clone(),
+        config_error: None,
+    };
+    let (platform, mut platform_events) = Uml::open(uml, images.clone())?;
     let platform: Arc<dyn Platform> = Arc::new(platform);
+    let deriver = Deriver::new(identity.keys.public(), identity.name.clone(), &stored.records);
     let node = node(&identity, &config, &*platform, stored).await?;
 
     let (results, results_receiver) = mpsc::channel(RESULTS_MAX);
@@ -202,6 +302,9 @@ async fn run_agent(arguments: RunArguments) -> anyhow::Result<()> {
         exchange,
         blobs,
         operations: Operations::default(),
+        deriver,
+        events: EventLog::open(&folder),
+        place,
         preparing: 0,
         waiters: Waiters::default(),
         connected: BTreeSet::new(),
@@ -262,14 +365,15 @@ async fn node(
         groups: config.groups.clone(),
         platforms,
         memory_limit: config.memory_limit(probe.memory_total),
-        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        agent_version: VERSION.to_owned(),
         seed: u64::from_le_bytes(seed[..8].try_into().expect("eight bytes")),
         ..NodeConfig::new(identity.keys.clone(), identity.name.clone(), identity.chain.clone())
     };
     Ok(Node::new(node_config, stored))
 }
 
-fn uml_config(folder: &Path, config: &Config) -> anyhow::Result<UmlConfig> {
+/// Returns what guests of an agent with this folder and configuration run with.
+pub(crate) fn uml_config(folder: &Path, config: &Config) -> anyhow::Result<UmlConfig> {
     let mut uml = UmlConfig::usual(folder).context("the path of this program")?;
     if let Some(kernel) = &config.kernel {
         uml.kernel.clone_from(kernel);

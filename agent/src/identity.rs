@@ -120,8 +120,14 @@ impl Identity {
         })
     }
 
-    /// Makes a new mesh with this host as its first member. Again with the same names it changes nothing.
-    pub(crate) fn init(folder: &Path, mesh: &str, name: &Name) -> Result<Self, IdentityError> {
+    /// Makes a new mesh with this host as its first member; or, with the root key of one that there is, a first
+    /// host of that one once more. Again with the same names it changes nothing.
+    pub(crate) fn init(
+        folder: &Path,
+        mesh: &str,
+        name: &Name,
+        root: Option<KeyPair>,
+    ) -> Result<Self, IdentityError> {
         if let Some(known) = Self::known(folder, name)? {
             return match &known.mesh {
                 Some(other) if other != mesh => {
@@ -131,7 +137,10 @@ impl Identity {
             };
         }
         make_folder(folder)?;
-        let root = KeyPair::from_secret(random()?);
+        let root = match root {
+            Some(root) => root,
+            None => KeyPair::from_secret(random()?),
+        };
         let keys = host_key(folder)?;
         let grant = Grant {
             mesh: mesh_of(root.public()),
@@ -181,6 +190,27 @@ pub(crate) fn make_folder(folder: &Path) -> Result<(), IdentityError> {
     }
     fs::DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(file)?;
     fs::set_permissions(folder, fs::Permissions::from_mode(0o711)).map_err(file)
+}
+
+/// Reads the copy of a mesh's root key that somebody kept.
+pub(crate) fn kept_root_key(path: &Path) -> Result<KeyPair, IdentityError> {
+    load_key(path)
+}
+
+/// Gives a root key the name of its mesh; returns where it is, if it is here.
+pub(crate) fn set_root_key_aside(folder: &Path, root: PublicKey) -> Result<Option<PathBuf>, IdentityError> {
+    let (here, aside) = (folder.join(ROOT_KEY_FILE), folder.join(format!("root-{}.key", root.short())));
+    match fs::rename(&here, &aside) {
+        Ok(()) => Ok(Some(aside)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(aside.exists().then_some(aside)),
+        Err(source) => Err(IdentityError::File { path: here, source }),
+    }
+}
+
+/// Takes away what makes a folder belong to a mesh.
+pub(crate) fn forget_membership(folder: &Path) -> Result<(), IdentityError> {
+    let path = folder.join(MEMBERSHIP_FILE);
+    fs::remove_file(&path).map_err(|source| IdentityError::File { path, source })
 }
 
 /// Returns the host's key, made if there is none yet: a join that was cut off goes on with the same one.
@@ -252,14 +282,14 @@ mod tests {
     fn a_mesh_is_made_once_and_its_key_is_for_its_owner_alone() {
         let folder = tempfile::tempdir().expect("a folder");
         let name = Name::parse("oslo").expect("a name");
-        let made = Identity::init(folder.path(), "lab", &name).expect("an empty folder");
+        let made = Identity::init(folder.path(), "lab", &name, None).expect("an empty folder");
         let now = Now { mono_ms: 0, unix_ms: 0 };
         assert!(admit(made.root, &made.chain, made.keys.public(), now).is_ok());
-        let again = Identity::init(folder.path(), "lab", &name).expect("the same name");
+        let again = Identity::init(folder.path(), "lab", &name, None).expect("the same name");
         assert_eq!(again.keys.public(), made.keys.public());
-        let other = Identity::init(folder.path(), "lab", &Name::parse("bergen").expect("a name"));
+        let other = Identity::init(folder.path(), "lab", &Name::parse("bergen").expect("a name"), None);
         assert!(matches!(other, Err(IdentityError::Taken { .. })));
-        let other = Identity::init(folder.path(), "office", &name);
+        let other = Identity::init(folder.path(), "office", &name, None);
         assert!(matches!(other, Err(IdentityError::OtherMesh { mesh, .. }) if mesh == "lab"));
         for secret in [KEY_FILE, ROOT_KEY_FILE] {
             let mode = fs::metadata(folder.path().join(secret)).expect("it was written").permissions().mode();
@@ -268,10 +298,27 @@ mod tests {
     }
 
     #[test]
+    fn a_new_first_host_of_an_old_mesh_is_made_from_its_root_key() {
+        let (old, new) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let name = |text| Name::parse(text).expect("a name");
+        let made = Identity::init(old.path(), "lab", &name("oslo"), None).expect("an empty folder");
+        let root = kept_root_key(&old.path().join(ROOT_KEY_FILE)).expect("it was written");
+        let next = Identity::init(new.path(), "lab", &name("oslo2"), Some(root)).expect("an empty folder");
+        assert_eq!(next.root, made.root);
+        assert_ne!(next.keys.public(), made.keys.public());
+        let now = Now { mono_ms: 0, unix_ms: 0 };
+        assert!(admit(made.root, &next.chain, next.keys.public(), now).is_ok());
+        assert!(matches!(
+            kept_root_key(&old.path().join(MEMBERSHIP_FILE)),
+            Err(IdentityError::Damaged { what: "the key", .. })
+        ));
+    }
+
+    #[test]
     fn a_damaged_membership_is_named() {
         let folder = tempfile::tempdir().expect("a folder");
         let name = Name::parse("oslo").expect("a name");
-        Identity::init(folder.path(), "lab", &name).expect("an empty folder");
+        Identity::init(folder.path(), "lab", &name, None).expect("an empty folder");
         fs::write(folder.path().join(MEMBERSHIP_FILE), "name = 'oslo'").expect("it is ours");
         assert!(matches!(Identity::load(folder.path()), Err(IdentityError::Damaged { .. })));
     }

@@ -14,9 +14,15 @@ mod config;
 #[cfg(feature = "control")]
 pub mod control;
 #[cfg(feature = "host")]
+mod departure;
+#[cfg(feature = "host")]
+mod doctor;
+#[cfg(feature = "host")]
 mod effect;
 #[cfg(feature = "host")]
 mod event_loop;
+#[cfg(feature = "host")]
+mod events;
 mod ext4;
 pub mod guest;
 #[cfg(feature = "uml")]
@@ -42,5 +48,6 @@ pub mod roles;
 mod store;
 #[cfg(feature = "host")]
 mod switches;
+pub mod version;
 #[cfg(feature = "host")]
 pub mod vnet;

@@ -7,14 +7,15 @@ use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
-    build::Build, ctx::Ctx, daemon_status::DaemonStatus, exec::Exec, gc::Gc, peers::Peers, remove::Remove,
-    start::Start, status::Status, stop::Stop, template::Template, token::Token,
+    build::Build, completions::Completions, ctx::Ctx, daemon_status::DaemonStatus, doctor::Doctor,
+    events::Events, exec::Exec, gc::Gc, manual::Manual, peers::Peers, remove::Remove, start::Start,
+    status::Status, stop::Stop, template::Template, token::Token,
 };
 use crate::offline::Offline;
 
 /// Groups of virtual machines over many hosts, without a master.
 #[derive(Debug, Parser)]
-#[command(name = "mlnctl", version, disable_help_flag = true, disable_help_subcommand = true)]
+#[command(name = "mlnctl", version = crate::version::VERSION, disable_help_flag = true, disable_help_subcommand = true)]
 pub struct Args {
     /// What to do.
     #[command(subcommand)]
@@ -75,6 +76,11 @@ pub enum Command {
     Ctx(Ctx),
     /// Print the public half of your key, which is made on first need
     Key,
+    /// Print what a shell needs to complete words, names of projects and hosts among them
+    Completions(Completions),
+    /// Write the manual pages
+    #[command(hide = true)]
+    Manual(Manual),
 }
 
 /// What an agent is asked for.
@@ -109,6 +115,10 @@ pub enum Online {
     Gc(Gc),
     /// Print the versions of mlnctl and of the agent
     Version,
+    /// Show what happened in the mesh, and with --follow what happens
+    Events(Events),
+    /// Look for what is wrong with this machine, and say how to mend it
+    Doctor(Doctor),
 }
 
 /// Parses a command line, the environment included.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use mln_link::client::has_left;
 use mln_link::message::{
-    AgentVersion, DaemonStatusRow, ExecExit, Failure, GarbageReport, LanRow, OutsideRow, PeerRow, ProjectRow,
-    Refusal, Silence, StatusRow, TemplateHostRow, TemplateRow, Token,
+    AgentVersion, DaemonStatusRow, DoctorRow, ExecExit, Failure, GarbageReport, LanRow, OutsideRow, PeerRow,
+    ProjectRow, Refusal, Silence, StatusRow, TemplateHostRow, TemplateRow, Token,
 };
 use mln_link::{CHUNK_BYTES_MAX, Client, InputSender, LinkError, Replies, Reply, Request, place};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -58,6 +58,8 @@ pub struct Answer {
     pub token: Option<Token>,
     /// Who the agent is.
     pub version: Option<AgentVersion>,
+    /// The lines of `doctor`.
+    pub doctor: Vec<DoctorRow>,
     /// How a command ended.
     pub exited: Option<ExecExit>,
 }
@@ -259,6 +261,16 @@ async fn collect(mut replies: Replies<Line>, mut live: LiveProgress<'_>) -> Resu
             Reply::Garbage(report) => answer.garbage = Some(report),
             Reply::Token(token) => answer.token = Some(token),
             Reply::Exited(exited) => answer.exited = Some(exited),
+            // They may go on for ever, so each is shown when it comes.
+            Reply::Events(rows) => match live.screen().events(&rows) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    answer.exited = Some(ExecExit::Signal(SIGPIPE));
+                    return Ok(answer);
+                }
+                Err(error) => return Err(CommandError::Terminal(error)),
+            },
+            Reply::Doctor(rows) => answer.doctor.extend(rows),
             // The link keeps these to itself.
             Reply::Done | Reply::Window { .. } => {}
         }

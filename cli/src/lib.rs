@@ -16,6 +16,7 @@ pub mod project_file;
 pub mod quantity;
 pub mod source_file;
 pub mod ui;
+pub mod version;
 
 use std::ffi::OsString;
 
@@ -23,6 +24,10 @@ use exit::Exit;
 
 /// Carries out a command line and returns how `mlnctl` ends.
 pub fn run(line: impl IntoIterator<Item = OsString>) -> Exit {
+    let line: Vec<OsString> = line.into_iter().collect();
+    if command::completions::answer_shell(&line) {
+        return Exit::Done;
+    }
     match args::parse(line) {
         Ok(args) => command::run(args),
         Err(error) => ui::screen::usage(&error),

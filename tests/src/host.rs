@@ -2,6 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::net::IpAddr;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use serde_json::Value;
 
 use crate::answer::{Answer, ends_within};
 use crate::network::Place;
-use crate::programs::program;
+use crate::programs::program_in;
 use crate::until::{until, until_some};
 use crate::{leftover, programs};
 
@@ -23,13 +24,38 @@ pub struct Host {
     name: String,
     folder: PathBuf,
     place: Place,
+    /// The folder with the programs that it runs.
+    programs: PathBuf,
+    /// The user who runs them; none is the one who runs the test.
+    uid: Option<u32>,
     agent: Option<Child>,
 }
 
 impl Host {
     pub(crate) fn new(name: &str, folder: PathBuf, place: Place) -> Self {
         fs::create_dir(&folder).expect("the site's folder has no such host yet");
-        Self { name: name.to_owned(), folder, place, agent: None }
+        Self { name: name.to_owned(), folder, place, programs: programs::folder(), uid: None, agent: None }
+    }
+
+    /// Makes a host with programs of its own, run by another user, whose its folder becomes.
+    pub(crate) fn with_programs(mut self, programs: &Path, uid: Option<u32>) -> Self {
+        if let Some(uid) = uid {
+            std::os::unix::fs::chown(&self.folder, Some(uid), Some(uid)).expect("root may give it away");
+        }
+        self.programs = programs.to_owned();
+        self.uid = uid;
+        self
+    }
+
+    fn program(&self, name: &str) -> PathBuf {
+        program_in(&self.programs, name)
+    }
+
+    /// Lets the host's user run a command, with a home of its own and nothing of the tester's.
+    fn dress(&self, command: &mut Command) {
+        let Some(uid) = self.uid else { return };
+        command.uid(uid).gid(uid);
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", &self.folder).env("NO_COLOR", "1");
     }
 
     /// Makes another host unreachable for this one, and leaves all others as they are.
@@ -50,13 +76,18 @@ impl Host {
 
     /// Gives the host the template `mini`.
     pub(crate) fn take_images(&self) {
-        programs::copy(programs::images(), &self.folder.join("images"));
+        let images = self.folder.join("images");
+        programs::copy(programs::images(), &images);
+        if let Some(uid) = self.uid {
+            programs::give(&images, uid);
+        }
     }
 
     /// Runs `mlnd` with these arguments, and this host's folder, to its end.
     #[track_caller]
     pub fn mlnd(&self, arguments: &[&str]) -> Answer {
-        let mut command = self.place.command(&program("mlnd"));
+        let mut command = self.place.command(&self.program("mlnd"));
+        self.dress(&mut command);
         command.args(arguments).arg("--data").arg(&self.folder).current_dir(&self.folder);
         Answer::of(command, &[], LIMIT)
     }
@@ -67,7 +98,8 @@ impl Host {
         assert!(self.agent.is_none(), "{} runs already", self.name);
         let log = OpenOptions::new().create(true).append(true).open(self.log()).expect("the folder is ours");
         let errors = log.try_clone().expect("a descriptor can be doubled");
-        let mut command = self.place.command(&program("mlnd"));
+        let mut command = self.place.command(&self.program("mlnd"));
+        self.dress(&mut command);
         command.arg("run").arg("--data").arg(&self.folder).arg("--listen").arg(self.place.listen.join(","));
         // Holders and guests work below this folder: that is how they are found.
         command.current_dir(&self.folder).stdin(Stdio::null()).stdout(log).stderr(errors);
@@ -182,10 +214,18 @@ impl Host {
         command.spawn().expect("the program is there")
     }
 
+    /// Starts `mlnctl` against this host's agent; what it writes goes to a file.
+    pub fn ctl_into(&self, arguments: &[&str], file: &Path) -> Child {
+        let out = fs::File::create(file).expect("the folder is ours");
+        let mut command = self.ctl_command(arguments);
+        command.stdin(Stdio::null()).stdout(out).stderr(Stdio::null());
+        command.spawn().expect("the program is there")
+    }
+
     /// Runs `mlnctl` as somebody in this host's network whose home is its folder; no agent is named for them.
     #[track_caller]
     pub fn mlnctl(&self, arguments: &[&str]) -> Answer {
-        let mut command = self.place.command(&program("mlnctl"));
+        let mut command = self.place.command(&self.program("mlnctl"));
         command.args(arguments).env("HOME", &self.folder).env("LOGNAME", &self.name).env("NO_COLOR", "1");
         for variable in
             ["MLN_PEER", "MLN_PROJECT", "MLN_OUTPUT", "MLN_JSON", "XDG_CONFIG_HOME", "XDG_DATA_HOME"]
@@ -201,7 +241,8 @@ impl Host {
     }
 
     fn ctl_command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(program("mlnctl"));
+        let mut command = Command::new(self.program("mlnctl"));
+        self.dress(&mut command);
         command.arg("--peer").arg(self.folder.join("mlnd.sock")).args(arguments).env("NO_COLOR", "1");
         for variable in ["MLN_PEER", "MLN_PROJECT", "MLN_OUTPUT", "MLN_JSON"] {
             command.env_remove(variable);

@@ -20,13 +20,18 @@ pub fn run_programs_of(folder: PathBuf, cache: PathBuf) {
     let _ = OTHERS.set((folder, cache));
 }
 
-/// Returns the path of a program.
+/// Returns the folder with the programs that stories run.
 ///
 /// The programs of the whole workspace's test build won't do: in that one the core's rules can be switched off.
-pub(crate) fn program(name: &str) -> PathBuf {
-    let folder =
-        OTHERS.get().map_or_else(|| target_folder().join("stories/bin"), |(folder, _)| folder.clone());
-    let path = folder.join(name);
+pub(crate) fn folder() -> PathBuf {
+    OTHERS.get().map_or_else(|| target_folder().join("stories/bin"), |(folder, _)| folder.clone())
+}
+
+/// Returns the path of a program in a folder of programs.
+pub(crate) fn program_in(folder: &Path, name: &str) -> PathBuf {
+    // A release's tests name the program of the release before.
+    let given = std::env::var_os("MLN_MLND_BEFORE").filter(|_| name == "mlnd-before");
+    let path = given.map_or_else(|| folder.join(name), PathBuf::from);
     assert!(path.is_file(), "{} is not there: `make binaries` builds it", path.display());
     path
 }
@@ -71,6 +76,13 @@ fn make_images(folder: &Path) {
     site.host("maker").ctl(&["template", "build", "mini"]).done();
     site.host("maker").kill();
     copy(&site.host("maker").folder().join("images"), folder);
+}
+
+/// Gives a folder with all that is in it to a user.
+pub(crate) fn give(folder: &Path, uid: u32) {
+    let mut command = Command::new("chown");
+    command.arg("-R").arg(format!("{uid}:{uid}")).arg(folder);
+    Answer::of(command, &[], LIMIT).done();
 }
 
 /// Copies a folder of images as they are: holes as holes, and with their times, which layers rely on.

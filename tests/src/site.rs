@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::host::Host;
 use crate::leftover::{self, PREFIX};
 use crate::network::{Network, Place};
+use crate::programs;
 
 static SITES: AtomicU32 = AtomicU32::new(0);
 
@@ -21,18 +22,33 @@ pub struct Site {
     folder: PathBuf,
     network: Network,
     hosts: BTreeMap<String, Host>,
+    /// Who runs the programs of this site's own folder, where it has one.
+    own: Option<Own>,
 }
+
+/// A site's own programs.
+#[derive(Debug, Clone, Copy)]
+struct Own {
+    uid: Option<u32>,
+}
+
+/// The user of stories in which nothing is root's: everybody's nobody.
+const NOBODY: u32 = 65_534;
 
 impl Site {
     /// Makes a site without hosts.
     pub fn bare() -> Self {
+        Self::bare_in(Network::new)
+    }
+
+    fn bare_in(network: impl FnOnce(&str) -> Network) -> Self {
         // Not below the target folder: the path of a socket has few letters to spare.
         let parent = std::env::temp_dir();
         leftover::clear_old(&parent);
         let name = format!("{PREFIX}{}-{}", std::process::id(), SITES.fetch_add(1, Ordering::Relaxed));
         let folder = parent.join(&name);
         fs::create_dir(&folder).expect("no other process has this number");
-        Self { folder, network: Network::new(&name), hosts: BTreeMap::new() }
+        Self { folder, network: network(&name), hosts: BTreeMap::new(), own: None }
     }
 
     /// Makes a mesh of hosts that have the template `mini`, are connected to each other, and know each other.
@@ -44,18 +60,47 @@ impl Site {
     /// Makes such a mesh in which some of the hosts have no template.
     #[track_caller]
     pub fn mesh_lacking(names: &[&str], without: &[&str]) -> Self {
-        Self::mesh_of(names, CONFIGURATION, without)
+        let mut site = Self::bare();
+        site.connect_lacking(names, CONFIGURATION, without);
+        site
     }
 
     /// Makes such a mesh of hosts with another configuration.
     #[track_caller]
     pub fn mesh_with(names: &[&str], configuration: &str) -> Self {
-        Self::mesh_of(names, configuration, &[])
+        let mut site = Self::bare();
+        site.connect(names, configuration);
+        site
+    }
+
+    /// Makes such a mesh with programs in a folder of its own, which [`Site::install`] can replace.
+    #[track_caller]
+    pub fn mesh_of(names: &[&str], mlnd: &str) -> Self {
+        let mut site = Self::bare();
+        site.own = Some(Own { uid: None });
+        site.install_all(mlnd);
+        site.connect(names, CONFIGURATION);
+        site
+    }
+
+    /// Makes a site on the machine's own network whose programs are all run by an ordinary user.
+    pub fn unprivileged() -> Self {
+        let mut site = Self::bare_in(|_| Network::Ports);
+        // Who isn't root can't be anybody else, and needn't.
+        site.own = Some(Own { uid: rustix::process::geteuid().is_root().then_some(NOBODY) });
+        site.install_all("mlnd");
+        site
+    }
+
+    /// Adds hosts to a site without any: a mesh that is connected.
+    #[track_caller]
+    pub fn connect(&mut self, names: &[&str], configuration: &str) {
+        self.connect_lacking(names, configuration, &[]);
     }
 
     #[track_caller]
-    fn mesh_of(names: &[&str], configuration: &str, without: &[&str]) -> Self {
-        let mut site = Self::bare();
+    fn connect_lacking(&mut self, names: &[&str], configuration: &str, without: &[&str]) {
+        let site = self;
         for name in names {
             site.add(name);
             site.host(name).configure(configuration);
@@ -74,13 +119,59 @@ impl Site {
             site.host(name).is_connected_to(others.len());
             site.host(name).has_heard_of(names.len());
         }
-        site
+    }
+
+    /// Puts a program of the stories in place of one of the site's own, as a package does: by renaming.
+    #[track_caller]
+    pub fn install(&self, program: &str, name: &str) {
+        let to = self.folder.join("bin").join(name);
+        let fresh = to.with_extension("new");
+        fs::copy(programs::program_in(&programs::folder(), program), &fresh).expect("the folder is ours");
+        fs::rename(fresh, to).expect("the folder is ours");
+    }
+
+    fn install_all(&self, mlnd: &str) {
+        fs::create_dir(self.folder.join("bin")).expect("the site is new");
+        self.install(mlnd, "mlnd");
+        self.install("mlnctl", "mlnctl");
+        self.install("mlnd-guest", "mlnd-guest");
     }
 
     /// Adds a host that belongs to no mesh.
     pub fn add(&mut self, name: &str) {
         let place = self.network.add(name);
-        self.hosts.insert(name.to_owned(), Host::new(name, self.folder.join(name), place));
+        let host = self.owned(Host::new(name, self.folder.join(name), place));
+        self.hosts.insert(name.to_owned(), host);
+    }
+
+    fn owned(&self, host: Host) -> Host {
+        match self.own {
+            Some(own) => host.with_programs(&self.folder.join("bin"), own.uid),
+            None => host,
+        }
+    }
+
+    /// Returns the processes of the site that root runs, by their command lines.
+    pub fn of_root(&self) -> Vec<String> {
+        let in_folder = leftover::processes_in(&self.folder);
+        let needle = self.folder.display().to_string();
+        let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+        all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+            .filter_map(|pid| {
+                let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+                let line = String::from_utf8_lossy(&line).replace('\0', " ");
+                let is_ours =
+                    line.contains(&needle) || in_folder.iter().any(|ours| ours.as_raw_nonzero().get() == pid);
+                let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+                let uids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+                (is_ours && uids.split_whitespace().any(|uid| uid == "0")).then_some(line)
+            })
+            .collect()
+    }
+
+    /// Returns how many processes the site has.
+    pub fn processes(&self) -> usize {
+        leftover::processes_in(&self.folder).len()
     }
 
     /// Adds a host that belongs to no mesh, and has IPv6 alone.
@@ -98,8 +189,8 @@ impl Site {
 
     /// Adds such a host in the network of the machine, for what needs a way out.
     #[track_caller]
-    pub(crate) fn settle_outside(&mut self, name: &str) {
-        let host = Host::new(name, self.folder.join(name), Place::of_the_machine());
+    pub fn settle_outside(&mut self, name: &str) {
+        let host = self.owned(Host::new(name, self.folder.join(name), Place::of_the_machine()));
         self.hosts.insert(name.to_owned(), host);
         self.settle_added(name);
     }

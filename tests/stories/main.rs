@@ -1,5 +1,6 @@
 //! Stories with real agents and real virtual machines: what somebody who uses the mesh would see.
 
+mod events;
 mod exec;
 mod images;
 mod interrupted;
@@ -9,6 +10,8 @@ mod ring;
 mod stop;
 mod strangers;
 mod survival;
+mod unprivileged;
+mod upgrade;
 mod world;
 
 use std::time::Duration;

@@ -39,7 +39,7 @@ pub(super) fn caller_of(uid: u32, gid: u32) -> Result<Caller, AccountError> {
 }
 
 /// Returns the number of a group.
-pub(super) fn gid_of(group: &str) -> Result<u32, AccountError> {
+pub(crate) fn gid_of(group: &str) -> Result<u32, AccountError> {
     let found = Group::from_name(group).map_err(|source| AccountError::Database {
         what: format!("group {group:?}"),
         source: source.into(),

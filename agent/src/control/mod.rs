@@ -25,6 +25,8 @@ mod upload;
 
 pub use access::{Access, Caller, Verbs};
 pub use account::AccountError;
+#[cfg(feature = "host")]
+pub(crate) use account::gid_of;
 pub use forward::forward;
 pub use lock::{DataFolderLock, LockError};
 pub use password::{PasswordError, PasswordForm, crypt_password, form_of};

@@ -117,7 +117,9 @@ where
         | Request::TemplatePush(_)
         | Request::TemplateTake(_)
         | Request::TemplateRemove(_)
-        | Request::Gc(_) => Vec::new(),
+        | Request::Gc(_)
+        | Request::Events(_)
+        | Request::Doctor => Vec::new(),
     };
     Ok(Some((request, files)))
 }

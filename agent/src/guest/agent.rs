@@ -167,7 +167,7 @@ impl Agent {
     fn start_session(&mut self) {
         let nanoseconds = std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_nanos() as u64);
         self.session = nanoseconds.max(self.session + 1);
-        self.line.start(self.session, env!("CARGO_PKG_VERSION"));
+        self.line.start(self.session, crate::version::VERSION);
     }
 
     fn take(&mut self, message: Message) {

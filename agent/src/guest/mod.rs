@@ -46,7 +46,7 @@ impl Devices {
 pub fn run() -> Result<(), AgentError> {
     let command_line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let devices = Devices::from_kernel_command_line(&command_line);
-    info!(line = %devices.line.display(), seed = ?devices.seed, version = env!("CARGO_PKG_VERSION"), "guest agent");
+    info!(line = %devices.line.display(), seed = ?devices.seed, version = crate::version::VERSION, "guest agent");
     agent::run(&devices)
 }
 

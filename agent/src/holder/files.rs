@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use mln_protocol::wire::holder::HOLDER_VERSION;
+use mln_protocol::wire::holder::holder_is_understood;
 use mln_protocol::wire::{DecodeError, decode, encode};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -93,7 +93,7 @@ impl FileError {
 pub fn read<T: DeserializeOwned>(folder: &Path, name: &'static str) -> Result<T, FileError> {
     let bytes = std::fs::read(folder.join(name)).map_err(|source| FileError::Read { name, source })?;
     let version = bytes.get(..2).map_or(0, |b| u16::from_le_bytes([b[0], b[1]]));
-    if version != HOLDER_VERSION {
+    if !holder_is_understood(version) {
         let source = DecodeError::Unknown { what: "version", found: version.into() };
         return Err(FileError::Decode { name, source });
     }

@@ -37,7 +37,7 @@ async fn members_find_each_other_through_one_that_both_know() {
     let named: std::collections::BTreeSet<_> = peers.iter().filter_map(|peer| peer.name.clone()).collect();
     assert_eq!(named, [name(1), name(2)].into_iter().collect());
     let agent = peers[0].connection.as_ref().map(|connection| connection.agent.clone());
-    assert_eq!(agent.as_deref(), Some(super::AGENT));
+    assert_eq!(agent.as_deref(), Some(super::agent().as_str()));
 }
 
 #[tokio::test]

@@ -66,8 +66,10 @@ use hello::Own;
 use mln_door::key::keypair_of;
 use task::Task;
 
-/// What a program calls itself to its peers.
-const AGENT: &str = concat!("mlnd ", env!("CARGO_PKG_VERSION"));
+/// Returns what this program calls itself to its peers.
+fn agent() -> String {
+    format!("mlnd {}", crate::version::VERSION)
+}
 
 /// What a member needs to be one.
 #[derive(Clone, Debug)]
@@ -130,7 +132,7 @@ pub fn start(config: MeshConfig) -> Result<(MeshHandle, mpsc::Receiver<MeshEvent
         .map_err(StartError::Grant)?;
     let libp2p_keys = keypair_of(&config.keys);
     let reach = config.reach;
-    let mut swarm = member_swarm(libp2p_keys, mesh_of(config.root), AGENT, &reach)?;
+    let mut swarm = member_swarm(libp2p_keys, mesh_of(config.root), &agent(), &reach)?;
     for address in &reach.announce {
         swarm.add_external_address(address.clone());
     }
@@ -146,7 +148,7 @@ pub fn start(config: MeshConfig) -> Result<(MeshHandle, mpsc::Receiver<MeshEvent
         key,
         root: config.root,
         chain: config.chain,
-        agent: AGENT.to_owned(),
+        agent: agent(),
         instance: u64::from_le_bytes(clock::random()),
         start,
     });

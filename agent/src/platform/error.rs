@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use mln_protocol::id::{Name, VmId};
 use mln_protocol::model::{DiskBytes, Forward, MemoryMib};
+use mln_protocol::wire::holder::{HOLDER_VERSION, HOLDER_VERSION_OLDEST};
 
 use crate::holder::files::FileError;
 use crate::holder::tap::TapError;
@@ -197,6 +198,17 @@ pub enum StepError {
     HolderSilent {
         /// Which VM.
         vm: VmId,
+    },
+    /// Its holder is of a version that this agent doesn't speak with. The VM runs, out of reach.
+    #[error(
+        "the holder of {vm} speaks version {found}, this mlnd {HOLDER_VERSION_OLDEST} to {HOLDER_VERSION}: run the \
+         mlnd that started it, stop the VM, and upgrade then"
+    )]
+    HolderVersion {
+        /// Which VM.
+        vm: VmId,
+        /// The version.
+        found: u16,
     },
     /// The VM is being worked on by another process. The VM may run.
     #[error("{vm} is held by another process")]

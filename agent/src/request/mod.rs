@@ -1,6 +1,8 @@
 //! What operators ask for, and what is answered at once: from what the node knows, or by a task of its own.
 
 mod build;
+mod doctor;
+mod events;
 mod exec;
 mod gc;
 mod hosts;
@@ -55,12 +57,14 @@ impl EventLoop {
             Request::TemplateTake(template) => self.request_template_take(&template, &operator, reply),
             Request::TemplateRemove(remove) => self.request_template_remove(remove, reply),
             Request::Gc(mode) => self.request_gc(mode, reply),
+            Request::Events(events) => self.request_events(events, reply),
+            Request::Doctor => self.request_doctor(reply),
         }
     }
 
     fn version(&self) -> AgentVersion {
         AgentVersion {
-            agent: env!("CARGO_PKG_VERSION").to_owned(),
+            agent: crate::version::VERSION.to_owned(),
             host: self.identity.name.clone(),
             key: self.node.key().to_string(),
             mesh: mesh_of(self.identity.root).to_string(),

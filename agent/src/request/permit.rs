@@ -17,7 +17,9 @@ fn needs(request: &Request) -> &'static [Verb] {
         | Request::Peers
         | Request::PeersLan
         | Request::TemplateList
-        | Request::TemplatePeers => &[Verb::View],
+        | Request::TemplatePeers
+        | Request::Events(_)
+        | Request::Doctor => &[Verb::View],
         Request::Build(build) => match build.existing {
             Existing::Refuse => &[Verb::Build],
             Existing::Replace => &[Verb::Build, Verb::Remove],

@@ -23,6 +23,11 @@ impl AddressBook {
         Self { path: data.join(BOOK_FILE) }
     }
 
+    /// Returns the book in a file that was copied from another host.
+    pub(crate) fn at(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
     /// Loads it. What can't be read is left out: a lost address is learned again from any other member.
     pub(crate) fn load(&self) -> Vec<(PublicKey, Vec<Multiaddr>)> {
         let text = std::fs::read_to_string(&self.path).unwrap_or_default();

@@ -1,12 +1,16 @@
 //! A file per command: its arguments, its request, and what its answer is shown as.
 
 pub mod build;
+pub mod completions;
 pub mod ctx;
 pub mod daemon_status;
+pub mod doctor;
+pub mod events;
 pub mod exec;
 pub mod gc;
 pub mod key;
 pub mod list;
+pub mod manual;
 pub mod peers;
 pub mod remove;
 pub mod start;
@@ -35,6 +39,8 @@ pub fn run(args: Args) -> Exit {
         Command::Offline(offline) => {
             return Exit::of_offline(offline::run(&offline, global.output() == Output::Json));
         }
+        Command::Completions(args) => return completions::run(&args),
+        Command::Manual(args) => return manual::run(&args),
         Command::Key => return key::run(&screen).unwrap_or_else(|error| report(&screen, &error)),
         Command::Ctx(ctx) => Asking::Ctx(ctx),
         Command::Online(online) => Asking::Agent(Box::new(online)),
@@ -84,5 +90,7 @@ async fn dispatch(command: Online, agent: &Agent, screen: &Screen) -> Result<Exi
         Online::Template(args) => template::run(args, agent, screen).await,
         Online::Gc(args) => gc::run(args, agent, screen).await,
         Online::Version => version::run(agent, screen).await,
+        Online::Events(args) => events::run(args, agent, screen).await,
+        Online::Doctor(args) => doctor::run(args, agent, screen).await,
     }
 }

@@ -1,8 +1,8 @@
 //! Answers as JSON. Field names are a promise to scripts: they don't follow the wire.
 
 use mln_link::message::{
-    AgentVersion, DaemonStatusRow, Failure, ForwardRow, GarbageReport, GcMode, HostLiveness, LanRow,
-    NatState, PeerLink, PeerRow, Progress, ProjectRow, Refusal, Silence, StatusRow, StepState,
+    AgentVersion, DaemonStatusRow, DoctorRow, Failure, ForwardRow, GarbageReport, GcMode, HostLiveness,
+    LanRow, NatState, PeerLink, PeerRow, Progress, ProjectRow, Refusal, Silence, StatusRow, StepState,
     TemplateHostRow, TemplateRow, Token, VmState,
 };
 use mln_protocol::id::Name;
@@ -91,6 +91,20 @@ pub fn daemon_status(rows: &[DaemonStatusRow], detail: Detail) -> Value {
         Detail::Hosts => json!({ "service_hosts": hosts, "total": total }),
         Detail::TotalOnly => json!({ "total": total }),
     }
+}
+
+/// `doctor`: an array of checks.
+pub fn doctor(rows: &[DoctorRow]) -> Value {
+    rows.iter()
+        .map(|row| {
+            json!({
+                "name": row.name,
+                "verdict": row.verdict.word(),
+                "finding": row.finding,
+                "fix": row.fix,
+            })
+        })
+        .collect()
 }
 
 /// `list`: an array of projects.
@@ -222,7 +236,7 @@ pub fn version(agent: Option<&AgentVersion>) -> Value {
             "mesh": agent.mesh,
         })
     });
-    json!({ "mlnctl": env!("CARGO_PKG_VERSION"), "agent": agent })
+    json!({ "mlnctl": crate::version::VERSION, "agent": agent })
 }
 
 /// Returns how addresses name an agent's host, as in `/p2p/12D3Koo…`; none where its key is none.

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use mln_link::message::{
-    AgentVersion, DaemonStatusRow, GarbageReport, GcMode, HostLiveness, LanRow, PeerLink, PeerRow,
-    ProjectRow, StatusRow, TemplateHostRow, TemplateRow, VmState,
+    AgentVersion, DaemonStatusRow, DoctorRow, EventRow, GarbageReport, GcMode, HostLiveness, LanRow,
+    PeerLink, PeerRow, ProjectRow, StatusRow, TemplateHostRow, TemplateRow, VmState,
 };
 
 use super::outside::Outside;
@@ -293,9 +293,41 @@ pub fn garbage(report: &GarbageReport, mode: GcMode, layout: Layout) -> String {
     format!("{table}{freed} {done}, {}{limit} in use\n", short_bytes(report.bytes_left))
 }
 
+/// Returns the line of an event: when, where, what, whose, and in words.
+pub fn event(row: &EventRow) -> String {
+    let (date, time) = (date_time(row.unix_ms), row.unix_ms / 1000 % 60);
+    let about = match (&row.project, &row.vm) {
+        (Some(project), Some(vm)) => format!("{project}/{vm} "),
+        (Some(project), None) => format!("{project} "),
+        (None, Some(vm)) => format!("{vm} "),
+        (None, None) => String::new(),
+    };
+    let rule = row.rule.as_ref().map(|rule| format!(" (rule {rule})")).unwrap_or_default();
+    let text = super::text::printable(&format!("{about}{}{rule}", row.text));
+    let (host, kind) = (super::text::printable(&row.host), super::text::printable(&row.kind));
+    format!("{date}:{time:02} {host:<10} {kind:<8} {text}\n")
+}
+
+/// Returns the lines of `doctor`, each with what to type below it where something is to be done.
+pub fn doctor(rows: &[DoctorRow], layout: Layout) -> String {
+    let width = rows.iter().map(|row| row.name.len()).max().unwrap_or_default();
+    let mut text = String::new();
+    for row in rows {
+        let (name, finding) = (super::text::printable(&row.name), super::text::printable(&row.finding));
+        let indent = width + 7;
+        let lines = super::text::wrapped(&finding, layout.columns.saturating_sub(indent).max(20));
+        let lines = lines.trim_end().replace('\n', &format!("\n{:indent$}", ""));
+        text.push_str(&format!("{name:<width$} {:<5} {lines}\n", row.verdict.word()));
+        if let Some(fix) = &row.fix {
+            text.push_str(&format!("{:indent$}→ {}\n", "", super::text::printable(fix)));
+        }
+    }
+    text
+}
+
 /// Returns the lines of `version`.
 pub fn version(agent: Option<&AgentVersion>) -> String {
-    let ours = format!("mlnctl {}\n", env!("CARGO_PKG_VERSION"));
+    let ours = format!("mlnctl {}\n", crate::version::VERSION);
     match agent {
         Some(agent) => format!(
             "{ours}mlnd {}\nhost {}\npeer {}\nmesh {}\n",

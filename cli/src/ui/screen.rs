@@ -4,7 +4,7 @@ use std::future::pending;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use mln_link::message::{OutputStream, Progress};
+use mln_link::message::{EventRow, OutputStream, Progress};
 use mln_protocol::lang::{Diagnostic, Sources};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt;
 use super::diagnostic::Drawing;
 use super::progress::{self, Board, SPINNER_MS};
 use super::report::{self, Paint};
-use super::rows::Layout;
+use super::rows::{self, Layout};
 use super::table::Spacing;
 use super::{diagnostic, hint, json};
 use crate::args::Output;
@@ -148,6 +148,20 @@ impl Screen {
                 err.flush().await
             }
         }
+    }
+
+    /// Writes events, a line for each. Fails where nobody reads any more.
+    pub fn events(&self, rows: &[EventRow]) -> io::Result<()> {
+        let lines: String = rows
+            .iter()
+            .map(|row| match self.output {
+                Output::Table => rows::event(row),
+                Output::Json => row.to_json_line() + "\n",
+            })
+            .collect();
+        let mut out = io::stdout().lock();
+        out.write_all(lines.as_bytes())?;
+        out.flush()
     }
 
     /// Begins to show the progress of work.

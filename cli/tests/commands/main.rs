@@ -2,6 +2,8 @@
 
 mod agent;
 mod build;
+mod completions;
+mod events;
 mod exec;
 mod exit_codes;
 mod output;

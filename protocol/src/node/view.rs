@@ -112,6 +112,11 @@ impl Node {
             .collect()
     }
 
+    /// Returns what people call a project, also one that is removed; none where it isn't known.
+    pub fn label(&self, project: ProjectId) -> Option<Label> {
+        self.projects.head(project).map(|head| head.revision.label.clone())
+    }
+
     /// Returns one VM of a project.
     pub fn vm(&self, project: ProjectId, name: &Name) -> Option<VmView> {
         let id = VmId { birth: project.0, name: name.clone() };

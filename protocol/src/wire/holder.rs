@@ -12,6 +12,14 @@ use super::line::EndWire;
 /// The version of the holder's messages and files that this program speaks.
 pub const HOLDER_VERSION: u16 = 1;
 
+/// The oldest version of them that it still speaks: at least the one before, so that guests live through an upgrade.
+pub const HOLDER_VERSION_OLDEST: u16 = 1;
+
+/// Whether this program speaks with a holder, or reads files, of this version.
+pub fn holder_is_understood(version: u16) -> bool {
+    (HOLDER_VERSION_OLDEST..=HOLDER_VERSION).contains(&version)
+}
+
 /// The longest message between agent and holder, in bytes: one packet of a local socket.
 pub const HOLDER_MESSAGE_BYTES_MAX: usize = 80 << 10;
 
@@ -237,3 +245,7 @@ pub enum StopWire {
     /// It was killed at once.
     Now,
 }
+
+#[cfg(test)]
+#[path = "holder_test.rs"]
+mod tests;

@@ -3,6 +3,8 @@
 //! Names are parsed while they are decoded, so whoever holds a request holds valid names. Free text (reasons,
 //! console lines) may hold anything: whoever shows it to a terminal must make it harmless first.
 
+mod doctor;
+mod event;
 mod image;
 mod mesh;
 mod outside;
@@ -10,6 +12,8 @@ mod reply;
 mod request;
 mod row;
 
+pub use doctor::{DOCTOR_CHECKS, DoctorRow, Verdict};
+pub use event::{EVENTS_ASKED_MAX, EventReading, EventRow, Events, SKIPPED_KIND, rfc3339};
 pub use image::{
     GarbageKind, GarbageReport, GarbageRow, GcMode, TemplateChoice, TemplateChoiceError, TemplateHostRow,
     TemplatePull, TemplatePush, TemplateRemoval, TemplateRemove,

@@ -3,6 +3,8 @@
 use mln_protocol::id::Name;
 use serde::{Deserialize, Serialize};
 
+use super::doctor::DoctorRow;
+use super::event::EventRow;
 use super::image::{GarbageReport, TemplateHostRow};
 use super::mesh::LanRow;
 use super::outside::OutsideRow;
@@ -63,6 +65,10 @@ pub enum Reply {
     TemplateHosts(Vec<TemplateHostRow>),
     /// To `gc`.
     Garbage(GarbageReport),
+    /// To `events`: any number of these.
+    Events(Vec<EventRow>),
+    /// To `doctor`.
+    Doctor(Vec<DoctorRow>),
 }
 
 /// A step of the work on a VM or for a project.

@@ -5,6 +5,7 @@ use std::fmt;
 use mln_protocol::id::{Name, NameError};
 use serde::{Deserialize, Serialize};
 
+use super::event::Events;
 use super::image::{GcMode, TemplateChoice, TemplatePull, TemplatePush, TemplateRemove};
 use super::mesh::OperatorToken;
 
@@ -76,6 +77,10 @@ pub enum Request {
     TemplateRemove(TemplateRemove),
     /// Show or free what of the image store nobody uses.
     Gc(GcMode),
+    /// What happened, and perhaps what happens from now on.
+    Events(Events),
+    /// What is wrong with the agent's machine.
+    Doctor,
 }
 
 impl Request {
@@ -103,6 +108,8 @@ impl Request {
             Self::TemplatePush(_) | Self::TemplateTake(_) => "template push",
             Self::TemplateRemove(_) => "template rm",
             Self::Gc(_) => "gc",
+            Self::Events(_) => "events",
+            Self::Doctor => "doctor",
         }
     }
 }

@@ -6,12 +6,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use mln_link::message::{
-    AgentVersion, Build, DaemonStatusRow, Exec, ExecExit, Existing, Failure, FileHead, ForwardRow,
-    GarbageKind, GarbageReport, GarbageRow, GcMode, HostLiveness, LanRow, NatState, OnFailure, OperatorToken,
-    OutputStream, OutsideRow, PeerLink, PeerRow, PortProtocol, Progress, ProjectRef, ProjectRow,
-    ProjectSelection, Refusal, Removal, Remove, Role, Silence, Start, Status, StatusRow, StatusWait, Step,
-    StepState, Stop, StopManner, Target, TemplateChoice, TemplateHostRow, TemplatePull, TemplatePush,
-    TemplateRemoval, TemplateRemove, TemplateRow, Token, VmRef, VmState, WaitFor,
+    AgentVersion, Build, DaemonStatusRow, DoctorRow, EventReading, EventRow, Events, Exec, ExecExit,
+    Existing, Failure, FileHead, ForwardRow, GarbageKind, GarbageReport, GarbageRow, GcMode, HostLiveness,
+    LanRow, NatState, OnFailure, OperatorToken, OutputStream, OutsideRow, PeerLink, PeerRow, PortProtocol,
+    Progress, ProjectRef, ProjectRow, ProjectSelection, Refusal, Removal, Remove, Role, Silence, Start,
+    Status, StatusRow, StatusWait, Step, StepState, Stop, StopManner, Target, TemplateChoice,
+    TemplateHostRow, TemplatePull, TemplatePush, TemplateRemoval, TemplateRemove, TemplateRow, Token,
+    Verdict, VmRef, VmState, WaitFor,
 };
 use mln_link::{Input, Reply, Request};
 use mln_protocol::id::{Name, hex};
@@ -75,6 +76,12 @@ fn requests() -> Vec<Request> {
             removal: TemplateRemoval::Forced,
         }),
         Request::Gc(GcMode::Free),
+        Request::Events(Events {
+            last: 20,
+            project: Some(ProjectRef { owner: None, project: name("ring") }),
+            reading: EventReading::Follow,
+        }),
+        Request::Doctor,
     ]
 }
 
@@ -210,6 +217,22 @@ fn replies() -> Vec<Reply> {
             bytes_left: 3,
             limit_bytes: Some(4),
         }),
+        Reply::Events(vec![EventRow {
+            unix_ms: 1,
+            host: "h".to_owned(),
+            kind: "k".to_owned(),
+            project: Some("p".to_owned()),
+            vm: Some("v".to_owned()),
+            rule: Some("r".to_owned()),
+            status: Some("s".to_owned()),
+            text: "t".to_owned(),
+        }]),
+        Reply::Doctor(vec![DoctorRow {
+            name: "n".to_owned(),
+            verdict: Verdict::Warn,
+            finding: "f".to_owned(),
+            fix: Some("x".to_owned()),
+        }]),
     ]
 }
 

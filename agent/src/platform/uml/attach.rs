@@ -14,7 +14,7 @@ use std::time::Duration;
 use mln_protocol::id::{Name, VmId};
 use mln_protocol::wire::holder::{
     BootWire, ExitWire, HOLDER_MESSAGE_BYTES_MAX, HolderCommandWire, HolderEventWire, HolderStateWire,
-    LineMessageWire,
+    LineMessageWire, holder_is_understood,
 };
 use mln_protocol::wire::line::{
     ClosedWire, ExecWire, KillWire, LINE_MESSAGE_BYTES_MAX, OpenWire, ReportWire, WindowWire,
@@ -105,6 +105,9 @@ pub(super) async fn attach(target: Target) -> Result<Option<(Attachment, HolderS
         Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         Ok(Ok(_) | Err(_)) | Err(_) => return Err(silent()),
     };
+    if !holder_is_understood(state.version) {
+        return Err(StepError::HolderVersion { vm: target.vm.clone(), found: state.version });
+    }
     let (commands, command_queue) = mpsc::channel(REQUESTS_MAX);
     let (requests, request_queue) = mpsc::channel(REQUESTS_MAX);
     let (ended_sender, ended) = watch::channel(None);

@@ -60,11 +60,13 @@ pub struct UmlConfig {
 impl UmlConfig {
     /// Returns the usual configuration for a data folder.
     ///
-    /// The guest agent is `mlnd-guest`, beside this program or in `/usr/lib/mln`, or what `MLN_GUEST_AGENT`
+    /// The guest agent is `mlnd-guest`, beside this program or in `../lib/mln` from there, or what `MLN_GUEST_AGENT`
     /// names.
     pub fn usual(data: &Path) -> std::io::Result<Self> {
         let program = std::env::current_exe()?;
-        let installed = PathBuf::from("/usr/lib/mln/mlnd-guest");
+        // As it is installed: PREFIX/bin/mlnd and PREFIX/lib/mln/mlnd-guest.
+        let prefix = program.ancestors().nth(2).unwrap_or(Path::new("/usr"));
+        let installed = prefix.join("lib/mln/mlnd-guest");
         let beside = program.with_file_name("mlnd-guest");
         let found = if beside.exists() { beside } else { installed };
         Ok(Self {
@@ -117,6 +119,28 @@ impl Uml {
         };
         Ok((Self { shared: Arc::new(shared) }, receiver))
     }
+}
+
+/// Returns the VMs that are kept in a folder, as `OWNER/PROJECT/VM`; one that can't be read by its folder's name.
+pub fn carried(vms: &Path) -> std::io::Result<Vec<String>> {
+    let entries = match fs::read_dir(vms) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut carried = Vec::new();
+    for entry in entries {
+        let folder = entry?.path();
+        if !folder.join(files::VM).exists() {
+            continue;
+        }
+        carried.push(match VmFile::read(&folder) {
+            Ok(file) => format!("{}/{}", file.label, file.vm.name),
+            Err(_) => folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        });
+    }
+    carried.sort();
+    Ok(carried)
 }
 
 /// Says why no guest can run on this host.

@@ -1,0 +1,231 @@
+//! What is an event: a function of what was known before and of what the node, a platform or the mesh says now.
+//!
+//! What hosts say of their VMs becomes an event when the node makes it durable: by then it is verified and newer
+//! than what was known, whether it came by gossip, by comparison, or from this host itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mln_protocol::id::{Label, Name, ProjectId, PublicKey, VmId};
+use mln_protocol::node::{Message, Outcome, Output, Write};
+use mln_protocol::record::{Record, VerifiedRecord, VmState, VmStatus};
+use mln_protocol::trust::Verified;
+use mln_protocol::wire::Refusal;
+
+use super::{Event, EventKind};
+use crate::platform::{VmEvent, VmEventKind};
+
+/// How many strangers are remembered, so that one who knocks for ever is told of once.
+const STRANGERS_MAX: usize = 64;
+
+/// What must be known to tell an event from news that is none.
+#[derive(Debug)]
+pub(crate) struct Deriver {
+    key: PublicKey,
+    name: Name,
+    /// As many as the node has records.
+    members: BTreeMap<PublicKey, Name>,
+    versions: BTreeMap<PublicKey, String>,
+    vms: BTreeMap<(VmId, PublicKey), (VmState, u64)>,
+    strangers: BTreeSet<PublicKey>,
+}
+
+impl Deriver {
+    /// Begins with what was known already: none of that is an event.
+    pub(crate) fn new(key: PublicKey, name: Name, stored: &[VerifiedRecord]) -> Self {
+        let (members, versions, vms) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let mut deriver = Self { key, name, members, versions, vms, strangers: BTreeSet::new() };
+        // Members first: whose word counts for a VM is told by the names.
+        for is_member in [true, false] {
+            for record in stored {
+                if matches!(&***record, Record::Member(_)) == is_member {
+                    deriver.record(record, 0, &|_| None);
+                }
+            }
+        }
+        deriver
+    }
+
+    /// Returns what an output of the node tells.
+    pub(crate) fn output(
+        &mut self,
+        output: &Output,
+        now_unix_ms: u64,
+        label: &dyn Fn(ProjectId) -> Option<Label>,
+    ) -> Vec<Event> {
+        match output {
+            Output::Persist { writes, .. } => {
+                let records = writes.iter().filter_map(|write| match write {
+                    Write::Record(_, record) => Some(record),
+                    Write::Fragment(..) | Write::DropFragment(_) => None,
+                });
+                records.filter_map(|record| self.record(record, now_unix_ms, label)).collect()
+            }
+            Output::Done { outcome: Outcome::Refused(refusals), .. } => refusals
+                .iter()
+                .map(|refused| Event {
+                    host: Name::parse(&refused.host).unwrap_or_else(|_| self.name.clone()),
+                    rule: Some(refused.refusal.rule.code()),
+                    ..self.event(now_unix_ms, EventKind::Refusal, refused.refusal.detail.clone())
+                })
+                .collect(),
+            Output::Send { to, message: Message::Answer { verdict: Err(refusal), .. } }
+                if *to != self.key =>
+            {
+                let text = format!("to {}: {}", self.called(*to), refusal.detail);
+                let event = self.event(now_unix_ms, EventKind::Refusal, text);
+                vec![Event { rule: Some(refusal.rule.code()), ..event }]
+            }
+            Output::Send { .. }
+            | Output::Broadcast(_)
+            | Output::Check { .. }
+            | Output::Step { .. }
+            | Output::Switches(_)
+            | Output::Progress { .. }
+            | Output::Done { outcome: Outcome::Done | Outcome::Failed(_), .. } => Vec::new(),
+        }
+    }
+
+    /// Returns what a VM of this host tells that is in no record.
+    pub(crate) fn vm_event(&self, event: &VmEvent, now_unix_ms: u64, label: Option<Label>) -> Option<Event> {
+        match &event.kind {
+            VmEventKind::Panicked { text } => Some(Event {
+                project: label,
+                vm: Some(event.vm.name.clone()),
+                ..self.event(now_unix_ms, EventKind::Panic, text.clone())
+            }),
+            VmEventKind::Booting { .. }
+            | VmEventKind::Progress(_)
+            | VmEventKind::GuestAgent { .. }
+            | VmEventKind::InterfaceUp { .. }
+            | VmEventKind::InterfaceDown { .. }
+            | VmEventKind::Nat(_)
+            | VmEventKind::Exited(_)
+            | VmEventKind::Lost => None,
+        }
+    }
+
+    /// Returns that this agent began to run.
+    pub(crate) fn started(&self, now_unix_ms: u64, version: &str) -> Event {
+        self.event(now_unix_ms, EventKind::Agent, format!("mlnd {version} has started"))
+    }
+
+    /// Returns that a member is connected.
+    pub(crate) fn connected(&self, peer: PublicKey, now_unix_ms: u64) -> Event {
+        self.event(now_unix_ms, EventKind::Seen, format!("{} is connected", self.called(peer)))
+    }
+
+    /// Returns that a member is connected no more.
+    pub(crate) fn disconnected(&self, peer: PublicKey, now_unix_ms: u64) -> Event {
+        self.event(now_unix_ms, EventKind::Lost, format!("{} is no longer connected", self.called(peer)))
+    }
+
+    /// Returns that this host let somebody into the mesh.
+    pub(crate) fn admitted(&self, name: &Name, now_unix_ms: u64) -> Event {
+        self.event(now_unix_ms, EventKind::Join, format!("{name} is let in with a token of this host"))
+    }
+
+    /// Returns that the mesh and a peer don't belong together; once per peer.
+    pub(crate) fn stranger(&mut self, peer: PublicKey, reason: Refusal, now_unix_ms: u64) -> Option<Event> {
+        // Members as well: they called each other at the same time, or are many.
+        if matches!(reason, Refusal::Duplicate | Refusal::Busy) {
+            return None;
+        }
+        if self.strangers.len() == STRANGERS_MAX {
+            self.strangers.clear();
+        }
+        let text = format!("{}: {reason}", self.called(peer));
+        let event = Event { rule: Some("member"), ..self.event(now_unix_ms, EventKind::Refusal, text) };
+        self.strangers.insert(peer).then_some(event)
+    }
+
+    fn record(
+        &mut self,
+        record: &VerifiedRecord,
+        now_unix_ms: u64,
+        label: &dyn Fn(ProjectId) -> Option<Label>,
+    ) -> Option<Event> {
+        let author = record.author();
+        let record: &Verified<Record> = record;
+        match &**record {
+            Record::Member(member) => {
+                let known = self.members.insert(author, member.name.clone());
+                let text = format!("{} is a member of the mesh", member.name);
+                (known.is_none() && author != self.key).then(|| Event {
+                    host: member.name.clone(),
+                    ..self.event(now_unix_ms, EventKind::Join, text)
+                })
+            }
+            Record::Host(status) => {
+                let before = self.versions.insert(author, status.agent_version.clone())?;
+                let host = self.members.get(&author)?.clone();
+                let text = format!("mlnd {}, before: {before}", status.agent_version);
+                (before != status.agent_version)
+                    .then(|| Event { host, ..self.event(now_unix_ms, EventKind::Version, text) })
+            }
+            Record::Commit(_) => None,
+            Record::Vm(status) => {
+                // Everybody may sign something about a VM; only its host's word counts.
+                if self.members.get(&author) != Some(&status.host) {
+                    return None;
+                }
+                let slot = (status.vm.clone(), author);
+                let now = (status.state.clone(), status.since_unix_ms);
+                let before = self.vms.insert(slot, now.clone());
+                if before.as_ref() == Some(&now) {
+                    return None;
+                }
+                let (kind, text) = change(before.as_ref().map(|(state, _)| state), status)?;
+                Some(Event {
+                    unix_ms: status.since_unix_ms,
+                    host: status.host.clone(),
+                    kind,
+                    project: label(status.project),
+                    vm: Some(status.vm.name.clone()),
+                    rule: None,
+                    status: status.exit.filter(|_| kind == EventKind::Exit),
+                    text,
+                })
+            }
+        }
+    }
+
+    fn event(&self, unix_ms: u64, kind: EventKind, text: String) -> Event {
+        let host = self.name.clone();
+        Event { unix_ms, host, kind, project: None, vm: None, rule: None, status: None, text }
+    }
+
+    fn called(&self, peer: PublicKey) -> String {
+        self.members.get(&peer).map_or_else(|| peer.short(), Name::to_string)
+    }
+}
+
+/// Returns what it means that a VM is in this state now, and was in that one before, as far as was heard.
+fn change(before: Option<&VmState>, status: &VmStatus) -> Option<(EventKind, String)> {
+    let ran = matches!(before, Some(VmState::Booting | VmState::Up | VmState::Stopping));
+    match &status.state {
+        VmState::Building | VmState::Stopping => None,
+        VmState::Booting => Some((EventKind::Start, "starts".to_owned())),
+        VmState::Up => Some((EventKind::Ready, "is ready".to_owned())),
+        VmState::Down if ran => Some(match status.exit {
+            Some(exit) => (EventKind::Exit, format!("has ended: {exit}")),
+            None => (EventKind::Exit, "has ended; nobody saw how".to_owned()),
+        }),
+        VmState::Down => {
+            matches!(before, None | Some(VmState::Building | VmState::Removed | VmState::Failed { .. }))
+                .then(|| (EventKind::Build, "is built".to_owned()))
+        }
+        VmState::Removed => {
+            before.filter(|state| **state != VmState::Removed)?;
+            Some((EventKind::Remove, "is removed".to_owned()))
+        }
+        VmState::Failed { reason } => {
+            // What its console said last is in `status`; here is one line.
+            let first = reason.lines().next().unwrap_or_default();
+            Some((EventKind::Failed, first.to_owned()))
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "derive_test.rs"]
+mod tests;

@@ -1,0 +1,185 @@
+use mln_protocol::id::Digest;
+use mln_protocol::model::{BootOrder, MemoryMib};
+use mln_protocol::node::{HostRefusal, OpId, Refusal as NodeRefusal, Rule, WriteId};
+use mln_protocol::record::{ExitStatus, HostStatus, Member, RunState};
+use mln_protocol::trust::KeyPair;
+use mln_protocol::wire::sign_record;
+
+use super::*;
+
+const NOW: u64 = 1_000_000;
+
+fn name(text: &str) -> Name {
+    Name::parse(text).expect("a valid name")
+}
+
+fn keys(seed: u8) -> KeyPair {
+    KeyPair::from_secret([seed; 32])
+}
+
+fn member(host: &str, seed: u8) -> VerifiedRecord {
+    sign_record(&keys(seed), Record::Member(Member { counter: 1, name: name(host), chain: Vec::new() }))
+}
+
+fn vm(seed: u8, host: &str, state: VmState, exit: Option<ExitStatus>) -> VerifiedRecord {
+    let birth = Digest::of(b"ring");
+    let status = VmStatus {
+        counter: 1,
+        vm: VmId { birth, name: name("router1") },
+        project: ProjectId(birth),
+        run: RunState::Up,
+        run_counter: 1,
+        run_by: keys(seed).public(),
+        state,
+        exit,
+        memory: MemoryMib(64),
+        boot_order: BootOrder(99),
+        address: None,
+        since_unix_ms: 77,
+        nat: None,
+        forwards: Vec::new(),
+        host: name(host),
+    };
+    sign_record(&keys(seed), Record::Vm(status))
+}
+
+fn written(record: VerifiedRecord) -> Output {
+    let key = record.key(record.author());
+    Output::Persist { id: WriteId(1), writes: vec![Write::Record(key, record)] }
+}
+
+fn label(_: ProjectId) -> Option<Label> {
+    Some(Label { owner: name("anna"), project: name("ring") })
+}
+
+/// This host is oslo; bergen is known as well.
+fn oslo() -> Deriver {
+    Deriver::new(keys(1).public(), name("oslo"), &[member("oslo", 1), member("bergen", 2)])
+}
+
+#[track_caller]
+fn one(deriver: &mut Deriver, output: Output) -> Event {
+    let mut events = deriver.output(&output, NOW, &label);
+    assert_eq!(events.len(), 1, "{events:?}");
+    events.remove(0)
+}
+
+#[track_caller]
+fn none(deriver: &mut Deriver, output: Output) {
+    assert_eq!(deriver.output(&output, NOW, &label), []);
+}
+
+#[test]
+fn the_life_of_a_vm_on_another_host_is_told() {
+    let mut deriver = oslo();
+    let failed = Some(ExitStatus::Code(7));
+    none(&mut deriver, written(vm(2, "bergen", VmState::Building, None)));
+    let steps = [
+        (VmState::Down, None, EventKind::Build),
+        (VmState::Booting, None, EventKind::Start),
+        (VmState::Up, None, EventKind::Ready),
+        (VmState::Down, failed, EventKind::Exit),
+        (VmState::Removed, failed, EventKind::Remove),
+    ];
+    for (state, exit, kind) in steps {
+        let event = one(&mut deriver, written(vm(2, "bergen", state, exit)));
+        assert_eq!((event.kind, event.host.as_str(), event.unix_ms), (kind, "bergen", 77));
+        assert_eq!(event.project, label(ProjectId(Digest::of(b"ring"))));
+        assert_eq!(event.status, if kind == EventKind::Exit { failed } else { None });
+    }
+}
+
+#[test]
+fn the_same_news_twice_is_one_event() {
+    let mut deriver = oslo();
+    one(&mut deriver, written(vm(2, "bergen", VmState::Up, None)));
+    none(&mut deriver, written(vm(2, "bergen", VmState::Up, None)));
+}
+
+#[test]
+fn only_the_word_of_a_vms_host_counts() {
+    let mut deriver = oslo();
+    none(&mut deriver, written(vm(1, "bergen", VmState::Up, None)));
+    none(&mut deriver, written(vm(3, "bergen", VmState::Up, None)));
+}
+
+#[test]
+fn what_was_known_before_a_restart_is_no_event() {
+    let stored = [vm(2, "bergen", VmState::Up, None), member("oslo", 1), member("bergen", 2)];
+    let mut deriver = Deriver::new(keys(1).public(), name("oslo"), &stored);
+    none(&mut deriver, written(vm(2, "bergen", VmState::Up, None)));
+    none(&mut deriver, written(member("bergen", 2)));
+    let event = one(&mut deriver, written(vm(2, "bergen", VmState::Down, None)));
+    assert_eq!((event.kind, event.text.as_str()), (EventKind::Exit, "has ended; nobody saw how"));
+}
+
+#[test]
+fn a_new_member_joins_once_and_its_new_version_is_told() {
+    let mut deriver = oslo();
+    let event = one(&mut deriver, written(member("gjovik", 3)));
+    assert_eq!((event.kind, event.host.as_str()), (EventKind::Join, "gjovik"));
+    none(&mut deriver, written(member("gjovik", 3)));
+    let runs = |version: &str| {
+        let status = HostStatus {
+            counter: 1,
+            groups: Vec::new(),
+            platforms: Vec::new(),
+            projects: 0,
+            vms: 0,
+            memory_used: MemoryMib(0),
+            memory_limit: MemoryMib(0),
+            agent_version: version.to_owned(),
+            measured_unix_ms: 0,
+        };
+        written(sign_record(&keys(3), Record::Host(status)))
+    };
+    none(&mut deriver, runs("0.1.0"));
+    none(&mut deriver, runs("0.1.0"));
+    let event = one(&mut deriver, runs("0.2.0"));
+    assert_eq!((event.kind, event.text.as_str()), (EventKind::Version, "mlnd 0.2.0, before: 0.1.0"));
+}
+
+#[test]
+fn a_refusal_names_its_rule_wherever_it_was_said() {
+    let mut deriver = oslo();
+    let refusal = || NodeRefusal { rule: Rule::Memory, detail: "64 MiB wanted, 10 left".to_owned() };
+    let outcome = Outcome::Refused(vec![HostRefusal { host: "bergen".to_owned(), refusal: refusal() }]);
+    let event = one(&mut deriver, Output::Done { op: OpId(1), outcome });
+    assert_eq!((event.kind, event.rule, event.host.as_str()), (EventKind::Refusal, Some("memory"), "bergen"));
+    let answer = |to: u8| {
+        let verdict = Err(refusal());
+        let message = Message::Answer { revision: Digest::of(b"ring"), verdict };
+        Output::Send { to: keys(to).public(), message }
+    };
+    let event = one(&mut deriver, answer(2));
+    assert_eq!((event.host.as_str(), event.text.as_str()), ("oslo", "to bergen: 64 MiB wanted, 10 left"));
+    // What this host refuses itself is told by the operation that ends with it.
+    none(&mut deriver, answer(1));
+}
+
+#[test]
+fn a_panic_is_told_with_the_kernels_words_and_a_plain_exit_by_its_record() {
+    let deriver = oslo();
+    let vm = VmId { birth: Digest::of(b"ring"), name: name("router1") };
+    let event = VmEvent { vm: vm.clone(), kind: VmEventKind::Panicked { text: "no init found".to_owned() } };
+    let told = deriver.vm_event(&event, NOW, None).expect("an event");
+    assert_eq!((told.kind, told.text.as_str()), (EventKind::Panic, "no init found"));
+    assert_eq!(deriver.vm_event(&VmEvent { vm, kind: VmEventKind::Lost }, NOW, None), None);
+}
+
+#[test]
+fn a_stranger_who_knocks_for_ever_is_told_of_once() {
+    let mut deriver = oslo();
+    let stranger = keys(9).public();
+    assert!(deriver.stranger(stranger, Refusal::OtherMesh, NOW).is_some());
+    assert!(deriver.stranger(stranger, Refusal::OtherMesh, NOW).is_none());
+    assert!(deriver.stranger(keys(2).public(), Refusal::Duplicate, NOW).is_none());
+}
+
+#[test]
+fn the_first_line_of_a_failure_is_its_text() {
+    let mut deriver = oslo();
+    let state = VmState::Failed { reason: "the disk is full\n| [ 0.1] words".to_owned() };
+    let event = one(&mut deriver, written(vm(2, "bergen", state, None)));
+    assert_eq!((event.kind, event.text.as_str()), (EventKind::Failed, "the disk is full"));
+}
