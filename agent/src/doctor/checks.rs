@@ -63,11 +63,9 @@ fn fail(name: &str, finding: impl Into<String>, fix: impl Into<String>) -> Docto
 fn configuration(facts: &Facts) -> DoctorRow {
     match &facts.config_error {
         None => ok("configuration", format!("data folder {}", facts.data.display())),
-        Some(error) => fail(
-            "configuration",
-            error.clone(),
-            format!("sensible-editor {}/config.toml", facts.data.display()),
-        ),
+        Some(error) => {
+            fail("configuration", error.clone(), format!("vi {}/config.toml", facts.data.display()))
+        }
     }
 }
 
