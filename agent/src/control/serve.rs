@@ -109,7 +109,10 @@ where
         | Request::TokenNew { .. }
         | Request::TemplateBuild { .. }
         | Request::TemplateAdd { .. }
-        | Request::TemplateList => Vec::new(),
+        | Request::TemplateList
+        | Request::Terminal(_)
+        | Request::Console(_)
+        | Request::Logs(_) => Vec::new(),
     };
     Ok(Some((request, files)))
 }

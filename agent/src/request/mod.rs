@@ -1,8 +1,10 @@
 //! What operators ask for, and what is answered at once: from what the node knows, or by a task of its own.
 
 mod build;
+mod console;
 mod exec;
 mod hosts;
+mod logs;
 mod run;
 mod select;
 mod status;
@@ -35,7 +37,9 @@ impl EventLoop {
             Request::Status(status) => self.request_status(status, &operator, reply),
             Request::DaemonStatus { group } => self.request_daemon_status(group.as_ref(), &reply),
             Request::List => self.request_list(&reply),
-            Request::Exec(exec) => self.request_exec(exec, &operator, reply, input),
+            Request::Exec(_) | Request::Terminal(_) | Request::Console(_) | Request::Logs(_) => {
+                self.request_inside(request, &operator, reply, input);
+            }
             Request::Peers => self.request_peers(reply),
             Request::TokenNew { role, ttl_s } => self.request_token(role, ttl_s, reply),
             Request::TemplateBuild { name } => self.request_template_build(name, reply),
@@ -59,7 +63,10 @@ impl EventLoop {
 fn may_ask(origin: Origin, request: &Request) -> bool {
     match origin {
         Origin::Socket { .. } => true,
-        Origin::Peer { .. } => matches!(request, Request::Exec(_)),
+        Origin::Peer { .. } => matches!(
+            request,
+            Request::Exec(_) | Request::Terminal(_) | Request::Console(_) | Request::Logs(_)
+        ),
     }
 }
 
@@ -97,13 +104,15 @@ fn failure(what: &str, why: String, next: &[&str]) -> Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mln_link::message::{Exec, Role, VmRef};
+    use mln_link::message::{Exec, LogExtent, Logs, Role, VmRef};
     use mln_protocol::id::PublicKey;
 
     #[test]
-    fn another_agent_may_run_commands_and_ask_for_nothing_else() {
+    fn another_agent_may_lead_its_operator_into_a_vm_and_ask_for_nothing_else() {
         let (peer, socket) = (Origin::Peer { key: PublicKey([1; 32]) }, Origin::Socket { uid: 0 });
         let vm = VmRef::parse("ring/router1").expect("a project and a VM");
+        let logs = Request::Logs(Logs { vm: vm.clone(), lines: 1, extent: LogExtent::Present });
+        assert!(may_ask(peer, &logs));
         let exec = Request::Exec(Exec { vm, argv: vec!["true".to_owned()] });
         let token = Request::TokenNew { role: Role::Host, ttl_s: 60 };
         assert!(may_ask(peer, &exec) && may_ask(socket, &exec) && may_ask(socket, &token));

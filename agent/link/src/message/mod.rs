@@ -3,10 +3,12 @@
 //! Names are parsed while they are decoded, so whoever holds a request holds valid names. Free text (reasons,
 //! console lines) may hold anything: whoever shows it to a terminal must make it harmless first.
 
+mod inside;
 mod reply;
 mod request;
 mod row;
 
+pub use inside::{Console, LogExtent, Logs, Terminal, TerminalSize};
 pub use reply::{ExecExit, Failure, OutputStream, Progress, Refusal, Reply, Silence, Step, StepState};
 pub use request::{
     Build, Exec, Existing, FileHead, Input, OnFailure, ProjectRef, ProjectSelection, RefError, Removal,

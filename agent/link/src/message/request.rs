@@ -5,6 +5,8 @@ use std::fmt;
 use mln_protocol::id::{Name, NameError};
 use serde::{Deserialize, Serialize};
 
+use super::inside::{Console, Logs, Terminal, TerminalSize};
+
 /// A request: the first message of a connection after the hello.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
@@ -57,6 +59,12 @@ pub enum Request {
     },
     /// The templates that the agent's host holds.
     TemplateList,
+    /// Run a command in a VM on a terminal; what is typed follows as input.
+    Terminal(Terminal),
+    /// Look at a VM's console; what is typed follows as input.
+    Console(Console),
+    /// The console log of a VM.
+    Logs(Logs),
 }
 
 impl Request {
@@ -77,6 +85,9 @@ impl Request {
             Self::TemplateBuild { .. } => "template build",
             Self::TemplateAdd { .. } => "template add",
             Self::TemplateList => "template list",
+            Self::Terminal(_) => "exec -t",
+            Self::Console(_) => "console",
+            Self::Logs(_) => "logs",
         }
     }
 }
@@ -319,4 +330,6 @@ pub enum Input {
     End,
     /// A signal for the command; not held back by the window.
     Signal(i32),
+    /// The operator's terminal has another size; not held back by the window.
+    Resize(TerminalSize),
 }

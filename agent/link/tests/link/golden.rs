@@ -6,16 +6,18 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use mln_link::message::{
-    AgentVersion, Build, DaemonStatusRow, Exec, ExecExit, Existing, Failure, FileHead, HostLiveness,
-    OnFailure, OutputStream, PeerLink, PeerRow, Progress, ProjectRef, ProjectRow, ProjectSelection, Refusal,
-    Removal, Remove, Role, Silence, Start, Status, StatusRow, StatusWait, Step, StepState, Stop, StopManner,
-    Target, TemplateRow, Token, VmRef, VmState, WaitFor,
+    AgentVersion, Build, Console, DaemonStatusRow, Exec, ExecExit, Existing, Failure, FileHead, HostLiveness,
+    LogExtent, Logs, OnFailure, OutputStream, PeerLink, PeerRow, Progress, ProjectRef, ProjectRow,
+    ProjectSelection, Refusal, Removal, Remove, Role, Silence, Start, Status, StatusRow, StatusWait, Step,
+    StepState, Stop, StopManner, Target, TemplateRow, Terminal, TerminalSize, Token, VmRef, VmState, WaitFor,
 };
 use mln_link::{Input, Reply, Request};
 use mln_protocol::id::{Name, hex};
 use mln_protocol::wire;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+const SIZE: TerminalSize = TerminalSize { rows: 24, columns: 80 };
 
 fn name(text: &str) -> Name {
     Name::parse(text).expect("a valid name")
@@ -50,12 +52,28 @@ fn requests() -> Vec<Request> {
         }),
         Request::DaemonStatus { group: Some(name("lab")) },
         Request::List,
-        Request::Exec(Exec { vm: VmRef { project, vm: name("r1") }, argv: vec!["ls".to_owned()] }),
+        Request::Exec(Exec {
+            vm: VmRef { project: project.clone(), vm: name("r1") },
+            argv: vec!["ls".to_owned()],
+        }),
         Request::Peers,
         Request::TokenNew { role: Role::Host, ttl_s: 60 },
         Request::TemplateBuild { name: name("mini") },
         Request::TemplateAdd { name: name("mini"), bytes: 7 },
         Request::TemplateList,
+        Request::Terminal(Terminal {
+            vm: VmRef { project: project.clone(), vm: name("r1") },
+            argv: vec!["vi".to_owned()],
+            term: "xterm".to_owned(),
+            size: SIZE,
+        }),
+        Request::Console(Console {
+            vm: VmRef { project: project.clone(), vm: name("r1") },
+            lines: 7,
+            term: "xterm".to_owned(),
+            size: SIZE,
+        }),
+        Request::Logs(Logs { vm: VmRef { project, vm: name("r1") }, lines: 7, extent: LogExtent::Follow }),
     ]
 }
 
@@ -160,7 +178,7 @@ fn replies() -> Vec<Reply> {
 }
 
 fn inputs() -> Vec<Input> {
-    vec![Input::Bytes(b"ab".to_vec()), Input::End, Input::Signal(15)]
+    vec![Input::Bytes(b"ab".to_vec()), Input::End, Input::Signal(15), Input::Resize(SIZE)]
 }
 
 /// Returns a line per message: its kind and its bytes; each must come back from its bytes.
