@@ -7,8 +7,8 @@ use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
-    build::Build, daemon_status::DaemonStatus, exec::Exec, remove::Remove, start::Start, status::Status,
-    stop::Stop, template::Template, token::Token,
+    build::Build, console::Console, cp::Cp, daemon_status::DaemonStatus, exec::Exec, logs::Logs,
+    remove::Remove, ssh::Ssh, start::Start, status::Status, stop::Stop, template::Template, token::Token,
 };
 use crate::offline::Offline;
 
@@ -91,6 +91,14 @@ pub enum Online {
     List,
     /// Run a command in a host of a project
     Exec(Exec),
+    /// Use the console of a host of a project; Ctrl-] leaves
+    Console(Console),
+    /// Show what a host of a project wrote to its console
+    Logs(Logs),
+    /// Copy files into a host of a project, or out of it
+    Cp(Cp),
+    /// Log in to a host of a project by ssh, without a network
+    Ssh(Ssh),
     /// List the peers that the agent knows
     Peers,
     /// Invite others

@@ -52,6 +52,28 @@ pub struct Answer {
     pub exited: Option<ExecExit>,
 }
 
+impl Answer {
+    /// Adds what isn't shown at once.
+    pub(crate) fn note(&mut self, reply: Reply) {
+        match reply {
+            Reply::Warning { text } => self.warnings.push(text),
+            Reply::Refused(refusal) => self.refusals.push(refusal),
+            Reply::Failed(failure) => self.failures.push(failure),
+            Reply::Silent(silence) => self.silences.push(silence),
+            Reply::Version(version) => self.version = Some(version),
+            Reply::Status(rows) => self.status.extend(rows),
+            Reply::DaemonStatus(rows) => self.daemon_status.extend(rows),
+            Reply::Projects(rows) => self.projects.extend(rows),
+            Reply::Peers(rows) => self.peers.extend(rows),
+            Reply::Templates(rows) => self.templates.extend(rows),
+            Reply::Token(token) => self.token = Some(token),
+            Reply::Exited(exited) => self.exited = Some(exited),
+            // Shown by whoever asked, or kept by the link to itself.
+            Reply::Progress(_) | Reply::Output { .. } | Reply::Done | Reply::Window { .. } => {}
+        }
+    }
+}
+
 /// The agent that is asked: not connected yet.
 #[derive(Debug)]
 pub struct Agent {
@@ -74,11 +96,23 @@ impl Agent {
         }
     }
 
+    /// Returns the socket of the agent, where only one can be meant.
+    pub fn only_socket(&self) -> Option<&Path> {
+        match self.sockets.as_slice() {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+
     /// Asks for something that takes no input.
     pub async fn ask(&self, request: &Request, screen: &Screen) -> Result<Answer, CommandError> {
+        let mut signals = Signals::listen().map_err(CommandError::Terminal)?;
         // The sending half is kept until the end: dropping it would be no harm, but says something else.
         let (_input, replies) = self.begin(request).await?;
-        collect(replies, screen.progress()).await
+        tokio::select! {
+            answer = collect(replies, screen.progress()) => answer,
+            signal = signals.next() => Err(CommandError::Interrupted { signal }),
+        }
     }
 
     /// Asks for something whose input is a file.
@@ -89,10 +123,12 @@ impl Agent {
         path: &Path,
         screen: &Screen,
     ) -> Result<Answer, CommandError> {
+        let mut signals = Signals::listen().map_err(CommandError::Terminal)?;
         let (input, replies) = self.begin(request).await?;
         let unreadable = |source| CommandError::File { path: path.to_owned(), source };
         tokio::select! {
             answer = collect(replies, screen.progress()) => answer,
+            signal = signals.next() => Err(CommandError::Interrupted { signal }),
             Err(error) = send_all(input, file) => Err(match error {
                 SendError::Read(source) => unreadable(source),
                 SendError::Link(source) => CommandError::BrokeOff(source),
@@ -101,12 +137,17 @@ impl Agent {
     }
 
     /// Runs a command whose streams are ours; signals that we get are the command's.
-    pub async fn attach(&self, request: &Request, screen: &Screen) -> Result<Answer, CommandError> {
+    pub async fn attach(
+        &self,
+        request: &Request,
+        on_signal: OnSignal,
+        screen: &Screen,
+    ) -> Result<Answer, CommandError> {
         let signals = Signals::listen().map_err(CommandError::Terminal)?;
         let (input, replies) = self.begin(request).await?;
         tokio::select! {
             answer = collect(replies, screen.progress()) => answer,
-            ended = attach_input(input, signals) => match ended {
+            ended = attach_input(input, signals, on_signal) => match ended {
                 // Told twice to stop: the connection is dropped, and with it the command.
                 Ok(Abandoned { signal }) => {
                     Ok(Answer { exited: Some(ExecExit::Signal(signal)), ..Answer::default() })
@@ -116,7 +157,8 @@ impl Agent {
         }
     }
 
-    async fn begin(
+    /// Asks; the caller carries the input and the replies.
+    pub(crate) async fn begin(
         &self,
         request: &Request,
     ) -> Result<(InputSender<UnixStream>, Replies<UnixStream>), CommandError> {
@@ -187,20 +229,7 @@ async fn collect(
                 }
                 Err(error) => return Err(CommandError::Terminal(error)),
             },
-            Reply::Warning { text } => answer.warnings.push(text),
-            Reply::Refused(refusal) => answer.refusals.push(refusal),
-            Reply::Failed(failure) => answer.failures.push(failure),
-            Reply::Silent(silence) => answer.silences.push(silence),
-            Reply::Version(version) => answer.version = Some(version),
-            Reply::Status(rows) => answer.status.extend(rows),
-            Reply::DaemonStatus(rows) => answer.daemon_status.extend(rows),
-            Reply::Projects(rows) => answer.projects.extend(rows),
-            Reply::Peers(rows) => answer.peers.extend(rows),
-            Reply::Templates(rows) => answer.templates.extend(rows),
-            Reply::Token(token) => answer.token = Some(token),
-            Reply::Exited(exited) => answer.exited = Some(exited),
-            // The link keeps these to itself.
-            Reply::Done | Reply::Window { .. } => {}
+            reply => answer.note(reply),
         }
     }
 }
@@ -229,12 +258,12 @@ async fn send_all(
 }
 
 /// The signals that are passed on.
-struct Signals {
+pub(crate) struct Signals {
     listeners: Vec<(i32, Signal)>,
 }
 
 impl Signals {
-    fn listen() -> io::Result<Self> {
+    pub(crate) fn listen() -> io::Result<Self> {
         let kinds =
             [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()];
         let listeners = kinds.into_iter().map(|kind| Ok((kind.as_raw_value(), signal(kind)?)));
@@ -242,7 +271,7 @@ impl Signals {
     }
 
     /// Returns the next signal. Cancel-safe.
-    async fn next(&mut self) -> i32 {
+    pub(crate) async fn next(&mut self) -> i32 {
         std::future::poll_fn(|context| {
             for (number, listener) in &mut self.listeners {
                 if listener.poll_recv(context).is_ready() {
@@ -255,6 +284,15 @@ impl Signals {
     }
 }
 
+/// What the first signal to us means for a command that we carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnSignal {
+    /// It gets the signal.
+    PassOn,
+    /// Its input ends, so that it can clear up.
+    EndInput,
+}
+
 /// The user doesn't wait for the command's end.
 struct Abandoned {
     signal: i32,
@@ -264,6 +302,7 @@ struct Abandoned {
 async fn attach_input(
     mut input: InputSender<UnixStream>,
     mut signals: Signals,
+    on_signal: OnSignal,
 ) -> Result<Abandoned, LinkError> {
     let mut stdin = tokio::io::stdin();
     let mut chunk = vec![0; CHUNK_BYTES_MAX];
@@ -284,7 +323,13 @@ async fn attach_input(
                     return Ok(Abandoned { signal });
                 }
                 signalled = true;
-                input.signal(signal).await
+                match on_signal {
+                    OnSignal::PassOn => input.signal(signal).await,
+                    OnSignal::EndInput => {
+                        stdin_is_open = false;
+                        input.end().await
+                    }
+                }
             }
         };
         match sent {
@@ -297,7 +342,7 @@ async fn attach_input(
 }
 
 /// Returns how much was read; nothing at the end, where it can't be read, and when the request is over.
-async fn read_within_window(
+pub(crate) async fn read_within_window(
     input: &mut InputSender<UnixStream>,
     stdin: &mut tokio::io::Stdin,
     chunk: &mut [u8],

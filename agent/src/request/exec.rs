@@ -14,8 +14,7 @@ use crate::control::{self, Operator, Origin, ReplySender};
 use crate::event_loop::EventLoop;
 use crate::mesh::{MeshHandle, MeshStream, StreamError, StreamKind};
 use crate::platform::{
-    self, Exec, ExecCommand, ExecControl, ExecError, ExecInput, ExecOutputEvent, Platform, TerminalCommand,
-    WindowSize,
+    self, Exec, ExecCommand, ExecControl, ExecError, ExecInput, ExecOutputEvent, TerminalCommand, WindowSize,
 };
 
 /// How long a command waits for its VM's host to be connected.

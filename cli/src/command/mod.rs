@@ -1,16 +1,21 @@
 //! A file per command: its arguments, its request, and what its answer is shown as.
 
 pub mod build;
+pub mod console;
+pub mod cp;
 pub mod daemon_status;
 pub mod exec;
 pub mod list;
+pub mod logs;
 pub mod peers;
 pub mod remove;
+pub mod ssh;
 pub mod start;
 pub mod status;
 pub mod stop;
 pub mod target;
 pub mod template;
+mod terminal;
 pub mod token;
 pub mod version;
 
@@ -63,6 +68,10 @@ async fn dispatch(command: Online, agent: &Agent, screen: &Screen) -> Result<Exi
         Online::DaemonStatus(args) => daemon_status::run(args, agent, screen).await,
         Online::List => list::run(agent, screen).await,
         Online::Exec(args) => exec::run(args, agent, screen).await,
+        Online::Console(args) => console::run(args, agent, screen).await,
+        Online::Logs(args) => logs::run(args, agent, screen).await,
+        Online::Cp(args) => cp::run(args, agent, screen).await,
+        Online::Ssh(args) => ssh::run(args, agent, screen).await,
         Online::Peers => peers::run(agent, screen).await,
         Online::Token(args) => token::run(args, agent, screen).await,
         Online::Template(args) => template::run(args, agent, screen).await,
