@@ -12,9 +12,11 @@ mod leftover;
 mod network;
 mod programs;
 mod site;
+mod typist;
 mod until;
 
 pub use answer::Answer;
 pub use host::Host;
 pub use site::Site;
+pub use typist::Typist;
 pub use until::{until, until_some};

@@ -1,6 +1,7 @@
 //! Stories with real agents and real virtual machines: what somebody who uses the mesh would see.
 
 mod exec;
+mod inside;
 mod interrupted;
 mod refused;
 mod ring;

@@ -99,8 +99,8 @@ impl Server {
         match self {
             Self::Dropbear(program) => {
                 command = Command::new(program);
-                // In inetd's mode, complaints to standard error, no passwords, this key.
-                command.args(["-i", "-E", "-s", "-r"]).arg(host_key);
+                // In inetd's mode, where complaints go to the guest's log; no passwords, this key.
+                command.args(["-i", "-s", "-r"]).arg(host_key);
             }
             Self::OpenSsh(program) => {
                 // It refuses to run without the folder that its unit makes.

@@ -204,7 +204,7 @@ async fn into_vm(
     let mut signals = Signals::listen().map_err(CommandError::Terminal)?;
     let (mut input, mut replies) = agent.begin(&request(vm, words)).await?;
     let mut part = Part { answer: Answer::default(), complaint: Vec::new(), said: Vec::new() };
-    let mut is_sending = true;
+    let (mut is_sending, mut pending) = (true, Vec::new());
     loop {
         tokio::select! {
             // All arms are cancel-safe: they take nothing unless they are chosen.
@@ -222,19 +222,25 @@ async fn into_vm(
                     let _ = begin.send(());
                 }
             }
-            piece = waiting.recv(), if is_sending && begin.is_none() => {
-                let sent = match &piece {
-                    Some(piece) => input.bytes(piece).await,
-                    // Without a seal where packing failed: then the guest clears away what it has.
-                    None => input.end().await,
-                };
+            piece = waiting.recv(), if is_sending && begin.is_none() && pending.is_empty() => {
                 copying.moved(piece.as_ref().map_or(0, Vec::len));
-                is_sending = piece.is_some();
-                match sent {
-                    Err(LinkError::Io(source)) if mln_link::client::has_left(&source) => is_sending = false,
-                    sent => sent.map_err(CommandError::BrokeOff)?,
+                match piece {
+                    Some(piece) => pending = piece,
+                    None => {
+                        is_sending = false;
+                        // Without a seal where packing failed: then the guest clears away what it has.
+                        taken(input.end().await)?;
+                    }
                 }
             }
+            // Only what there is room for: more is granted among the replies.
+            credit = input.ready(), if is_sending && !pending.is_empty() => match credit {
+                Some(credit) => {
+                    let now: Vec<u8> = pending.drain(..credit.min(pending.len())).collect();
+                    is_sending = taken(input.bytes(&now).await)?;
+                }
+                None => is_sending = false,
+            },
             signal = signals.next() => {
                 // The guest hears that the stream broke off, and leaves nothing.
                 let _ = input.end().await;
@@ -350,6 +356,15 @@ async fn out_of_vm(
             Err(()) => Ok(Copied::Not(Box::new(part.answer))),
         },
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether the agent still takes what it is sent; one that has left says why among its replies.
+fn taken(sent: Result<(), LinkError>) -> Result<bool, CommandError> {
+    match sent {
+        Ok(()) => Ok(true),
+        Err(LinkError::Io(source)) if mln_link::client::has_left(&source) => Ok(false),
+        Err(error) => Err(CommandError::BrokeOff(error)),
     }
 }
 
