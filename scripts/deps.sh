@@ -11,6 +11,7 @@ programs=(
     mke2fs:e2fsprogs
     ip:iproute2
     fakeroot:fakeroot
+    passt:passt
 )
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 

@@ -3,9 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
 use mln_protocol::id::Name;
 use mln_protocol::model::MemoryMib;
 use serde::Deserialize;
+
+use crate::mesh::Reach;
 
 /// The configuration file's name in the data folder.
 pub(crate) const CONFIG_FILE: &str = "config.toml";
@@ -33,6 +36,8 @@ pub(crate) struct Config {
     pub kernel: Option<PathBuf>,
     /// Where the files are that are guests' memory; none is `/dev/shm`.
     pub memory_folder: Option<PathBuf>,
+    /// How it reaches others and is reached, beyond where it listens.
+    pub reach: Reach,
 }
 
 /// Why there is no configuration. Nothing was started.
@@ -79,6 +84,13 @@ struct ConfigFile {
     guest_agent: Option<PathBuf>,
     kernel: Option<PathBuf>,
     memory_folder: Option<PathBuf>,
+    mdns: Option<bool>,
+    #[serde(default)]
+    relay: bool,
+    #[serde(default)]
+    relays: Vec<String>,
+    #[serde(default)]
+    announce: Vec<String>,
 }
 
 impl Config {
@@ -105,6 +117,17 @@ impl Config {
             let expected = "a multiaddress such as /ip4/0.0.0.0/tcp/7117";
             text.parse().map_err(|_| ConfigError::Value { key: "listen", value: text, expected })
         };
+        let relay = |text: String| {
+            let address: Option<Multiaddr> = text.parse().ok();
+            let ends_with_peer = |a: &Multiaddr| matches!(a.iter().last(), Some(Protocol::P2p(_)));
+            let expected =
+                "an address with the relay's peer id at its end: /ip4/192.0.2.1/tcp/7117/p2p/12D3Koo…";
+            address.filter(ends_with_peer).ok_or(ConfigError::Value { key: "relays", value: text, expected })
+        };
+        let announced = |text: String| {
+            let expected = "an address such as /dns4/host.example/tcp/7117";
+            text.parse().map_err(|_| ConfigError::Value { key: "announce", value: text, expected })
+        };
         let listen = if file.listen.is_empty() { LISTEN.map(str::to_owned).to_vec() } else { file.listen };
         Ok(Self {
             groups: file.groups.into_iter().map(group).collect::<Result<_, _>>()?,
@@ -114,6 +137,12 @@ impl Config {
             guest_agent: file.guest_agent,
             kernel: file.kernel,
             memory_folder: file.memory_folder,
+            reach: Reach {
+                mdns: file.mdns.unwrap_or(true),
+                relay: file.relay,
+                relays: file.relays.into_iter().map(relay).collect::<Result<_, _>>()?,
+                announce: file.announce.into_iter().map(announced).collect::<Result<_, _>>()?,
+            },
         })
     }
 
@@ -138,6 +167,7 @@ mod tests {
     fn an_empty_file_has_every_default() {
         let config = parse("").expect("nothing is wrong with nothing");
         assert_eq!(config.listen.len(), LISTEN.len());
+        assert!(config.reach.mdns && !config.reach.relay);
         assert_eq!(config.memory_limit(MemoryMib(1024)), MemoryMib(768));
     }
 
@@ -146,6 +176,13 @@ mod tests {
         assert!(matches!(parse("memroy_mib = 5"), Err(ConfigError::Parse { .. })));
         assert!(matches!(parse("groups = ['a b']"), Err(ConfigError::Value { key: "groups", .. })));
         assert!(matches!(parse("listen = ['here']"), Err(ConfigError::Value { key: "listen", .. })));
+        assert!(matches!(
+            parse("relays = ['/ip4/10.0.0.1/tcp/1']"),
+            Err(ConfigError::Value { key: "relays", .. })
+        ));
+        assert!(matches!(parse("announce = ['me']"), Err(ConfigError::Value { key: "announce", .. })));
+        let config = parse("mdns = false\nrelay = true").expect("both are known");
+        assert_eq!((config.reach.mdns, config.reach.relay), (false, true));
         let config = parse("memory_mib = 640\ngroups = ['lab']").expect("both are known");
         assert_eq!(config.memory_limit(MemoryMib(1024)), MemoryMib(640));
     }

@@ -98,6 +98,12 @@ impl EventLoop {
             VmEventKind::InterfaceDown { interface } => {
                 return self.switches.interface_down(&self.node, &vm, &interface).await;
             }
+            VmEventKind::Nat(nat) => {
+                if let Some(why) = nat.why_not() {
+                    warn!(%vm, why, "doesn't reach the outside");
+                }
+                return self.handle(Input::Nat { vm, nat }).await;
+            }
             VmEventKind::Exited(exit) => {
                 info!(%vm, end = %exit.end, "has ended");
                 Observed::Down { exit: Some(exit_status(exit.end)) }
@@ -132,7 +138,12 @@ async fn check_part(
                 platform::Refusal::Platform { .. }
                 | platform::Refusal::InterfaceName { .. }
                 | platform::Refusal::MemoryTooSmall { .. }
-                | platform::Refusal::TooManyInterfaces { .. } => Rule::Platform,
+                | platform::Refusal::TooManyInterfaces { .. }
+                | platform::Refusal::PortTaken { .. }
+                | platform::Refusal::PortPrivileged { .. }
+                | platform::Refusal::BridgeNeedsRoot { .. }
+                | platform::Refusal::NoBridge { .. }
+                | platform::Refusal::NoTap { .. } => Rule::Platform,
                 platform::Refusal::Template(_) => Rule::Template,
                 platform::Refusal::DiskSmallerThanTemplate { .. } | platform::Refusal::DiskSpace { .. } => {
                     Rule::Disk

@@ -9,11 +9,12 @@
 //!  store, steps ───────►┘
 //! ```
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use mln_protocol::id::PublicKey;
 use mln_protocol::node::{Input, Message, Node};
+use mln_protocol::trust::{Role, Standing};
 use mln_protocol::wire;
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
@@ -21,7 +22,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::blob::Blobs;
 use crate::clock::Clock;
-use crate::control::{self, ControlCommand, Operator, Origin};
+use crate::control::{self, ControlCommand, Operator, Origin, Verbs};
 use crate::identity::Identity;
 use crate::image::ImageStore;
 use crate::mesh::{GossipVerdict, MeshEvent, MeshHandle, StreamKind};
@@ -50,6 +51,8 @@ pub(crate) struct EventLoop {
     pub(crate) operations: Operations,
     pub(crate) waiters: Waiters,
     pub(crate) connected: BTreeSet<PublicKey>,
+    /// What the hosts may do that are connected: by that it is judged what they pass on.
+    pub(crate) standings: BTreeMap<PublicKey, Verbs>,
     /// Builds whose files and passwords are being prepared: contents without a project are not yet superfluous.
     pub(crate) preparing: usize,
     /// Results of work in the background.
@@ -149,14 +152,17 @@ impl EventLoop {
     async fn mesh_event(&mut self, event: MeshEvent) {
         match event {
             MeshEvent::Connected { peer, standing } => {
-                info!(peer = %standing.name.map_or_else(|| peer.short(), |name| name.to_string()), "connected");
+                let name = standing.name.as_ref().map_or_else(|| peer.short(), ToString::to_string);
+                info!(peer = %name, "connected");
                 self.connected.insert(peer);
+                self.standings.insert(peer, standing.verbs.iter().copied().collect());
                 self.switches.connected(peer).await;
                 self.handle(Input::Connected(peer)).await;
             }
             MeshEvent::Disconnected { peer } => {
                 info!(peer = %peer.short(), "disconnected");
                 self.connected.remove(&peer);
+                self.standings.remove(&peer);
                 self.handle(Input::Disconnected(peer)).await;
             }
             MeshEvent::Gossip { from, id, bytes } => self.gossip(from, id, &bytes).await,
@@ -177,12 +183,20 @@ impl EventLoop {
                 }
                 StreamKind::Control => self.control_stream(from, &header, stream),
             },
-            MeshEvent::JoinRequest { name, key, reply } => {
-                let taken = self.node.name_taken(&name, key);
+            MeshEvent::Operator { key, standing, stream } => self.operator_stream(key, &standing, stream),
+            MeshEvent::Discovered { peer } => {
+                // Whatever is seen on the network, only those are tried whose grants somebody has judged before.
+                if self.node.hosts().iter().any(|host| host.key == peer) {
+                    let _ = self.mesh.learn(peer, Vec::new()).await;
+                }
+            }
+            MeshEvent::JoinRequest { role, name, key, reply } => {
+                // An operator's name is the owner of what they build, and no host's.
+                let taken = role == Role::Host && self.node.name_taken(&name, key);
                 let verdict = if taken {
                     Err(wire::Refusal::NameTaken)
                 } else {
-                    info!(%name, key = %key.short(), "joins");
+                    info!(%name, ?role, key = %key.short(), "joins");
                     Ok(())
                 };
                 // The joiner has gone if it doesn't hear this; joining again is safe.
@@ -236,6 +250,15 @@ impl EventLoop {
             return;
         };
         let operator = Operator { name, origin: Origin::Peer { key: from } };
+        tokio::spawn(control::serve(stream, operator, self.commands.clone()));
+    }
+
+    /// Serves an operator who came with a key and grants of their own.
+    fn operator_stream(&self, key: PublicKey, standing: &Standing, stream: crate::mesh::MeshStream) {
+        // Judged at the door already; who has no name there is not let in.
+        let Ok(name) = standing.operator() else { return };
+        let verbs = standing.verbs.iter().copied().collect();
+        let operator = Operator { name: name.clone(), origin: Origin::Operator { key, verbs } };
         tokio::spawn(control::serve(stream, operator, self.commands.clone()));
     }
 

@@ -1,15 +1,17 @@
 //! The agent of a service host, put together: from the command line to the running event loop.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::Parser;
+use libp2p::Multiaddr;
 use mln_protocol::id::{Digest, Name};
 use mln_protocol::model::Platform as PlatformKind;
 use mln_protocol::node::{Input, Node, NodeConfig, StoredState};
+use mln_protocol::trust::Role;
 use mln_protocol::wire::Token;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -37,7 +39,8 @@ use crate::switches::Switches;
 pub fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let usual = match arguments.command {
-        Command::Run(_) => "info",
+        // mDNS logs an error for each interface that has no multicast.
+        Command::Run(_) => "info,libp2p_mdns=off",
         Command::Init { .. } | Command::Join { .. } => "warn",
     };
     let filter = EnvFilter::try_from_env("MLN_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
@@ -76,7 +79,7 @@ fn host_name(host: &HostArguments) -> anyhow::Result<Name> {
 
 fn init(mesh: &str, host: &HostArguments) -> anyhow::Result<()> {
     let (folder, name) = (data_folder(&host.data)?, host_name(host)?);
-    let identity = Identity::init(&folder, &name)?;
+    let identity = Identity::init(&folder, mesh, &name)?;
     say(&format!(
         "{mesh}: {name} is its first host, key {}\n\
          next: mlnd run --data {folder}\n\
@@ -102,10 +105,24 @@ fn join(token: &str, host: &HostArguments) -> anyhow::Result<()> {
     }
     identity::make_folder(&folder)?;
     let keys = identity::host_key(&folder)?;
-    let membership = runtime()?.block_on(mesh::join(&token, &name, &keys)).context("joining did not work")?;
+    let joining = mesh::join(&token, Role::Host, &name, &keys);
+    let membership = runtime()?.block_on(joining).map_err(|error| {
+        let hint = match &error {
+            mesh::JoinError::OtherRole { .. } => {
+                "a token for a host comes from: mlnctl token new; one for an operator \
+                 is redeemed by: mlnctl ctx join TOKEN"
+            }
+            mesh::JoinError::Refused(mln_protocol::wire::Refusal::Expired) => {
+                "make a new one: mlnctl token new"
+            }
+            _ => "",
+        };
+        let error = anyhow::Error::new(error).context("joining did not work");
+        if hint.is_empty() { error } else { error.context(hint) }
+    })?;
     // The addresses first: a host with a membership and nobody to call would wait for ever.
     AddressBook::of(&folder).save(&membership.known)?;
-    let identity = Identity { keys, name, root: membership.root, chain: membership.chain };
+    let identity = Identity { keys, name, root: membership.root, chain: membership.chain, mesh: None };
     identity.save(&folder)?;
     say(&format!(
         "{} has joined, key {}\nnext: mlnd run --data {}\n",
@@ -143,13 +160,19 @@ async fn run_agent(arguments: RunArguments) -> anyhow::Result<()> {
     let (results, results_receiver) = mpsc::channel(RESULTS_MAX);
     let writer = Writer::start(store, results.clone()).context("a thread can't be started")?;
     let book = AddressBook::of(&folder);
+    let (listen, named) = resolve_listen(&config.listen).await?;
+    let mut reach = config.reach.clone();
+    // Who says where it listens by a name wants to be known by it.
+    reach.announce.extend(named);
     let (mesh, mesh_events) = mesh::start(MeshConfig {
         keys: identity.keys.clone(),
         root: identity.root,
         chain: identity.chain.clone(),
-        listen: config.listen.clone(),
+        listen,
         known: book.load(),
-    })?;
+        reach,
+    })
+    .context("a host has one agent for each port; see `listen` in config.toml, or --listen")?;
     let (observations, early) = observe(&*platform, &mut platform_events).await?;
     let first = Input::Start { found: observations.into_iter().map(effect::found).collect() };
 
@@ -180,11 +203,22 @@ async fn run_agent(arguments: RunArguments) -> anyhow::Result<()> {
         preparing: 0,
         waiters: Waiters::default(),
         connected: BTreeSet::new(),
+        standings: BTreeMap::new(),
         results,
         commands,
         own: std::collections::VecDeque::new(),
     };
     event_loop.run(sources, first, early).await.context("the agent has stopped")
+}
+
+/// Returns where to listen with names looked up, and the addresses that had one.
+async fn resolve_listen(listen: &[Multiaddr]) -> anyhow::Result<(Vec<Multiaddr>, Vec<Multiaddr>)> {
+    let mut addresses = Vec::new();
+    for address in listen {
+        addresses.extend(mln_door::names::resolve(address).await.context("where to listen")?);
+    }
+    let named = listen.iter().filter(|address| mln_door::names::has_name(address)).cloned().collect();
+    Ok((addresses, named))
 }
 
 /// Finds this host's VMs, before anybody can ask for anything; returns also what those that run said meanwhile.

@@ -32,6 +32,8 @@ pub(crate) struct Identity {
     pub root: PublicKey,
     /// The grants that make it a member, root first.
     pub chain: Vec<Signed>,
+    /// What the mesh is called here, on the host that made it.
+    pub mesh: Option<String>,
 }
 
 /// Why there is no identity. What was there is as it was.
@@ -50,6 +52,14 @@ pub(crate) enum IdentityError {
         folder: PathBuf,
         /// The name that the host has there.
         name: Name,
+    },
+    /// The data folder has a mesh of another name.
+    #[error("{} belongs to a mesh already, called {mesh}; nothing was changed", folder.display())]
+    OtherMesh {
+        /// The data folder.
+        folder: PathBuf,
+        /// What the mesh is called there.
+        mesh: String,
     },
     /// A file can't be read or written.
     #[error("{}", path.display())]
@@ -79,6 +89,9 @@ struct MembershipFile {
     name: String,
     root: String,
     chain: Vec<String>,
+    /// Absent where the host joined, and in files of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mesh: Option<String>,
 }
 
 impl Identity {
@@ -103,13 +116,19 @@ impl Identity {
             name: Name::parse(&file.name).map_err(|_| damaged("the name"))?,
             root: PublicKey::from_hex(&file.root).ok_or_else(|| damaged("the root key"))?,
             chain: file.chain.iter().map(link).collect::<Result<_, _>>()?,
+            mesh: file.mesh,
         })
     }
 
-    /// Makes a new mesh with this host as its first member. Again with the same name it changes nothing.
-    pub(crate) fn init(folder: &Path, name: &Name) -> Result<Self, IdentityError> {
+    /// Makes a new mesh with this host as its first member. Again with the same names it changes nothing.
+    pub(crate) fn init(folder: &Path, mesh: &str, name: &Name) -> Result<Self, IdentityError> {
         if let Some(known) = Self::known(folder, name)? {
-            return Ok(known);
+            return match &known.mesh {
+                Some(other) if other != mesh => {
+                    Err(IdentityError::OtherMesh { folder: folder.to_owned(), mesh: other.clone() })
+                }
+                Some(_) | None => Ok(known),
+            };
         }
         make_folder(folder)?;
         let root = KeyPair::from_secret(random()?);
@@ -125,7 +144,8 @@ impl Identity {
         let chain = vec![root.sign(Domain::Grant, grant.to_bytes())];
         // The root key first: without it a mesh that seems to be made could never be recovered.
         write_secret(&folder.join(ROOT_KEY_FILE), &root)?;
-        let identity = Self { keys, name: name.clone(), root: root.public(), chain };
+        let identity =
+            Self { keys, name: name.clone(), root: root.public(), chain, mesh: Some(mesh.to_owned()) };
         identity.save(folder)?;
         Ok(identity)
     }
@@ -146,6 +166,7 @@ impl Identity {
             name: self.name.to_string(),
             root: self.root.to_string(),
             chain: self.chain.iter().map(|link| hex(&link.to_bytes())).collect(),
+            mesh: self.mesh.clone(),
         };
         let text = toml::to_string(&file).expect("a few strings are TOML");
         replace_file(&folder.join(MEMBERSHIP_FILE), text.as_bytes(), 0o644)
@@ -231,13 +252,15 @@ mod tests {
     fn a_mesh_is_made_once_and_its_key_is_for_its_owner_alone() {
         let folder = tempfile::tempdir().expect("a folder");
         let name = Name::parse("oslo").expect("a name");
-        let made = Identity::init(folder.path(), &name).expect("an empty folder");
+        let made = Identity::init(folder.path(), "lab", &name).expect("an empty folder");
         let now = Now { mono_ms: 0, unix_ms: 0 };
         assert!(admit(made.root, &made.chain, made.keys.public(), now).is_ok());
-        let again = Identity::init(folder.path(), &name).expect("the same name");
+        let again = Identity::init(folder.path(), "lab", &name).expect("the same name");
         assert_eq!(again.keys.public(), made.keys.public());
-        let other = Identity::init(folder.path(), &Name::parse("bergen").expect("a name"));
+        let other = Identity::init(folder.path(), "lab", &Name::parse("bergen").expect("a name"));
         assert!(matches!(other, Err(IdentityError::Taken { .. })));
+        let other = Identity::init(folder.path(), "office", &name);
+        assert!(matches!(other, Err(IdentityError::OtherMesh { mesh, .. }) if mesh == "lab"));
         for secret in [KEY_FILE, ROOT_KEY_FILE] {
             let mode = fs::metadata(folder.path().join(secret)).expect("it was written").permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{secret}");
@@ -248,7 +271,7 @@ mod tests {
     fn a_damaged_membership_is_named() {
         let folder = tempfile::tempdir().expect("a folder");
         let name = Name::parse("oslo").expect("a name");
-        Identity::init(folder.path(), &name).expect("an empty folder");
+        Identity::init(folder.path(), "lab", &name).expect("an empty folder");
         fs::write(folder.path().join(MEMBERSHIP_FILE), "name = 'oslo'").expect("it is ours");
         assert!(matches!(Identity::load(folder.path()), Err(IdentityError::Damaged { .. })));
     }

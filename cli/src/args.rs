@@ -7,8 +7,9 @@ use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
-    build::Build, console::Console, cp::Cp, daemon_status::DaemonStatus, exec::Exec, logs::Logs,
-    remove::Remove, ssh::Ssh, start::Start, status::Status, stop::Stop, template::Template, token::Token,
+    build::Build, console::Console, cp::Cp, ctx::Ctx, daemon_status::DaemonStatus, exec::Exec, logs::Logs,
+    peers::Peers, remove::Remove, ssh::Ssh, start::Start, status::Status, stop::Stop, template::Template,
+    token::Token,
 };
 use crate::offline::Offline;
 
@@ -27,8 +28,9 @@ pub struct Args {
 /// What every command takes.
 #[derive(Debug, clap::Args)]
 pub struct Global {
-    /// The control socket of the agent to ask [default: this user's agent, else this machine's]
-    #[arg(long, global = true, env = "MLN_PEER", value_name = "SOCKET")]
+    /// The agent to ask: a socket or data folder, a context, HOST[:PORT], or a multiaddress [default: the context in
+    /// use, else this user's agent, else this machine's]
+    #[arg(long, global = true, env = "MLN_PEER", value_name = "AGENT")]
     pub peer: Option<PathBuf>,
     /// How the answer is written
     #[arg(short, long, global = true, env = "MLN_OUTPUT", value_enum, default_value = "table")]
@@ -69,6 +71,11 @@ pub enum Command {
     /// What an agent is asked for.
     #[command(flatten)]
     Online(Online),
+    /// The meshes that you may ask over the network
+    #[command(subcommand)]
+    Ctx(Ctx),
+    /// Print the public half of your key, which is made on first need
+    Key,
 }
 
 /// What an agent is asked for.
@@ -100,7 +107,7 @@ pub enum Online {
     /// Log in to a host of a project by ssh, without a network
     Ssh(Ssh),
     /// List the peers that the agent knows
-    Peers,
+    Peers(Peers),
     /// Invite others
     #[command(subcommand)]
     Token(Token),

@@ -6,15 +6,17 @@ use std::time::Duration;
 
 use mln_link::client::has_left;
 use mln_link::message::{
-    AgentVersion, DaemonStatusRow, ExecExit, Failure, PeerRow, ProjectRow, Refusal, Silence, StatusRow,
-    TemplateRow, Token,
+    AgentVersion, DaemonStatusRow, ExecExit, Failure, LanRow, OutsideRow, PeerRow, ProjectRow, Refusal,
+    Silence, StatusRow, TemplateRow, Token,
 };
 use mln_link::{CHUNK_BYTES_MAX, Client, InputSender, LinkError, Replies, Reply, Request, place};
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::context::{Home, LOCAL};
 use crate::error::{CommandError, UsageError};
+use crate::network::{Network, address_of};
 use crate::ui::screen::{LiveProgress, Screen};
 
 /// The signal of a pipe that nobody reads; tokio leaves its number out.
@@ -36,12 +38,16 @@ pub struct Answer {
     pub warnings: Vec<String>,
     /// The rows of `status`.
     pub status: Vec<StatusRow>,
+    /// What VMs have of the outside.
+    pub outside: Vec<OutsideRow>,
     /// The rows of `daemon_status`.
     pub daemon_status: Vec<DaemonStatusRow>,
     /// The rows of `list`.
     pub projects: Vec<ProjectRow>,
     /// The rows of `peers`.
     pub peers: Vec<PeerRow>,
+    /// The rows of `peers --lan`.
+    pub lan: Vec<LanRow>,
     /// The rows of `template list`.
     pub templates: Vec<TemplateRow>,
     /// A new token.
@@ -51,6 +57,14 @@ pub struct Answer {
     /// How a command ended.
     pub exited: Option<ExecExit>,
 }
+
+/// A stream to an agent, whatever it runs over.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// A stream to an agent.
+pub type Line = Box<dyn Stream>;
 
 impl Answer {
     /// Adds what isn't shown at once.
@@ -62,6 +76,8 @@ impl Answer {
             Reply::Silent(silence) => self.silences.push(silence),
             Reply::Version(version) => self.version = Some(version),
             Reply::Status(rows) => self.status.extend(rows),
+            Reply::Outside(rows) => self.outside.extend(rows),
+            Reply::Lan(rows) => self.lan.extend(rows),
             Reply::DaemonStatus(rows) => self.daemon_status.extend(rows),
             Reply::Projects(rows) => self.projects.extend(rows),
             Reply::Peers(rows) => self.peers.extend(rows),
@@ -76,32 +92,56 @@ impl Answer {
 
 /// The agent that is asked: not connected yet.
 #[derive(Debug)]
-pub struct Agent {
-    /// Where it may listen, likeliest first.
-    sockets: Vec<PathBuf>,
+pub enum Agent {
+    /// On this machine: where it may listen, likeliest first.
+    Local(Vec<PathBuf>),
+    /// On the network.
+    Network(Box<Network>),
 }
 
 impl Agent {
-    /// Returns the agent at `peer`, or the one that this user would mean.
+    /// Returns the agent that is meant by `peer`: a socket's path, a context, a host name or an address. Without it,
+    /// the agents of the context that is used, or else of this machine.
     pub fn at(peer: Option<PathBuf>) -> Result<Self, CommandError> {
-        let Some(peer) = peer else {
-            let uid = rustix::process::geteuid().as_raw();
-            return Ok(Self { sockets: place::socket_candidates(uid, |name| std::env::var_os(name)) });
+        let peer = match peer {
+            Some(peer) => peer,
+            None => return Self::usual(),
         };
-        match peer.to_str() {
-            Some(text) if is_address(text) => {
-                Err(CommandError::Usage(UsageError::PeerAddress(text.to_owned())))
-            }
-            Some(_) | None => Ok(Self { sockets: vec![peer] }),
+        // What is not UTF-8 can only be a path.
+        let Some(text) = peer.to_str().map(str::to_owned) else { return Ok(Self::Local(vec![peer])) };
+        if peer.is_dir() {
+            return Ok(Self::Local(vec![place::socket_in(&peer)]));
+        }
+        if !is_address(&text) && (text.contains('/') || peer.exists()) {
+            return Ok(Self::Local(vec![peer]));
+        }
+        if text == LOCAL {
+            return Ok(Self::local());
+        }
+        let home = Home::of_user()?;
+        let contexts = home.contexts()?;
+        if let Some(context) = contexts.named(&text).cloned() {
+            return Ok(Self::Network(Box::new(Network::of_context(home, contexts, context))));
+        }
+        match address_of(&text) {
+            Some(address) => Ok(Self::Network(Box::new(Network::at(home, contexts, address)))),
+            None => Err(CommandError::Usage(UsageError::PeerAddress(text))),
         }
     }
 
-    /// Returns the socket of the agent, where only one can be meant.
-    pub fn only_socket(&self) -> Option<&Path> {
-        match self.sockets.as_slice() {
-            [only] => Some(only),
-            _ => None,
+    fn usual() -> Result<Self, CommandError> {
+        // Whoever has no home has no contexts either.
+        let Ok(home) = Home::of_user() else { return Ok(Self::local()) };
+        let contexts = home.contexts()?;
+        match contexts.current().cloned() {
+            Some(context) => Ok(Self::Network(Box::new(Network::of_context(home, contexts, context)))),
+            None => Ok(Self::local()),
         }
+    }
+
+    fn local() -> Self {
+        let uid = rustix::process::geteuid().as_raw();
+        Self::Local(place::socket_candidates(uid, |name| std::env::var_os(name)))
     }
 
     /// Asks for something that takes no input.
@@ -161,36 +201,48 @@ impl Agent {
     pub(crate) async fn begin(
         &self,
         request: &Request,
-    ) -> Result<(InputSender<UnixStream>, Replies<UnixStream>), CommandError> {
+    ) -> Result<(InputSender<Line>, Replies<Line>), CommandError> {
         self.connect().await?.request(request).await.map_err(|error| match error {
             LinkError::TooLong { bytes, limit } => CommandError::TooLong { bytes, limit },
             error => CommandError::BrokeOff(error),
         })
     }
 
-    /// Connects to the first socket where somebody listens.
-    async fn connect(&self) -> Result<Client<UnixStream>, CommandError> {
-        for socket in &self.sockets {
-            let stream = match UnixStream::connect(socket).await {
-                Ok(stream) => stream,
-                Err(error) if nobody_listens(&error) => continue,
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                    return Err(CommandError::NotPermitted(socket.clone()));
-                }
-                Err(error) => {
-                    return Err(CommandError::NoConversation {
-                        socket: socket.clone(),
-                        source: error.into(),
-                    });
-                }
-            };
-            let greeted = tokio::time::timeout(HELLO_TIMEOUT, Client::over(stream)).await;
-            return greeted
-                .unwrap_or_else(|_| Err(LinkError::Io(io::ErrorKind::TimedOut.into())))
-                .map_err(|source| CommandError::NoConversation { socket: socket.clone(), source });
+    async fn connect(&self) -> Result<Client<Line>, CommandError> {
+        match self {
+            Self::Local(sockets) => connect_to(sockets).await,
+            Self::Network(network) => {
+                let stream: Line = Box::new(network.connect().await?);
+                let greeted = tokio::time::timeout(HELLO_TIMEOUT, Client::over(stream)).await;
+                greeted
+                    .unwrap_or_else(|_| Err(LinkError::Io(io::ErrorKind::TimedOut.into())))
+                    .map_err(|source| CommandError::NoConversation { place: network.place(), source })
+            }
         }
-        Err(CommandError::NoAgent(self.sockets.clone()))
     }
+}
+
+/// Connects to the first socket where somebody listens.
+async fn connect_to(sockets: &[PathBuf]) -> Result<Client<Line>, CommandError> {
+    for socket in sockets {
+        let place = || socket.display().to_string();
+        let stream = match UnixStream::connect(socket).await {
+            Ok(stream) => stream,
+            Err(error) if nobody_listens(&error) => continue,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(CommandError::NotPermitted(socket.clone()));
+            }
+            Err(error) => {
+                return Err(CommandError::NoConversation { place: place(), source: error.into() });
+            }
+        };
+        let stream: Line = Box::new(stream);
+        let greeted = tokio::time::timeout(HELLO_TIMEOUT, Client::over(stream)).await;
+        return greeted
+            .unwrap_or_else(|_| Err(LinkError::Io(io::ErrorKind::TimedOut.into())))
+            .map_err(|source| CommandError::NoConversation { place: place(), source });
+    }
+    Err(CommandError::NoAgent(sockets.to_vec()))
 }
 
 fn nobody_listens(error: &io::Error) -> bool {
@@ -206,10 +258,7 @@ fn is_address(text: &str) -> bool {
 }
 
 /// Collects replies until the last one, showing progress and output as they come.
-async fn collect(
-    mut replies: Replies<UnixStream>,
-    mut live: LiveProgress<'_>,
-) -> Result<Answer, CommandError> {
+async fn collect(mut replies: Replies<Line>, mut live: LiveProgress<'_>) -> Result<Answer, CommandError> {
     let mut answer = Answer::default();
     loop {
         // Both arms are cancel-safe: a reply that isn't whole stays in its reader, and a tick is only a time.
@@ -240,10 +289,7 @@ enum SendError {
 }
 
 /// Sends all of a file and the end of input. When the agent leaves meanwhile, its replies say why.
-async fn send_all(
-    mut input: InputSender<UnixStream>,
-    mut file: impl AsyncRead + Unpin,
-) -> Result<(), SendError> {
+async fn send_all(mut input: InputSender<Line>, mut file: impl AsyncRead + Unpin) -> Result<(), SendError> {
     let mut chunk = vec![0; CHUNK_BYTES_MAX];
     loop {
         let length = file.read(&mut chunk).await.map_err(SendError::Read)?;
@@ -300,7 +346,7 @@ struct Abandoned {
 
 /// Sends standard input and signals; returns when it is told to stop a second time.
 async fn attach_input(
-    mut input: InputSender<UnixStream>,
+    mut input: InputSender<Line>,
     mut signals: Signals,
     on_signal: OnSignal,
 ) -> Result<Abandoned, LinkError> {
@@ -343,7 +389,7 @@ async fn attach_input(
 
 /// Returns how much was read; nothing at the end, where it can't be read, and when the request is over.
 pub(crate) async fn read_within_window(
-    input: &mut InputSender<UnixStream>,
+    input: &mut InputSender<Line>,
     stdin: &mut tokio::io::Stdin,
     chunk: &mut [u8],
 ) -> Option<usize> {
@@ -357,8 +403,12 @@ mod tests {
 
     #[test]
     fn an_address_is_told_from_a_path() {
-        assert!(Agent::at(Some("/ip4/127.0.0.1/tcp/4001".into())).is_err());
-        assert!(Agent::at(Some("/var/lib/mln/mlnd.sock".into())).is_ok());
-        assert!(Agent::at(Some("data/mlnd.sock".into())).is_ok());
+        for path in ["/var/lib/mln/mlnd.sock", "data/mlnd.sock", "./oslo"] {
+            assert!(matches!(Agent::at(Some(path.into())), Ok(Agent::Local(_))), "{path}");
+        }
+        assert!(matches!(Agent::at(Some(LOCAL.into())), Ok(Agent::Local(_))));
+        for address in ["/ip4/127.0.0.1/tcp/4001", "/dns4/oslo.example/tcp/7117"] {
+            assert!(is_address(address), "{address}");
+        }
     }
 }

@@ -3,8 +3,12 @@
 use std::io;
 use std::path::PathBuf;
 
+use mln_door::join::JoinError;
+use mln_door::operator::EnterError;
 use mln_link::LinkError;
+use mln_protocol::wire::TokenError;
 
+use crate::context::ContextError;
 use crate::exit::Exit;
 use crate::project_file::OpenError;
 
@@ -17,11 +21,28 @@ pub enum CommandError {
     /// The system doesn't let this user connect. Nothing was asked.
     #[error("this user may not connect to the agent on {0}")]
     NotPermitted(PathBuf),
+    /// No agent on the network can be asked with this user's key and grants. Nothing was asked.
+    #[error("the agent at {place} can't be asked")]
+    Enter {
+        /// Where.
+        place: String,
+        /// Why.
+        source: Box<EnterError>,
+    },
+    /// The token is none.
+    #[error("this is no token")]
+    Token(#[source] TokenError),
+    /// The token gave nothing.
+    #[error("joining did not work")]
+    Join(#[source] JoinError),
+    /// The user's contexts or key can't be used. Nothing was asked.
+    #[error(transparent)]
+    Context(#[from] ContextError),
     /// Somebody listens, but there is no talking to them. Nothing was asked.
-    #[error("the agent on {socket} can't be talked to")]
+    #[error("the agent on {place} can't be talked to")]
     NoConversation {
         /// Where.
-        socket: PathBuf,
+        place: String,
         /// Why.
         source: LinkError,
     },
@@ -113,9 +134,24 @@ pub enum UsageError {
     /// Nothing that would be done.
     #[error("it is not said where to: PROJECT/HOST")]
     SshNowhere,
-    /// An address where a socket's path is needed.
-    #[error("{0} is no path of an agent's control socket")]
+    /// Neither a path, nor a context, nor an address.
+    #[error("{0:?} is neither a path of an agent's control socket, nor a context, nor an address")]
     PeerAddress(String),
+    /// No context is used, and none is named.
+    #[error("no context is used, so one must be named")]
+    NoContext,
+    /// Neither the token nor the environment says who the user is.
+    #[error("it is not said under which name you join")]
+    NoOwner,
+    /// A context can't be called as this machine's agent is.
+    #[error("a context can't be called local: that is the agent of this machine")]
+    LocalIsTaken,
+    /// A word that is no right.
+    #[error("{0:?} is nothing that an operator may do; known: {1}")]
+    Right(String, String),
+    /// Options of an operator's token for a host's.
+    #[error("--may and --name are for tokens of operators")]
+    HostTokenOptions,
 }
 
 impl CommandError {
@@ -123,11 +159,26 @@ impl CommandError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::NoAgent(_) | Self::NoConversation { .. } => Exit::NoAgent,
+            Self::Enter { source, .. } => match **source {
+                EnterError::Refused { .. } => Exit::Refused,
+                EnterError::Connect(_)
+                | EnterError::NoOperators { .. }
+                | EnterError::NotAHost { .. }
+                | EnterError::Closed { .. }
+                | EnterError::Unexpected { .. }
+                | EnterError::Decode { .. }
+                | EnterError::Timeout { .. } => Exit::NoAgent,
+            },
+            Self::Join(JoinError::Connect(_) | JoinError::Timeout) => Exit::NoAgent,
+            Self::Join(JoinError::Refused(_)) => Exit::Refused,
+            Self::Token(_) => Exit::Usage,
             Self::NotPermitted(_) => Exit::Refused,
             Self::BrokeOff(_)
             | Self::TooLong { .. }
             | Self::ProjectFile(_)
             | Self::File { .. }
+            | Self::Context(_)
+            | Self::Join(_)
             | Self::Copy(_)
             | Self::Guest { .. }
             | Self::Program { .. }

@@ -6,9 +6,11 @@
 
 pub mod args;
 pub mod command;
+pub mod context;
 pub mod conversation;
 pub mod error;
 pub mod exit;
+pub mod network;
 pub mod offline;
 pub mod project_file;
 pub mod quantity;

@@ -254,6 +254,8 @@ fn project(label: &Name, hosts: &[Name], lot: &mut Lot) -> Project {
         users: Vec::new(),
         files: Vec::new(),
         startup: Vec::new(),
+        nameservers: Vec::new(),
+        modules: Vec::new(),
     };
     let vms: Vec<Vm> = (0..count).map(|index| vm(index, lot)).collect();
     let mut switches: BTreeMap<Name, Vec<SwitchMember>> = BTreeMap::new();
@@ -277,6 +279,7 @@ fn interface(label: &str, switch: usize) -> Network {
         broadcast: None,
         attachment: Attachment::Switch(name(&format!("switch{switch}"))),
         mac: None,
+        forwards: Vec::new(),
     }
 }
 

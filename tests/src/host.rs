@@ -1,6 +1,7 @@
 //! A host: a folder, a place in the network, and an agent that runs or doesn't.
 
 use std::fs::{self, OpenOptions};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -29,6 +30,17 @@ impl Host {
     pub(crate) fn new(name: &str, folder: PathBuf, place: Place) -> Self {
         fs::create_dir(&folder).expect("the site's folder has no such host yet");
         Self { name: name.to_owned(), folder, place, agent: None }
+    }
+
+    /// Makes another host unreachable for this one, and leaves all others as they are.
+    #[track_caller]
+    pub fn cut_off_from(&self, address: &str) {
+        self.place.cut_off_from(address);
+    }
+
+    /// Returns the host's address, where it has a network of its own.
+    pub fn address(&self) -> Option<&str> {
+        self.place.address.as_deref()
     }
 
     /// Returns the folder with the agent's state.
@@ -134,6 +146,24 @@ impl Host {
         command.spawn().expect("the program is there")
     }
 
+    /// Runs `mlnctl` as somebody in this host's network whose home is its folder; no agent is named for them.
+    #[track_caller]
+    pub fn mlnctl(&self, arguments: &[&str]) -> Answer {
+        let mut command = self.place.command(&program("mlnctl"));
+        command.args(arguments).env("HOME", &self.folder).env("LOGNAME", &self.name).env("NO_COLOR", "1");
+        for variable in
+            ["MLN_PEER", "MLN_PROJECT", "MLN_OUTPUT", "MLN_JSON", "XDG_CONFIG_HOME", "XDG_DATA_HOME"]
+        {
+            command.env_remove(variable);
+        }
+        Answer::of(command, &[], LIMIT)
+    }
+
+    /// Whether the host has a network of its own, where hosts can be cut off from each other and multicast works.
+    pub fn has_own_network(&self) -> bool {
+        self.place.address.is_some()
+    }
+
     pub(crate) fn ctl_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program("mlnctl"));
         command.arg("--peer").arg(self.folder.join("mlnd.sock")).args(arguments).env("NO_COLOR", "1");
@@ -217,6 +247,19 @@ impl Host {
     /// Does something in the host's network.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         self.place.inside(work)
+    }
+
+    /// Returns the host's address in the network of the site; none where it has no network of its own.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.place.address()
+    }
+
+    /// Runs `ip` in the host's network.
+    #[track_caller]
+    pub fn ip(&self, arguments: &[&str]) -> Answer {
+        let mut command = self.place.command(Path::new("ip"));
+        command.args(arguments).env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin");
+        Answer::of(command, &[], LIMIT)
     }
 
     fn log(&self) -> PathBuf {

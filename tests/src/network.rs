@@ -1,7 +1,7 @@
 //! The hosts' network: a namespace for each and a bridge between them, or ports of this machine.
 
 use std::fs::{self, File};
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::Command;
@@ -31,6 +31,8 @@ pub(crate) struct Place {
     namespace: Option<PathBuf>,
     /// Where its agent listens.
     pub(crate) listen: Vec<String>,
+    /// Its address there; none is 127.0.0.1, which it shares.
+    pub(crate) address: Option<String>,
 }
 
 impl Network {
@@ -51,7 +53,11 @@ impl Network {
     /// Adds a host.
     pub(crate) fn add(&mut self, name: &str) -> Place {
         let Self::Namespaces { prefix, hosts } = self else {
-            return Place { namespace: None, listen: vec![format!("/ip4/127.0.0.1/tcp/{}", free_port())] };
+            return Place {
+                namespace: None,
+                listen: vec![format!("/ip4/127.0.0.1/tcp/{}", free_port())],
+                address: None,
+            };
         };
         *hosts += 1;
         let hub = format!("{prefix}-hub");
@@ -65,14 +71,35 @@ impl Network {
         ip(&["-n", &space, "address", "add", &format!("{address}/24"), "dev", "eth0"]);
         ip(&["-n", &space, "link", "set", "eth0", "up"]);
         let listen = vec![format!("/ip4/{address}/tcp/7117"), format!("/ip4/{address}/udp/7117/quic-v1")];
-        Place { namespace: Some(PathBuf::from(NAMES).join(space)), listen }
+        Place { namespace: Some(PathBuf::from(NAMES).join(space)), listen, address: Some(address) }
+    }
+
+    /// Adds a host that has IPv6 alone.
+    pub(crate) fn add_ipv6(&mut self, name: &str) -> Place {
+        let place = self.add(name);
+        let Some(address) = &place.address else {
+            return Place { listen: vec![format!("/ip6/::1/tcp/{}", free_port())], ..place };
+        };
+        let Self::Namespaces { prefix, hosts } = self else { return place };
+        let space = format!("{prefix}-{name}");
+        let ipv6 = format!("fd77::{hosts}");
+        ip(&["-n", &space, "address", "del", &format!("{address}/24"), "dev", "eth0"]);
+        ip(&["-n", &space, "address", "add", &format!("{ipv6}/64"), "dev", "eth0", "nodad"]);
+        Place { listen: vec![format!("/ip6/{ipv6}/tcp/7117")], address: Some(ipv6), ..place }
     }
 }
 
 impl Place {
     /// Returns the machine's own network, which may lead to the outside.
     pub(crate) fn of_the_machine() -> Self {
-        Self { namespace: None, listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()] }
+        Self { namespace: None, listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()], address: None }
+    }
+
+    /// Makes an address unreachable from here.
+    pub(crate) fn cut_off_from(&self, address: &str) {
+        let space = self.namespace.as_deref().and_then(std::path::Path::file_name);
+        let space = space.and_then(std::ffi::OsStr::to_str).expect("only namespaces can be cut off");
+        ip(&["-n", space, "route", "add", "unreachable", &format!("{address}/32")]);
     }
 
     /// Returns a command that runs a program here.
@@ -85,6 +112,12 @@ impl Place {
                 command
             }
         }
+    }
+
+    /// Returns its address, where it has a network of its own.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.namespace.as_ref()?;
+        self.listen.first()?.split('/').nth(2)?.parse().ok()
     }
 
     /// Does something here, in a thread of its own.

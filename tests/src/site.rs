@@ -70,6 +70,12 @@ impl Site {
         self.hosts.insert(name.to_owned(), Host::new(name, self.folder.join(name), place));
     }
 
+    /// Adds a host that belongs to no mesh, and has IPv6 alone.
+    pub fn add_ipv6(&mut self, name: &str) {
+        let place = self.network.add_ipv6(name);
+        self.hosts.insert(name.to_owned(), Host::new(name, self.folder.join(name), place));
+    }
+
     /// Adds a host with a mesh of its own, and runs it.
     #[track_caller]
     pub fn settle(&mut self, name: &str) {

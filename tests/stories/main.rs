@@ -4,10 +4,12 @@ mod exec;
 mod inside;
 mod interrupted;
 mod refused;
+mod remote;
 mod ring;
 mod stop;
 mod strangers;
 mod survival;
+mod world;
 
 use std::time::Duration;
 

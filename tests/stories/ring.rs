@@ -68,3 +68,28 @@ fn three_routers_on_three_hosts_reach_each_other_over_every_switch() {
         });
     }
 }
+
+#[test]
+fn without_a_line_about_addresses_neighbours_reach_each_other_by_link_local_ones() {
+    let mut site = Site::mesh(&["oslo"]);
+    let file = Site::repository("examples/ring-bare/ring.mln");
+    site.host("oslo").ctl(&["build", "-f", &file]).done();
+    site.host("oslo").ctl(&["start", "-p", "ring-bare"]).done();
+    site.host("oslo").ctl(&["status", "-p", "ring-bare", "--wait", "up", "--timeout", "90"]).ended(0);
+    for (from, interface, to, its) in [
+        ("router1", "eth0", "router3", "eth1"),
+        ("router2", "eth1", "router3", "eth0"),
+        ("router2", "eth0", "router1", "eth1"),
+    ] {
+        let address = format!("ip -6 -o addr show dev {its} scope link");
+        let shown = site.host("oslo").shell(&format!("ring-bare/{to}"), &address).done();
+        let address = shown.split_whitespace().find(|word| word.starts_with("fe80:")).expect("it has one");
+        let address = address.split('/').next().expect("it has a length");
+        // An address counts only after nobody else has claimed it, which takes a second or two.
+        until(&format!("{from} reaches {to}"), LIMIT, || {
+            let ping = format!("ping -6 -c 1 -W 2 {address}%{interface}");
+            let answer = site.host("oslo").shell(&format!("ring-bare/{from}"), &ping);
+            if answer.code == Some(0) { Ok(()) } else { Err(answer.to_string()) }
+        });
+    }
+}

@@ -1,8 +1,49 @@
-//! Who may use the control socket: pure rules over what the kernel and the account database say.
+//! Who may use the control socket: pure rules over what the kernel and the account database say. And what somebody
+//! may do who comes over the network.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use mln_link::message::Refusal;
+use mln_protocol::trust::Verb;
+
+/// What somebody may do: a set of verbs, small enough to be copied about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Verbs(u32);
+
+impl Verbs {
+    /// Returns the set of these bits; what is no verb is left out.
+    pub fn of_bits(bits: u32) -> Self {
+        Verb::ALL.into_iter().filter(|verb| bits & verb.bit() != 0).collect()
+    }
+
+    /// Whether it holds a verb.
+    pub fn contains(self, verb: Verb) -> bool {
+        self.0 & verb.bit() != 0
+    }
+
+    /// Returns all of them, in their order.
+    pub fn iter(self) -> impl Iterator<Item = Verb> {
+        Verb::ALL.into_iter().filter(move |verb| self.contains(*verb))
+    }
+
+    /// Returns the words for them.
+    pub fn words(self) -> Vec<&'static str> {
+        self.iter().map(Verb::word).collect()
+    }
+}
+
+impl FromIterator<Verb> for Verbs {
+    fn from_iter<I: IntoIterator<Item = Verb>>(verbs: I) -> Self {
+        Self(verbs.into_iter().fold(0, |bits, verb| bits | verb.bit()))
+    }
+}
+
+impl fmt::Display for Verbs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words().join(", "))
+    }
+}
 
 /// Whom an agent lets use its control socket.
 #[derive(Debug, Clone, PartialEq, Eq)]

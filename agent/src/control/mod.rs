@@ -23,7 +23,7 @@ mod serve;
 mod socket;
 mod upload;
 
-pub use access::{Access, Caller};
+pub use access::{Access, Caller, Verbs};
 pub use account::AccountError;
 pub use forward::forward;
 pub use lock::{DataFolderLock, LockError};
@@ -72,5 +72,12 @@ pub enum Origin {
     Peer {
         /// That agent's host.
         key: PublicKey,
+    },
+    /// Over the network, with a key and a chain of grants that were judged.
+    Operator {
+        /// The key.
+        key: PublicKey,
+        /// What the grants allow.
+        verbs: Verbs,
     },
 }

@@ -31,7 +31,7 @@ pub(super) enum Verdict {
     Refused(Box<Refusal>),
 }
 
-/// Serves a stream from another agent, which vouches for the operator; returns when the conversation is over.
+/// Serves a stream from an operator who was admitted, or from another agent, which vouches for one; returns when the conversation is over.
 ///
 /// Errors are the other end's: they are logged, and nothing else happens.
 pub async fn serve<S>(stream: S, operator: Operator, commands: mpsc::Sender<ControlCommand>)
@@ -110,6 +110,8 @@ where
         | Request::TemplateBuild { .. }
         | Request::TemplateAdd { .. }
         | Request::TemplateList
+        | Request::OperatorToken(_)
+        | Request::PeersLan
         | Request::Terminal(_)
         | Request::Console(_)
         | Request::Logs(_) => Vec::new(),

@@ -17,6 +17,8 @@ use super::seed::{self, SeedReadError};
 /// The digest of the seed whose users and files are in place.
 const APPLIED: &str = "/var/lib/mln/seed-applied";
 const ROOT_DEVICE: &str = "/dev/ubda";
+/// The modules that are loaded at each boot.
+const MODULES: &str = "/etc/modules";
 const HOSTS_BEGIN: &str = "# guests of this project: begin";
 const HOSTS_END: &str = "# guests of this project: end";
 
@@ -63,7 +65,17 @@ pub(super) fn apply(drive: &Path) -> Result<Vec<String>, ApplyError> {
         })?;
         write_file(Path::new(APPLIED), checksum.as_bytes(), 0o644)?;
     }
+    load_modules(Path::new(MODULES))?;
     Ok(seed.startup)
+}
+
+/// Loads what a list names, all that can be; the first that can't is the error.
+fn load_modules(list: &Path) -> Result<(), ApplyError> {
+    let text = fs::read_to_string(list).unwrap_or_default();
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let results: Vec<Result<(), ApplyError>> =
+        lines.map(|line| run("modprobe", &line.split_whitespace().collect::<Vec<_>>())).collect();
+    results.into_iter().collect()
 }
 
 fn set_hostname(name: &str) -> Result<(), ApplyError> {

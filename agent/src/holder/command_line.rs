@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use mln_protocol::wire::holder::LaunchWire;
+use mln_protocol::wire::holder::{LaunchWire, PlugWire};
 
 use super::files::{DISK, NOTIFY_SOCKET, SEED, UML_FOLDER, UML_ID, port_socket};
 
@@ -10,7 +10,7 @@ use super::files::{DISK, NOTIFY_SOCKET, SEED, UML_FOLDER, UML_ID, port_socket};
 /// and whose standard output is the console.
 ///
 /// Paths in the VM's folder are relative: those of sockets may not be longer than 107 bytes.
-pub(super) fn arguments(launch: &LaunchWire) -> Vec<OsString> {
+pub(super) fn arguments(launch: &LaunchWire, plugs: &[PlugWire]) -> Vec<OsString> {
     let mut words = vec![
         format!("umid={UML_ID}"),
         format!("uml_dir={UML_FOLDER}"),
@@ -36,9 +36,13 @@ pub(super) fn arguments(launch: &LaunchWire) -> Vec<OsString> {
         "MLN_SEED=/dev/ubdb".to_owned(),
         "MLN_AGENT=/dev/ubdc".to_owned(),
     ];
-    for (index, interface) in launch.interfaces.iter().enumerate() {
+    for (index, (interface, plug)) in launch.interfaces.iter().zip(plugs).enumerate() {
         let mac = interface.mac.map(|byte| format!("{byte:02x}")).join(":");
-        words.push(format!("vec{index}:transport=bess,dst={},mac={mac},depth=128,gro=1", port_socket(index)));
+        let other_end = match plug {
+            PlugWire::Socket | PlugWire::Nat(_) => format!("transport=bess,dst={}", port_socket(index)),
+            PlugWire::Tap { tap, .. } => format!("transport=tap,ifname={tap}"),
+        };
+        words.push(format!("vec{index}:{other_end},mac={mac},depth=128,gro=1"));
     }
     words.into_iter().map(OsString::from).collect()
 }
@@ -58,9 +62,10 @@ mod tests {
             backing: "/data/images/t.img".into(),
             agent_drive: "/data/images/a.img".into(),
             memory_folder: "/dev/shm".into(),
-            interfaces: vec![interface("eth0", 1), interface("lan", 0xfe)],
+            interfaces: vec![interface("eth0", 1), interface("lan", 0xfe), interface("wan", 2)],
         };
-        let words = arguments(&launch);
+        let tap = PlugWire::Tap { tap: "mln0123456789ab".into(), bridge: Some("br0".into()) };
+        let words = arguments(&launch, &[PlugWire::Socket, PlugWire::Socket, tap]);
         let vectors: Vec<_> =
             words.iter().filter_map(|w| w.to_str()).filter(|w| w.starts_with("vec")).collect();
         assert_eq!(
@@ -68,6 +73,7 @@ mod tests {
             [
                 "vec0:transport=bess,dst=port-0.sock,mac=02:00:00:00:00:01,depth=128,gro=1",
                 "vec1:transport=bess,dst=port-1.sock,mac=02:00:00:00:00:fe,depth=128,gro=1",
+                "vec2:transport=tap,ifname=mln0123456789ab,mac=02:00:00:00:00:02,depth=128,gro=1",
             ]
         );
         assert!(words.contains(&OsString::from("ubda=disk.cow,/data/images/t.img")));

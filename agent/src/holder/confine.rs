@@ -8,7 +8,7 @@ use landlock::{
     ABI, Access, AccessFs, BitFlags, PathBeneath, PathFd, RestrictionStatus, Ruleset, RulesetAttr,
     RulesetCreatedAttr, RulesetError, RulesetStatus,
 };
-use mln_protocol::wire::holder::LaunchWire;
+use mln_protocol::wire::holder::{LaunchWire, PlugWire};
 use tracing::warn;
 
 use super::files::{DISK, SEED, UML_FOLDER};
@@ -18,11 +18,14 @@ const SYSTEM: [&str; 4] = ["/usr", "/lib", "/lib64", "/bin"];
 /// What the kernel and the dynamic linker read.
 const READ: [&str; 3] = ["/etc/ld.so.cache", "/proc", "/dev/random"];
 
+/// What taps are attached to by.
+const TUN: &str = "/dev/net/tun";
+
 /// Takes from this thread, and from what it starts, all of the host's files that a guest doesn't need.
 ///
 /// The working folder is the VM's. Where the host can't do it, the guest runs without, and the log says so.
-pub(super) fn confine(launch: &LaunchWire) {
-    match restrict(launch) {
+pub(super) fn confine(launch: &LaunchWire, plugs: &[PlugWire]) {
+    match restrict(launch, plugs) {
         Ok(status) if status.ruleset == RulesetStatus::NotEnforced => {
             warn!("no Landlock on this host: only the guest's kernel keeps it from the host's files");
         }
@@ -31,7 +34,7 @@ pub(super) fn confine(launch: &LaunchWire) {
     }
 }
 
-fn restrict(launch: &LaunchWire) -> Result<RestrictionStatus, RulesetError> {
+fn restrict(launch: &LaunchWire, plugs: &[PlugWire]) -> Result<RestrictionStatus, RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let write = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate;
     // Links are not among it: the holder would follow them.
@@ -53,6 +56,9 @@ fn restrict(launch: &LaunchWire) -> Result<RestrictionStatus, RulesetError> {
         (Path::new("/dev/null"), write),
         (Path::new("/dev/zero"), write),
     ];
+    if plugs.iter().any(|plug| matches!(plug, PlugWire::Tap { .. })) {
+        rules.push((Path::new(TUN), AccessFs::ReadFile | AccessFs::WriteFile));
+    }
     rules.extend(SYSTEM.map(|path| (Path::new(path), read | AccessFs::Execute)));
     rules.extend(READ.map(|path| (Path::new(path), read)));
     let mut ruleset = Ruleset::default().handle_access(AccessFs::from_all(ABI::V3))?.create()?;

@@ -15,6 +15,8 @@ pub const VM: &str = "vm";
 pub const DISK: &str = "disk.cow";
 /// The seed drive.
 pub const SEED: &str = "seed.tar";
+/// Where its interfaces lead (`OutsideWire`).
+pub const OUTSIDE: &str = "outside";
 /// What is to be started (`LaunchWire`).
 pub const LAUNCH: &str = "launch";
 /// What was started last (`BootWire`).

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use mln_protocol::wire::holder::{
     ExitWire, HOLDER_MESSAGE_BYTES_MAX, HOLDER_VERSION, HolderCommandWire, HolderEventWire, HolderStateWire,
-    LaunchWire, LineMessageWire, StopWire,
+    LaunchWire, LineMessageWire, NatStateWire, PlugWire, StopWire,
 };
 use mln_protocol::wire::line::{ClosedWire, KillWire, LINE_MESSAGE_BYTES_MAX, ReportWire};
 use mln_protocol::wire::{decode, encode};
@@ -38,6 +38,7 @@ const FAREWELL_MS: i64 = 2_000;
 pub(super) struct Parts {
     pub(super) lock: Option<FolderLock>,
     pub(super) launch: LaunchWire,
+    pub(super) plugs: Vec<PlugWire>,
     pub(super) log: ConsoleLog,
     pub(super) console: Console,
     pub(super) ports: Vec<OwnedFd>,
@@ -89,6 +90,7 @@ enum Source {
     Agent,
     Port(usize),
     Interface(usize),
+    Nat(usize),
 }
 
 impl Keeper {
@@ -134,8 +136,10 @@ impl Keeper {
                     Source::Agent => self.read_agent(flags),
                     Source::Port(index) => self.accept_interface(index),
                     Source::Interface(index) => self.interface_down(index),
+                    Source::Nat(index) => self.nat_ended(index),
                 }
             }
+            self.retry_nats();
             self.check_deadline();
             self.write_line();
             self.write_agent();
@@ -169,8 +173,14 @@ impl Keeper {
             // No flags: only the end of the connection is of interest, its frames are the agent's.
             waits.extend(interface.iter().map(|i| (Source::Interface(index), i.as_fd(), PollFlags::empty())));
         }
-        let timeout = self.stop.as_ref().map(|stop| {
-            let left = stop.deadline.saturating_duration_since(Instant::now());
+        for (index, nat) in self.parts.guest.nats.iter().enumerate() {
+            let end = nat.as_ref().and_then(|nat| nat.end());
+            waits.extend(end.map(|end| (Source::Nat(index), end.as_fd(), PollFlags::IN)));
+        }
+        let retry = self.parts.guest.nats.iter().flatten().filter_map(|nat| nat.due()).min();
+        let due = self.stop.as_ref().map(|stop| stop.deadline).into_iter().chain(retry).min();
+        let timeout = due.map(|due| {
+            let left = due.saturating_duration_since(Instant::now());
             // One more millisecond: the deadline is to be over when the poll is.
             Timespec::try_from(left + Duration::from_millis(1))
                 .unwrap_or(Timespec { tv_sec: 3600, tv_nsec: 0 })
@@ -307,7 +317,7 @@ impl Keeper {
         super::group::kill_and_wait(self.group);
         // Its status says no more than its console.
         let _ = self.parts.guest.process.wait();
-        let again = Guest::start(&self.parts.launch).and_then(|guest| {
+        let again = Guest::start(&self.parts.launch, &self.parts.plugs).and_then(|guest| {
             let group = Pid::from_child(&guest.process);
             let pidfd = rustix::process::pidfd_open(group, PidfdFlags::empty());
             Ok((guest, group, pidfd.map_err(|errno| HolderError::Loop(errno.into()))?))
@@ -322,6 +332,7 @@ impl Keeper {
                 self.panic = None;
                 self.listening = false;
                 self.boots += 1;
+                self.tell_nat();
                 true
             }
             Err(error) => {
@@ -354,6 +365,7 @@ impl Keeper {
         for index in 0..self.interfaces.len() {
             self.tell_interface(index);
         }
+        self.tell_nat();
         if let Some(text) = self.panic.clone() {
             self.tell(&HolderEventWire::Panicked { text }, None);
         }
@@ -474,18 +486,57 @@ impl Keeper {
 
     fn accept_interface(&mut self, index: usize) {
         if let Ok(socket) = packet::accept(self.parts.ports[index].as_fd()) {
+            if let Some(nat) = &self.parts.guest.nats[index] {
+                nat.plug(&socket);
+            }
             self.interfaces[index] = Some(socket);
             self.tell_interface(index);
         }
     }
 
+    fn nat_ended(&mut self, index: usize) {
+        if let Some(nat) = &mut self.parts.guest.nats[index] {
+            nat.ended();
+            self.tell_nat();
+        }
+    }
+
+    /// Starts address translation that could not be started before.
+    fn retry_nats(&mut self) {
+        let mut changed = false;
+        for (nat, interface) in self.parts.guest.nats.iter_mut().zip(&self.interfaces) {
+            let Some(nat) = nat else { continue };
+            let before = nat.state();
+            if nat.retry(self.group)
+                && let Some(interface) = interface
+            {
+                nat.plug(interface);
+            }
+            changed |= nat.state() != before;
+        }
+        if changed {
+            self.tell_nat();
+        }
+    }
+
+    fn tell_nat(&mut self) {
+        let worst: Option<NatStateWire> = self.parts.guest.nats.iter().flatten().map(|nat| nat.state()).max();
+        if let Some(state) = worst {
+            self.tell(&HolderEventWire::Nat(state), None);
+        }
+    }
+
     fn interface_down(&mut self, index: usize) {
-        if self.interfaces[index].take().is_some() {
+        if self.interfaces[index].take().is_some() && self.parts.plugs[index] == PlugWire::Socket {
             self.tell(&HolderEventWire::InterfaceDown { index: index as u32 }, None);
         }
     }
 
     fn tell_interface(&mut self, index: usize) {
+        // All other frames are none of the agent's business.
+        if self.parts.plugs[index] != PlugWire::Socket {
+            return;
+        }
         if let Some(Ok(duplicate)) = self.interfaces[index].as_ref().map(OwnedFd::try_clone) {
             self.tell(&HolderEventWire::InterfaceUp { index: index as u32 }, Some(duplicate));
         }
@@ -512,6 +563,7 @@ impl Keeper {
     /// The guest's main process has ended: writes the exit file, tells the agent, and ends.
     fn finish(mut self) -> Result<(), HolderError> {
         super::group::kill_and_wait(self.group);
+        super::tap::remove_for(Path::new("."));
         let status = self.parts.guest.process.wait().map_err(HolderError::Loop)?;
         self.read_line();
         self.read_output();

@@ -20,7 +20,9 @@ pub mod files;
 pub(crate) mod group;
 mod keeper;
 mod mconsole;
+mod nat;
 pub(crate) mod packet;
+pub mod tap;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -31,11 +33,14 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use mln_protocol::wire::holder::{BootWire, HOLDER_VERSION, LaunchWire};
+use mln_protocol::wire::holder::{BootWire, HOLDER_VERSION, LaunchWire, OutsideWire, PlugWire};
 use rustix::fs::{FlockOperation, Mode};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::process::Pid;
 
 use crate::causes::chain;
+
+pub use nat::is_installed as has_passt;
 
 pub use console_log::{CONSOLE_BYTES_MAX, tail as console_tail};
 
@@ -97,6 +102,7 @@ fn start(folder: &Path) -> Result<keeper::Keeper, HolderError> {
     let here = Path::new(".");
     let lock = FolderLock::take(here).map_err(HolderError::Lock)?;
     let launch: LaunchWire = files::read(here, files::LAUNCH)?;
+    let plugs = plugs(here, launch.interfaces.len())?;
     let _ = std::fs::remove_dir_all(files::UML_FOLDER);
     std::fs::create_dir(files::UML_FOLDER).map_err(make("the folder of the guest's socket"))?;
 
@@ -111,10 +117,31 @@ fn start(folder: &Path) -> Result<keeper::Keeper, HolderError> {
     without_random_addresses();
     let boot_unix_ms = unix_ms();
     files::write(here, files::BOOT, &BootWire { version: HOLDER_VERSION, boot_unix_ms })?;
-    let guest = Guest::start(&launch)?;
+    let guest = Guest::start(&launch, &plugs)?;
     let lock = Some(lock);
-    keeper::Keeper::new(keeper::Parts { lock, launch, log, console, ports, listener, guest, boot_unix_ms })
-        .map_err(HolderError::Loop)
+    keeper::Keeper::new(keeper::Parts {
+        lock,
+        launch,
+        plugs,
+        log,
+        console,
+        ports,
+        listener,
+        guest,
+        boot_unix_ms,
+    })
+    .map_err(HolderError::Loop)
+}
+
+/// Returns where each interface's other end is.
+fn plugs(folder: &Path, count: usize) -> Result<Vec<PlugWire>, files::FileError> {
+    let mut plugs = match files::read::<OutsideWire>(folder, files::OUTSIDE) {
+        Ok(outside) => outside.interfaces,
+        Err(error) if error.is_absent() => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    plugs.resize(count, PlugWire::Socket);
+    Ok(plugs)
 }
 
 /// A guest's process, and our ends of what it was given.
@@ -123,10 +150,12 @@ struct Guest {
     process: Child,
     line: OwnedFd,
     output: OwnedFd,
+    /// Address translation of those interfaces that have it.
+    nats: Vec<Option<nat::Nat>>,
 }
 
 impl Guest {
-    fn start(launch: &LaunchWire) -> Result<Self, HolderError> {
+    fn start(launch: &LaunchWire, plugs: &[PlugWire]) -> Result<Self, HolderError> {
         let make = |what| move |source| HolderError::Make { what, source };
         let refused = |what| move |errno: rustix::io::Errno| make(what)(errno.into());
         let (line, guest_line) =
@@ -135,8 +164,13 @@ impl Guest {
         rustix::io::ioctl_fionbio(&line, true).map_err(refused("the line"))?;
         let (output, guest_output) = io::pipe().map_err(make("the console"))?;
         rustix::io::ioctl_fionbio(&output, true).map_err(refused("the console"))?;
-        let process = spawn(launch, guest_line, guest_output)?;
-        Ok(Self { process, line, output: output.into() })
+        let process = spawn(launch, plugs, guest_line, guest_output)?;
+        let group = Pid::from_child(&process);
+        let nats = plugs.iter().map(|plug| match plug {
+            PlugWire::Nat(wire) => Some(nat::Nat::start(wire.clone(), group)),
+            PlugWire::Socket | PlugWire::Tap { .. } => None,
+        });
+        Ok(Self { process, line, output: output.into(), nats: nats.collect() })
     }
 }
 
@@ -152,11 +186,16 @@ fn without_random_addresses() {
     }
 }
 
-fn spawn(launch: &LaunchWire, line: OwnedFd, output: io::PipeWriter) -> Result<Child, HolderError> {
+fn spawn(
+    launch: &LaunchWire,
+    plugs: &[PlugWire],
+    line: OwnedFd,
+    output: io::PipeWriter,
+) -> Result<Child, HolderError> {
     let error = |source| HolderError::Spawn { kernel: launch.kernel.clone(), source };
     let mut command = Command::new(&launch.kernel);
     command
-        .args(command_line::arguments(launch))
+        .args(command_line::arguments(launch, plugs))
         .env_clear()
         .env("TMPDIR", &launch.memory_folder)
         .stdin(line)
@@ -165,7 +204,7 @@ fn spawn(launch: &LaunchWire, line: OwnedFd, output: io::PipeWriter) -> Result<C
         // Its helpers are in its group, and are killed with it.
         .process_group(0);
     let confined = || {
-        confine::confine(launch);
+        confine::confine(launch, plugs);
         command.spawn()
     };
     // In a thread of its own, which has fewer rights than the holder from then on; the guest has its.

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use mln_protocol::id::Digest;
 
@@ -13,6 +14,8 @@ use super::store::{ImageError, ImageStore};
 const OVERHEAD_BYTES: u64 = 1 << 20;
 /// The name of the guest agent on its drive; a template's init runs it with the word `guest`.
 const AGENT: &str = "mlnd";
+/// Held while a drive is made.
+static MAKING: Mutex<()> = Mutex::new(());
 
 impl ImageStore {
     /// Returns the drive with this guest agent; makes it if it isn't there yet.
@@ -20,6 +23,9 @@ impl ImageStore {
         let read = |source| ImageError::GuestAgent { path: guest_agent.to_owned(), source };
         let bytes = fs::read(guest_agent).map_err(read)?;
         let drive = self.folder().join(format!("agent-{}.img", Digest::of(&bytes)));
+        // One at a time: User-Mode Linux opens a drive by its path more than once, and a second drive of the same agent,
+        // made at the same moment and put in its place, has other checksums.
+        let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
         if drive.exists() {
             return Ok(drive);
         }

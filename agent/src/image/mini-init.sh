@@ -12,6 +12,9 @@ mount -t tmpfs -o mode=755 tmpfs /run
 mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 mkdir -p /run/mln/agent /run/lock
 
+# Before any interface is up, so that each gets its link-local address.
+modprobe ipv6 2>/dev/null
+
 # Without this the kernel restarts at once when ctrl-alt-del is pressed.
 echo 0 >/proc/sys/kernel/ctrl-alt-del
 

@@ -59,6 +59,19 @@ esac
 END
 chmod 755 etc/udhcpc/default.script
 
+# IPv6 is a module of Debian's User-Mode Linux; without it interfaces have no link-local addresses. Its debug
+# information is most of it. Where the host has another kernel, the guest does without.
+for ipv6 in /usr/lib/uml/modules/*/kernel/net/ipv6/ipv6.ko; do
+    [ -e "$ipv6" ] || continue
+    source=${ipv6%/kernel/*}
+    modules=lib/modules/${source##*/}
+    for module in $(sed -n 's/^kernel\/net\/ipv6\/ipv6.ko: *//p' "$source/modules.dep") kernel/net/ipv6/ipv6.ko; do
+        mkdir -p "$modules/${module%/*}"
+        strip -g -o "$modules/$module" "$source/$module" 2>/dev/null || cp "$source/$module" "$modules/$module"
+    done
+    grep -E '^kernel/(net/ipv6/ipv6|lib/crc-ccitt)\.ko:' "$source/modules.dep" >"$modules/modules.dep"
+done
+
 echo "I: making the file system" >&2
 truncate -s "$bytes" "$image"
 # The file system is small in a large sparse file: it grows while it is mounted. Its tables are written now, so

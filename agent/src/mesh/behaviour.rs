@@ -7,20 +7,22 @@ use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::gossipsub::{self, MessageAuthenticity, MessageId, ValidationMode, WhitelistSubscriptionFilter};
 use libp2p::identity::Keypair;
 use libp2p::request_response::{self, ProtocolSupport};
+use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::{NetworkBehaviour, StreamProtocol, Swarm};
-use libp2p::{SwarmBuilder, identify, noise, ping, tcp, yamux};
+use libp2p::{SwarmBuilder, dcutr, identify, mdns, noise, ping, relay, tcp, yamux};
 use mln_protocol::id::Digest;
+
+use super::Reach;
+
+use mln_door::{JOIN_PROTOCOL, OPERATOR_PROTOCOL};
 
 use super::gate::Gate;
 use super::limits;
 use super::message::{MESSAGE_PROTOCOL, MessageCodec};
-use super::streams::Streams;
+use mln_door::streams::Streams;
 
 /// The first stream of a connection.
 pub(super) const HELLO_PROTOCOL: StreamProtocol = StreamProtocol::new("/mln/hello/1");
-
-/// How a new host gets its grant.
-pub(super) const JOIN_PROTOCOL: StreamProtocol = StreamProtocol::new("/mln/join/1");
 
 /// What a stream between members is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,10 +57,14 @@ impl StreamKind {
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
     limits: connection_limits::Behaviour,
-    /// Hello and join: all that strangers get.
+    /// Hello, join and an operator's hello: all that strangers get.
     pub(super) door: Streams,
     /// For those that were admitted.
     pub(super) members: Gate<Members>,
+    /// Tells whether operators are still there; for those that were admitted as such.
+    pub(super) operators: Gate<ping::Behaviour>,
+    /// Sees who is on the local network, and tells that we are.
+    pub(super) lan: Toggle<mdns::tokio::Behaviour>,
 }
 
 /// What is spoken among members.
@@ -69,6 +75,12 @@ pub(super) struct Members {
     pub(super) identify: identify::Behaviour,
     pub(super) ping: ping::Behaviour,
     pub(super) streams: Streams,
+    /// Lets members reach each other through us.
+    relay: Toggle<relay::Behaviour>,
+    /// Reaches members, and is reached by them, through others.
+    circuits: relay::client::Behaviour,
+    /// Tries to make a direct connection of one through a relay.
+    punch: dcutr::Behaviour,
 }
 
 /// Gossip with one topic.
@@ -83,6 +95,9 @@ pub enum SetupError {
     /// Gossip refuses its parameters.
     #[error("gossip: {0}")]
     Gossip(String),
+    /// A protocol can't be set up.
+    #[error("a protocol: {0}")]
+    Behaviour(String),
 }
 
 /// Returns the one topic of a mesh.
@@ -92,7 +107,18 @@ pub(super) fn topic_of(mesh: Digest) -> gossipsub::IdentTopic {
 
 impl Behaviour {
     /// All protocols of a member of `mesh`.
-    pub(super) fn new(keys: &Keypair, mesh: Digest, agent: &str) -> Result<Self, SetupError> {
+    pub(super) fn new(
+        keys: &Keypair,
+        mesh: Digest,
+        agent: &str,
+        reach: &Reach,
+        circuits: relay::client::Behaviour,
+    ) -> Result<Self, SetupError> {
+        let own = keys.public().to_peer_id();
+        // A machine where nobody can be seen is no reason not to start.
+        let lan = reach.mdns.then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), own));
+        let lan = lan.and_then(|lan| lan.inspect_err(|error| tracing::warn!(%error, "no mDNS")).ok());
+        let relay = reach.relay.then(|| relay::Behaviour::new(own, relay_limits()));
         let limits = ConnectionLimits::default()
             .with_max_pending_incoming(Some(limits::CONNECTIONS_PENDING_INCOMING_MAX))
             .with_max_pending_outgoing(Some(limits::CONNECTIONS_PENDING_OUTGOING_MAX))
@@ -109,7 +135,8 @@ impl Behaviour {
             ping::Config::new().with_interval(limits::PING_INTERVAL).with_timeout(limits::PING_TIMEOUT);
         Ok(Self {
             limits: connection_limits::Behaviour::new(limits),
-            door: Streams::new([HELLO_PROTOCOL, JOIN_PROTOCOL]),
+            door: Streams::new([HELLO_PROTOCOL, JOIN_PROTOCOL, OPERATOR_PROTOCOL]),
+            operators: Gate::for_each(ping::Behaviour::new(ping.clone())),
             members: Gate::new(Members {
                 gossip: gossip(mesh)?,
                 messages: request_response::Behaviour::new(
@@ -119,7 +146,11 @@ impl Behaviour {
                 identify: identify::Behaviour::new(identify),
                 ping: ping::Behaviour::new(ping),
                 streams: Streams::new(StreamKind::ALL.map(StreamKind::protocol)),
+                relay: relay.into(),
+                circuits,
+                punch: dcutr::Behaviour::new(own),
             }),
+            lan: lan.into(),
         })
     }
 }
@@ -142,23 +173,47 @@ fn gossip(mesh: Digest) -> Result<Gossip, SetupError> {
     Ok(gossip)
 }
 
-/// Returns a swarm that speaks over TCP (Noise, Yamux) and QUIC.
-pub(super) fn swarm<B: NetworkBehaviour>(keys: Keypair, behaviour: B) -> Result<Swarm<B>, SetupError> {
-    let muxer = || {
-        let mut config = yamux::Config::default();
-        config.set_max_num_streams(limits::STREAMS_MUXED_MAX);
-        config
-    };
+/// What a relay takes upon itself. What passes through it is not limited: switches span hosts.
+fn relay_limits() -> relay::Config {
+    relay::Config {
+        max_reservations: limits::RELAY_RESERVATIONS_MAX,
+        max_reservations_per_peer: limits::RELAY_RESERVATIONS_PER_PEER_MAX,
+        reservation_duration: limits::RELAY_RESERVATION_TIME,
+        max_circuits: limits::RELAY_CIRCUITS_MAX,
+        max_circuits_per_peer: limits::RELAY_CIRCUITS_PER_PEER_MAX,
+        max_circuit_duration: limits::RELAY_CIRCUIT_TIME,
+        max_circuit_bytes: 0,
+        ..relay::Config::default()
+    }
+}
+
+fn muxer() -> yamux::Config {
+    let mut config = yamux::Config::default();
+    config.set_max_num_streams(limits::STREAMS_MUXED_MAX);
+    config
+}
+
+/// Returns a member's swarm: over TCP (Noise, Yamux), QUIC, and through relays.
+pub(super) fn member_swarm(
+    keys: Keypair,
+    mesh: Digest,
+    agent: &str,
+    reach: &Reach,
+) -> Result<Swarm<Behaviour>, SetupError> {
     let quic_streams =
         NonZeroU32::MIN.saturating_add(limits::STREAMS_MUXED_MAX.try_into().unwrap_or(u32::MAX));
-    let Ok(builder) = SwarmBuilder::with_existing_identity(keys)
+    let builder = SwarmBuilder::with_existing_identity(keys)
         .with_tokio()
         .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, muxer)?
         .with_quic_config(|mut config| {
             config.max_concurrent_stream_limit = quic_streams.get();
             config
         })
-        .with_behaviour(|_| behaviour);
+        .with_relay_client(noise::Config::new, muxer)?
+        .with_behaviour(|keys, circuits| {
+            Behaviour::new(keys, mesh, agent, reach, circuits).map_err(Into::into)
+        })
+        .map_err(|error| SetupError::Behaviour(error.to_string()))?;
     let swarm = builder.with_swarm_config(|config| {
         config
             .with_max_negotiating_inbound_streams(limits::STREAMS_NEGOTIATING_MAX)

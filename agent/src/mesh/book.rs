@@ -131,6 +131,16 @@ impl Book {
         self.schedule.first().map(|(at, _)| *at).filter(|_| self.busy < PEERS_DIALLED_MAX)
     }
 
+    /// Whether a peer is in the book.
+    pub(super) fn knows(&self, key: PublicKey) -> bool {
+        self.entries.contains_key(&key)
+    }
+
+    /// Returns how often in a row a peer could not be reached.
+    pub(super) fn failures(&self, key: PublicKey) -> u32 {
+        self.entries.get(&key).map_or(0, |entry| entry.failures)
+    }
+
     /// Returns a peer's addresses.
     pub(super) fn addresses(&self, key: PublicKey) -> &[Multiaddr] {
         self.entries.get(&key).map_or(&[], |entry| &entry.addresses)
@@ -248,19 +258,32 @@ fn is_loopback(address: &Multiaddr) -> bool {
     })
 }
 
-/// Whether an address is an IP address with a port that our transports know.
+/// Whether an address leads through a relay.
+pub(super) fn is_relayed(address: &Multiaddr) -> bool {
+    address.iter().any(|part| matches!(part, Protocol::P2pCircuit))
+}
+
+/// Whether an address is an IP address or a name with a port that our transports know, or leads through a relay
+/// that has one.
 fn is_dialable(address: &Multiaddr) -> bool {
-    let mut parts = address.iter();
-    let ip = match parts.next() {
-        Some(Protocol::Ip4(ip)) => !ip.is_unspecified(),
-        Some(Protocol::Ip6(ip)) => !ip.is_unspecified(),
+    let parts: Vec<Protocol<'_>> = address.iter().collect();
+    let (machine, rest) = match parts.split_first() {
+        Some((Protocol::Ip4(ip), rest)) => (!ip.is_unspecified(), rest),
+        Some((Protocol::Ip6(ip), rest)) => (!ip.is_unspecified(), rest),
+        Some((Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name), rest)) => {
+            (!name.is_empty(), rest)
+        }
+        _ => (false, &[][..]),
+    };
+    let direct = match rest {
+        [direct @ .., Protocol::P2p(_), Protocol::P2pCircuit] => direct,
+        direct => direct,
+    };
+    let port = match direct {
+        [Protocol::Tcp(port)] | [Protocol::Udp(port), Protocol::QuicV1] => *port > 0,
         _ => false,
     };
-    let port = match (parts.next(), parts.next()) {
-        (Some(Protocol::Tcp(port)), None) | (Some(Protocol::Udp(port)), Some(Protocol::QuicV1)) => port > 0,
-        _ => false,
-    };
-    ip && port && parts.next().is_none()
+    machine && port
 }
 
 /// Returns an address without the peer id that may end it: keys are kept beside addresses.
@@ -366,15 +389,16 @@ mod tests {
             "/ip4/0.0.0.0/tcp/1",
             "/ip4/10.0.0.1/tcp/0",
             "/dns4/example.org/tcp/1",
+            "/ip4/10.0.0.1/tcp/1/p2p/12D3KooWGQmdpzHXCqLno4mMxWXKNFQHASBeF99gTm2JR8Vu5Bdc/p2p-circuit",
             "/memory/1",
             "nonsense",
         ]
         .map(String::from);
         let far =
             |texts: &[String]| usable(texts, &at(7)).iter().map(Multiaddr::to_string).collect::<Vec<_>>();
-        assert_eq!(far(&texts), texts[1..3]);
+        assert_eq!(far(&texts), [&texts[1], &texts[2], &texts[5], &texts[6]].map(String::clone));
         let near = "/ip4/127.0.0.1/tcp/9".parse().expect("a valid address");
-        assert_eq!(usable(&texts, &near).len(), 3);
+        assert_eq!(usable(&texts, &near).len(), 5);
         let many = (1..30).map(at).collect();
         assert_eq!(merged(many, vec![]).len(), HELLO_ADDRESSES_MAX);
     }

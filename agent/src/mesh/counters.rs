@@ -37,4 +37,6 @@ pub struct Counters {
     pub expelled: u64,
     /// Attempts to connect that failed.
     pub dials_failed: u64,
+    /// Operators that were admitted.
+    pub operators: u64,
 }

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use libp2p::Multiaddr;
 use mln_protocol::id::{Name, PublicKey};
-use mln_protocol::trust::Standing;
+use mln_protocol::trust::{Role, Standing};
 use mln_protocol::wire::{MESSAGE_BYTES_MAX, Refusal};
 use tokio::sync::{mpsc, oneshot};
 
 use super::behaviour::StreamKind;
 use super::counters::Counters;
 use super::limits::{GOSSIP_BYTES_MAX, STREAM_HEADER_BYTES_MAX};
-use super::streams::{MeshStream, StreamError};
+use mln_door::streams::{MeshStream, StreamError};
 
 /// Something that happened on the mesh. Bytes in it are as a member sent them: not decoded, not verified.
 #[derive(Debug)]
@@ -55,8 +55,25 @@ pub enum MeshEvent {
         /// The stream behind the header.
         stream: MeshStream,
     },
+    /// An operator was admitted, and is about to ask for something.
+    Operator {
+        /// Who.
+        key: PublicKey,
+        /// What their grants say: they have a name, and are no host.
+        standing: Standing,
+        /// For control messages.
+        stream: MeshStream,
+    },
+    /// A key that is not in the book was seen on the local network; whoever knows it as a member's may tell the
+    /// book of it ([`MeshHandle::learn`]), without addresses.
+    Discovered {
+        /// Who.
+        peer: PublicKey,
+    },
     /// Somebody with a good token wants to join; dropping `reply` refuses.
     JoinRequest {
+        /// As what.
+        role: Role,
         /// The name that it wants.
         name: Name,
         /// Its key.
@@ -134,10 +151,25 @@ pub struct ConnectionStatus {
     pub address: Multiaddr,
     /// Its program and version, by its own account.
     pub agent: String,
+    /// Whether it goes through a relay.
+    pub relayed: bool,
     /// For how long it has been connected.
     pub since: Duration,
     /// The last measured time to the peer and back.
     pub round_trip: Option<Duration>,
+}
+
+/// Somebody who was seen on the local network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LanPeer {
+    /// The key that it says it has.
+    pub key: PublicKey,
+    /// Whether that key is in the address book.
+    pub known: bool,
+    /// Where it says it listens.
+    pub addresses: Vec<Multiaddr>,
+    /// How long ago it was last seen.
+    pub age: Duration,
 }
 
 /// Why something was not sent. Nothing changed.
@@ -173,6 +205,7 @@ pub(super) enum Command {
     Learn(PublicKey, Vec<Multiaddr>),
     Peers(oneshot::Sender<Vec<PeerStatus>>),
     Listeners(oneshot::Sender<Vec<Multiaddr>>),
+    Lan(oneshot::Sender<Vec<LanPeer>>),
     Counters(oneshot::Sender<Counters>),
     Stop(oneshot::Sender<()>),
 }
@@ -237,7 +270,12 @@ impl MeshHandle {
         self.ask(Command::Peers).await.unwrap_or_default()
     }
 
-    /// Returns the addresses where we listen; none if the mesh is shut down.
+    /// Returns who was seen on the local network, ordered by key; none if the mesh is shut down.
+    pub async fn lan(&self) -> Vec<LanPeer> {
+        self.ask(Command::Lan).await.unwrap_or_default()
+    }
+
+    /// Returns the addresses where we can be reached, the best first; none if the mesh is shut down.
     pub async fn listeners(&self) -> Vec<Multiaddr> {
         self.ask(Command::Listeners).await.unwrap_or_default()
     }

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::clock;
 use super::join::Introduced;
-use super::streams::{MeshStream, StreamError};
+use mln_door::streams::{MeshStream, StreamError};
 
 /// Who we are.
 #[derive(Debug)]
@@ -60,6 +60,10 @@ pub(super) enum Step {
     Failed(HelloError),
     /// A join over the connection has ended.
     JoinEnded(Introduced),
+    /// Serve an operator on the connection; the answer comes when that is so.
+    AdmitOperator(oneshot::Sender<Result<(), Refusal>>),
+    /// An operator was admitted, and has this stream.
+    Operator(Standing, MeshStream),
 }
 
 /// Why there is no admission. The connection is to be closed.
@@ -105,6 +109,30 @@ impl Dialogue {
         self.end(outcome).await;
     }
 
+    /// Answers an operator.
+    pub(super) async fn answer_operator(self, mut stream: MeshStream) {
+        match self.answer_operator_on(&mut stream).await {
+            Ok(standing) => self.step(Step::Operator(standing, stream)).await,
+            Err(error) => self.step(Step::Failed(error)).await,
+        }
+    }
+
+    async fn answer_operator_on(&self, stream: &mut MeshStream) -> Result<Standing, HelloError> {
+        let greeting = self.greeting_of(stream).await?;
+        let standing = match self.judge_operator(&greeting) {
+            Ok(standing) => standing,
+            Err(why) => return Err(refuse(stream, why).await),
+        };
+        let (reply, answer) = oneshot::channel();
+        self.step(Step::AdmitOperator(reply)).await;
+        if let Err(why) = answer.await.unwrap_or(Err(Refusal::Busy)) {
+            return Err(refuse(stream, why).await);
+        }
+        let ours = self.introduction().await?;
+        say(stream, &HelloMessage::Welcome(self.greeting(), ours)).await?;
+        Ok(standing)
+    }
+
     async fn dial_on(
         &self,
         stream: oneshot::Receiver<Result<MeshStream, StreamError>>,
@@ -127,19 +155,7 @@ impl Dialogue {
     }
 
     async fn answer_on(&self, stream: &mut MeshStream) -> Result<Introduction, HelloError> {
-        let greeting = match hear(stream).await {
-            Ok(HelloMessage::Greeting(greeting)) => greeting,
-            Ok(other) => return Err(unexpected(other)),
-            Err(HelloError::Decode(error)) => {
-                let why = match error {
-                    DecodeError::Unknown { what: "version", .. } => Refusal::Version,
-                    _ => Refusal::Malformed,
-                };
-                tracing::debug!(peer = ?self.place.peer, %error, "hello can't be read");
-                return Err(refuse(stream, why).await);
-            }
-            Err(error) => return Err(error),
-        };
+        let greeting = self.greeting_of(stream).await?;
         // Judged before anything is told; the gate is opened only when the dialler has decided as well.
         if let Err(why) = self.judge(&greeting) {
             return Err(refuse(stream, why).await);
@@ -157,6 +173,23 @@ impl Dialogue {
         Ok(theirs)
     }
 
+    /// Receives what a peer says first.
+    async fn greeting_of(&self, stream: &mut MeshStream) -> Result<Greeting, HelloError> {
+        match hear(stream).await {
+            Ok(HelloMessage::Greeting(greeting)) => Ok(greeting),
+            Ok(other) => Err(unexpected(other)),
+            Err(HelloError::Decode(error)) => {
+                let why = match error {
+                    DecodeError::Unknown { what: "version", .. } => Refusal::Version,
+                    _ => Refusal::Malformed,
+                };
+                tracing::debug!(peer = ?self.place.peer, %error, "hello can't be read");
+                Err(refuse(stream, why).await)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     fn greeting(&self) -> Greeting {
         let own = &self.own;
         Greeting { agent: own.agent.clone(), instance: own.instance, chain: own.chain.clone() }
@@ -168,6 +201,16 @@ impl Dialogue {
             .and_then(|standing| standing.allows(Verb::Join).map(|()| standing));
         judged.map_err(|error| {
             tracing::debug!(peer = ?self.place.peer, %error, "hello refused");
+            Refusal::from(&error)
+        })
+    }
+
+    fn judge_operator(&self, greeting: &Greeting) -> Result<Standing, Refusal> {
+        let now = clock::now(self.own.start);
+        let judged = admit(self.own.root, &greeting.chain, self.place.peer, now)
+            .and_then(|standing| standing.operator().map(|_| ()).map(|()| standing));
+        judged.map_err(|error| {
+            tracing::debug!(peer = ?self.place.peer, %error, "an operator is refused");
             Refusal::from(&error)
         })
     }

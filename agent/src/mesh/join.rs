@@ -1,79 +1,25 @@
-//! Tokens and joining: how a host comes to its grant; `mln_protocol::wire::JoinMessage` draws the dialogue.
+//! Tokens, and the introducer's side of joining; `mln_protocol::wire::JoinMessage` draws the dialogue, and
+//! `mln_door::join` has the other side.
 
-use std::io;
 use std::sync::Arc;
 
-use futures::StreamExt;
 use libp2p::Multiaddr;
-use libp2p::swarm::SwarmEvent;
-use libp2p::swarm::dial_opts::DialOpts;
+use mln_door::join::{hear, say, unexpected};
 use mln_protocol::id::{Name, PublicKey};
 use mln_protocol::time::Now;
 use mln_protocol::trust::{
-    AdmitError, Domain, Grant, KeyPair, Signed, Verb, admit, grant_host, judge_join, mesh_of,
+    AdmitError, Domain, Grant, Invited, KeyPair, Signed, Verb, admit, grant_joined, judge_join, mesh_of,
 };
 use mln_protocol::trust::{JoinError as Unfit, Standing};
-use mln_protocol::wire::{
-    DecodeError, HELLO_ADDRESSES_MAX, JOIN_BYTES_MAX, JoinClaim, JoinMessage, PeerAddresses, Refusal, Token,
-};
+use mln_protocol::wire::{HELLO_ADDRESSES_MAX, JoinMessage, PeerAddresses, Refusal, Token};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
 
-use super::behaviour::{JOIN_PROTOCOL, SetupError, swarm};
+use super::clock;
 use super::handle::MeshEvent;
 use super::hello::Own;
-use super::key::{keypair_of, peer_id_of};
-use super::limits::JOIN_TIMEOUT;
-use super::streams::{MeshStream, StreamError, Streams};
-use super::{book, clock};
-
-/// What a new host has to keep: with its key, all that it needs to be a member.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Membership {
-    /// The mesh's root key.
-    pub root: PublicKey,
-    /// The host's own chain of grants, root first.
-    pub chain: Vec<Signed>,
-    /// Members to connect to.
-    pub known: Vec<(PublicKey, Vec<Multiaddr>)>,
-}
-
-/// Why a host did not join. Nothing changed on either side, unless the connection was lost at the very end;
-/// joining again with the same key and name is safe.
-#[derive(Debug, thiserror::Error)]
-pub enum JoinError {
-    /// The token names no address that can be dialled.
-    #[error("the token names no address that can be dialled")]
-    NoAddress,
-    /// None of the token's addresses answers as the host that made it.
-    #[error("no address of the token answers")]
-    Unreachable(#[source] Box<libp2p::swarm::DialError>),
-    /// The host that made the token refuses.
-    #[error("refused: {0}")]
-    Refused(Refusal),
-    /// It took too long.
-    #[error("no answer in {} s", JOIN_TIMEOUT.as_secs())]
-    Timeout,
-    /// The connection failed.
-    #[error("the connection failed")]
-    Io(#[from] io::Error),
-    /// The host that made the token does not answer as it should.
-    #[error("the answer can't be understood")]
-    Decode(#[from] DecodeError),
-    /// It doesn't take joins.
-    #[error("the host that made the token does not take joins")]
-    Stream(#[from] StreamError),
-    /// It says something that doesn't belong here.
-    #[error("the answer does not belong here")]
-    Unexpected,
-    /// The grant that it gave doesn't hold.
-    #[error("the grant that was received does not hold")]
-    Grant(#[source] AdmitError),
-    /// libp2p could not be set up.
-    #[error("the connection can't be set up")]
-    Setup(#[from] SetupError),
-}
+pub use mln_door::join::{JoinError, Membership, join};
+use mln_door::streams::MeshStream;
 
 /// Why no token was made. Nothing changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -89,8 +35,10 @@ pub enum InviteError {
 /// What a token gives.
 #[derive(Clone, Debug)]
 pub struct Invitation {
-    /// What the new host may do; [`Verb::Join`] is always added.
+    /// What the new host or operator may do: with [`Verb::Join`] it is a host.
     pub verbs: Vec<Verb>,
+    /// Under which name; none is whatever name the new one likes.
+    pub name: Option<Name>,
     /// When the token expires, in milliseconds since 1970.
     pub not_after_unix_ms: u64,
     /// Where this host can be reached, the best first; no more than fit are taken.
@@ -107,8 +55,7 @@ pub fn new_token(
 ) -> Result<Token, InviteError> {
     let own = admit(root, chain, keys.public(), now).map_err(InviteError::Grant)?;
     let passes = own.passes.checked_sub(1).filter(|passes| *passes > 0).ok_or(InviteError::NoPasses)?;
-    let mut verbs: std::collections::BTreeSet<Verb> = invitation.verbs.iter().copied().collect();
-    verbs.insert(Verb::Join);
+    let verbs: std::collections::BTreeSet<Verb> = invitation.verbs.iter().copied().collect();
     if !verbs.is_subset(&own.verbs) {
         return Err(InviteError::Grant(AdmitError::Verb));
     }
@@ -116,7 +63,7 @@ pub fn new_token(
     let grant = Grant {
         mesh: mesh_of(root),
         subject: token_keys.public(),
-        name: None,
+        name: invitation.name.clone(),
         verbs,
         passes,
         not_after_unix_ms: Some(invitation.not_after_unix_ms),
@@ -125,84 +72,6 @@ pub fn new_token(
     longer.push(keys.sign(Domain::Grant, grant.to_bytes()));
     let addresses = invitation.addresses.iter().take(HELLO_ADDRESSES_MAX).map(Multiaddr::to_string).collect();
     Ok(Token { root, chain: longer, secret: token_keys.secret(), issuer: keys.public(), addresses })
-}
-
-/// Joins a mesh: connects to the host that made the token, proves possession of the token's key, and receives a
-/// grant for this host's own key under `name`.
-pub async fn join(token: &Token, name: &Name, keys: &KeyPair) -> Result<Membership, JoinError> {
-    timeout(JOIN_TIMEOUT, join_over_swarm(token, name, keys)).await.map_err(|_| JoinError::Timeout)?
-}
-
-async fn join_over_swarm(token: &Token, name: &Name, keys: &KeyPair) -> Result<Membership, JoinError> {
-    let issuer = peer_id_of(token.issuer).ok_or(JoinError::NoAddress)?;
-    let addresses: Vec<Multiaddr> = token.addresses.iter().filter_map(|a| a.parse().ok()).collect();
-    if addresses.is_empty() {
-        return Err(JoinError::NoAddress);
-    }
-    let mut swarm = swarm(keypair_of(keys), Streams::new([]))?;
-    swarm
-        .dial(DialOpts::peer_id(issuer).addresses(addresses).build())
-        .map_err(|error| JoinError::Unreachable(Box::new(error)))?;
-    let via = loop {
-        match swarm.select_next_some().await {
-            SwarmEvent::ConnectionEstablished { endpoint, .. } => {
-                break book::without_peer(endpoint.get_remote_address().clone());
-            }
-            SwarmEvent::OutgoingConnectionError { error, .. } => {
-                return Err(JoinError::Unreachable(Box::new(error)));
-            }
-            _ => {}
-        }
-    };
-    let (reply, stream) = oneshot::channel();
-    swarm.behaviour_mut().open(issuer, None, JOIN_PROTOCOL, reply);
-    let dialogue = async {
-        let mut stream = stream.await.map_err(|_| StreamError::NotConnected)??;
-        ask(&mut stream, token, name, keys).await
-    };
-    tokio::pin!(dialogue);
-    let (chain, known) = loop {
-        tokio::select! {
-            // Both arms are cancel-safe: the dialogue is only polled, and the swarm keeps its state.
-            outcome = &mut dialogue => break outcome?,
-            _ = swarm.select_next_some() => {}
-        }
-    };
-    let usable = |peer: PeerAddresses| (peer.key, book::usable(&peer.addresses, &via));
-    let mut known: Vec<_> = known.into_iter().map(usable).collect();
-    if let Some((_, addresses)) = known.iter_mut().find(|(key, _)| *key == token.issuer) {
-        addresses.retain(|address| *address != via);
-        addresses.insert(0, via);
-    } else {
-        known.insert(0, (token.issuer, vec![via]));
-    }
-    Ok(Membership { root: token.root, chain, known })
-}
-
-/// The new host's side of the dialogue.
-async fn ask(
-    stream: &mut MeshStream,
-    token: &Token,
-    name: &Name,
-    keys: &KeyPair,
-) -> Result<(Vec<Signed>, Vec<PeerAddresses>), JoinError> {
-    say(stream, &JoinMessage::Open).await?;
-    let nonce = match hear(stream).await? {
-        JoinMessage::Challenge(nonce) => nonce,
-        other => return Err(unexpected(other)),
-    };
-    let claim = JoinClaim { mesh: mesh_of(token.root), host: keys.public(), name: name.clone(), nonce };
-    let claim = KeyPair::from_secret(token.secret).sign(Domain::Request, claim.to_bytes());
-    say(stream, &JoinMessage::Claim { claim, chain: token.chain.clone() }).await?;
-    let (chain, known) = match hear(stream).await? {
-        JoinMessage::Granted { chain, known } => (chain, known),
-        other => return Err(unexpected(other)),
-    };
-    // By the introducer's clock it holds now; ours may be wrong, and a host's grant has no end of its own.
-    let now = Now { mono_ms: 0, unix_ms: 0 };
-    let standing = admit(token.root, &chain, keys.public(), now).map_err(JoinError::Grant)?;
-    standing.allows(Verb::Join).map_err(JoinError::Grant)?;
-    Ok((chain, known))
 }
 
 /// The introducer's side of the dialogue, on one connection.
@@ -267,10 +136,11 @@ impl Introducer {
         let invited =
             judge_join(own.root, chain, claim, self.host, nonce, now).map_err(|e| self.refusal(&e))?;
         let standing = self.standing(now)?;
-        let grant =
-            grant_host(own.root, &standing, own.chain.len(), &invited).map_err(|e| self.refusal(&e))?;
+        let grant = grant_joined(own.root, &standing, own.chain.len(), &invited, now)
+            .map_err(|e| self.refusal(&e))?;
         let (reply, answer) = oneshot::channel();
-        let request = MeshEvent::JoinRequest { name: invited.name.clone(), key: self.host, reply };
+        let Invited { role, name, .. } = invited;
+        let request = MeshEvent::JoinRequest { role, name, key: self.host, reply };
         self.events.send(request).await.map_err(|_| Refusal::Busy)?;
         answer.await.unwrap_or(Err(Refusal::Busy))?;
         let mut longer = own.chain.clone();
@@ -289,21 +159,7 @@ impl Introducer {
             Unfit::Claim => Refusal::Forged,
             Unfit::OtherOccasion => Refusal::OtherSubject,
             Unfit::NoPasses => Refusal::NoIntroducer,
+            Unfit::OtherName => Refusal::OtherName,
         }
-    }
-}
-
-async fn say(stream: &mut MeshStream, message: &JoinMessage) -> io::Result<()> {
-    stream.write_block(&message.to_bytes()).await
-}
-
-async fn hear(stream: &mut MeshStream) -> Result<JoinMessage, JoinError> {
-    Ok(JoinMessage::from_bytes(&stream.read_block(JOIN_BYTES_MAX).await?)?)
-}
-
-fn unexpected(message: JoinMessage) -> JoinError {
-    match message {
-        JoinMessage::Refused(why) => JoinError::Refused(why),
-        _ => JoinError::Unexpected,
     }
 }

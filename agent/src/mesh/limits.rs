@@ -8,13 +8,47 @@ use mln_protocol::wire::RECORD_BYTES_MAX;
 pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a join may take, from its connection on.
-pub(super) const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) use mln_door::JOIN_TIMEOUT;
 
 /// For how long a second connection between two hosts counts as a crossing dial rather than as a reconnect.
 pub(super) const CROSSING_DIALS: Duration = Duration::from_secs(10);
 
-/// Connections per peer: one that is used, and those that replace it or cross it.
-pub(super) const CONNECTIONS_PER_PEER_MAX: u32 = 4;
+/// Connections per peer: of a host one that is used, and those that replace it or cross it; of an operator one for
+/// each command that runs.
+pub(super) const CONNECTIONS_PER_PEER_MAX: u32 = 16;
+
+/// Members that may be reached through this host, where it is a relay.
+pub(super) const RELAY_RESERVATIONS_MAX: usize = 256;
+
+/// Reservations of one member: one that is used, and those that replace it.
+pub(super) const RELAY_RESERVATIONS_PER_PEER_MAX: usize = 4;
+
+/// How long a reservation holds; it is renewed before its end.
+pub(super) const RELAY_RESERVATION_TIME: Duration = Duration::from_secs(3600);
+
+/// Connections that pass through this host, where it is a relay.
+pub(super) const RELAY_CIRCUITS_MAX: usize = 1024;
+
+/// Connections of one member that pass through this host.
+pub(super) const RELAY_CIRCUITS_PER_PEER_MAX: usize = 128;
+
+/// How long a connection may pass through this host; then its ends connect again.
+pub(super) const RELAY_CIRCUIT_TIME: Duration = Duration::from_secs(24 * 3600);
+
+/// The pause before a relay is asked again that took back or refused a reservation.
+pub(super) const RELAY_RETRY: Duration = Duration::from_secs(15);
+
+/// Relays that this host asks to be reached through.
+pub(super) const RELAYS_MAX: usize = 8;
+
+/// Peers that are remembered as seen on the local network.
+pub(super) const LAN_PEERS_MAX: usize = 256;
+
+/// Operators' conversations altogether.
+pub(super) const OPERATORS_MAX: usize = 128;
+
+/// How long an operator's conversation may take: a console is left open over night.
+pub(super) const OPERATOR_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 /// Connections that are being set up from outside.
 pub(super) const CONNECTIONS_PENDING_INCOMING_MAX: u32 = 128;
@@ -25,14 +59,8 @@ pub(super) const CONNECTIONS_PENDING_OUTGOING_MAX: u32 = 64;
 /// Connections altogether.
 pub(super) const CONNECTIONS_MAX: u32 = 1024;
 
-/// Streams that a peer may have opened here at a time, over all kinds.
-pub(super) const STREAMS_PER_PEER_MAX: usize = 256;
-
 /// Streams that wait on one connection for their protocol to be agreed.
 pub(super) const STREAMS_NEGOTIATING_MAX: usize = 64;
-
-/// Streams that wait on one connection to be opened from here.
-pub(super) const STREAMS_OPENING_MAX: usize = 64;
 
 /// Streams that muxers allow on one connection, requests and gossip included.
 pub(super) const STREAMS_MUXED_MAX: usize = 512;

@@ -260,6 +260,7 @@ async fn a_host_whose_own_grant_does_not_hold_does_not_start() {
         chain: chain(&root(), 2, 4),
         listen: vec![],
         known: vec![],
+        reach: super::Reach::default(),
     };
     assert!(matches!(start(config), Err(StartError::Grant(_))));
 }

@@ -8,13 +8,13 @@
 //!
 //! ```text
 //!  established ──hello──► admitting ──gate open──► serving ──both serve, gossip subscribed──► connected
-//!       │  └────join────► (a grant is given; closed)
+//!       │  ├────join────► (a grant is given; closed)
+//!       │  └──operator──► operator: this one stream is served, and nothing else on the connection
 //!       └── refused, too late, shunned ──► closed
 //! ```
 //!
 //! - `gate`: protocols that a peer gets only when it is admitted
-//! - `streams`: streams of bytes, per connection
-//! - `hello`, `join`: the two dialogues at the door
+//! - `hello`, `join`: the dialogues at the door; `mln_door` has the asking sides, and streams of bytes
 //! - `book`, `conduct`: who is dialled, and who is shunned (pure)
 //! - `task`: the loop
 
@@ -27,16 +27,17 @@ mod gate;
 mod handle;
 mod hello;
 mod join;
-mod key;
 mod limits;
 mod message;
-mod streams;
+mod port;
 mod task;
 
 #[cfg(test)]
 mod join_test;
 #[cfg(test)]
 mod mesh_test;
+#[cfg(test)]
+mod operator_test;
 #[cfg(test)]
 mod stranger_test;
 #[cfg(test)]
@@ -53,15 +54,16 @@ use tokio::time::Instant;
 pub use behaviour::{SetupError, StreamKind};
 pub use counters::Counters;
 pub use handle::{
-    ConnectionStatus, GossipId, GossipVerdict, MeshEvent, MeshHandle, PeerStatus, RefusedBy, SendError,
+    ConnectionStatus, GossipId, GossipVerdict, LanPeer, MeshEvent, MeshHandle, PeerStatus, RefusedBy,
+    SendError,
 };
 pub use join::{Invitation, InviteError, JoinError, Membership, join, new_token};
-pub use streams::{MeshStream, StreamError};
+pub use mln_door::streams::{MeshStream, StreamError};
 
-use behaviour::{Behaviour, swarm};
+use behaviour::member_swarm;
 use book::Book;
 use hello::Own;
-use key::keypair_of;
+use mln_door::key::keypair_of;
 use task::Task;
 
 /// What a program calls itself to its peers.
@@ -80,6 +82,21 @@ pub struct MeshConfig {
     pub listen: Vec<Multiaddr>,
     /// The members that are known, as [`MeshEvent::AddressBook`] or [`Membership`] said.
     pub known: Vec<(PublicKey, Vec<Multiaddr>)>,
+    /// How it reaches others and is reached, beyond addresses.
+    pub reach: Reach,
+}
+
+/// How a member reaches others and is reached, beyond the addresses where it listens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// Whether to look for members on the local network.
+    pub mdns: bool,
+    /// Whether others may reach each other through this host.
+    pub relay: bool,
+    /// Through which relays this host can be reached: addresses that end with the relay's peer id.
+    pub relays: Vec<Multiaddr>,
+    /// Where others can reach it, besides the addresses where it listens: a host name, a forwarded port.
+    pub announce: Vec<Multiaddr>,
 }
 
 /// Why the mesh did not start. Nothing is running.
@@ -112,9 +129,15 @@ pub fn start(config: MeshConfig) -> Result<(MeshHandle, mpsc::Receiver<MeshEvent
         .and_then(|standing| standing.allows(Verb::Join))
         .map_err(StartError::Grant)?;
     let libp2p_keys = keypair_of(&config.keys);
-    let behaviour = Behaviour::new(&libp2p_keys, mesh_of(config.root), AGENT)?;
-    let mut swarm = swarm(libp2p_keys, behaviour)?;
+    let reach = config.reach;
+    let mut swarm = member_swarm(libp2p_keys, mesh_of(config.root), AGENT, &reach)?;
+    for address in &reach.announce {
+        swarm.add_external_address(address.clone());
+    }
     for addr in config.listen {
+        if let Err(source) = port::is_free(&addr) {
+            return Err(StartError::Listen { addr, source: TransportError::Other(source) });
+        }
         if let Err(source) = swarm.listen_on(addr.clone()) {
             return Err(StartError::Listen { addr, source });
         }
@@ -130,6 +153,6 @@ pub fn start(config: MeshConfig) -> Result<(MeshHandle, mpsc::Receiver<MeshEvent
     let (commands, commands_receiver) = mpsc::channel(limits::COMMANDS_MAX);
     let (events, events_receiver) = mpsc::channel(limits::EVENTS_MAX);
     let book = Book::new(key, config.known, start);
-    tokio::spawn(Task::new(swarm, own, config.keys, book, commands_receiver, events).run());
+    tokio::spawn(Task::new(swarm, own, config.keys, book, reach, commands_receiver, events).run());
     Ok((MeshHandle { commands }, events_receiver))
 }

@@ -7,19 +7,19 @@ use libp2p::gossipsub;
 use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
+use mln_door::key::{keypair_of, peer_id_of};
+use mln_door::streams::Streams;
 use mln_protocol::trust::mesh_of;
 use mln_protocol::wire::Refusal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::behaviour::{HELLO_PROTOCOL, swarm, topic_of};
+use super::behaviour::{HELLO_PROTOCOL, topic_of};
 use super::handle::RefusedBy;
-use super::key::{keypair_of, peer_id_of};
 use super::limits::REFUSALS_MAX;
 use super::message::{MESSAGE_PROTOCOL, MessageCodec, Parcel};
-use super::streams::Streams;
-use super::testbed::{Node, TCP, chain, keys, pair, root};
+use super::testbed::{Node, TCP, chain, keys, pair, root, swarm};
 use super::{MeshConfig, MeshEvent, start};
 
 /// A host of another mesh that believes to be a host of this one: its program checks its own chain, so it is
@@ -32,6 +32,7 @@ async fn start_stranger(seed: u8, known: &Node) -> Node {
         chain: chain(&other_root, seed, 4),
         listen: vec![TCP.parse().expect("a valid address")],
         known: vec![known.known()],
+        reach: super::Reach::default(),
     };
     let (mesh, events) = start(config).expect("the mesh starts");
     Node::listening(seed, mesh, events).await
@@ -112,7 +113,7 @@ fn rogue(seed: u8) -> libp2p::Swarm<Rogue> {
         request_response::Config::default(),
     );
     let behaviour = Rogue { gossip, messages, door: Streams::new([]) };
-    swarm(keypair_of(&keys(seed)), behaviour).expect("a swarm")
+    swarm(keypair_of(&keys(seed)), behaviour)
 }
 
 #[tokio::test]
@@ -153,7 +154,7 @@ async fn whoever_skips_the_hello_is_served_nothing_and_closed() {
 #[tokio::test]
 async fn garbage_instead_of_a_hello_is_refused_as_such() {
     let mut a = Node::start(1, vec![]).await;
-    let mut rogue = swarm(keypair_of(&keys(9)), Streams::new([])).expect("a swarm");
+    let mut rogue = swarm(keypair_of(&keys(9)), Streams::new([]));
     let peer = peer_id_of(a.key).expect("a key");
     rogue.dial(DialOpts::peer_id(peer).addresses(vec![a.addr.clone()]).build()).expect("it dials");
     while !matches!(rogue.select_next_some().await, SwarmEvent::ConnectionEstablished { .. }) {}

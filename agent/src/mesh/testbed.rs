@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use libp2p::Multiaddr;
+use libp2p::identity::Keypair;
+use libp2p::swarm::{NetworkBehaviour, Swarm};
+use libp2p::{Multiaddr, SwarmBuilder, noise, tcp, yamux};
 use mln_protocol::id::{Name, PublicKey};
 use mln_protocol::trust::{Domain, Grant, KeyPair, Signed, Verb, mesh_of};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::{MeshConfig, MeshEvent, MeshHandle, start};
+use super::{MeshConfig, MeshEvent, MeshHandle, Reach, start};
 
 /// How long anything may take before a test gives up.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -67,9 +69,15 @@ impl Node {
     /// Starts a member with a chain of its own on an address.
     pub(super) async fn start_on(listen: &str, seed: u8, chain: Vec<Signed>, known: Known) -> Self {
         let listen = vec![listen.parse().expect("a valid address")];
-        let (mesh, events) =
-            start(MeshConfig { keys: keys(seed), root: root().public(), chain, listen, known })
-                .expect("the mesh starts");
+        let (mesh, events) = start(MeshConfig {
+            keys: keys(seed),
+            root: root().public(),
+            chain,
+            listen,
+            known,
+            reach: Reach::default(),
+        })
+        .expect("the mesh starts");
         Self::listening(seed, mesh, events).await
     }
 
@@ -135,4 +143,15 @@ pub(crate) async fn pair() -> (Node, Node) {
     a.wait_connected(b.key).await;
     b.wait_connected(a.key).await;
     (a, b)
+}
+
+/// A program that is no member: a swarm with a behaviour of the test's choice.
+pub(super) fn swarm<B: NetworkBehaviour>(keys: Keypair, behaviour: B) -> Swarm<B> {
+    let Ok(builder) = SwarmBuilder::with_existing_identity(keys)
+        .with_tokio()
+        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
+        .expect("keys for noise")
+        .with_quic()
+        .with_behaviour(|_| behaviour);
+    builder.with_swarm_config(|config| config.with_idle_connection_timeout(Duration::MAX)).build()
 }

@@ -4,9 +4,10 @@ use std::io;
 use std::path::PathBuf;
 
 use mln_protocol::id::{Name, VmId};
-use mln_protocol::model::{DiskBytes, MemoryMib};
+use mln_protocol::model::{DiskBytes, Forward, MemoryMib};
 
 use crate::holder::files::FileError;
+use crate::holder::tap::TapError;
 use crate::image::ImageError;
 
 /// Why a VM can't be built on this host. Nothing was changed.
@@ -54,6 +55,56 @@ pub enum Refusal {
         name: Name,
         /// The longest possible.
         limit: usize,
+    },
+    /// A port that is to lead to the VM belongs to another program of the host.
+    #[error(
+        "forward {forward}: port {} ({}) of this host is taken by another program; choose another one, or end that program",
+        forward.host_port, forward.transport.word()
+    )]
+    PortTaken {
+        /// What was asked for.
+        forward: Forward,
+    },
+    /// A port that is to lead to the VM is for root alone.
+    #[error(
+        "forward {forward}: the agent is not run by root, and ports below 1024 are root's on this host; choose a higher one, \
+         or, as root: sysctl net.ipv4.ip_unprivileged_port_start={}", forward.host_port
+    )]
+    PortPrivileged {
+        /// What was asked for.
+        forward: Forward,
+    },
+    /// Only root can put an interface on a bridge.
+    #[error(
+        "{interface}: only an agent that is run by root can put it on the bridge {bridge}; use a `switch`, or let root make a \
+         tap on the bridge for the agent's user (ip tuntap add dev NAME mode tap user USER; ip link set NAME master {bridge} \
+         up) and name it: tun_iface NAME"
+    )]
+    BridgeNeedsRoot {
+        /// The interface.
+        interface: Name,
+        /// The bridge.
+        bridge: Name,
+    },
+    /// The host has no such bridge.
+    #[error(
+        "{interface}: this host has no bridge {bridge}; whoever runs it can make it: ip link add {bridge} type bridge"
+    )]
+    NoBridge {
+        /// The interface.
+        interface: Name,
+        /// The bridge.
+        bridge: Name,
+    },
+    /// The host has no such tap.
+    #[error(
+        "{interface}: this host has no tap {tap}; whoever runs it can make it: ip tuntap add dev {tap} mode tap user USER"
+    )]
+    NoTap {
+        /// The interface.
+        interface: Name,
+        /// The tap.
+        tap: Name,
     },
     /// A guest can't have that many interfaces.
     #[error("{count} interfaces are more than {limit}")]
@@ -123,6 +174,9 @@ pub enum StepError {
     /// A file of the VM's folder can't be used.
     #[error(transparent)]
     File(#[from] FileError),
+    /// An interface can't be put on its bridge.
+    #[error(transparent)]
+    Tap(#[from] TapError),
     /// The VM's disk can't be what the project wants.
     #[error(transparent)]
     Refused(#[from] Refusal),

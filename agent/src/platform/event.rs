@@ -4,7 +4,8 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 
 use mln_protocol::id::{Name, VmId};
-use mln_protocol::wire::holder::{ExitWire, StopWire};
+use mln_protocol::record::Nat;
+use mln_protocol::wire::holder::{ExitWire, NatStateWire, StopWire};
 use mln_protocol::wire::line::{EndWire, ReportWire};
 
 use super::BootProgress;
@@ -50,6 +51,8 @@ pub enum VmEventKind {
         /// The interface.
         interface: Name,
     },
+    /// Whether it reaches the outside by address translation.
+    Nat(Nat),
     /// It has ended.
     Exited(Exit),
     /// Its holder is gone without a word about how it ended; it doesn't run any more.
@@ -99,6 +102,16 @@ impl fmt::Display for End {
             Self::Signalled(7) => f.write_str("signal 7 (no room left for the guest's memory?)"),
             Self::Signalled(signal) => write!(f, "signal {signal}"),
         }
+    }
+}
+
+/// Returns what a holder says of address translation in our words.
+pub(super) fn nat_of(wire: NatStateWire) -> Nat {
+    match wire {
+        NatStateWire::Up => Nat::Up,
+        NatStateWire::NoRoute => Nat::NoRoute,
+        NatStateWire::NotInstalled => Nat::NotInstalled,
+        NatStateWire::Failed => Nat::Failed,
     }
 }
 

@@ -6,7 +6,7 @@ use mln_link::Reply;
 use mln_link::message::{Build, Existing, OnFailure as UndoOrKeep, Removal, Remove};
 use mln_protocol::id::Label;
 use mln_protocol::lang::{self, LoadError, Severity, SourceLoader};
-use mln_protocol::model::{Attachment, Blob, Project};
+use mln_protocol::model::{Attachment, Blob, Project, Vm};
 use mln_protocol::node::{BuildOrder, ExistingProject, Input, OnFailure, Operation, RunningVms};
 use mln_protocol::resolve::{self, Options};
 
@@ -68,7 +68,7 @@ impl EventLoop {
                 return self.drop_unused_blobs();
             }
         };
-        if let Some(text) = unattached(&project) {
+        if let Some(text) = without_nat(&project, &self.identity.name) {
             // Nobody listens any more if it can't be said; the build goes on.
             let _ = reply.post(Reply::Warning { text });
         }
@@ -146,18 +146,18 @@ fn prepare(
     Ok((Label { owner, project: project.name.clone() }, project, stored))
 }
 
-/// Names the interfaces that will reach nobody: this version joins guests by switches alone.
-fn unattached(project: &Project) -> Option<String> {
-    let interfaces: Vec<String> = project
-        .vms
-        .iter()
-        .flat_map(|vm| vm.networks.iter().map(move |network| (vm, network)))
-        .filter(|(_, network)| !matches!(network.attachment, Attachment::Switch(_)))
-        .map(|(vm, network)| format!("{}:{}", vm.name, network.name))
-        .collect();
-    let (first, others) = interfaces.split_first()?;
+/// Names the VMs of this host that will not reach the outside, because it lacks the program for that.
+fn without_nat(project: &Project, own: &mln_protocol::id::Name) -> Option<String> {
+    if crate::holder::has_passt() {
+        return None;
+    }
+    let is_here = |vm: &&Vm| vm.service_host.as_ref().is_none_or(|host| host.0 == own.as_str());
+    let has_nat = |vm: &&Vm| vm.networks.iter().any(|network| network.attachment == Attachment::UserNat);
+    let vms: Vec<&str> =
+        project.vms.iter().filter(is_here).filter(has_nat).map(|vm| vm.name.as_str()).collect();
+    let (first, others) = vms.split_first()?;
     let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
-    Some(format!("{first}{more}: on no switch; networks to the outside are not carried out yet"))
+    Some(format!("{first}{more}: no way to the outside; on {own}, as root: apt-get install passt"))
 }
 
 /// A submitted source has its includes folded in: there is nothing to load, and on no account from this host.

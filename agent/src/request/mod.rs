@@ -5,13 +5,14 @@ mod console;
 mod exec;
 mod hosts;
 mod logs;
+mod permit;
 mod run;
 mod select;
 mod status;
 mod template;
 
 use mln_link::Reply;
-use mln_link::message::{AgentVersion, Failure, Refusal, Request};
+use mln_link::message::{AgentVersion, Failure, Refusal, Request, Role};
 use mln_protocol::trust::mesh_of;
 
 use crate::control::{ControlCommand, Origin, ReplySender};
@@ -24,9 +25,12 @@ impl EventLoop {
     /// Answers a request, or begins what it asks for.
     pub(crate) async fn request(&mut self, command: ControlCommand) {
         let ControlCommand { request, files, operator, reply, input } = command;
-        if !may_ask(operator.origin, &request) {
-            let text = format!("{} is asked of one's own agent, not over the mesh", request.word());
-            return answer(&reply, [refusal("grant", text, None)]);
+        let peer_verbs = match operator.origin {
+            Origin::Peer { key } => self.standings.get(&key).copied(),
+            Origin::Socket { .. } | Origin::Operator { .. } => None,
+        };
+        if let Err(refused) = permit::judge(&operator, &request, peer_verbs) {
+            return answer(&reply, [Reply::Refused(*refused)]);
         }
         match request {
             Request::Version => answer(&reply, [Reply::Version(self.version())]),
@@ -41,7 +45,9 @@ impl EventLoop {
                 self.request_inside(request, &operator, reply, input);
             }
             Request::Peers => self.request_peers(reply),
-            Request::TokenNew { role, ttl_s } => self.request_token(role, ttl_s, reply),
+            Request::TokenNew { role: Role::Host, ttl_s } => self.request_host_token(ttl_s, reply),
+            Request::OperatorToken(token) => self.request_operator_token(token, &operator, reply),
+            Request::PeersLan => self.request_peers_lan(reply),
             Request::TemplateBuild { name } => self.request_template_build(name, reply),
             Request::TemplateAdd { name, bytes } => self.request_template_add(name, bytes, reply, input),
             Request::TemplateList => self.request_template_list(reply),
@@ -55,18 +61,6 @@ impl EventLoop {
             key: self.node.key().to_string(),
             mesh: mesh_of(self.identity.root).to_string(),
         }
-    }
-}
-
-/// Whether a request may come this way: over the mesh only what this host alone can do. Everything else is asked of
-/// one's own agent, which answers for it with its own grants.
-fn may_ask(origin: Origin, request: &Request) -> bool {
-    match origin {
-        Origin::Socket { .. } => true,
-        Origin::Peer { .. } => matches!(
-            request,
-            Request::Exec(_) | Request::Terminal(_) | Request::Console(_) | Request::Logs(_)
-        ),
     }
 }
 
@@ -99,25 +93,4 @@ fn failure(what: &str, why: String, next: &[&str]) -> Reply {
         console_tail: Vec::new(),
         next: next.iter().map(|&command| command.to_owned()).collect(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use mln_link::message::{Exec, LogExtent, Logs, Role, VmRef};
-    use mln_protocol::id::PublicKey;
-
-    #[test]
-    fn another_agent_may_lead_its_operator_into_a_vm_and_ask_for_nothing_else() {
-        let (peer, socket) = (Origin::Peer { key: PublicKey([1; 32]) }, Origin::Socket { uid: 0 });
-        let vm = VmRef::parse("ring/router1").expect("a project and a VM");
-        let logs = Request::Logs(Logs { vm: vm.clone(), lines: 1, extent: LogExtent::Present });
-        assert!(may_ask(peer, &logs));
-        let exec = Request::Exec(Exec { vm, argv: vec!["true".to_owned()] });
-        let token = Request::TokenNew { role: Role::Host, ttl_s: 60 };
-        assert!(may_ask(peer, &exec) && may_ask(socket, &exec) && may_ask(socket, &token));
-        for request in [token, Request::List, Request::TemplateList, Request::Version] {
-            assert!(!may_ask(peer, &request), "{}", request.word());
-        }
-    }
 }

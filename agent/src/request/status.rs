@@ -2,9 +2,11 @@
 
 use mln_link::Reply;
 use mln_link::message::{
-    ProjectRow, ProjectSelection, Status, StatusRow, StatusWait, VmState as State, WaitFor,
+    ForwardRow, NatState, OutsideRow, PortProtocol, ProjectRow, ProjectSelection, Status, StatusRow,
+    StatusWait, VmState as State, WaitFor,
 };
 use mln_protocol::id::Name;
+use mln_protocol::model::{Forward, Transport};
 use mln_protocol::node::{Node, Reach, VmView};
 use mln_protocol::record::{ExitStatus, RunState, VmState};
 use mln_protocol::time::Now;
@@ -85,8 +87,8 @@ impl EventLoop {
         self.waiters.waiting.retain(|waiter| {
             let found = rows(node, now, &waiter.request, &waiter.operator);
             let over = match &found {
-                Ok(rows) => {
-                    is_over(rows, waiter.until) && is_complete(node, &waiter.request, &waiter.operator, rows)
+                Ok(Rows { vms, .. }) => {
+                    is_over(vms, waiter.until) && is_complete(node, &waiter.request, &waiter.operator, vms)
                 }
                 Err(_) => true,
             };
@@ -125,10 +127,11 @@ impl EventLoop {
     }
 }
 
-fn finish(reply: &ReplySender, rows: Result<Vec<StatusRow>, Box<Reply>>) {
+fn finish(reply: &ReplySender, rows: Result<Rows, Box<Reply>>) {
     match rows {
-        Ok(rows) => {
-            if reply.post_rows(rows, Reply::Status).is_ok() {
+        Ok(Rows { vms, outside }) => {
+            let told = reply.post_rows(vms, Reply::Status);
+            if told.and_then(|()| reply.post_rows(outside, Reply::Outside)).is_ok() {
                 answer(reply, []);
             }
         }
@@ -163,7 +166,40 @@ fn is_complete(node: &Node, request: &Status, operator: &Name, rows: &[StatusRow
     !request.target.vms.is_empty() || rows.len() >= wanted
 }
 
-fn rows(node: &Node, now: Now, request: &Status, operator: &Name) -> Result<Vec<StatusRow>, Box<Reply>> {
+/// What is answered.
+struct Rows {
+    vms: Vec<StatusRow>,
+    /// Those VMs that have something of the outside.
+    outside: Vec<OutsideRow>,
+}
+
+/// Returns what a VM has of the outside; none where that is nothing.
+fn outside(vm: &VmView) -> Option<OutsideRow> {
+    let status = &vm.status;
+    if status.nat.is_none() && status.forwards.is_empty() {
+        return None;
+    }
+    let forward = |forward: &Forward| ForwardRow {
+        host_port: forward.host_port,
+        guest_port: forward.guest_port,
+        protocol: match forward.transport {
+            Transport::Tcp => PortProtocol::Tcp,
+            Transport::Udp => PortProtocol::Udp,
+        },
+    };
+    Some(OutsideRow {
+        owner: vm.label.owner.clone(),
+        project: vm.label.project.clone(),
+        vm: status.vm.name.clone(),
+        nat: status.nat.map(|nat| match nat.why_not() {
+            None => NatState::Up,
+            Some(why) => NatState::None { why: why.to_owned() },
+        }),
+        forwards: status.forwards.iter().map(forward).collect(),
+    })
+}
+
+fn rows(node: &Node, now: Now, request: &Status, operator: &Name) -> Result<Rows, Box<Reply>> {
     let hosts = node.hosts();
     let row = |vm: VmView| {
         let host = hosts.iter().find(|host| host.key == vm.owner);
@@ -184,7 +220,9 @@ fn rows(node: &Node, now: Now, request: &Status, operator: &Name) -> Result<Vec<
             age_ms,
         }
     };
-    Ok(select::vms(node, &request.target, operator)?.into_iter().map(row).collect())
+    let found = select::vms(node, &request.target, operator)?;
+    let outside = found.iter().filter_map(outside).collect();
+    Ok(Rows { vms: found.into_iter().map(row).collect(), outside })
 }
 
 fn state(reach: Reach, state: VmState, exit: Option<ExitStatus>) -> State {

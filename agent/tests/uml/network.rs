@@ -23,6 +23,7 @@ fn with_interfaces(vm: &str, addresses: &[(&str, [u8; 4])]) -> Vm {
             broadcast: None,
             attachment: Attachment::Switch(name("lan")),
             mac: None,
+            forwards: Vec::new(),
         })
         .collect();
     Vm { networks, ..plain(vm) }

@@ -285,6 +285,8 @@ pub(crate) fn plain(vm: &str) -> Vm {
         users: Vec::new(),
         files: Vec::new(),
         startup: Vec::new(),
+        nameservers: Vec::new(),
+        modules: Vec::new(),
     }
 }
 

@@ -3,8 +3,10 @@
 pub mod build;
 pub mod console;
 pub mod cp;
+pub mod ctx;
 pub mod daemon_status;
 pub mod exec;
+pub mod key;
 pub mod list;
 pub mod logs;
 pub mod peers;
@@ -18,6 +20,8 @@ pub mod template;
 mod terminal;
 pub mod token;
 pub mod version;
+
+use std::path::Path;
 
 use crate::args::{Args, Command, Online, Output};
 use crate::conversation::Agent;
@@ -37,20 +41,33 @@ pub fn run(args: Args) -> Exit {
         Command::Offline(offline) => {
             return Exit::of_offline(offline::run(&offline, global.output() == Output::Json));
         }
-        Command::Online(online) => online,
+        Command::Key => return key::run(&screen).unwrap_or_else(|error| report(&screen, &error)),
+        Command::Ctx(ctx) => Asking::Ctx(ctx),
+        Command::Online(online) => Asking::Agent(Box::new(online)),
     };
     // One connection is served: more threads than this one would only cost time to start.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return report(&screen, &CommandError::Terminal(error)),
     };
-    let exit = match Agent::at(global.peer) {
-        Ok(agent) => runtime.block_on(dispatch(command, &agent, &screen)),
-        Err(error) => Err(error),
+    let exit = match command {
+        Asking::Ctx(ctx) => runtime.block_on(ctx::run(ctx, &screen)),
+        Asking::Agent(online) => match Agent::at(global.peer.clone()) {
+            Ok(agent) => runtime.block_on(dispatch(*online, global.peer.as_deref(), &agent, &screen)),
+            Err(error) => Err(error),
+        },
     };
     // A read of standard input may be under way; nobody waits for it any more.
     runtime.shutdown_background();
     exit.unwrap_or_else(|error| report(&screen, &error))
+}
+
+/// What is asked of somebody else.
+enum Asking {
+    /// For a grant, with a token; or about contexts.
+    Ctx(ctx::Ctx),
+    /// An agent, for anything.
+    Agent(Box<Online>),
 }
 
 fn report(screen: &Screen, error: &CommandError) -> Exit {
@@ -58,7 +75,12 @@ fn report(screen: &Screen, error: &CommandError) -> Exit {
     error.exit()
 }
 
-async fn dispatch(command: Online, agent: &Agent, screen: &Screen) -> Result<Exit, CommandError> {
+async fn dispatch(
+    command: Online,
+    peer: Option<&Path>,
+    agent: &Agent,
+    screen: &Screen,
+) -> Result<Exit, CommandError> {
     match command {
         Online::Build(args) => build::run(args, agent, screen).await,
         Online::Start(args) => start::run(args, agent, screen).await,
@@ -71,8 +93,8 @@ async fn dispatch(command: Online, agent: &Agent, screen: &Screen) -> Result<Exi
         Online::Console(args) => console::run(args, agent, screen).await,
         Online::Logs(args) => logs::run(args, agent, screen).await,
         Online::Cp(args) => cp::run(args, agent, screen).await,
-        Online::Ssh(args) => ssh::run(args, agent, screen).await,
-        Online::Peers => peers::run(agent, screen).await,
+        Online::Ssh(args) => ssh::run(args, peer, agent, screen).await,
+        Online::Peers(args) => peers::run(args, agent, screen).await,
         Online::Token(args) => token::run(args, agent, screen).await,
         Online::Template(args) => template::run(args, agent, screen).await,
         Online::Version => version::run(agent, screen).await,

@@ -95,8 +95,13 @@ fn vm_of(name: &str) -> Option<VmRef> {
     }
 }
 
-/// Logs in, or does one of ssh's parts.
-pub async fn run(args: Ssh, agent: &Agent, screen: &Screen) -> Result<Exit, CommandError> {
+/// Logs in, or does one of ssh's parts; `peer` is which agent was named, if one was.
+pub async fn run(
+    args: Ssh,
+    peer: Option<&Path>,
+    agent: &Agent,
+    screen: &Screen,
+) -> Result<Exit, CommandError> {
     if args.config {
         screen.text(&configuration(&own_key()?)?);
         return Ok(Exit::Done);
@@ -122,8 +127,8 @@ pub async fn run(args: Ssh, agent: &Agent, screen: &Screen) -> Result<Exit, Comm
         ssh.arg("-o").arg(format!("{name}={value}"));
     }
     // What ssh runs is to ask the same agent.
-    if let Some(socket) = agent.only_socket() {
-        ssh.env("MLN_PEER", socket);
+    if let Some(peer) = peer {
+        ssh.env("MLN_PEER", peer);
     }
     ssh.arg("-l").arg(destination.user.as_deref().unwrap_or(USER)).arg(destination.host()).arg("--");
     // Nothing comes back from this but an error: ssh is what this process is then.

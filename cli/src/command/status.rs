@@ -10,6 +10,7 @@ use crate::conversation::Agent;
 use crate::error::CommandError;
 use crate::exit::Exit;
 use crate::quantity::parse_duration_ms;
+use crate::ui::outside::Outside;
 use crate::ui::screen::Screen;
 use crate::ui::{json, rows};
 
@@ -81,7 +82,8 @@ pub async fn run(args: Status, agent: &Agent, screen: &Screen) -> Result<Exit, C
     let answer = agent.ask(&args.request(), screen).await?;
     let satisfied = answer.status.iter().all(|row| args.satisfied_by(&row.state));
     let listed: Vec<&StatusRow> = answer.status.iter().filter(|row| args.lists(&row.state)).collect();
-    screen.answer(|layout| rows::status(&listed, layout), || json::status(&listed));
+    let outside = Outside::of(&answer.outside);
+    screen.answer(|layout| rows::status(&listed, &outside, layout), || json::status(&listed, &outside));
     Ok(match screen.troubles(&answer) {
         Exit::Done if !satisfied => Exit::Failed,
         exit => exit,

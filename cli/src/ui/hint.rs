@@ -1,7 +1,11 @@
 //! What to do next, for everything that goes wrong on this side of the connection.
 
+use mln_door::join::JoinError;
+use mln_door::operator::EnterError;
 use mln_link::LinkError;
+use mln_protocol::wire::Refusal;
 
+use crate::context::ContextError;
 use crate::error::{CommandError, UsageError};
 
 /// Returns hints, each a sentence with the command to type.
@@ -18,6 +22,54 @@ pub fn for_error(error: &CommandError) -> Vec<String> {
             "use the mlnctl that came with the agent; `mlnd --version` and `mlnctl --version` tell them apart",
         ],
         CommandError::NoConversation { .. } => &["is --peer the control socket of an agent?"],
+        CommandError::Enter { source, .. } => match &**source {
+            EnterError::Refused { why: Refusal::ChainLength, .. } => &[
+                "this key has no grant: ask somebody of the mesh for a token (`mlnctl token new --role operator`), and redeem it with `mlnctl ctx join TOKEN`",
+            ],
+            EnterError::Refused { why: Refusal::Expired, .. } => &[
+                "your grant has ended: join again with a new token, `mlnctl ctx join TOKEN`; or is a clock wrong?",
+            ],
+            EnterError::Refused { .. } => &[
+                "`mlnctl ctx show` says what your grants allow; a new token is redeemed with `mlnctl ctx join TOKEN`",
+            ],
+            EnterError::NotAHost { .. } => {
+                &["it may be an agent of another mesh: `mlnctl ctx list` shows yours, `--peer NAME` uses one"]
+            }
+            EnterError::Connect(_) | EnterError::Timeout { .. } => &[
+                "does an agent run there, and may its port (usually 7117) be reached? another one is asked by `--peer HOST[:PORT]`",
+            ],
+            EnterError::Closed { .. } => {
+                &["an agent that has refused a key too often doesn't listen to it for a while: try later"]
+            }
+            EnterError::NoOperators { .. } | EnterError::Unexpected { .. } | EnterError::Decode { .. } => &[
+                "is it an agent, and of a version that serves operators? `mlnd --version` on its host tells",
+            ],
+        },
+        CommandError::Token(_) => {
+            &["a token begins with mln1_ and is one line: `mlnctl token new --role operator` prints it"]
+        }
+        CommandError::Join(JoinError::OtherRole { .. }) => &[
+            "an operator's token comes from `mlnctl token new --role operator`; a host's is redeemed by `mlnd join TOKEN --name HOST`",
+        ],
+        CommandError::Join(JoinError::Refused(Refusal::Expired)) => {
+            &["ask for a new token: `mlnctl token new --role operator`, with --ttl for how long it is good"]
+        }
+        CommandError::Join(JoinError::Refused(Refusal::OtherName)) => {
+            &["leave --as out: the token says for whom it is"]
+        }
+        CommandError::Join(_) => {
+            &["the token names the host that made it: it must run, and be reachable from here"]
+        }
+        CommandError::Context(ContextError::Open { .. }) => {
+            &["make it a secret again with `chmod 600`; if others may have read it, remove it and join again"]
+        }
+        CommandError::Context(ContextError::Unknown { .. }) => {
+            &["`mlnctl ctx list` shows them; `local` is the agent of this machine"]
+        }
+        CommandError::Context(ContextError::Taken(_)) => {
+            &["give it another name with --name, or remove the other one with `mlnctl ctx rm NAME`"]
+        }
+        CommandError::Context(_) => &[],
         CommandError::BrokeOff(_) => {
             &["see what was done with `mlnctl status`; what was begun goes on without mlnctl"]
         }
@@ -29,8 +81,16 @@ pub fn for_error(error: &CommandError) -> Vec<String> {
             &["name the project with -p NAME or -p OWNER/NAME; `mlnctl list` shows what there is"]
         }
         CommandError::Usage(UsageError::PeerAddress(_)) => {
-            &["any agent of the mesh answers for all of it: give the socket of one on this machine"]
+            &["give a path such as DIR/mlnd.sock, a name from `mlnctl ctx list`, or HOST[:PORT]"]
         }
+        CommandError::Usage(UsageError::NoContext) => {
+            &["`mlnctl ctx list` shows them; `mlnctl ctx use NAME`"]
+        }
+        CommandError::Usage(UsageError::NoOwner) => {
+            &["say it with --as NAME: what you build is yours under it"]
+        }
+        CommandError::Usage(UsageError::LocalIsTaken | UsageError::Right(..)) => &[],
+        CommandError::Usage(UsageError::HostTokenOptions) => &["add --role operator"],
         CommandError::Usage(UsageError::NoTerminal { instead }) => {
             return vec![format!("without a terminal: `{instead}`")];
         }

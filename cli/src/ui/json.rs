@@ -1,13 +1,14 @@
 //! Answers as JSON. Field names are a promise to scripts: they don't follow the wire.
 
 use mln_link::message::{
-    AgentVersion, DaemonStatusRow, Failure, HostLiveness, PeerLink, PeerRow, Progress, ProjectRow, Refusal,
-    Silence, StatusRow, StepState, TemplateRow, Token, VmState,
+    AgentVersion, DaemonStatusRow, Failure, ForwardRow, HostLiveness, LanRow, NatState, PeerLink, PeerRow,
+    Progress, ProjectRow, Refusal, Silence, StatusRow, StepState, TemplateRow, Token, VmState,
 };
 use mln_protocol::id::Name;
 use mln_protocol::lang::{Diagnostic, Sources};
 use serde_json::{Value, json};
 
+use super::outside::Outside;
 use super::progress::step_name;
 use super::rows::Detail;
 use crate::error::CommandError;
@@ -17,8 +18,16 @@ fn name(name: Option<&Name>) -> Value {
     name.map_or(Value::Null, |name| Value::from(name.as_str()))
 }
 
+fn forward(row: &ForwardRow) -> Value {
+    json!({
+        "host_port": row.host_port,
+        "guest_port": row.guest_port,
+        "protocol": row.protocol.word(),
+    })
+}
+
 /// `status`: an array of VMs.
-pub fn status(rows: &[&StatusRow]) -> Value {
+pub fn status(rows: &[&StatusRow], outside: &Outside<'_>) -> Value {
     rows.iter()
         .map(|row| {
             let (reason, exit_status) = match &row.state {
@@ -42,6 +51,9 @@ pub fn status(rows: &[&StatusRow]) -> Value {
                 "age_ms": row.age_ms,
                 "reason": reason,
                 "exit_status": exit_status,
+                "nat": outside.of_vm(row).and_then(|found| found.nat.as_ref()).map(NatState::word),
+                "nat_reason": outside.why_no_nat(row),
+                "forwards": outside.of_vm(row).map_or(&[][..], |found| &found.forwards).iter().map(forward).collect::<Value>(),
             })
         })
         .collect()
@@ -97,6 +109,11 @@ pub fn projects(rows: &[ProjectRow]) -> Value {
         .collect()
 }
 
+/// Whether the address in use, which is the first, leads through a relay.
+fn is_relayed(row: &PeerRow) -> bool {
+    row.addresses.first().is_some_and(|address| address.contains("/p2p-circuit"))
+}
+
 /// `peers`: an array of peers.
 pub fn peers(rows: &[PeerRow]) -> Value {
     rows.iter()
@@ -116,7 +133,23 @@ pub fn peers(rows: &[PeerRow]) -> Value {
                 "since_ms": since_ms,
                 "last_seen_ms": last_seen_ms,
                 "version": row.version,
+                "relayed": link == "up" && is_relayed(row),
                 "addresses": row.addresses,
+            })
+        })
+        .collect()
+}
+
+/// `peers --lan`: an array of whom was seen.
+pub fn lan(rows: &[LanRow]) -> Value {
+    rows.iter()
+        .map(|row| {
+            json!({
+                "name": name(row.name.as_ref()),
+                "key": row.key,
+                "member": row.member,
+                "addresses": row.addresses,
+                "age_ms": row.age_ms,
             })
         })
         .collect()
@@ -146,9 +179,21 @@ pub fn token(token: &Token) -> Value {
 /// `version`.
 pub fn version(agent: Option<&AgentVersion>) -> Value {
     let agent = agent.map(|agent| {
-        json!({ "version": agent.agent, "host": agent.host.as_str(), "key": agent.key, "mesh": agent.mesh })
+        json!({
+            "version": agent.agent,
+            "host": agent.host.as_str(),
+            "key": agent.key,
+            "peer_id": peer_id(agent),
+            "mesh": agent.mesh,
+        })
     });
     json!({ "mlnctl": env!("CARGO_PKG_VERSION"), "agent": agent })
+}
+
+/// Returns how addresses name an agent's host, as in `/p2p/12D3Koo…`; none where its key is none.
+pub fn peer_id(agent: &AgentVersion) -> Option<String> {
+    let key = mln_protocol::id::PublicKey::from_hex(&agent.key)?;
+    Some(mln_door::key::peer_id_of(key)?.to_string())
 }
 
 /// An event: a step of the work.

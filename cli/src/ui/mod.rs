@@ -6,6 +6,7 @@ pub mod explanation;
 pub mod hint;
 pub mod json;
 pub mod outcome;
+pub mod outside;
 pub mod plan;
 pub mod progress;
 pub mod project;

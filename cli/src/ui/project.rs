@@ -41,9 +41,11 @@ fn describe_vm(vm: &Vm) -> String {
         let end = match &network.attachment {
             Attachment::UserNat => "nat".to_owned(),
             Attachment::Switch(name) => format!("switch {name}"),
+            Attachment::Tap(tap) => format!("tap {tap}"),
             Attachment::Bridge(name) => format!("bridge {name}"),
         };
-        line(&mut text, format_args!("    {}  {address}  {end}", network.name));
+        let ports: String = network.forwards.iter().map(|forward| format!("  forward {forward}")).collect();
+        line(&mut text, format_args!("    {}  {address}  {end}{ports}", network.name));
     }
     text
 }

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use mln_link::message::{
-    AgentVersion, DaemonStatusRow, HostLiveness, PeerLink, PeerRow, ProjectRow, StatusRow, TemplateRow,
-    VmState,
+    AgentVersion, DaemonStatusRow, HostLiveness, LanRow, PeerLink, PeerRow, ProjectRow, StatusRow,
+    TemplateRow, VmState,
 };
 
+use super::outside::Outside;
 use super::table::{Spacing, name, number, text, with_titles, without_titles};
 use crate::quantity::{date_time, short_bytes, short_duration};
 
@@ -33,7 +34,7 @@ const NOTHING: &str = "-";
 /// Returns the lines of `status`: `<project> host <name> up|down <address> <service host> <since> <note>`.
 ///
 /// The owner is shown only where there are several.
-pub fn status(rows: &[&StatusRow], layout: Layout) -> String {
+pub fn status(rows: &[&StatusRow], outside: &Outside<'_>, layout: Layout) -> String {
     let owners: BTreeSet<&str> = rows.iter().map(|row| row.owner.as_str()).collect();
     let columns = [name(""), name(""), name(""), name(""), name(""), name(""), name(""), text("")];
     let lines = rows.iter().map(|row| {
@@ -49,7 +50,11 @@ pub fn status(rows: &[&StatusRow], layout: Layout) -> String {
             row.address.map_or(NOTHING.to_owned(), |address| address.to_string()),
             row.host.to_string(),
             row.since_ms.map_or(NOTHING.to_owned(), short_duration),
-            status_note(row),
+            [status_note(row), outside.note(row)]
+                .into_iter()
+                .filter(|note| !note.is_empty())
+                .collect::<Vec<_>>()
+                .join("; "),
         ]
     });
     without_titles(&columns, lines.collect(), layout.status_spacing, layout.columns)
@@ -142,7 +147,10 @@ pub fn peers(rows: &[PeerRow], layout: Layout) -> String {
         [name("Peer"), name("Link"), number("RTT"), name("Since"), name("Version"), text("Address")];
     let lines = rows.iter().map(|row| {
         let (link, round_trip, since) = match row.link {
-            PeerLink::Connected { round_trip_us, since_ms } => ("up", round_trip_us, Some(since_ms)),
+            PeerLink::Connected { round_trip_us, since_ms } => {
+                let relayed = row.addresses.first().is_some_and(|address| address.contains("/p2p-circuit"));
+                (if relayed { "relay" } else { "up" }, round_trip_us, Some(since_ms))
+            }
             PeerLink::Lost { last_seen_ms } => ("lost", None, Some(last_seen_ms)),
             PeerLink::Never => ("never", None, None),
         };
@@ -156,6 +164,74 @@ pub fn peers(rows: &[PeerRow], layout: Layout) -> String {
         ]
     });
     with_titles(&columns, lines.collect(), layout.columns)
+}
+
+/// Returns the table of `peers --lan`.
+pub fn lan(rows: &[LanRow], layout: Layout) -> String {
+    let columns = [name("Seen"), name("Member"), number("Age"), text("Address")];
+    let lines = rows.iter().map(|row| {
+        vec![
+            row.name.as_ref().map_or_else(|| short_digest(&row.key), ToString::to_string),
+            if row.member { "yes" } else { "no" }.to_owned(),
+            short_duration(row.age_ms),
+            row.addresses.first().cloned().unwrap_or(NOTHING.to_owned()),
+        ]
+    });
+    with_titles(&columns, lines.collect(), layout.columns)
+}
+
+/// A context, as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContextRow {
+    /// What it is called here.
+    pub name: String,
+    /// Whether it is used where none is named.
+    pub used: bool,
+    /// The mesh's identity.
+    pub mesh: String,
+    /// The user's name in the mesh.
+    pub owner: Option<String>,
+    /// What the grants allow.
+    pub may: Vec<&'static str>,
+    /// When they end, in milliseconds since 1970.
+    pub ends_unix_ms: Option<u64>,
+    /// Where agents answer.
+    pub addresses: Vec<String>,
+    /// Why the grants prove nothing.
+    pub problem: Option<String>,
+}
+
+/// Returns the table of `ctx list`; a star marks the context that is used.
+pub fn contexts(rows: &[ContextRow], layout: Layout) -> String {
+    let columns = [name(""), name("Context"), name("Mesh"), name("Owner"), name("Until"), text("May")];
+    let lines = rows.iter().map(|row| {
+        vec![
+            if row.used { "*" } else { "" }.to_owned(),
+            row.name.clone(),
+            short_digest(&row.mesh),
+            row.owner.clone().unwrap_or(NOTHING.to_owned()),
+            row.ends_unix_ms.map_or(NOTHING.to_owned(), date_time),
+            row.problem.clone().unwrap_or_else(|| row.may.join(",")),
+        ]
+    });
+    with_titles(&columns, lines.collect(), layout.columns)
+}
+
+/// Returns the lines of `ctx show`.
+pub fn context(row: &ContextRow) -> String {
+    let mut text = format!(
+        "context {}{}\nmesh    {}\nowner   {}\nmay     {}\nuntil   {}\n",
+        row.name,
+        if row.used { " (in use)" } else { "" },
+        row.mesh,
+        row.owner.as_deref().unwrap_or(NOTHING),
+        row.problem.clone().unwrap_or_else(|| row.may.join(", ")),
+        row.ends_unix_ms.map_or(NOTHING.to_owned(), date_time),
+    );
+    for address in &row.addresses {
+        text.push_str(&format!("agent   {}\n", super::text::printable(address)));
+    }
+    text
 }
 
 /// Returns the table of `template list`.
@@ -180,9 +256,10 @@ pub fn version(agent: Option<&AgentVersion>) -> String {
     let ours = format!("mlnctl {}\n", env!("CARGO_PKG_VERSION"));
     match agent {
         Some(agent) => format!(
-            "{ours}mlnd {}\nhost {}\nmesh {}\n",
+            "{ours}mlnd {}\nhost {}\npeer {}\nmesh {}\n",
             super::text::printable(&agent.agent),
             agent.host,
+            super::json::peer_id(agent).unwrap_or(NOTHING.to_owned()),
             short_digest(&agent.mesh)
         ),
         None => ours,

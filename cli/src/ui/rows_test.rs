@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use mln_protocol::id::Name;
 
+use mln_link::message::{ForwardRow, NatState, OutsideRow, PortProtocol};
+
 use super::*;
 
 const PIPE: Layout = Layout { columns: 80, status_spacing: Spacing::Single };
@@ -49,20 +51,20 @@ fn status_is_a_line_per_host_as_ever() {
     ];
     let rows: Vec<&StatusRow> = rows.iter().collect();
     assert_eq!(
-        status(&rows, PIPE),
+        status(&rows, &Outside::default(), PIPE),
         "ring host router1 up 10.0.0.1 oslo 3m12s\n\
          ring host r2 down - oslo 3m12s ended with status 7\n\
          ring host r3 failed - oslo 3m12s no \\u{1b}[2J space\n\
          ring host r4 unknown - oslo 3m12s oslo last heard 1m01s ago\n"
     );
     assert_eq!(
-        status(&rows, TERMINAL),
+        status(&rows, &Outside::default(), TERMINAL),
         "ring  host  router1  up       10.0.0.1  oslo  3m12s\n\
          ring  host  r2       down     -         oslo  3m12s  ended with status 7\n\
          ring  host  r3       failed   -         oslo  3m12s  no \\u{1b}[2J space\n\
          ring  host  r4       unknown  -         oslo  3m12s  oslo last heard 1m01s ago\n"
     );
-    assert_eq!(status(&[], PIPE), "");
+    assert_eq!(status(&[], &Outside::default(), PIPE), "");
 }
 
 #[test]
@@ -70,7 +72,7 @@ fn owners_are_shown_where_there_are_several() {
     let rows = [vm("anna", "a", VmState::Up, None), vm("berit", "a", VmState::Building, None)];
     let rows: Vec<&StatusRow> = rows.iter().collect();
     assert_eq!(
-        status(&rows, PIPE),
+        status(&rows, &Outside::default(), PIPE),
         "anna/ring host a up - oslo 3m12s\nberit/ring host a building - oslo 3m12s\n"
     );
 }
@@ -79,7 +81,7 @@ fn owners_are_shown_where_there_are_several() {
 fn long_reasons_never_wrap() {
     let row = vm("anna", "router1", VmState::Failed { why: "because ".repeat(20) }, None);
     for layout in [PIPE, TERMINAL] {
-        let shown = status(&[&row], layout);
+        let shown = status(&[&row], &Outside::default(), layout);
         assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
         assert!(shown.ends_with("…\n"), "{shown}");
     }
@@ -170,5 +172,33 @@ fn projects_peers_and_templates_are_tables() {
         templates(&[template], PIPE),
         "Template  Version    Size  On disk  Made              Digest\n\
          mini      1        64 MiB   20 MiB  2000-02-29 00:00  abcdef01\n"
+    );
+}
+
+#[test]
+fn what_a_vm_has_of_the_outside_is_a_note() {
+    let forward = |host_port, guest_port, protocol| ForwardRow { host_port, guest_port, protocol };
+    let none = |name: &str, nat: Option<&str>, forwards| OutsideRow {
+        owner: named("anna"),
+        project: named("ring"),
+        vm: named(name),
+        nat: nat.map(|why| NatState::None { why: why.to_owned() }),
+        forwards,
+    };
+    let outside = [
+        none("web", Some("no route"), vec![forward(8080, 80, PortProtocol::Tcp)]),
+        none("dns", None, vec![forward(5353, 53, PortProtocol::Udp)]),
+    ];
+    let rows = [
+        vm("anna", "web", VmState::Up, None),
+        vm("anna", "dns", VmState::Down { exit_status: Some(0) }, None),
+        vm("anna", "db", VmState::Up, None),
+    ];
+    let rows: Vec<&StatusRow> = rows.iter().collect();
+    assert_eq!(
+        status(&rows, &Outside::of(&outside), PIPE),
+        "ring host web up - oslo 3m12s nat: none (no route); forward 8080:80\n\
+         ring host dns down - oslo 3m12s forward 5353:53/udp\n\
+         ring host db up - oslo 3m12s\n"
     );
 }

@@ -277,7 +277,22 @@ fn exit_of(answer: &Answer) -> Exit {
 pub fn usage(error: &clap::Error) -> Exit {
     // A closed pipe is no reason to complain about the command line.
     let _ = error.print();
+    if let Some(hint) = help_hint(error) {
+        write_err(&format!("hint: {hint}\n"));
+    }
     if error.use_stderr() { Exit::Usage } else { Exit::Done }
+}
+
+/// Returns what to say to somebody who looks for help in the way of other programs.
+fn help_hint(error: &clap::Error) -> Option<&'static str> {
+    let is_about = |kind, text: &str| matches!(error.get(kind), Some(clap::error::ContextValue::String(found)) if found == text);
+    if is_about(clap::error::ContextKind::InvalidArg, "-h") {
+        Some("-h is a host of a project, as ever; `mlnctl --help` and `mlnctl COMMAND --help` print help")
+    } else if is_about(clap::error::ContextKind::InvalidSubcommand, "help") {
+        Some("`mlnctl --help` and `mlnctl COMMAND --help` print help")
+    } else {
+        None
+    }
 }
 
 /// Writes to standard output; whoever closed it doesn't want to read more.

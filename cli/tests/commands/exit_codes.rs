@@ -127,12 +127,23 @@ fn wrong_command_lines_are_64_and_ask_nobody() {
         (&["start"][..], "hint: name it with -p PROJECT, or say -a"),
         (&["start", "-p", "ring", "-a"], "exclude each other"),
         (&["-P", "/tmp/projects", "list"], "hint: name the project with -p"),
-        (&["list", "--peer", "/ip4/10.0.0.1/tcp/4001"], "hint: any agent of the mesh"),
+        (&["token", "new", "--role", "operator", "--may", "fly"], "known: read, control, use, all, view"),
+        (&["token", "new", "--may", "exec"], "hint: add --role operator"),
+        (&["ctx", "join", "hello"], "a token begins with"),
+        (&["-h"], "hint: -h is a host of a project"),
+        (&["help"], "hint: `mlnctl --help`"),
         (&["frobnicate"], "unrecognized subcommand"),
         (&["stop", "-p", "ring", "-w", "soon"], "a length of time is"),
         (&[], "Usage"),
     ] {
-        let output = mlnctl(line).env("MLN_PEER", "/nonexistent/mlnd.sock").output().expect("mlnctl runs");
+        let home = tempfile::tempdir().expect("a folder");
+        let mut command = mlnctl(line);
+        let output = command
+            .env("MLN_PEER", "/nonexistent/mlnd.sock")
+            .env("HOME", home.path())
+            .env("LOGNAME", "anna")
+            .output()
+            .expect("mlnctl runs");
         assert_eq!(output.status.code(), Some(64), "{line:?}");
         assert!(stderr(&output).contains(text), "{line:?}: {}", stderr(&output));
         assert_eq!(stdout(&output), "", "{line:?}");

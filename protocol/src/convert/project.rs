@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::id::Name;
 use crate::lang::{Diagnostic, Sources};
-use crate::model::{AddressPlan, Attachment, DiskSize, Network, Project, Switch, TemplateRef, Vm};
+use crate::model::{AddressPlan, Attachment, DiskSize, Forward, Network, Project, Switch, TemplateRef, Vm};
 
 #[derive(Serialize)]
 struct ShowJson<'a> {
@@ -37,6 +37,8 @@ struct HostJson<'a> {
     users: Vec<UserJson<'a>>,
     files: Vec<FileJson<'a>>,
     startup: &'a [String],
+    nameservers: Vec<String>,
+    modules: &'a [String],
     /// Always null as long as clouds are not carried out; there, so that the shape doesn't change.
     ec2: Option<()>,
 }
@@ -49,7 +51,16 @@ struct NetworkJson<'a> {
     gateway: Option<String>,
     switch: Option<&'a str>,
     bridge: Option<&'a str>,
+    tap: Option<&'a str>,
     mac: Option<String>,
+    forwards: Vec<ForwardJson>,
+}
+
+#[derive(Serialize)]
+struct ForwardJson {
+    host_port: u16,
+    guest_port: u16,
+    protocol: &'static str,
 }
 
 #[derive(Serialize)]
@@ -103,6 +114,8 @@ impl<'a> From<&'a Vm> for HostJson<'a> {
                 .collect(),
             files: vm.files.iter().map(|file| FileJson { from: &file.from, to: &file.to }).collect(),
             startup: &vm.startup,
+            nameservers: vm.nameservers.iter().map(IpAddr::to_string).collect(),
+            modules: &vm.modules,
             ec2: None,
         }
     }
@@ -117,10 +130,11 @@ impl<'a> From<&'a Network> for NetworkJson<'a> {
                 (Some(plan.address.to_string()), Some(mask_text(plan.address, plan.prefix_bits)))
             }
         };
-        let (switch, bridge) = match &network.attachment {
-            Attachment::UserNat => (None, None),
-            Attachment::Switch(name) => (Some(name.as_str()), None),
-            Attachment::Bridge(name) => (None, Some(name.as_str())),
+        let (switch, bridge, tap) = match &network.attachment {
+            Attachment::UserNat => (None, None, None),
+            Attachment::Switch(name) => (Some(name.as_str()), None, None),
+            Attachment::Bridge(name) => (None, Some(name.as_str()), None),
+            Attachment::Tap(name) => (None, None, Some(name.as_str())),
         };
         Self {
             name: network.name.as_str(),
@@ -129,7 +143,19 @@ impl<'a> From<&'a Network> for NetworkJson<'a> {
             gateway: network.gateway.map(|address| address.to_string()),
             switch,
             bridge,
+            tap,
             mac: network.mac.map(|mac| mac.to_string()),
+            forwards: network.forwards.iter().map(ForwardJson::from).collect(),
+        }
+    }
+}
+
+impl From<&Forward> for ForwardJson {
+    fn from(forward: &Forward) -> Self {
+        Self {
+            host_port: forward.host_port,
+            guest_port: forward.guest_port,
+            protocol: forward.transport.word(),
         }
     }
 }

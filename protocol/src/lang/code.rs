@@ -95,6 +95,9 @@ codes! {
     AttachedTwice        "E0607" Error   "an interface is attached to two things"
     AddressBare          "E0608" Error   "an address without its keyword"
     AddressMissing       "W0609" Warning "something about an address is given, but no address"
+    ForwardInvalid       "E0610" Error   "a `forward` that cannot be one"
+    ForwardTwice         "E0611" Error   "two interfaces want the same port of a service host"
+    ForwardMisplaced     "E0612" Error   "a `forward` of an interface without address translation"
 
     EnumerationMissing   "E0701" Error   "an enumeration lacks something"
     EnumerationOverflow  "E0702" Error   "an enumeration leaves its network"

@@ -298,10 +298,10 @@ const HOST: &[Keyword] = &[
     pair("lvm_vg").not_yet(),
     pair("memory"),
     pair("memory_max").not_yet(),
-    lines("modules").not_yet(),
+    lines("modules"),
     pair("modules_dir").not_yet(),
     lines("mount").not_yet(),
-    pair("nameserver").several().not_yet(),
+    pair("nameserver").several(),
     block("network", Naming::Required, Body::Keywords(Context::Network)),
     pair("nice").not_yet(),
     pair("owner").not_yet(),
@@ -337,7 +337,7 @@ const NETWORK: &[Keyword] = &[
     pair("bridge"),
     pair("broadcast"),
     pair("delay").not_yet(),
-    pair("forward").several().not_yet(),
+    pair("forward").several(),
     pair("gateway"),
     pair("loss").not_yet(),
     pair("mac"),
@@ -346,7 +346,7 @@ const NETWORK: &[Keyword] = &[
     flag("slirp"),
     pair("switch"),
     pair("tun_address").not_yet(),
-    pair("tun_iface").not_yet(),
+    pair("tun_iface"),
 ];
 
 const EC2: &[Keyword] = &[

@@ -3,12 +3,16 @@
 //! Made by `resolve` alone; read by `plan`, `node`, the platforms and the guest. Nothing here knows the text
 //! that it came from, nor any bytes.
 
+mod nat;
 mod network;
 mod project;
 mod size;
 mod vm;
 
-pub use network::{AddressPlan, Attachment, InterfaceAddress, Mac, Network, Switch, SwitchMember};
+pub use nat::NatPlan;
+pub use network::{
+    AddressPlan, Attachment, Forward, InterfaceAddress, Mac, Network, Switch, SwitchMember, Transport,
+};
 pub use project::{Blob, Fragment, HostAddress, Placement, Project};
 pub use size::{DiskBytes, MemoryMib};
 pub use vm::{BootOrder, DiskSize, GuestFile, Platform, TemplateRef, User, Vm};

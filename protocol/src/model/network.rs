@@ -69,6 +69,71 @@ pub struct Network {
     pub attachment: Attachment,
     /// Its hardware address, where the file gives one; else [`Mac::derive`].
     pub mac: Option<Mac>,
+    /// The service host's ports that lead to the guest's, in the order of the file; only where the other end is
+    /// the host's address translation.
+    pub forwards: Vec<Forward>,
+}
+
+/// A port of the service host that leads to one of the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Forward {
+    /// Where the service host listens, on all of its addresses.
+    pub host_port: u16,
+    /// Where the guest does.
+    pub guest_port: u16,
+    /// What is carried.
+    pub transport: Transport,
+}
+
+/// What a port belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Transport {
+    /// Connections.
+    Tcp,
+    /// Datagrams.
+    Udp,
+}
+
+impl Transport {
+    /// Returns the word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+impl Forward {
+    /// Parses `8080:80`, `8080:80/tcp` or `5353:53/udp`; none where it is no such thing, or a port is 0.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (ports, transport) = match text.split_once('/') {
+            None | Some((_, "tcp")) => (text.trim_end_matches("/tcp"), Transport::Tcp),
+            Some((ports, "udp")) => (ports, Transport::Udp),
+            Some(_) => return None,
+        };
+        let port = |text: &str| {
+            let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            is_number.then(|| text.parse::<u16>().ok().filter(|&port| port != 0)).flatten()
+        };
+        let (host, guest) = ports.split_once(':')?;
+        Some(Self { host_port: port(host)?, guest_port: port(guest)?, transport })
+    }
+
+    /// Whether two of them can't be on one service host.
+    pub fn clashes_with(&self, other: &Self) -> bool {
+        (self.host_port, self.transport) == (other.host_port, other.transport)
+    }
+}
+
+impl fmt::Display for Forward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host_port, self.guest_port)?;
+        match self.transport {
+            Transport::Tcp => Ok(()),
+            Transport::Udp => f.write_str("/udp"),
+        }
+    }
 }
 
 /// How an interface gets its address.
@@ -106,6 +171,8 @@ pub enum Attachment {
     Switch(Name),
     /// A bridge of the service host.
     Bridge(Name),
+    /// A tap of the service host that its administrator has made beforehand.
+    Tap(Name),
 }
 
 /// A switch: one learning segment over every service host that carries a member.
@@ -129,6 +196,22 @@ pub struct SwitchMember {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_forward_is_two_ports_and_what_is_carried() {
+        let forward = |host_port, guest_port, transport| Forward { host_port, guest_port, transport };
+        assert_eq!(Forward::parse("8080:80"), Some(forward(8080, 80, Transport::Tcp)));
+        assert_eq!(Forward::parse("8080:80/tcp"), Some(forward(8080, 80, Transport::Tcp)));
+        assert_eq!(Forward::parse("5353:53/udp"), Some(forward(5353, 53, Transport::Udp)));
+        for bad in
+            ["", "80", "0:80", "80:0", "80:", ":80", "65536:80", "80:80/sctp", "80:80/", "+80:80", "1:2:3"]
+        {
+            assert_eq!(Forward::parse(bad), None, "{bad}");
+        }
+        for good in ["8080:80", "5353:53/udp"] {
+            assert_eq!(Forward::parse(good).map(|forward| forward.to_string()).as_deref(), Some(good));
+        }
+    }
 
     #[test]
     fn a_derived_mac_is_local_unicast_and_differs_by_interface() {

@@ -32,6 +32,10 @@ pub struct Vm {
     pub files: Vec<GuestFile>,
     /// Shell lines that it runs at each boot.
     pub startup: Vec<String>,
+    /// Whom it asks for the addresses of names; none is the address translation's, where it has that.
+    pub nameservers: Vec<std::net::IpAddr>,
+    /// Modules of its kernel that it loads at each boot.
+    pub modules: Vec<String>,
 }
 
 /// What runs a VM.

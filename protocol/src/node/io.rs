@@ -6,7 +6,7 @@ use super::message::{Message, Refusal, RunOrder, RunningVms};
 use crate::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
 use crate::model::{Blob, Fragment, MemoryMib, Platform, Project};
 use crate::plan::{Observed, Step};
-use crate::record::{RecordKey, VerifiedRecord, VmState};
+use crate::record::{Nat, RecordKey, VerifiedRecord, VmState};
 use crate::trust::{KeyPair, Signed};
 
 /// What a node is told once, when it starts.
@@ -124,6 +124,13 @@ pub enum Input {
         vm: VmId,
         /// What the platform sees now.
         observed: Observed,
+    },
+    /// Whether a VM reaches the outside by this host's address translation.
+    Nat {
+        /// Which VM.
+        vm: VmId,
+        /// Whether it does.
+        nat: Nat,
     },
     /// [`super::Node::poll_timeout`] has come.
     Timeout,

@@ -126,6 +126,7 @@ impl Node {
             Input::Checked { revision, verdict } => self.checked(now, revision, verdict),
             Input::StepDone { vm, step, result } => self.step_done(now, &vm, step, result),
             Input::Observed { vm, observed } => self.observed(now, &vm, observed),
+            Input::Nat { vm, nat } => self.nat_seen(now, &vm, nat),
             Input::Timeout => {
                 while let Some(timer) = self.timers.pop(now.mono_ms) {
                     self.timeout(now, timer);

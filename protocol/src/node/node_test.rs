@@ -185,10 +185,13 @@ fn ring(memory: u32, on_failure: OnFailure) -> BuildOrder {
             broadcast: None,
             attachment: Attachment::Switch(name("A")),
             mac: None,
+            forwards: Vec::new(),
         }],
         users: Vec::new(),
         files: Vec::new(),
         startup: Vec::new(),
+        nameservers: Vec::new(),
+        modules: Vec::new(),
     };
     let vms: Vec<Vm> = (0..3).map(vm).collect();
     let members =

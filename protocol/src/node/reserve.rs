@@ -8,7 +8,7 @@ use super::message::{Ask, Message, Refusal, Rule, RunningVms};
 use super::timers::Timer;
 use super::{Node, limits};
 use crate::id::{Digest, Label, Name, ProjectId, PublicKey};
-use crate::model::Fragment;
+use crate::model::{Forward, Fragment, Vm};
 use crate::time::Now;
 use crate::trust::Verified;
 use crate::wire;
@@ -50,6 +50,11 @@ impl Reservations {
     pub(super) fn take(&mut self, revision: Digest) -> Option<Arc<Fragment>> {
         self.by_revision.remove(&revision)?.fragment
     }
+}
+
+/// Returns the ports of its service host that lead to a VM.
+fn ports(vm: &Vm) -> impl Iterator<Item = &Forward> {
+    vm.networks.iter().flat_map(|network| &network.forwards)
 }
 
 impl Node {
@@ -126,7 +131,41 @@ impl Node {
             let detail = format!("{}: this host does not run {} VMs", vm.name, vm.platform.keyword());
             return Err(Refusal { rule: Rule::Platform, detail });
         }
+        self.judge_ports(ask, fragment)?;
         self.judge_memory(ask, fragment)
+    }
+
+    /// Refuses a port of this host that leads, or will lead, to another VM.
+    fn judge_ports(&self, ask: &Ask, fragment: &Fragment) -> Result<(), Refusal> {
+        let promised = self.reservations.by_revision.values().filter_map(|reserved| {
+            let fragment =
+                reserved.fragment.as_ref().filter(|_| Some(&reserved.label) != Some(&ask.revision.label))?;
+            Some(
+                fragment
+                    .vms
+                    .iter()
+                    .flat_map(move |vm| ports(vm).map(move |port| (&reserved.label, &vm.name, port))),
+            )
+        });
+        let label = &ask.revision.label;
+        let mut taken: Vec<(&Label, &Name, &Forward)> =
+            self.vms.forwards(ask.replaces).chain(promised.flatten()).collect();
+        for vm in &fragment.vms {
+            for port in ports(vm) {
+                if let Some((label, other, _)) = taken.iter().find(|(_, _, there)| there.clashes_with(port)) {
+                    let detail = format!(
+                        "{}: forward {port}: port {} ({}) of this host leads to {label}/{other} already; choose another one, \
+                         or remove that project",
+                        vm.name,
+                        port.host_port,
+                        port.transport.word()
+                    );
+                    return Err(Refusal { rule: Rule::Platform, detail });
+                }
+                taken.push((label, &vm.name, port));
+            }
+        }
+        Ok(())
     }
 
     fn judge_label(&self, ask: &Ask) -> Result<(), Refusal> {

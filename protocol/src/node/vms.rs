@@ -8,9 +8,9 @@ use super::message::{Message, RunOrder};
 use super::timers::Timer;
 use super::{Node, limits};
 use crate::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
-use crate::model::{Attachment, Fragment, MemoryMib, Vm};
+use crate::model::{Attachment, Forward, Fragment, MemoryMib, Vm};
 use crate::plan::{Existence, Observed, RunPhase, Step, StopLimit, guest_address, next_step};
-use crate::record::{Commit, Record, RunState, VmState, VmStatus};
+use crate::record::{Commit, Nat, Record, RunState, VmState, VmStatus};
 use crate::time::Now;
 use crate::wire;
 
@@ -65,6 +65,12 @@ impl Vms {
 
     pub(super) fn memory_mib_of(&self, project: ProjectId) -> u32 {
         self.owned.values().filter(|vm| vm.status.project == project).map(|vm| vm.status.memory.0).sum()
+    }
+
+    /// Returns the ports of this host that lead to VMs that are defined here, but for those of one project.
+    pub(super) fn forwards(&self, but: Option<ProjectId>) -> impl Iterator<Item = (&Label, &Name, &Forward)> {
+        let others = self.owned.iter().filter(move |(_, vm)| Some(vm.status.project) != but);
+        others.flat_map(|(id, vm)| vm.status.forwards.iter().map(|port| (&vm.label, &id.name, port)))
     }
 
     /// Returns the VMs of a project that run or are about to.
@@ -249,7 +255,12 @@ impl Node {
             address: guest_address(definition),
             since_unix_ms: now.unix_ms,
             host: self.config.name.clone(),
+            nat: None,
+            forwards: Vec::new(),
         });
+        // A record from before there were forwards has none.
+        let forwards = definition.networks.iter().flat_map(|network| network.forwards.clone()).collect();
+        let status = VmStatus { forwards, ..status };
         let vm = OwnedVm {
             label: label.clone(),
             fragment: fragment.clone(),
@@ -423,6 +434,15 @@ impl Node {
             self.forget_fragments(project);
             self.host_changed(now);
             self.next_queued(now);
+        }
+    }
+
+    /// Takes in whether a VM of ours reaches the outside.
+    pub(super) fn nat_seen(&mut self, now: Now, id: &VmId, nat: Nat) {
+        let Some(vm) = self.vms.owned.get_mut(id) else { return };
+        if vm.status.nat != Some(nat) {
+            vm.status.nat = Some(nat);
+            self.publish_vm(now, id);
         }
     }
 

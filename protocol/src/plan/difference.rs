@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use super::keyed::{Keyed, insert_all, reorder};
 use crate::id::Name;
 use crate::model::{
-    AddressPlan, Attachment, BootOrder, DiskSize, GuestFile, HostAddress, Mac, MemoryMib, Network, Platform,
-    Project, Switch, SwitchMember, TemplateRef, User, Vm,
+    AddressPlan, Attachment, BootOrder, DiskSize, Forward, GuestFile, HostAddress, Mac, MemoryMib, Network,
+    Platform, Project, Switch, SwitchMember, TemplateRef, User, Vm,
 };
 
 /// What was, and what is to be.
@@ -117,6 +117,10 @@ pub enum VmChange {
     Files(Replaced<Vec<GuestFile>>),
     /// What it runs at each boot.
     Startup(Replaced<Vec<String>>),
+    /// Whom it asks for the addresses of names.
+    Nameservers(Replaced<Vec<IpAddr>>),
+    /// Modules of its kernel that it loads.
+    Modules(Replaced<Vec<String>>),
 }
 
 /// One thing that an interface has, and has otherwise.
@@ -132,6 +136,8 @@ pub enum InterfaceChange {
     Attachment(Replaced<Attachment>),
     /// Its hardware address.
     Mac(Replaced<Option<Mac>>),
+    /// The service host's ports that lead to the guest's.
+    Forwards(Replaced<Vec<Forward>>),
 }
 
 /// Returns in what two projects differ; nothing if they are the same.
@@ -176,6 +182,8 @@ fn vm_changes(from: &Vm, to: &Vm) -> Vec<VmChange> {
         users,
         files,
         startup,
+        nameservers,
+        modules,
     } = from;
     let mut changes = Vec::new();
     changes.extend(replaced(platform, &to.platform).map(VmChange::Platform));
@@ -201,17 +209,20 @@ fn vm_changes(from: &Vm, to: &Vm) -> Vec<VmChange> {
     changes.extend(replaced(users, &to.users).map(VmChange::Users));
     changes.extend(replaced(files, &to.files).map(VmChange::Files));
     changes.extend(replaced(startup, &to.startup).map(VmChange::Startup));
+    changes.extend(replaced(nameservers, &to.nameservers).map(VmChange::Nameservers));
+    changes.extend(replaced(modules, &to.modules).map(VmChange::Modules));
     changes
 }
 
 fn interface_changes(from: &Network, to: &Network) -> Vec<InterfaceChange> {
-    let Network { name: _, address, gateway, broadcast, attachment, mac } = from;
+    let Network { name: _, address, gateway, broadcast, attachment, mac, forwards } = from;
     let mut changes = Vec::new();
     changes.extend(replaced(address, &to.address).map(InterfaceChange::Address));
     changes.extend(replaced(gateway, &to.gateway).map(InterfaceChange::Gateway));
     changes.extend(replaced(broadcast, &to.broadcast).map(InterfaceChange::Broadcast));
     changes.extend(replaced(attachment, &to.attachment).map(InterfaceChange::Attachment));
     changes.extend(replaced(mac, &to.mac).map(InterfaceChange::Mac));
+    changes.extend(replaced(forwards, &to.forwards).map(InterfaceChange::Forwards));
     changes
 }
 
@@ -278,6 +289,8 @@ fn apply_to_vm(vm: &mut Vm, change: &VmChange) {
         VmChange::Users(users) => vm.users.clone_from(&users.to),
         VmChange::Files(files) => vm.files.clone_from(&files.to),
         VmChange::Startup(startup) => vm.startup.clone_from(&startup.to),
+        VmChange::Nameservers(servers) => vm.nameservers.clone_from(&servers.to),
+        VmChange::Modules(modules) => vm.modules.clone_from(&modules.to),
     }
 }
 
@@ -288,6 +301,7 @@ fn apply_to_interface(network: &mut Network, change: &InterfaceChange) {
         InterfaceChange::Broadcast(broadcast) => network.broadcast = broadcast.to,
         InterfaceChange::Attachment(attachment) => network.attachment = attachment.to.clone(),
         InterfaceChange::Mac(mac) => network.mac = mac.to,
+        InterfaceChange::Forwards(forwards) => network.forwards.clone_from(&forwards.to),
     }
 }
 

@@ -82,7 +82,7 @@ fn carried_switches(switches: &[Switch], vms: &[Vm]) -> Vec<Switch> {
         .flat_map(|vm| &vm.networks)
         .filter_map(|network| match &network.attachment {
             Attachment::Switch(name) => Some(name),
-            Attachment::Bridge(_) | Attachment::UserNat => None,
+            Attachment::Bridge(_) | Attachment::UserNat | Attachment::Tap(_) => None,
         })
         .collect();
     switches.iter().filter(|switch| here.contains(&switch.name)).cloned().collect()

@@ -142,12 +142,17 @@ fn on_uml(change: &VmChange) -> Impact {
                 live("the agent in the guest sets it as it runs")
             }
             InterfaceChange::Attachment(_) => live("the interface is plugged into something else as it runs"),
+            InterfaceChange::Forwards(_) => {
+                reboot("the address translation has the ports that it was started with")
+            }
             InterfaceChange::Mac(_) => {
                 reboot("an interface has the hardware address that it was started with")
             }
         },
         VmChange::Users(_) => live("the agent in the guest makes and changes accounts as it runs"),
         VmChange::Files(_) => live("the agent in the guest copies files as it runs"),
+        VmChange::Nameservers(_) => live("the agent in the guest sets them as it runs"),
+        VmChange::Modules(_) => live("the agent in the guest loads them as it runs"),
         VmChange::Startup(_) => live("the lines are run from the next boot on"),
     }
 }

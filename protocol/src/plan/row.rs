@@ -187,6 +187,10 @@ fn items_of_vm(change: &VmChange) -> Vec<Item> {
         VmChange::Users(users) => items_of_users(users),
         VmChange::Files(files) => items_of_list("files", files, file_text),
         VmChange::Startup(startup) => items_of_list("startup", startup, String::clone),
+        VmChange::Nameservers(servers) => {
+            vec![given("nameserver", joined(&servers.from), joined(&servers.to))]
+        }
+        VmChange::Modules(modules) => items_of_list("modules", modules, String::clone),
     }
 }
 
@@ -203,11 +207,21 @@ fn item_of_interface(interface: &Name, change: &InterfaceChange) -> Item {
                 Attachment::UserNat => "slirp".to_owned(),
                 Attachment::Switch(name) => format!("switch {name}"),
                 Attachment::Bridge(name) => format!("bridge {name}"),
+                Attachment::Tap(name) => format!("tun_iface {name}"),
             };
             replaced(&format!("network {interface}"), attachment, text)
         }
         InterfaceChange::Mac(mac) => optional(&key("mac"), mac),
+        InterfaceChange::Forwards(forwards) => {
+            given(&key("forward"), joined(&forwards.from), joined(&forwards.to))
+        }
     }
+}
+
+/// Several values in a line; none where there is none.
+fn joined<T: Display>(values: &[T]) -> Option<String> {
+    let words: Vec<String> = values.iter().map(T::to_string).collect();
+    (!words.is_empty()).then(|| words.join(", "))
 }
 
 /// Accounts by name. Passwords are not shown.

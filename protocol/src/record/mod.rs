@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 pub use commit::{Commit, Reservation, Revision, RevisionHost};
 pub use host::{HostStatus, Member};
-pub use vm::{ExitStatus, RunState, VmState, VmStatus};
+pub use vm::{ExitStatus, Nat, RunState, VmState, VmStatus};
 
 use crate::id::{Digest, PublicKey, VmId};
 use crate::trust::Verified;

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::id::{Name, ProjectId, PublicKey, VmId};
-use crate::model::{BootOrder, MemoryMib};
+use crate::model::{BootOrder, Forward, MemoryMib};
 
 /// What a VM is doing, as its owner says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,36 @@ pub struct VmStatus {
     pub since_unix_ms: u64,
     /// The name of its service host.
     pub host: Name,
+    /// Whether it reaches the outside by its host's address translation, as of its last start; none where it has
+    /// no interface for that, or was never started.
+    pub nat: Option<Nat>,
+    /// The service host's ports that lead to it.
+    pub forwards: Vec<Forward>,
+}
+
+/// Whether a VM reaches the outside by its host's address translation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Nat {
+    /// It does.
+    Up,
+    /// Its host has no default route in the network that its agent is in.
+    NoRoute,
+    /// Its host has no program that does it: passt.
+    NotInstalled,
+    /// That program has ended, or could not be started.
+    Failed,
+}
+
+impl Nat {
+    /// Returns why it doesn't; none where it does.
+    pub fn why_not(self) -> Option<&'static str> {
+        match self {
+            Self::Up => None,
+            Self::NoRoute => Some("the host has no default route"),
+            Self::NotInstalled => Some("passt is not installed there; try: apt-get install passt"),
+            Self::Failed => Some("passt has ended; see holder.log in the VM's folder"),
+        }
+    }
 }
 
 /// What a VM should be doing.

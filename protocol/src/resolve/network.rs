@@ -6,9 +6,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::definitions::Definitions;
 use super::expand::{Expander, Scope};
 use super::host::MergedNetwork;
+use super::inherit::MergedContent;
 use crate::id::Name;
 use crate::lang::{Code, Diagnostic, Span};
-use crate::model::{AddressPlan, Attachment, InterfaceAddress, Mac, Network, Switch, SwitchMember};
+use crate::model::{
+    AddressPlan, Attachment, Forward, HostAddress, InterfaceAddress, Mac, Network, Switch, SwitchMember,
+    Transport,
+};
 
 /// The project's switches with their members, and every address and hardware address that is taken.
 pub(super) struct Segments<'a> {
@@ -16,6 +20,7 @@ pub(super) struct Segments<'a> {
     members: Vec<Vec<SwitchMember>>,
     addresses: BTreeMap<(usize, IpAddr), Taken>,
     macs: BTreeMap<Mac, Taken>,
+    ports: BTreeMap<(Option<HostAddress>, u16, Transport), Taken>,
     /// Whether an interface names a switch that is not defined: then another one may be empty for that.
     is_misnamed: bool,
 }
@@ -33,6 +38,7 @@ impl<'a> Segments<'a> {
             members: definitions.switches.iter().map(|_| Vec::new()).collect(),
             addresses: BTreeMap::new(),
             macs: BTreeMap::new(),
+            ports: BTreeMap::new(),
             is_misnamed: false,
         }
     }
@@ -76,6 +82,7 @@ pub(super) struct NetworkMaker<'m, 'a> {
     pub(super) expander: &'m mut Expander<'a>,
     pub(super) segments: &'m mut Segments<'a>,
     pub(super) vm: &'m Name,
+    pub(super) service_host: &'m Option<HostAddress>,
 }
 
 impl<'a> NetworkMaker<'_, 'a> {
@@ -95,7 +102,8 @@ impl<'a> NetworkMaker<'_, 'a> {
         }
         let mac = self.mac(merged, scope, &name);
         let attachment = self.attachment(merged, scope, &name, network.zip(address_span));
-        Some(Network { name, address, gateway, broadcast, attachment, mac })
+        let forwards = self.forwards(merged, scope, &name, &attachment);
+        Some(Network { name, address, gateway, broadcast, attachment, mac, forwards })
     }
 
     fn setting(
@@ -242,6 +250,15 @@ impl<'a> NetworkMaker<'_, 'a> {
     ) -> Attachment {
         let keyword = merged.body.entry("attachment").map(|entry| entry.keyword.word);
         let setting = self.setting(merged, scope, "attachment");
+        if let Some((text, span, _)) = self.setting(merged, scope, "tun_iface") {
+            if keyword == Some("switch") {
+                let message = format!("`tun_iface {text}` has no effect on an interface with a switch");
+                self.report(Code::NoEffect, span, message, "a switch of the project needs no tap");
+            } else if let Some(tap) = self.expander.name(&text, span, "a tap's name") {
+                // On a bridge, where one is given, it has been put by whoever made it.
+                return Attachment::Tap(tap);
+            }
+        }
         let (Some(keyword @ ("switch" | "bridge")), Some((text, span, _))) = (keyword, setting) else {
             return Attachment::UserNat;
         };
@@ -260,6 +277,61 @@ impl<'a> NetworkMaker<'_, 'a> {
             }
         }
         Attachment::Switch(target)
+    }
+
+    fn forwards(
+        &mut self,
+        merged: &MergedNetwork<'a>,
+        scope: Scope<'_, 'a>,
+        name: &Name,
+        attachment: &Attachment,
+    ) -> Vec<Forward> {
+        let Some(MergedContent::Several(values)) = merged.body.entry("forward").map(|entry| &entry.content)
+        else {
+            return Vec::new();
+        };
+        let mut forwards = Vec::with_capacity(values.len());
+        for value in values {
+            let (Some(text), span) = (self.expander.expand(value, scope), value.span()) else { continue };
+            let Some(forward) = Forward::parse(&text) else {
+                let message = format!("`{text}` leads from no port to another");
+                self.report(
+                    Code::ForwardInvalid,
+                    span,
+                    message,
+                    "expected `8080:80` or `5353:53/udp`: the service host's port, the guest's, each from 1 to 65535",
+                );
+                continue;
+            };
+            if *attachment != Attachment::UserNat {
+                let message = format!("`forward {text}`, and the interface has no address translation");
+                let label = "expected an interface without `switch` and `bridge`, such as `network nat0 { forward … }`";
+                self.report(Code::ForwardMisplaced, span, message, label);
+                continue;
+            }
+            self.take_port(forward, span, name);
+            forwards.push(forward);
+        }
+        forwards
+    }
+
+    fn take_port(&mut self, forward: Forward, span: Span, name: &Name) {
+        let by = format!("{}:{name}", self.vm);
+        let key = (self.service_host.clone(), forward.host_port, forward.transport);
+        match self.segments.ports.get(&key) {
+            Some(first) => {
+                let host = self
+                    .service_host
+                    .as_ref()
+                    .map_or("their service host".to_owned(), HostAddress::to_string);
+                let (port, transport) = (forward.host_port, forward.transport.word());
+                let message = format!("{by} and {} want port {port} ({transport}) of {host}", first.by);
+                let diagnostic = Diagnostic::new(Code::ForwardTwice, span, message).label(by);
+                let diagnostic = with_first(diagnostic, first, span);
+                self.expander.report.push(diagnostic);
+            }
+            None => _ = self.segments.ports.insert(key, Taken { by, span }),
+        }
     }
 
     fn take_address(&mut self, at: usize, address: IpAddr, span: Span, name: &Name, switch: &str) {

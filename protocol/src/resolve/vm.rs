@@ -1,6 +1,7 @@
 //! A merged host to a [`Vm`]: each keyword's value parsed and checked.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use super::definitions::{Definitions, Guest};
 use super::expand::{Expander, Scope};
@@ -38,9 +39,9 @@ impl<'a> Maker<'_, 'a> {
         let scope = host::scope(definitions, guest, chain);
         let MergedHost { body, networks } = MergedHost::of(guest, chain, scope, self.expander);
         let platform = self.platform(&body);
+        let service_host = self.service_host(&body, scope);
         Some(Vm {
             platform,
-            service_host: self.service_host(&body, scope),
             template: self.template(&body, scope),
             memory: self.memory(&body, scope),
             vcpus: self.vcpus(&body, scope, platform),
@@ -51,7 +52,7 @@ impl<'a> Maker<'_, 'a> {
                 .map_or_else(BootOrder::default, BootOrder),
             networks: {
                 let (expander, segments) = (&mut *self.expander, &mut *self.segments);
-                let mut maker = NetworkMaker { expander, segments, vm: &name };
+                let mut maker = NetworkMaker { expander, segments, vm: &name, service_host: &service_host };
                 networks.iter().filter_map(|network| maker.network(network, scope)).collect()
             },
             users: self.users(&body, scope),
@@ -61,6 +62,9 @@ impl<'a> Maker<'_, 'a> {
                 .iter()
                 .filter_map(|&line| self.expander.expand_line(line, scope))
                 .collect(),
+            nameservers: self.nameservers(&body, scope),
+            modules: self.modules(&body, scope),
+            service_host,
             name,
         })
     }
@@ -267,6 +271,50 @@ impl<'a> Maker<'_, 'a> {
             return None;
         }
         Some(User { name, password, home, uid })
+    }
+
+    fn nameservers(&mut self, body: &Merged<'a>, scope: Scope<'_, 'a>) -> Vec<IpAddr> {
+        let Some(MergedContent::Several(values)) = body.entry("nameserver").map(|entry| &entry.content)
+        else {
+            return Vec::new();
+        };
+        let mut servers = Vec::new();
+        for value in values {
+            let Some(text) = self.expander.expand(value, scope) else { continue };
+            for word in text.split_whitespace() {
+                match word.parse() {
+                    Ok(address) => servers.push(address),
+                    Err(_) => {
+                        let message = format!("`{word}` is no address");
+                        let label = "expected the address of a name server, such as 10.0.0.1";
+                        self.report(Code::AddressInvalid, value.span(), message, label);
+                    }
+                }
+            }
+        }
+        servers
+    }
+
+    fn modules(&mut self, body: &Merged<'a>, scope: Scope<'_, 'a>) -> Vec<String> {
+        let mut modules = Vec::new();
+        for (words, span) in self.rows(body, scope, "modules") {
+            let is_name = |word: &String| {
+                word.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+            };
+            match words.iter().find(|word| !is_name(word)) {
+                Some(word) => {
+                    let message = format!("`{word}` is no module of a kernel");
+                    self.report(
+                        Code::ValueInvalid,
+                        span,
+                        message,
+                        "expected its name, without folder and `.ko`",
+                    );
+                }
+                None => modules.extend(words),
+            }
+        }
+        modules
     }
 
     fn files(&mut self, body: &Merged<'a>, scope: Scope<'_, 'a>) -> Vec<GuestFile> {

@@ -62,6 +62,49 @@ impl Verb {
     pub fn bit(self) -> u32 {
         1 << (self as u32)
     }
+
+    /// Returns the word that people type for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::View => "view",
+            Self::Build => "build",
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Upgrade => "upgrade",
+            Self::Remove => "remove",
+            Self::Console => "console",
+            Self::Exec => "exec",
+            Self::Template => "template",
+            Self::Takeover => "takeover",
+            Self::Join => "join",
+            Self::Grant => "grant",
+        }
+    }
+
+    /// Returns the verb of a word.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|verb| verb.word() == word)
+    }
+}
+
+/// What somebody is in a mesh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// A service host: a member, gossiped to, that may carry VMs.
+    Host,
+    /// A person with a key and no host: asks agents, and is asked nothing.
+    Operator,
+}
+
+impl Role {
+    /// Returns the role that verbs make: [`Verb::Join`] makes a host, [`Verb::View`] without it an operator.
+    pub fn of(verbs: &BTreeSet<Verb>) -> Option<Self> {
+        match (verbs.contains(&Verb::Join), verbs.contains(&Verb::View)) {
+            (true, _) => Some(Self::Host),
+            (false, true) => Some(Self::Operator),
+            (false, false) => None,
+        }
+    }
 }
 
 /// One link: the issuer (who signs it) lets the subject do some things in one mesh.
@@ -92,6 +135,8 @@ pub struct Standing {
     pub verbs: BTreeSet<Verb>,
     /// How many further links it may issue.
     pub passes: u8,
+    /// When the first of its links ends, in milliseconds since 1970; none is never.
+    pub not_after_unix_ms: Option<u64>,
 }
 
 /// Why a chain proves nothing. Nothing changed; whoever presents it needs another one.
@@ -159,8 +204,13 @@ pub fn admit(
         return Err(AdmitError::TooLong { links: chain.len() });
     }
     let mesh = mesh_of(root);
-    let mut standing =
-        Standing { subject: root, name: None, verbs: Verb::ALL.into_iter().collect(), passes: u8::MAX };
+    let mut standing = Standing {
+        subject: root,
+        name: None,
+        verbs: Verb::ALL.into_iter().collect(),
+        passes: u8::MAX,
+        not_after_unix_ms: None,
+    };
     if chain.is_empty() {
         return Err(AdmitError::Empty);
     }
@@ -188,6 +238,10 @@ pub fn admit(
             name: grant.name.clone(),
             verbs: grant.verbs.clone(),
             passes: grant.passes,
+            not_after_unix_ms: [standing.not_after_unix_ms, grant.not_after_unix_ms]
+                .into_iter()
+                .flatten()
+                .min(),
         };
     }
     if standing.subject == subject { Ok(standing) } else { Err(AdmitError::OtherSubject) }
@@ -197,6 +251,14 @@ impl Standing {
     /// Refuses where the verb is not granted.
     pub fn allows(&self, verb: Verb) -> Result<(), AdmitError> {
         if self.verbs.contains(&verb) { Ok(()) } else { Err(AdmitError::Verb) }
+    }
+
+    /// Refuses whoever is not an operator under a name of their own: a host, or the mere holder of a token.
+    pub fn operator(&self) -> Result<&Name, AdmitError> {
+        match (Role::of(&self.verbs), &self.name) {
+            (Some(Role::Operator), Some(name)) => Ok(name),
+            (Some(Role::Operator | Role::Host) | None, _) => Err(AdmitError::Verb),
+        }
     }
 }
 
@@ -244,6 +306,33 @@ mod tests {
         check(&[first.clone(), wider], 2, Err(AdmitError::Widened { link: 2 }));
         let longer = link(1, &grant(2, &[Verb::Join], 2));
         check(&[first, longer], 2, Err(AdmitError::Widened { link: 2 }));
+    }
+
+    #[test]
+    fn an_operator_is_whoever_may_look_and_not_carry_and_has_a_name() {
+        let standing = |verbs: &[Verb], name: Option<&str>| Standing {
+            subject: keys(1).public(),
+            name: name.map(|name| Name::parse(name).expect("a valid name")),
+            verbs: verbs.iter().copied().collect(),
+            passes: 0,
+            not_after_unix_ms: None,
+        };
+        assert!(standing(&[Verb::View, Verb::Exec], Some("anna")).operator().is_ok());
+        assert_eq!(standing(&[Verb::View], None).operator(), Err(AdmitError::Verb));
+        assert_eq!(standing(&[Verb::View, Verb::Join], Some("oslo")).operator(), Err(AdmitError::Verb));
+        assert_eq!(standing(&[Verb::Exec], Some("anna")).operator(), Err(AdmitError::Verb));
+    }
+
+    #[test]
+    fn verbs_have_words_and_a_chain_ends_with_its_first_end() {
+        for verb in Verb::ALL {
+            assert_eq!(Verb::parse(verb.word()), Some(verb));
+        }
+        let (mut first, mut second) = (grant(1, &[Verb::View], 2), grant(2, &[Verb::View], 1));
+        (first.not_after_unix_ms, second.not_after_unix_ms) = (Some(NOW.unix_ms), Some(NOW.unix_ms + 5));
+        let chain = [link(0, &first), link(1, &second)];
+        let standing = admit(keys(0).public(), &chain, keys(2).public(), NOW).expect("it holds");
+        assert_eq!(standing.not_after_unix_ms, Some(NOW.unix_ms));
     }
 
     #[test]

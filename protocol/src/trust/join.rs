@@ -1,15 +1,21 @@
-//! Judging a token: may this key become this host, and what grant does it receive.
+//! Judging a token: may this key become this host or operator, and what grant does it receive.
 
-use super::grant::{AdmitError, CHAIN_LINKS_MAX, Grant, Standing, Verb, admit, mesh_of};
+use super::grant::{AdmitError, CHAIN_LINKS_MAX, Grant, Role, Standing, admit, mesh_of};
 use super::signed::{Domain, Signed};
 use crate::id::{Name, PublicKey};
 use crate::time::Now;
 use crate::wire::JoinClaim;
 
+/// How long an operator's grant holds, in milliseconds: until grants can be revoked, their end is what limits the
+/// harm of a laptop that was lost.
+pub const OPERATOR_GRANT_MS: u64 = 90 * 24 * 3_600_000;
+
 /// What a token's holder has proved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invited {
-    /// The new host's key.
+    /// What they become.
+    pub role: Role,
+    /// The new host's or operator's key.
     pub host: PublicKey,
     /// The name that it wants; whether it is free is for others to say.
     pub name: Name,
@@ -32,6 +38,9 @@ pub enum JoinError {
     /// The introducer's own grant can't be passed on any further.
     #[error("this host's grant can't be passed on")]
     NoPasses,
+    /// The token is for somebody with another name than the claim has.
+    #[error("the token is for another name")]
+    OtherName,
 }
 
 /// Judges a claim that arrived over a connection with `host`'s key, as the answer to `nonce`.
@@ -44,42 +53,52 @@ pub fn judge_join(
     now: Now,
 ) -> Result<Invited, JoinError> {
     let token = admit(root, chain, claim.author, now).map_err(JoinError::Token)?;
-    token.allows(Verb::Join).map_err(JoinError::Token)?;
+    let role = Role::of(&token.verbs).ok_or(JoinError::Token(AdmitError::Verb))?;
     let claim = claim.verify(Domain::Request, JoinClaim::from_bytes).map_err(|_| JoinError::Claim)?;
     if claim.host != host || claim.nonce != nonce || claim.mesh != mesh_of(root) {
         return Err(JoinError::OtherOccasion);
     }
-    Ok(Invited { host, name: claim.name.clone(), token })
+    if token.name.as_ref().is_some_and(|name| *name != claim.name) {
+        return Err(JoinError::OtherName);
+    }
+    Ok(Invited { role, host, name: claim.name.clone(), token })
 }
 
-/// Returns the grant of a new host, to be signed by the introducer and put behind its own chain of `links`.
+/// Returns the grant of a new host or operator, to be signed by the introducer and put behind its own chain of
+/// `links`.
 ///
-/// It holds what both the token and the introducer may do, and is passed on less often than either. It has no
-/// end: the token's expiry limits when it can be used, not for how long the host stays.
-pub fn grant_host(
+/// It holds what both the token and the introducer may do. A host's is passed on less often than either, and has
+/// no end: the token's expiry limits when it can be used, not for how long the host stays. An operator's can't be
+/// passed on, and ends after [`OPERATOR_GRANT_MS`].
+pub fn grant_joined(
     root: PublicKey,
     introducer: &Standing,
     links: usize,
     invited: &Invited,
+    now: Now,
 ) -> Result<Grant, JoinError> {
     let passes = introducer.passes.min(invited.token.passes);
     if passes == 0 || links >= CHAIN_LINKS_MAX {
         return Err(JoinError::NoPasses);
     }
+    let (passes, not_after_unix_ms) = match invited.role {
+        Role::Host => (passes - 1, None),
+        Role::Operator => (0, Some(now.unix_ms.saturating_add(OPERATOR_GRANT_MS))),
+    };
     Ok(Grant {
         mesh: mesh_of(root),
         subject: invited.host,
         name: Some(invited.name.clone()),
         verbs: invited.token.verbs.intersection(&introducer.verbs).copied().collect(),
-        passes: passes - 1,
-        not_after_unix_ms: None,
+        passes,
+        not_after_unix_ms,
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trust::KeyPair;
+    use crate::trust::{KeyPair, Verb};
 
     const NOW: Now = Now { mono_ms: 0, unix_ms: 1_000_000_000 };
     const NONCE: [u8; 32] = [9; 32];
@@ -124,7 +143,7 @@ mod tests {
         check(&verbs, claim(2, NONCE), 4, NOW, Err(JoinError::OtherOccasion));
         check(&verbs, claim(2, [8; 32]), 3, NOW, Err(JoinError::OtherOccasion));
         check(&verbs, claim(3, NONCE), 3, NOW, Err(JoinError::Token(AdmitError::OtherSubject)));
-        check(&[Verb::View], claim(2, NONCE), 3, NOW, Err(JoinError::Token(AdmitError::Verb)));
+        check(&[Verb::Exec], claim(2, NONCE), 3, NOW, Err(JoinError::Token(AdmitError::Verb)));
         let mut forged = claim(2, NONCE);
         forged.payload[0] ^= 1;
         check(&verbs, forged, 3, NOW, Err(JoinError::Claim));
@@ -140,12 +159,47 @@ mod tests {
         let introducer = admit(root, own, keys(1).public(), NOW).expect("a chain of one link");
         let invited = judge_join(root, &chain(&verbs), claim(2, NONCE), keys(3).public(), NONCE, NOW)
             .expect("as in the test above");
-        let grant = grant_host(root, &introducer, 1, &invited).expect("passes are left");
+        let grant = grant_joined(root, &introducer, 1, &invited, NOW).expect("passes are left");
         let mut longer = own.to_vec();
         longer.push(keys(1).sign(Domain::Grant, grant.to_bytes()));
         let standing = admit(root, &longer, keys(3).public(), NOW).expect("a chain of two links");
         assert_eq!((standing.passes, standing.verbs), (2, verbs.into_iter().collect()));
         let last = Standing { passes: 0, ..introducer };
-        assert_eq!(grant_host(root, &last, 1, &invited), Err(JoinError::NoPasses));
+        assert_eq!(grant_joined(root, &last, 1, &invited, NOW), Err(JoinError::NoPasses));
+    }
+
+    #[test]
+    fn an_operator_s_grant_ends_can_t_be_passed_on_and_makes_no_host() {
+        let root = keys(0).public();
+        let verbs = [Verb::View, Verb::Exec];
+        let own = &chain(&verbs)[..1];
+        let introducer = admit(root, own, keys(1).public(), NOW).expect("a chain of one link");
+        let invited = judge_join(root, &chain(&verbs), claim(2, NONCE), keys(3).public(), NONCE, NOW)
+            .expect("a token without the right to be a host");
+        assert_eq!(invited.role, Role::Operator);
+        let grant = grant_joined(root, &introducer, 1, &invited, NOW).expect("passes are left");
+        assert_eq!((grant.passes, grant.not_after_unix_ms), (0, Some(NOW.unix_ms + OPERATOR_GRANT_MS)));
+        let mut longer = own.to_vec();
+        longer.push(keys(1).sign(Domain::Grant, grant.to_bytes()));
+        let standing = admit(root, &longer, keys(3).public(), NOW).expect("a chain of two links");
+        assert!(standing.allows(Verb::Join).is_err() && standing.operator().is_ok());
+        let over = Now { unix_ms: NOW.unix_ms + OPERATOR_GRANT_MS + 1_000_000, ..NOW };
+        assert_eq!(admit(root, &longer, keys(3).public(), over), Err(AdmitError::Expired { link: 2 }));
+        let mut narrow = invited;
+        narrow.token.verbs.insert(Verb::Grant);
+        let bounded = Standing { verbs: [Verb::View].into(), ..introducer };
+        let grant = grant_joined(root, &bounded, 1, &narrow, NOW).expect("passes are left");
+        assert_eq!(grant.verbs, [Verb::View].into(), "never more than the introducer has");
+    }
+
+    #[test]
+    fn a_token_for_a_name_serves_nobody_else() {
+        let root = keys(0).public();
+        let mut links = chain(&[Verb::View]);
+        let mut grant = Grant::from_bytes(&links[1].payload).expect("it was just encoded");
+        grant.name = Some(Name::parse("anna").expect("a valid name"));
+        links[1] = keys(1).sign(Domain::Grant, grant.to_bytes());
+        let judged = judge_join(root, &links, claim(2, NONCE), keys(3).public(), NONCE, NOW);
+        assert_eq!(judged, Err(JoinError::OtherName));
     }
 }

@@ -7,6 +7,6 @@ mod grant;
 mod join;
 mod signed;
 
-pub use grant::{AdmitError, CHAIN_LINKS_MAX, Grant, Standing, Verb, admit, mesh_of};
-pub use join::{Invited, JoinError, grant_host, judge_join};
+pub use grant::{AdmitError, CHAIN_LINKS_MAX, Grant, Role, Standing, Verb, admit, mesh_of};
+pub use join::{Invited, JoinError, OPERATOR_GRANT_MS, grant_joined, judge_join};
 pub use signed::{Domain, KeyPair, SignatureError, Signed, Verified};

@@ -4,16 +4,19 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::record::{platform, platform_byte};
+use super::record::{forward, platform, platform_byte, transport_byte};
 use super::{DecodeError, MESSAGE_BYTES_MAX, decode, encode, name, text};
 use crate::id::{Digest, Name};
 use crate::model::{
-    AddressPlan, Attachment, Blob, BootOrder, DiskBytes, DiskSize, Fragment, GuestFile, HostAddress,
+    AddressPlan, Attachment, Blob, BootOrder, DiskBytes, DiskSize, Forward, Fragment, GuestFile, HostAddress,
     InterfaceAddress, Mac, MemoryMib, Network, Placement, Switch, SwitchMember, TemplateRef, User, Vm,
 };
 
-/// The version of the shapes below.
+/// The version of the shapes below. What has nothing of [`VmMoreWire`] is encoded as before that, so that older
+/// agents read it and its digest stays the same.
 const VERSION: u16 = 1;
+/// The version of those with a [`VmMoreWire`] for each VM behind them.
+const VERSION_MORE: u16 = 2;
 
 /// The longest path, shell line or password of a definition, in bytes.
 const LINE_BYTES_MAX: usize = 64 << 10;
@@ -26,6 +29,15 @@ struct FragmentWire {
     placement: Vec<(String, String)>,
     guest_names: Vec<(String, IpAddr)>,
     blobs: Vec<BlobWire>,
+}
+
+/// What later versions know of a VM besides, by its place.
+#[derive(Default, PartialEq, Eq, Serialize, Deserialize)]
+struct VmMoreWire {
+    nameservers: Vec<IpAddr>,
+    modules: Vec<String>,
+    /// Of each interface: host port, guest port, and 6 for TCP or 17 for UDP, as IP has them.
+    forwards: Vec<Vec<(u16, u16, u8)>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -80,6 +92,7 @@ enum AttachmentWire {
     UserNat,
     Switch(String),
     Bridge(String),
+    Tap(String),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -107,8 +120,10 @@ struct BlobWire {
 /// Encodes a fragment; the digest of this stands in the revision.
 pub fn encode_fragment(fragment: &Fragment) -> Vec<u8> {
     let text = Name::to_string;
-    encode(&FragmentWire {
-        version: VERSION,
+    let more: Vec<VmMoreWire> = fragment.vms.iter().map(VmMoreWire::from).collect();
+    let has_more = more.iter().any(|more| *more != VmMoreWire::default());
+    let mut bytes = encode(&FragmentWire {
+        version: if has_more { VERSION_MORE } else { VERSION },
         vms: fragment.vms.iter().map(VmWire::from).collect(),
         switches: fragment.switches.iter().map(SwitchWire::from).collect(),
         placement: fragment.placement.iter().map(|p| (text(&p.vm), text(&p.host))).collect(),
@@ -118,15 +133,21 @@ pub fn encode_fragment(fragment: &Fragment) -> Vec<u8> {
             .iter()
             .map(|b| BlobWire { from: b.from.clone(), digest: b.digest.0, bytes: b.bytes, mode: b.mode })
             .collect(),
-    })
+    });
+    if has_more {
+        bytes.extend(encode(&more));
+    }
+    bytes
 }
 
 /// Decodes a fragment.
 pub fn decode_fragment(bytes: &[u8]) -> Result<Fragment, DecodeError> {
-    let wire: FragmentWire = decode(bytes, MESSAGE_BYTES_MAX)?;
-    if wire.version != VERSION {
-        return Err(DecodeError::Unknown { what: "fragment version", found: wire.version.into() });
-    }
+    let version = bytes.get(..2).map_or(0, |bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
+    let (wire, more): (FragmentWire, Vec<VmMoreWire>) = match version {
+        VERSION => (decode(bytes, MESSAGE_BYTES_MAX)?, Vec::new()),
+        VERSION_MORE => decode(bytes, MESSAGE_BYTES_MAX)?,
+        found => return Err(DecodeError::Unknown { what: "fragment version", found: found.into() }),
+    };
     let placement = |(vm, host): (String, String)| Ok(Placement { vm: name(&vm)?, host: name(&host)? });
     let guest = |(guest, address): (String, IpAddr)| Ok((name(&guest)?, address));
     let blob = |b: BlobWire| {
@@ -137,13 +158,52 @@ pub fn decode_fragment(bytes: &[u8]) -> Result<Fragment, DecodeError> {
             mode: b.mode,
         })
     };
+    let mut vms: Vec<Vm> = wire.vms.into_iter().map(Vm::try_from).collect::<Result<_, DecodeError>>()?;
+    if version == VERSION_MORE && more.len() != vms.len() {
+        return Err(DecodeError::Invalid { what: "list of what VMs have besides" });
+    }
+    for (vm, more) in vms.iter_mut().zip(more) {
+        more.add_to(vm)?;
+    }
     Ok(Fragment {
-        vms: wire.vms.into_iter().map(Vm::try_from).collect::<Result<_, DecodeError>>()?,
+        vms,
         switches: wire.switches.into_iter().map(Switch::try_from).collect::<Result<_, DecodeError>>()?,
         placement: wire.placement.into_iter().map(placement).collect::<Result<_, DecodeError>>()?,
         guest_names: wire.guest_names.into_iter().map(guest).collect::<Result<_, DecodeError>>()?,
         blobs: wire.blobs.into_iter().map(blob).collect::<Result<_, DecodeError>>()?,
     })
+}
+
+impl From<&Vm> for VmMoreWire {
+    fn from(vm: &Vm) -> Self {
+        let ports =
+            |forward: &Forward| (forward.host_port, forward.guest_port, transport_byte(forward.transport));
+        let of = |network: &Network| network.forwards.iter().map(ports).collect();
+        let has_forwards = vm.networks.iter().any(|network| !network.forwards.is_empty());
+        Self {
+            nameservers: vm.nameservers.clone(),
+            modules: vm.modules.clone(),
+            forwards: if has_forwards { vm.networks.iter().map(of).collect() } else { Vec::new() },
+        }
+    }
+}
+
+impl VmMoreWire {
+    fn add_to(self, vm: &mut Vm) -> Result<(), DecodeError> {
+        if !self.forwards.is_empty() && self.forwards.len() != vm.networks.len() {
+            return Err(DecodeError::Invalid { what: "list of forwards" });
+        }
+        vm.nameservers = self.nameservers;
+        let module = |found| text(found, LINE_BYTES_MAX);
+        vm.modules = self.modules.into_iter().map(module).collect::<Result<_, DecodeError>>()?;
+        for (network, forwards) in vm.networks.iter_mut().zip(self.forwards) {
+            let forwards = forwards
+                .into_iter()
+                .map(|(host_port, guest_port, byte)| forward(host_port, guest_port, byte));
+            network.forwards = forwards.collect::<Result<_, DecodeError>>()?;
+        }
+        Ok(())
+    }
 }
 
 impl From<&Vm> for VmWire {
@@ -225,6 +285,8 @@ impl TryFrom<VmWire> for Vm {
             users: wire.users.into_iter().map(user).collect::<Result<_, DecodeError>>()?,
             files: wire.files.into_iter().map(file).collect::<Result<_, DecodeError>>()?,
             startup: wire.startup.into_iter().map(line).collect::<Result<_, DecodeError>>()?,
+            nameservers: Vec::new(),
+            modules: Vec::new(),
         })
     }
 }
@@ -244,6 +306,7 @@ impl From<&Network> for NetworkWire {
                 Attachment::UserNat => AttachmentWire::UserNat,
                 Attachment::Switch(name) => AttachmentWire::Switch(name.to_string()),
                 Attachment::Bridge(name) => AttachmentWire::Bridge(name.to_string()),
+                Attachment::Tap(name) => AttachmentWire::Tap(name.to_string()),
             },
             mac: network.mac.map(|mac| mac.0),
         }
@@ -274,8 +337,10 @@ impl TryFrom<NetworkWire> for Network {
                 AttachmentWire::UserNat => Attachment::UserNat,
                 AttachmentWire::Switch(found) => Attachment::Switch(name(&found)?),
                 AttachmentWire::Bridge(found) => Attachment::Bridge(name(&found)?),
+                AttachmentWire::Tap(found) => Attachment::Tap(name(&found)?),
             },
             mac: wire.mac.map(Mac),
+            forwards: Vec::new(),
         })
     }
 }

@@ -3,6 +3,8 @@
 //! An agent may be newer than the holder of a VM that runs: enumerations grow at their end only, and every
 //! file begins with its version.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use super::line::EndWire;
@@ -57,6 +59,22 @@ pub enum HolderEventWire {
     },
     /// The guest has ended and the exit file is on disk; nothing follows.
     Exited(ExitWire),
+    /// How it is with address translation, where the guest has an interface for it; told to each agent, and when
+    /// it changes.
+    Nat(NatStateWire),
+}
+
+/// How it is with a guest's address translation: with several interfaces, the worst of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum NatStateWire {
+    /// It works.
+    Up,
+    /// The host has no default route.
+    NoRoute,
+    /// The host has no program for it.
+    NotInstalled,
+    /// That program could not be started, or has ended.
+    Failed,
 }
 
 /// How things stand when an agent attaches.
@@ -120,6 +138,48 @@ pub struct InterfaceWire {
     pub name: String,
     /// Its hardware address.
     pub mac: [u8; 6],
+}
+
+/// `outside`: where each interface's other end is. A VM from before there was this file has sockets only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutsideWire {
+    /// [`HOLDER_VERSION`] of the writer.
+    pub version: u16,
+    /// One for each interface of [`VmFileWire`].
+    pub interfaces: Vec<PlugWire>,
+}
+
+/// Where an interface's other end is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PlugWire {
+    /// A socket; the agent moves its frames.
+    Socket,
+    /// Address translation; the holder moves its frames.
+    Nat(NatWire),
+    /// A tap of the host.
+    Tap {
+        /// Its name.
+        tap: String,
+        /// The bridge that it is put on when it is made for the VM; none where it was made by somebody else.
+        bridge: Option<String>,
+    },
+}
+
+/// The addresses and ports of an interface with address translation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NatWire {
+    /// The guest's address.
+    pub address: IpAddr,
+    /// The length of its network's prefix.
+    pub prefix_bits: u8,
+    /// The router's address.
+    pub gateway: Option<IpAddr>,
+    /// Where names are asked for.
+    pub nameserver: Option<IpAddr>,
+    /// The IPv6 address whose 64-bit network is announced.
+    pub announced: IpAddr,
+    /// Ports that lead to the guest's: host, guest, and 6 for TCP or 17 for UDP.
+    pub forwards: Vec<(u16, u16, u8)>,
 }
 
 /// `launch`: what the agent wants started, written before each start.

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::grant::SignedWire;
 use super::{DecodeError, RECORD_BYTES_MAX, decode, encode, name, text};
 use crate::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
-use crate::model::{BootOrder, MemoryMib, Platform};
+use crate::model::{BootOrder, Forward, MemoryMib, Platform, Transport};
 use crate::record::{
-    Commit, ExitStatus, HostStatus, Member, Record, Reservation, Revision, RevisionHost, RunState,
+    Commit, ExitStatus, HostStatus, Member, Nat, Record, Reservation, Revision, RevisionHost, RunState,
     VerifiedRecord, VmState, VmStatus,
 };
 use crate::time::Now;
@@ -31,10 +31,23 @@ struct Versioned {
 
 #[derive(Serialize, Deserialize)]
 enum RecordWire {
-    Member { counter: u64, name: String, chain: Vec<SignedWire> },
+    Member {
+        counter: u64,
+        name: String,
+        chain: Vec<SignedWire>,
+    },
     Host(HostWire),
-    Commit { revision: Vec<u8>, reservations: Vec<SignedWire> },
+    Commit {
+        revision: Vec<u8>,
+        reservations: Vec<SignedWire>,
+    },
     Vm(Box<VmWire>),
+    /// A VM with something to say about the outside; all others stay readable for older agents.
+    VmOutside {
+        vm: Box<VmWire>,
+        nat: Option<u8>,
+        forwards: Vec<(u16, u16, u8)>,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -247,6 +260,14 @@ fn decode_record(bytes: &[u8]) -> Result<Record, RecordError> {
             Ok(Record::Commit(Commit { revision: decode_revision(&revision)?, digest, reservations }))
         }
         RecordWire::Vm(wire) => Ok(Record::Vm((*wire).try_into()?)),
+        RecordWire::VmOutside { vm, nat, forwards } => {
+            let forwards = forwards.into_iter().map(|(host, guest, byte)| forward(host, guest, byte));
+            Ok(Record::Vm(VmStatus {
+                nat: nat.map(nat_of).transpose()?,
+                forwards: forwards.collect::<Result<_, _>>()?,
+                ..(*vm).try_into()?
+            }))
+        }
     }
 }
 
@@ -263,7 +284,18 @@ impl From<&Record> for RecordWire {
                 revision: encode_revision(&commit.revision),
                 reservations: commit.reservations.iter().map(|r| r.signed().into()).collect(),
             },
-            Record::Vm(status) => Self::Vm(Box::new(status.into())),
+            Record::Vm(status) if status.nat.is_none() && status.forwards.is_empty() => {
+                Self::Vm(Box::new(status.into()))
+            }
+            Record::Vm(status) => Self::VmOutside {
+                vm: Box::new(status.into()),
+                nat: status.nat.map(nat_byte),
+                forwards: status
+                    .forwards
+                    .iter()
+                    .map(|f| (f.host_port, f.guest_port, transport_byte(f.transport)))
+                    .collect(),
+            },
         }
     }
 }
@@ -363,8 +395,49 @@ impl TryFrom<VmWire> for VmStatus {
             address: wire.address,
             since_unix_ms: wire.since_unix_ms,
             host: name(&wire.host)?,
+            nat: None,
+            forwards: Vec::new(),
         })
     }
+}
+
+fn nat_byte(nat: Nat) -> u8 {
+    match nat {
+        Nat::Up => 1,
+        Nat::NoRoute => 2,
+        Nat::NotInstalled => 3,
+        Nat::Failed => 4,
+    }
+}
+
+fn nat_of(byte: u8) -> Result<Nat, DecodeError> {
+    match byte {
+        1 => Ok(Nat::Up),
+        2 => Ok(Nat::NoRoute),
+        3 => Ok(Nat::NotInstalled),
+        4 => Ok(Nat::Failed),
+        found => Err(DecodeError::Unknown { what: "address translation", found: found.into() }),
+    }
+}
+
+/// Returns the number of a protocol, as IP has it.
+pub(crate) fn transport_byte(transport: Transport) -> u8 {
+    match transport {
+        Transport::Tcp => 6,
+        Transport::Udp => 17,
+    }
+}
+
+pub(super) fn forward(host_port: u16, guest_port: u16, byte: u8) -> Result<Forward, DecodeError> {
+    let transport = match byte {
+        6 => Transport::Tcp,
+        17 => Transport::Udp,
+        found => return Err(DecodeError::Unknown { what: "protocol of a port", found: found.into() }),
+    };
+    if host_port == 0 || guest_port == 0 {
+        return Err(DecodeError::Invalid { what: "port" });
+    }
+    Ok(Forward { host_port, guest_port, transport })
 }
 
 pub(super) fn platform_byte(platform: Platform) -> u8 {

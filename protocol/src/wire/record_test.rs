@@ -36,6 +36,21 @@ fn vm_status() -> VmStatus {
         address: Some(std::net::IpAddr::from([10, 0, 0, 1])),
         since_unix_ms: 5,
         host: named("oslo"),
+        nat: None,
+        forwards: Vec::new(),
+    }
+}
+
+#[test]
+fn what_a_vm_has_of_the_outside_comes_back_and_costs_others_nothing() {
+    let plain = sign_record(&keys(1), Record::Vm(vm_status()));
+    let forwards = vec![Forward { host_port: 8080, guest_port: 80, transport: Transport::Udp }];
+    for nat in [None, Some(Nat::Up), Some(Nat::NoRoute), Some(Nat::NotInstalled), Some(Nat::Failed)] {
+        let status = VmStatus { nat, forwards: forwards.clone(), ..vm_status() };
+        let record = sign_record(&keys(1), Record::Vm(status.clone()));
+        assert_ne!(record.signed().payload, plain.signed().payload);
+        let back = verify_record(record.signed().clone(), keys(0).public()).expect("it is genuine");
+        assert_eq!(**back, Record::Vm(status));
     }
 }
 

@@ -35,12 +35,14 @@ pub enum Refusal {
     NameTaken,
     /// The host that was asked may not let others in: its own grant can't be passed on.
     NoIntroducer,
+    /// The token is for somebody with another name.
+    OtherName,
     /// A code that this program doesn't know.
     Other(u16),
 }
 
 /// Every refusal that has a code, with it and with its text.
-const CODES: [(Refusal, u16, &str); 14] = [
+const CODES: [(Refusal, u16, &str); 15] = [
     (Refusal::Version, 1, "the two sides speak different versions of the protocol"),
     (Refusal::Malformed, 2, "what was sent could not be read"),
     (Refusal::ChainLength, 3, "the chain of grants is empty or too long"),
@@ -55,6 +57,7 @@ const CODES: [(Refusal, u16, &str); 14] = [
     (Refusal::Misbehaved, 12, "too much misbehaviour before"),
     (Refusal::NameTaken, 13, "another host has this name"),
     (Refusal::NoIntroducer, 14, "the host that was asked may not let others in"),
+    (Refusal::OtherName, 15, "the token is for another name"),
 ];
 
 impl Refusal {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::hello::{addresses_of, chain_of};
 use super::{DecodeError, SignedWire, decode, encode};
 use crate::id::{Digest, PublicKey};
-use crate::trust::Signed;
+use crate::trust::{Grant, Role, Signed};
 
 /// What the text of a token of this version begins with.
 const PREFIX: &str = "mln1_";
@@ -80,6 +80,17 @@ impl Token {
         let check = Digest::of(&bytes);
         bytes.extend_from_slice(&check.0[..CHECK_BYTES]);
         format!("{PREFIX}{}", BASE64URL_NOPAD.encode(&bytes))
+    }
+
+    /// Returns what it says of itself, before anybody has judged it: to tell people early that they hold the wrong
+    /// one. None where its last grant can't be read.
+    pub fn claims(&self) -> Option<Grant> {
+        self.chain.last().and_then(|link| Grant::from_bytes(&link.payload).ok())
+    }
+
+    /// Returns the role that it says it gives.
+    pub fn role(&self) -> Option<Role> {
+        self.claims().and_then(|grant| Role::of(&grant.verbs))
     }
 
     /// Parses the text of a token; white space around it doesn't matter.

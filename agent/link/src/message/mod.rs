@@ -4,11 +4,15 @@
 //! console lines) may hold anything: whoever shows it to a terminal must make it harmless first.
 
 mod inside;
+mod mesh;
+mod outside;
 mod reply;
 mod request;
 mod row;
 
 pub use inside::{Console, LogExtent, Logs, Terminal, TerminalSize};
+pub use mesh::{LanRow, OperatorToken};
+pub use outside::{ForwardRow, NatState, OutsideRow, PortProtocol};
 pub use reply::{ExecExit, Failure, OutputStream, Progress, Refusal, Reply, Silence, Step, StepState};
 pub use request::{
     Build, Exec, Existing, FileHead, Input, OnFailure, ProjectRef, ProjectSelection, RefError, Removal,

@@ -3,6 +3,8 @@
 use mln_protocol::id::Name;
 use serde::{Deserialize, Serialize};
 
+use super::mesh::LanRow;
+use super::outside::OutsideRow;
 use super::row::{AgentVersion, DaemonStatusRow, PeerRow, ProjectRow, StatusRow, TemplateRow, Token};
 
 /// A reply. Any number of them, then [`Reply::Done`]; rows of one table may come in several replies.
@@ -52,6 +54,10 @@ pub enum Reply {
         /// How many.
         bytes: u32,
     },
+    /// To `status`, behind its rows: what VMs have of the outside.
+    Outside(Vec<OutsideRow>),
+    /// To `peers --lan`.
+    Lan(Vec<LanRow>),
 }
 
 /// A step of the work on a VM or for a project.

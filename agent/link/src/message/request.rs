@@ -6,6 +6,7 @@ use mln_protocol::id::{Name, NameError};
 use serde::{Deserialize, Serialize};
 
 use super::inside::{Console, Logs, Terminal, TerminalSize};
+use super::mesh::OperatorToken;
 
 /// A request: the first message of a connection after the hello.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +60,10 @@ pub enum Request {
     },
     /// The templates that the agent's host holds.
     TemplateList,
+    /// Make a token with which somebody may become an operator.
+    OperatorToken(OperatorToken),
+    /// Who was seen on the local network.
+    PeersLan,
     /// Run a command in a VM on a terminal; what is typed follows as input.
     Terminal(Terminal),
     /// Look at a VM's console; what is typed follows as input.
@@ -85,6 +90,8 @@ impl Request {
             Self::TemplateBuild { .. } => "template build",
             Self::TemplateAdd { .. } => "template add",
             Self::TemplateList => "template list",
+            Self::OperatorToken(_) => "token new",
+            Self::PeersLan => "peers",
             Self::Terminal(_) => "exec -t",
             Self::Console(_) => "console",
             Self::Logs(_) => "logs",

@@ -6,10 +6,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use mln_link::message::{
-    AgentVersion, Build, Console, DaemonStatusRow, Exec, ExecExit, Existing, Failure, FileHead, HostLiveness,
-    LogExtent, Logs, OnFailure, OutputStream, PeerLink, PeerRow, Progress, ProjectRef, ProjectRow,
-    ProjectSelection, Refusal, Removal, Remove, Role, Silence, Start, Status, StatusRow, StatusWait, Step,
-    StepState, Stop, StopManner, Target, TemplateRow, Terminal, TerminalSize, Token, VmRef, VmState, WaitFor,
+    AgentVersion, Build, Console, DaemonStatusRow, Exec, ExecExit, Existing, Failure, FileHead, ForwardRow,
+    HostLiveness, LanRow, LogExtent, Logs, NatState, OnFailure, OperatorToken, OutputStream, OutsideRow,
+    PeerLink, PeerRow, PortProtocol, Progress, ProjectRef, ProjectRow, ProjectSelection, Refusal, Removal,
+    Remove, Role, Silence, Start, Status, StatusRow, StatusWait, Step, StepState, Stop, StopManner, Target,
+    TemplateRow, Terminal, TerminalSize, Token, VmRef, VmState, WaitFor,
 };
 use mln_link::{Input, Reply, Request};
 use mln_protocol::id::{Name, hex};
@@ -61,6 +62,8 @@ fn requests() -> Vec<Request> {
         Request::TemplateBuild { name: name("mini") },
         Request::TemplateAdd { name: name("mini"), bytes: 7 },
         Request::TemplateList,
+        Request::OperatorToken(OperatorToken { ttl_s: 60, verbs: 129, name: Some(name("anna")) }),
+        Request::PeersLan,
         Request::Terminal(Terminal {
             vm: VmRef { project: project.clone(), vm: name("r1") },
             argv: vec!["vi".to_owned()],
@@ -174,6 +177,20 @@ fn replies() -> Vec<Reply> {
         Reply::Exited(ExecExit::Status(7)),
         Reply::Exited(ExecExit::Signal(9)),
         Reply::Window { bytes: 1 },
+        Reply::Outside(vec![OutsideRow {
+            owner: name("anna"),
+            project: name("ring"),
+            vm: name("r1"),
+            nat: Some(NatState::None { why: "w".to_owned() }),
+            forwards: vec![ForwardRow { host_port: 1, guest_port: 2, protocol: PortProtocol::Udp }],
+        }]),
+        Reply::Lan(vec![LanRow {
+            name: Some(name("oslo")),
+            key: "k".to_owned(),
+            member: true,
+            addresses: vec!["a".to_owned()],
+            age_ms: 3,
+        }]),
     ]
 }
 

@@ -10,7 +10,7 @@
 //!  closed ──open──► opening ──(handler in place)──► serving ──release──► released
 //!     └───────────────┴───────────── shut ────────────┴──────────────────────┘──► shut
 //! ```
-//! At most one connection of a peer is open at a time, so that the two sides' inner behaviours never disagree
+//! Unless the gate is [for each](Gate::for_each), at most one connection of a peer is open at a time, so that the two sides' inner behaviours never disagree
 //! on which connection is the peer's first; who decides that is the caller.
 
 mod handler;
@@ -33,9 +33,19 @@ use handler::{FromGate, ToGate};
 /// A behaviour that only sees connections that were opened for it.
 pub(super) struct Gate<B: NetworkBehaviour> {
     inner: B,
+    rule: Rule,
     connections: BTreeMap<ConnectionId, Connection>,
     outbox: VecDeque<Action<B>>,
     waker: Option<Waker>,
+}
+
+/// How many connections of a peer may be open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rule {
+    /// One at a time.
+    OnePerPeer,
+    /// Each by itself.
+    Each,
 }
 
 type Action<B> = ToSwarm<GateEvent<<B as NetworkBehaviour>::ToSwarm>, FromGate<THandler<B>>>;
@@ -79,7 +89,16 @@ pub(super) enum OpenError {
 impl<B: NetworkBehaviour> Gate<B> {
     /// Puts a gate before `inner`.
     pub(super) fn new(inner: B) -> Self {
-        Self { inner, connections: BTreeMap::new(), outbox: VecDeque::new(), waker: None }
+        Self::with(inner, Rule::OnePerPeer)
+    }
+
+    /// Puts a gate before an `inner` to which connections of one peer are as those of different ones.
+    pub(super) fn for_each(inner: B) -> Self {
+        Self::with(inner, Rule::Each)
+    }
+
+    fn with(inner: B, rule: Rule) -> Self {
+        Self { inner, rule, connections: BTreeMap::new(), outbox: VecDeque::new(), waker: None }
     }
 
     /// Returns the behaviour behind the gate.
@@ -94,7 +113,7 @@ impl<B: NetworkBehaviour> Gate<B> {
             return Err(OpenError::Gone);
         }
         let (peer, endpoint) = (connection.peer, connection.endpoint.clone());
-        if self.opened(peer).is_some() {
+        if self.rule == Rule::OnePerPeer && self.opened(peer).is_some() {
             return Err(OpenError::Another);
         }
         let handler = match &endpoint {

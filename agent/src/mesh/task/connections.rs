@@ -1,39 +1,32 @@
 //! From a connection to a member, and back: dialling, hello, join, the gate, and what ends them.
 
 use libp2p::PeerId;
-use libp2p::core::ConnectedPoint;
+use libp2p::core::{ConnectedPoint, Endpoint};
 use libp2p::swarm::ConnectionId;
-use libp2p::swarm::dial_opts::DialOpts;
+use mln_door::key::key_of;
+use mln_door::streams::{MeshStream, StreamsEvent};
+use mln_door::{JOIN_PROTOCOL, OPERATOR_PROTOCOL};
 use mln_protocol::id::PublicKey;
 use mln_protocol::wire::{HELLO_ADDRESSES_MAX, Introduction, PeerAddresses, Refusal};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::super::behaviour::{HELLO_PROTOCOL, JOIN_PROTOCOL};
+use super::super::behaviour::HELLO_PROTOCOL;
 use super::super::book::{self, Setback};
 use super::super::conduct::Offence;
 use super::super::handle::{MeshEvent, RefusedBy};
 use super::super::hello::{Admitted, Dialogue, HelloError, Place, Step};
 use super::super::join::{Introduced, Introducer};
-use super::super::key::{key_of, peer_id_of};
 use super::super::limits;
-use super::super::streams::{MeshStream, StreamsEvent};
+use super::reach::direct_first;
 use super::{Connection, Direction, Peer, Phase, Task};
 
 impl Task {
     /// Dials all those whose time has come.
     pub(super) fn dial_due(&mut self, now: Instant) {
         while let Some((key, addresses)) = self.book.due(now) {
-            let dialled = match peer_id_of(key) {
-                Some(peer) if !self.conduct.is_shunned(key, now) => {
-                    self.swarm.dial(DialOpts::peer_id(peer).addresses(addresses).build()).is_ok()
-                }
-                _ => false,
-            };
-            if !dialled {
-                let random = self.random();
-                self.book.set_back(key, Setback::Unreachable, now, random);
-            }
+            let failures = self.book.failures(key);
+            self.dial(key, direct_first(addresses, failures));
         }
     }
 
@@ -49,10 +42,20 @@ impl Task {
             self.swarm.close_connection(id);
             return;
         };
-        let direction = if endpoint.is_dialer() { Direction::Dialled } else { Direction::Accepted };
+        // Where both dial at once to get through a NAT, one of them has agreed to be the one that is called.
+        let direction = match endpoint {
+            ConnectedPoint::Dialer { role_override: Endpoint::Dialer, .. } => Direction::Dialled,
+            ConnectedPoint::Dialer { .. } | ConnectedPoint::Listener { .. } => Direction::Accepted,
+        };
         let deadline = now + limits::HELLO_TIMEOUT;
         self.deadlines.insert((deadline, id));
-        let remote = book::without_peer(endpoint.get_remote_address().clone());
+        let remote = book::without_peer(match endpoint {
+            // Whoever comes through a relay has no address there; that of the relay is what is known of the way.
+            ConnectedPoint::Listener { local_addr, .. } if endpoint.is_relayed() => local_addr.clone(),
+            ConnectedPoint::Listener { .. } | ConnectedPoint::Dialer { .. } => {
+                endpoint.get_remote_address().clone()
+            }
+        });
         let place = Place { connection: id, peer: key, addr: remote.clone() };
         let connection = Connection {
             key,
@@ -112,6 +115,9 @@ impl Task {
             tokio::spawn(self.dialogue(place).answer(stream));
         } else if protocol == JOIN_PROTOCOL {
             self.introduce(place, stream);
+        } else if protocol == OPERATOR_PROTOCOL {
+            self.set_phase(connection, Phase::Hello);
+            tokio::spawn(self.dialogue(place).answer_operator(stream));
         }
     }
 
@@ -155,6 +161,8 @@ impl Task {
             Step::Done(theirs) => self.on_hello_done(id, &theirs),
             Step::Failed(error) => self.on_hello_failed(place, &error),
             Step::JoinEnded(outcome) => self.on_join_ended(place, &outcome),
+            Step::AdmitOperator(reply) => self.admit_operator(id, reply),
+            Step::Operator(standing, stream) => self.on_operator(place, standing, stream),
         }
     }
 
@@ -163,7 +171,7 @@ impl Task {
     }
 
     fn listen_texts(&self) -> Vec<String> {
-        self.swarm.listeners().take(HELLO_ADDRESSES_MAX).map(ToString::to_string).collect()
+        self.reachable_at().iter().take(HELLO_ADDRESSES_MAX).map(ToString::to_string).collect()
     }
 
     /// Opens the gate for a peer whose chain was judged good, unless it is served already.
@@ -205,10 +213,18 @@ impl Task {
     fn make_only(&mut self, id: ConnectionId, admitted: &Admitted) -> Result<(), Refusal> {
         let Some(connection) = self.connections.get(&id) else { return Err(Refusal::Busy) };
         let Some(peer) = self.peers.get(&connection.key) else { return Ok(()) };
+        let other = self.connections.get(&peer.connection);
+        // The direct way is better than the one through a relay, whoever dialled.
+        let better = !book::is_relayed(&connection.remote)
+            && other.is_some_and(|other| book::is_relayed(&other.remote));
+        if better {
+            let relayed = peer.connection;
+            self.close(relayed, Setback::Lost);
+            return Ok(());
+        }
         if connection.direction == Direction::Dialled {
             return Err(Refusal::Duplicate);
         }
-        let other = self.connections.get(&peer.connection);
         let crossing = other.is_some_and(|other| other.direction == Direction::Dialled)
             && peer.admitted.instance == admitted.instance
             && peer.opened_at.elapsed() < limits::CROSSING_DIALS;
@@ -260,6 +276,7 @@ impl Task {
         let (id, standing) = (peer.connection, peer.admitted.standing.clone());
         self.set_deadline(id, None);
         self.emit(MeshEvent::Connected { peer: key, standing });
+        self.ask_relay(key);
     }
 
     fn on_hello_failed(&mut self, place: Place, error: &HelloError) {
@@ -278,10 +295,13 @@ impl Task {
             self.emit(MeshEvent::Refused { peer: key, addr, by, reason });
         }
         match refused {
-            Some((RefusedBy::Us, _)) => {
+            Some((RefusedBy::Us, why)) => {
                 self.counters.refused += 1;
                 self.close(id, Setback::Refused);
-                self.note_offence(key, Offence::Refusal);
+                // That we are busy is nobody's offence.
+                if why != Refusal::Busy {
+                    self.note_offence(key, Offence::Refusal);
+                }
             }
             Some((RefusedBy::Peer, _)) => {
                 self.counters.refused_by_peer += 1;
@@ -362,7 +382,7 @@ impl Task {
         }
     }
 
-    fn set_deadline(&mut self, id: ConnectionId, deadline: Option<Instant>) {
+    pub(super) fn set_deadline(&mut self, id: ConnectionId, deadline: Option<Instant>) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         if let Some(old) = std::mem::replace(&mut connection.deadline, deadline) {
             self.deadlines.remove(&(old, id));

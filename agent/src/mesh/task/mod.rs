@@ -1,12 +1,15 @@
 //! The task that owns the swarm: one loop, in which everything about connections and peers happens.
 
 mod connections;
+mod operators;
+mod reach;
 mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use futures::StreamExt;
+use libp2p::core::transport::ListenerId;
 use libp2p::request_response::OutboundRequestId;
 use libp2p::swarm::{ConnectionId, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId};
@@ -17,13 +20,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, Instant, sleep_until, timeout};
 
 use super::behaviour::{Behaviour, BehaviourEvent};
-use super::book::{Book, Setback};
+use super::book::{self, Book, Setback};
 use super::conduct::{Conduct, Offence, Verdict};
 use super::counters::Counters;
 use super::gate::GateEvent;
 use super::handle::{Command, ConnectionStatus, MeshEvent, PeerStatus};
 use super::hello::{Admitted, Own, Place, Step};
-use super::{clock, limits};
+use super::{Reach, clock, limits};
+use reach::{Resolved, Seen};
 
 /// The state of the mesh; see the module.
 pub(super) struct Task {
@@ -41,6 +45,16 @@ pub(super) struct Task {
     peers: BTreeMap<PublicKey, Peer>,
     /// Joins that are being judged.
     joins: usize,
+    reach: Reach,
+    /// Who was seen on the local network.
+    lan: BTreeMap<PublicKey, Seen>,
+    /// Relays, each with what listens there for us.
+    circuits: BTreeMap<PublicKey, ListenerId>,
+    /// When relays are asked again.
+    relays_due: Option<Instant>,
+    /// Names in addresses that were looked up.
+    resolved: mpsc::Receiver<Resolved>,
+    resolved_sender: mpsc::Sender<Resolved>,
     commands: mpsc::Receiver<Command>,
     /// From the dialogues on connections.
     steps: mpsc::Receiver<(Place, Step)>,
@@ -82,6 +96,10 @@ enum Phase {
     Opening(oneshot::Sender<Result<(), Refusal>>),
     /// The peer is served.
     Open,
+    /// An operator is let in; the hello waits for it.
+    OpeningOperator(oneshot::Sender<Result<(), Refusal>>),
+    /// An operator is served.
+    Operator,
     /// It is being closed.
     Closing,
 }
@@ -111,11 +129,13 @@ impl Task {
         own: Arc<Own>,
         keys: KeyPair,
         book: Book,
+        reach: Reach,
         commands: mpsc::Receiver<Command>,
         events: mpsc::Sender<MeshEvent>,
     ) -> Self {
         let (steps_sender, steps) = mpsc::channel(limits::STEPS_MAX);
-        Self {
+        let (resolved_sender, resolved) = mpsc::channel(limits::STEPS_MAX);
+        let mut task = Self {
             swarm,
             own,
             keys,
@@ -126,13 +146,21 @@ impl Task {
             deadlines: BTreeSet::new(),
             peers: BTreeMap::new(),
             joins: 0,
+            reach,
+            lan: BTreeMap::new(),
+            circuits: BTreeMap::new(),
+            relays_due: None,
+            resolved,
+            resolved_sender,
             commands,
             steps,
             steps_sender,
             events,
             held: VecDeque::new(),
             held_bytes: 0,
-        }
+        };
+        task.learn_relays();
+        task
     }
 
     /// Runs until it is stopped, or until nobody has a handle or receives events any more.
@@ -160,6 +188,7 @@ impl Task {
                     None => return None,
                 },
                 Some((place, step)) = self.steps.recv() => self.on_step(place, step),
+                Some(resolved) = self.resolved.recv() => self.on_resolved(resolved),
                 event = self.swarm.select_next_some(), if may_read => self.on_swarm_event(event),
                 permit = events.reserve(), if !self.held.is_empty() => match (permit, self.held.pop_front()) {
                     (Ok(permit), Some(event)) => {
@@ -173,6 +202,7 @@ impl Task {
             let now = Instant::now();
             self.close_overdue(now);
             self.dial_due(now);
+            self.ask_relays_due(now);
             if let Some(entries) = self.book.take_changed() {
                 // A later book says all that an earlier one does.
                 self.held.retain(|event| !matches!(event, MeshEvent::AddressBook { .. }));
@@ -183,7 +213,7 @@ impl Task {
 
     fn next_wake(&self) -> Option<Instant> {
         let deadline = self.deadlines.first().map(|(at, _)| *at);
-        deadline.into_iter().chain(self.book.next_due()).min()
+        deadline.into_iter().chain(self.book.next_due()).chain(self.relays_due).min()
     }
 
     fn emit(&mut self, event: MeshEvent) {
@@ -201,7 +231,8 @@ impl Task {
             Command::Misbehaved(peer, why) => self.misbehaved(peer, why),
             Command::Learn(peer, addresses) => self.book.learn(peer, addresses, Instant::now()),
             Command::Peers(reply) => drop(reply.send(self.peers())),
-            Command::Listeners(reply) => drop(reply.send(self.swarm.listeners().cloned().collect())),
+            Command::Listeners(reply) => drop(reply.send(self.reachable_at())),
+            Command::Lan(reply) => drop(reply.send(self.lan_peers())),
             Command::Counters(reply) => drop(reply.send(self.counters)),
             Command::Stop(_) => unreachable!("the loop ends on it"),
         }
@@ -212,6 +243,12 @@ impl Task {
             SwarmEvent::Behaviour(BehaviourEvent::Door(event)) => self.on_door(event),
             SwarmEvent::Behaviour(BehaviourEvent::Members(GateEvent::Opened(id))) => self.on_opened(id),
             SwarmEvent::Behaviour(BehaviourEvent::Members(GateEvent::Inner(event))) => self.on_traffic(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Operators(GateEvent::Opened(id))) => {
+                self.on_operator_opened(id)
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Operators(GateEvent::Inner(event))) => {
+                self.on_operator_ping(event);
+            }
             SwarmEvent::Behaviour(BehaviourEvent::Limits(never)) => match never {},
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.on_established(peer_id, connection_id, &endpoint);
@@ -224,9 +261,13 @@ impl Task {
             SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
                 tracing::debug!(%send_back_addr, %error, "incoming connection failed");
             }
-            SwarmEvent::NewListenAddr { address, .. } => self.emit(MeshEvent::Listening { addr: address }),
-            SwarmEvent::ListenerClosed { addresses, reason, .. } => {
-                tracing::warn!(?addresses, ?reason, "no longer listening");
+            SwarmEvent::Behaviour(BehaviourEvent::Lan(event)) => self.on_lan(event),
+            SwarmEvent::NewListenAddr { address, .. } => {
+                self.on_listening(&address);
+                self.emit(MeshEvent::Listening { addr: address });
+            }
+            SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
+                self.on_not_listening(listener_id, &addresses, &reason);
             }
             SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener has trouble"),
             // The rest is about what libp2p does by itself on our behalf; the enum may grow.
@@ -265,6 +306,7 @@ impl Task {
             let connection = self.connections.get(&peer.connection)?;
             Some(ConnectionStatus {
                 address: connection.remote.clone(),
+                relayed: book::is_relayed(&connection.remote),
                 agent: peer.admitted.agent.clone(),
                 since: peer.opened_at.elapsed(),
                 round_trip: peer.round_trip,
@@ -308,6 +350,8 @@ fn event_bytes(event: &MeshEvent) -> usize {
         MeshEvent::Connected { .. }
         | MeshEvent::Disconnected { .. }
         | MeshEvent::JoinRequest { .. }
+        | MeshEvent::Operator { .. }
+        | MeshEvent::Discovered { .. }
         | MeshEvent::Refused { .. }
         | MeshEvent::Listening { .. }
         | MeshEvent::AddressBook { .. } => 0,

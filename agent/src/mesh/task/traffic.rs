@@ -3,6 +3,8 @@
 use libp2p::gossipsub::{self, MessageAcceptance, PublishError};
 use libp2p::request_response::{self, Message, OutboundRequestId};
 use libp2p::{PeerId, identify, ping};
+use mln_door::key::{key_of, peer_id_of};
+use mln_door::streams::{MeshStream, StreamError, StreamsEvent};
 use mln_protocol::id::PublicKey;
 use mln_protocol::trust::mesh_of;
 use tokio::sync::{mpsc, oneshot};
@@ -11,10 +13,8 @@ use tokio::time::{Instant, timeout};
 use super::super::behaviour::{Members, MembersEvent, StreamKind, topic_of};
 use super::super::book::{self, Setback};
 use super::super::handle::{GossipId, GossipVerdict, MeshEvent};
-use super::super::key::{key_of, peer_id_of};
 use super::super::limits;
 use super::super::message::Parcel;
-use super::super::streams::{MeshStream, StreamError, StreamsEvent};
 use super::Task;
 
 type MessageEvent = request_response::Event<Parcel, ()>;
@@ -27,6 +27,9 @@ impl Task {
             MembersEvent::Streams(event) => self.on_stream(event),
             MembersEvent::Ping(event) => self.on_ping(event),
             MembersEvent::Identify(event) => self.on_identify(event),
+            MembersEvent::Relay(event) => tracing::debug!(?event, "relay"),
+            MembersEvent::Circuits(event) => tracing::debug!(?event, "through a relay"),
+            MembersEvent::Punch(event) => tracing::debug!(?event, "a direct way"),
         }
     }
 

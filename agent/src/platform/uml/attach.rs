@@ -32,6 +32,7 @@ use tracing::{info, warn};
 use super::folder;
 use crate::holder::{FolderLock, files, packet};
 use crate::line::{CHANNELS_MAX, Kind, OUTPUT_WINDOW_BYTES, STDERR, STDIN, STDIN_WINDOW_BYTES, STDOUT};
+use crate::platform::event::nat_of;
 use crate::platform::exec::{ChannelRequest, ChannelSender};
 use crate::platform::{
     BootProgress, ConsoleView, Exec, ExecCommand, ExecError, ExecOutputEvent, Exit, StepError,
@@ -345,6 +346,7 @@ impl Task {
                     self.tell(VmEventKind::InterfaceDown { interface }).await;
                 }
             }
+            HolderEventWire::Nat(state) => self.tell(VmEventKind::Nat(nat_of(state))).await,
             HolderEventWire::Panicked { text } => self.tell(VmEventKind::Panicked { text }).await,
             HolderEventWire::Exited(exit) => {
                 self.exit = Some(Exit::from(exit));

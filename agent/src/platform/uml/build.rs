@@ -5,17 +5,22 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use mln_protocol::model::{AddressPlan, Mac};
+use mln_protocol::model::{AddressPlan, Mac, Vm};
 use mln_protocol::wire::holder::{HOLDER_VERSION, InterfaceWire, VmFileWire};
 use mln_protocol::wire::seed::{
     SEED_VERSION, SeedAddressWire, SeedFileWire, SeedInterfaceWire, SeedUserWire, SeedWire,
 };
 
-use super::check;
 use super::folder::VmFolders;
+use super::{check, outside};
 use crate::holder::files;
 use crate::image::{IMAGE_MTIME, ImageStore, cow, seed};
-use crate::platform::{BuildRequest, StepError};
+use crate::platform::{BuildRequest, FileContent, StepError};
+
+/// Whom a guest asks for names.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// The modules that a guest loads at each boot, as Debian has them.
+const MODULES: &str = "/etc/modules";
 
 /// Builds a VM; one that is there stays as it is.
 pub(super) fn build(
@@ -59,9 +64,11 @@ fn fill(folder: &Path, images: &ImageStore, request: &BuildRequest) -> Result<()
     cow::create(&disk, &backing, backing_bytes, IMAGE_MTIME)
         .map_err(|source| StepError::io("writing", &disk, source))?;
     let drive = folder.join(files::SEED);
-    let contents: Vec<&[u8]> = request.files.iter().map(|file| &file.bytes[..]).collect();
-    seed::write(&drive, &seed_of(request, disk_bytes), &contents)
+    let files: Vec<FileContent> = made_files(&request.vm).chain(request.files.iter().cloned()).collect();
+    let contents: Vec<&[u8]> = files.iter().map(|file| &file.bytes[..]).collect();
+    seed::write(&drive, &seed_of(request, &files, disk_bytes), &contents)
         .map_err(|source| StepError::io("writing", &drive, source))?;
+    write(folder, files::OUTSIDE, &outside::outside(request))?;
     let vm = VmFileWire {
         version: HOLDER_VERSION,
         birth: request.id.birth.0,
@@ -74,9 +81,23 @@ fn fill(folder: &Path, images: &ImageStore, request: &BuildRequest) -> Result<()
         interfaces: interfaces(request).collect(),
     };
     // It also makes the entries of the folder durable.
-    files::write(folder, files::VM, &vm).map_err(|error| match error {
+    write(folder, files::VM, &vm)
+}
+
+fn write<T: serde::Serialize>(folder: &Path, name: &'static str, value: &T) -> Result<(), StepError> {
+    files::write(folder, name, value).map_err(|error| match error {
         files::FileError::Write { name, source } => StepError::io("writing", folder.join(name), source),
         other => other.into(),
+    })
+}
+
+/// Returns the files that follow from the definition. They come first, so that a file of the project wins.
+fn made_files(vm: &Vm) -> impl Iterator<Item = FileContent> {
+    let modules: String = vm.modules.iter().map(|module| format!("{module}\n")).collect();
+    let made = [(RESOLV_CONF, outside::resolv_conf(vm)), (MODULES, (!modules.is_empty()).then_some(modules))];
+    made.into_iter().filter_map(|(path, text)| {
+        let bytes = text?.into_bytes();
+        Some(FileContent { path: path.to_owned(), mode: 0o644, bytes })
     })
 }
 
@@ -88,24 +109,25 @@ fn interfaces(request: &BuildRequest) -> impl Iterator<Item = InterfaceWire> {
     })
 }
 
-fn seed_of(request: &BuildRequest, disk_bytes: Option<u64>) -> SeedWire {
+fn seed_of(request: &BuildRequest, files: &[FileContent], disk_bytes: Option<u64>) -> SeedWire {
     let vm = &request.vm;
     SeedWire {
         version: SEED_VERSION,
         hostname: vm.name.as_str().to_owned(),
         interfaces: interfaces(request)
             .zip(&vm.networks)
-            .map(|(wire, network)| SeedInterfaceWire {
+            .zip(outside::addresses(vm))
+            .map(|((wire, network), (address, gateway))| SeedInterfaceWire {
                 mac: wire.mac,
                 name: wire.name,
-                address: match network.address {
+                address: match address {
                     AddressPlan::LinkLocal => SeedAddressWire::LinkLocal,
                     AddressPlan::Dhcp => SeedAddressWire::Dhcp,
                     AddressPlan::Static(address) => {
                         SeedAddressWire::Static { address: address.address, prefix_bits: address.prefix_bits }
                     }
                 },
-                gateway: network.gateway,
+                gateway,
                 broadcast: network.broadcast,
             })
             .collect(),
@@ -124,11 +146,7 @@ fn seed_of(request: &BuildRequest, disk_bytes: Option<u64>) -> SeedWire {
                 uid: user.uid,
             })
             .collect(),
-        files: request
-            .files
-            .iter()
-            .map(|file| SeedFileWire { path: file.path.clone(), mode: file.mode })
-            .collect(),
+        files: files.iter().map(|file| SeedFileWire { path: file.path.clone(), mode: file.mode }).collect(),
         startup: vm.startup.clone(),
         disk_bytes,
     }

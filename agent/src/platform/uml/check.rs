@@ -1,10 +1,9 @@
 //! Whether a VM can be built here: all that is known before anything is written.
 
-use std::path::Path;
-
 use mln_protocol::model::{DiskBytes, DiskSize, MemoryMib, TemplateRef, Vm};
 
-use super::{UmlConfig, space};
+use super::folder::VmFolders;
+use super::{UmlConfig, outside, space};
 use crate::image::ImageStore;
 use crate::platform::{Checked, Refusal};
 
@@ -20,7 +19,7 @@ const INTERFACES_MAX: usize = 32;
 pub(super) fn check(
     config: &UmlConfig,
     images: &ImageStore,
-    folder: &Path,
+    folders: &VmFolders,
     vm: &Vm,
 ) -> Result<Checked, Refusal> {
     if let Some(obstacle) = super::obstacle(config) {
@@ -36,12 +35,14 @@ pub(super) fn check(
     if let Some(name) = long {
         return Err(Refusal::InterfaceName { name: name.clone(), limit: INTERFACE_NAME_MAX });
     }
+    outside::check(folders, vm)?;
     let template = images.resolve(&wanted_template(config, vm))?;
     let disk = disk_bytes(vm.disk, template.file_system_bytes)?;
     // Where the space can't be asked for, the build says what is wrong.
+    let folder = &folders.folder;
     let available = space::available(folder).unwrap_or(DISK_SPACE_MIN);
     if available < DISK_SPACE_MIN {
-        return Err(Refusal::DiskSpace { folder: folder.to_owned(), available, least: DISK_SPACE_MIN });
+        return Err(Refusal::DiskSpace { folder: folder.clone(), available, least: DISK_SPACE_MIN });
     }
     Ok(Checked { template: template.digest, disk: DiskBytes(disk.unwrap_or(template.file_system_bytes)) })
 }

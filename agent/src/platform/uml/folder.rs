@@ -11,6 +11,7 @@ use rustix::process::Pid;
 
 use crate::holder::files::{self, FileError};
 use crate::holder::group::{group_of, kill_and_wait};
+use crate::holder::tap;
 
 /// How the name of a folder begins that is no VM's: theirs begin with a digit of their birth.
 const HIDDEN: &str = ".";
@@ -103,6 +104,7 @@ pub(super) fn sweep(folder: &Path, kernel: &Path) {
         .filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
         .filter_map(group_of)
         .collect();
+    tap::remove_for(&folder);
     for group in groups {
         tracing::warn!(folder = %folder.display(), group = group.as_raw_nonzero(), "killing a guest without holder");
         kill_and_wait(group);

@@ -7,6 +7,7 @@ mod attach;
 mod build;
 mod check;
 mod folder;
+mod outside;
 mod space;
 mod start;
 
@@ -252,6 +253,9 @@ impl Shared {
                 Err(StepError::FolderTaken { .. }) => false,
                 other => other?,
             };
+            if ours {
+                holder::tap::remove_for(&folder);
+            }
             let remove = || -> std::io::Result<()> {
                 if removing.exists() {
                     fs::remove_dir_all(&removing)?;
@@ -354,7 +358,7 @@ impl Platform for Uml {
 
     fn check<'a>(&'a self, vm: &'a Vm) -> Answer<'a, Result<Checked, Refusal>> {
         let shared = &self.shared;
-        Box::pin(async { check::check(&shared.config, &shared.images, &shared.folders.folder, vm) })
+        Box::pin(async { check::check(&shared.config, &shared.images, &shared.folders, vm) })
     }
 
     fn build(&self, request: BuildRequest) -> Answer<'_, Result<(), StepError>> {

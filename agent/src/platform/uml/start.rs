@@ -7,13 +7,13 @@ use std::process::Stdio;
 
 use mln_protocol::id::Digest;
 use mln_protocol::model::MemoryMib;
-use mln_protocol::wire::holder::{HOLDER_VERSION, LaunchWire};
+use mln_protocol::wire::holder::{HOLDER_VERSION, LaunchWire, OutsideWire};
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
 use super::folder::{self, VmFile};
 use super::{UmlConfig, blocking, space};
-use crate::holder::{self, FolderLock, files};
+use crate::holder::{self, FolderLock, files, tap};
 use crate::image::ImageStore;
 use crate::platform::StepError;
 
@@ -78,6 +78,10 @@ fn prepare(config: &UmlConfig, images: &ImageStore, folder: &Path, file: &VmFile
         files::FileError::Write { name, source } => StepError::io("writing", folder.join(name), source),
         other => other.into(),
     })?;
+    // A VM from before there was this file needs nothing.
+    if let Ok(outside) = files::read::<OutsideWire>(folder, files::OUTSIDE) {
+        tap::make(&outside)?;
+    }
     let path = folder.join(files::HOLDER_LOG);
     // One log for each start: what a holder says is of interest until the next.
     let log = files::create(&path).map_err(|source| StepError::io("writing", &path, source))?;

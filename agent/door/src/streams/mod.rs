@@ -21,12 +21,17 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{Semaphore, oneshot};
 
-use super::limits::STREAMS_PER_PEER_MAX;
-pub(super) use handler::{OpenRequest, StreamsHandler, ToStreams};
+pub use handler::{OpenRequest, StreamsHandler, ToStreams};
 pub use stream::MeshStream;
 
+/// Streams that a peer may have opened here at a time, over all kinds.
+pub const STREAMS_PER_PEER_MAX: usize = 256;
+
+/// Streams that wait on one connection to be opened from here.
+pub const STREAMS_OPENING_MAX: usize = 64;
+
 /// Opens streams and receives those that peers open.
-pub(super) struct Streams {
+pub struct Streams {
     protocols: Arc<[StreamProtocol]>,
     /// Each peer's connections, and how many more streams it may open.
     peers: BTreeMap<PeerId, PeerStreams>,
@@ -41,7 +46,7 @@ struct PeerStreams {
 
 /// What comes out of [`Streams`].
 #[derive(Debug)]
-pub(super) enum StreamsEvent {
+pub enum StreamsEvent {
     /// A peer opened a stream.
     Incoming {
         /// Who.
@@ -85,9 +90,15 @@ pub enum StreamError {
     Io(#[from] std::io::Error),
 }
 
+impl std::fmt::Debug for Streams {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Streams({:?}, {} peers)", self.protocols, self.peers.len())
+    }
+}
+
 impl Streams {
     /// Serves `protocols`.
-    pub(super) fn new(protocols: impl IntoIterator<Item = StreamProtocol>) -> Self {
+    pub fn new(protocols: impl IntoIterator<Item = StreamProtocol>) -> Self {
         Self {
             protocols: protocols.into_iter().collect(),
             peers: BTreeMap::new(),
@@ -99,7 +110,7 @@ impl Streams {
     /// Opens a stream on one connection of a peer, or on any.
     ///
     /// `reply` is dropped unanswered if the connection goes away.
-    pub(super) fn open(
+    pub fn open(
         &mut self,
         peer_id: PeerId,
         connection: Option<ConnectionId>,

@@ -17,13 +17,13 @@ use libp2p::swarm::{
 use tokio::sync::{Semaphore, oneshot};
 
 use super::{MeshStream, StreamError};
-use crate::mesh::limits::{STREAMS_OPENING_MAX, STREAMS_PER_PEER_MAX};
+use super::{STREAMS_OPENING_MAX, STREAMS_PER_PEER_MAX};
 
 /// Receives a stream that was asked for; dropped unanswered if the connection goes away.
 type Reply = oneshot::Sender<Result<MeshStream, StreamError>>;
 
 /// Serves and opens streams on one connection.
-pub(in crate::mesh) struct StreamsHandler {
+pub struct StreamsHandler {
     protocols: Arc<[StreamProtocol]>,
     permits: Arc<Semaphore>,
     requests: VecDeque<OpenRequest>,
@@ -33,14 +33,16 @@ pub(in crate::mesh) struct StreamsHandler {
 
 /// Open a stream.
 #[derive(Debug)]
-pub(in crate::mesh) struct OpenRequest {
-    pub(in crate::mesh) protocol: StreamProtocol,
-    pub(in crate::mesh) reply: Reply,
+pub struct OpenRequest {
+    /// Speaking what.
+    pub protocol: StreamProtocol,
+    /// Who receives it.
+    pub reply: Reply,
 }
 
 /// What a connection tells the behaviour.
 #[derive(Debug)]
-pub(in crate::mesh) enum ToStreams {
+pub enum ToStreams {
     /// The peer opened a stream.
     Incoming(StreamProtocol, MeshStream),
     /// The peer opened one too many.
@@ -49,8 +51,14 @@ pub(in crate::mesh) enum ToStreams {
 
 impl StreamsHandler {
     /// Serves `protocols` as long as there are permits.
-    pub(super) fn new(protocols: Arc<[StreamProtocol]>, permits: Arc<Semaphore>) -> Self {
+    pub fn new(protocols: Arc<[StreamProtocol]>, permits: Arc<Semaphore>) -> Self {
         Self { protocols, permits, requests: VecDeque::new(), events: VecDeque::new(), waker: None }
+    }
+}
+
+impl std::fmt::Debug for StreamsHandler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "StreamsHandler({:?}, {} being opened)", self.protocols, self.requests.len())
     }
 }
 
@@ -128,7 +136,8 @@ impl ConnectionHandler for StreamsHandler {
 }
 
 /// Agrees on one of some protocols and hands the stream over as it is.
-pub(in crate::mesh) struct Raw(Arc<[StreamProtocol]>);
+#[derive(Debug)]
+pub struct Raw(Arc<[StreamProtocol]>);
 
 impl UpgradeInfo for Raw {
     type Info = StreamProtocol;

@@ -19,17 +19,17 @@ pub struct MeshStream {
 
 impl MeshStream {
     /// A stream that the peer opened.
-    pub(super) fn incoming(stream: Stream, permit: OwnedSemaphorePermit) -> Self {
+    pub fn incoming(stream: Stream, permit: OwnedSemaphorePermit) -> Self {
         Self { stream: stream.compat(), _permit: Some(permit) }
     }
 
     /// A stream that we opened.
-    pub(super) fn outgoing(stream: Stream) -> Self {
+    pub fn outgoing(stream: Stream) -> Self {
         Self { stream: stream.compat(), _permit: None }
     }
 
     /// Sends `bytes` behind their length.
-    pub(in crate::mesh) async fn write_block(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub async fn write_block(&mut self, bytes: &[u8]) -> io::Result<()> {
         let length = u32::try_from(bytes.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
         self.write_all(&length.to_be_bytes()).await?;
         self.write_all(bytes).await?;
@@ -37,7 +37,7 @@ impl MeshStream {
     }
 
     /// Receives bytes behind their length, which may be at most `limit`.
-    pub(in crate::mesh) async fn read_block(&mut self, limit: usize) -> io::Result<Vec<u8>> {
+    pub async fn read_block(&mut self, limit: usize) -> io::Result<Vec<u8>> {
         let length = self.read_u32().await?;
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         if length > limit {

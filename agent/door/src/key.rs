@@ -10,19 +10,19 @@ use mln_protocol::trust::KeyPair;
 const ED25519_PREFIX: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
 
 /// Returns the key for libp2p.
-pub(super) fn keypair_of(keys: &KeyPair) -> Keypair {
+pub fn keypair_of(keys: &KeyPair) -> Keypair {
     Keypair::ed25519_from_bytes(keys.secret())
         .expect("every 32 bytes are an ed25519 secret (RFC 8032, 5.1.5)")
 }
 
 /// Returns the peer id of a key, or none where its bytes are no key.
-pub(super) fn peer_id_of(key: PublicKey) -> Option<PeerId> {
+pub fn peer_id_of(key: PublicKey) -> Option<PeerId> {
     let key = identity::ed25519::PublicKey::try_from_bytes(&key.0).ok()?;
     Some(identity::PublicKey::from(key).to_peer_id())
 }
 
 /// Returns the key of a peer id, or none where it is not of an ed25519 key.
-pub(super) fn key_of(peer: &PeerId) -> Option<PublicKey> {
+pub fn key_of(peer: &PeerId) -> Option<PublicKey> {
     let bytes = peer.to_bytes();
     let key = bytes.strip_prefix(&ED25519_PREFIX)?;
     Some(PublicKey(key.try_into().ok()?))

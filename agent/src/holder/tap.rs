@@ -1,0 +1,111 @@
+//! Taps on bridges of the host: made by root before a guest starts, and removed after it has ended.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use mln_protocol::id::VmId;
+use mln_protocol::wire::holder::{OutsideWire, PlugWire};
+use tracing::warn;
+
+use super::files;
+
+/// Where `ip` is.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Why something of the host's network can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum TapError {
+    /// The program isn't there.
+    #[error("ip is not installed; try: apt-get install iproute2")]
+    NoProgram,
+    /// It refused. What it was asked to do is not done.
+    #[error("`ip {command}`: {text}")]
+    Refused {
+        /// What it was asked.
+        command: String,
+        /// What it said.
+        text: String,
+    },
+}
+
+/// Returns the name of the tap of an interface: of all on the host its own, and no longer than the kernel allows.
+pub fn name(vm: &VmId, interface: &str) -> String {
+    let digest = blake3::hash(format!("mln tap 1\0{}\0{}\0{interface}", vm.birth, vm.name).as_bytes());
+    format!("mln{}", &digest.to_hex()[..12])
+}
+
+/// Makes the taps that a VM needs, each on its bridge. One that is there already is made anew.
+pub fn make(outside: &OutsideWire) -> Result<(), TapError> {
+    remove(outside);
+    for (tap, bridge) in made_by_us(outside) {
+        ip(&["tuntap", "add", "dev", tap, "mode", "tap"])?;
+        ip(&["link", "set", "dev", tap, "master", bridge, "up"])?;
+    }
+    Ok(())
+}
+
+/// Removes the taps that were made for a VM, those that are there.
+pub fn remove(outside: &OutsideWire) {
+    for (tap, _) in made_by_us(outside) {
+        if exists(tap)
+            && let Err(error) = ip(&["link", "delete", "dev", tap])
+        {
+            warn!(%error, "a tap stays; remove it by hand");
+        }
+    }
+}
+
+/// Removes the taps that were made for the VM of a folder.
+pub fn remove_for(folder: &Path) {
+    // A VM from before there was this file has none.
+    if let Ok(outside) = files::read::<OutsideWire>(folder, files::OUTSIDE) {
+        remove(&outside);
+    }
+}
+
+fn made_by_us(outside: &OutsideWire) -> impl Iterator<Item = (&str, &str)> {
+    outside.interfaces.iter().filter_map(|plug| match plug {
+        PlugWire::Tap { tap, bridge: Some(bridge) } => Some((tap.as_str(), bridge.as_str())),
+        PlugWire::Tap { bridge: None, .. } | PlugWire::Socket | PlugWire::Nat(_) => None,
+    })
+}
+
+/// Whether the network that this program is in has a bridge of that name.
+pub fn is_bridge(name: &str) -> bool {
+    ip(&["-o", "link", "show", "dev", name, "type", "bridge"]).is_ok_and(|text| !text.trim().is_empty())
+}
+
+/// Whether the network that this program is in has a tap of that name.
+pub fn is_tap(name: &str) -> bool {
+    ip(&["-o", "-d", "link", "show", "dev", name]).is_ok_and(|text| text.contains("tun type tap"))
+}
+
+fn exists(name: &str) -> bool {
+    ip(&["-o", "link", "show", "dev", name]).is_ok()
+}
+
+fn ip(words: &[&str]) -> Result<String, TapError> {
+    let output = Command::new("ip").args(words).env("PATH", PATH).stdin(Stdio::null()).output();
+    let output = output.map_err(|_| TapError::NoProgram)?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(TapError::Refused { command: words.join(" "), text })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mln_protocol::id::{Digest, Name};
+
+    #[test]
+    fn the_name_of_a_tap_is_short_and_its_own() {
+        let vm = |name| VmId { birth: Digest::of(b"a revision"), name: Name::parse(name).expect("a name") };
+        let first = name(&vm("a"), "eth0");
+        assert_eq!(first.len(), 15);
+        assert_eq!(first, name(&vm("a"), "eth0"));
+        assert_ne!(first, name(&vm("a"), "eth1"));
+        assert_ne!(first, name(&vm("b"), "eth0"));
+    }
+}

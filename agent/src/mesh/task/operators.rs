@@ -1,0 +1,67 @@
+//! Operators: whoever asks without being a host. A connection of theirs serves one stream, and is gone with it.
+//!
+//! They are in no book and no gossip, and nothing is ever opened towards them but pings, which tell when they are
+//! gone.
+
+use libp2p::ping;
+use libp2p::swarm::ConnectionId;
+use mln_door::streams::MeshStream;
+use mln_protocol::trust::Standing;
+use mln_protocol::wire::Refusal;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::super::book::Setback;
+use super::super::handle::MeshEvent;
+use super::super::hello::Place;
+use super::super::limits;
+use super::{Phase, Task};
+
+impl Task {
+    /// Lets an operator in whose chain was judged good.
+    pub(super) fn admit_operator(&mut self, id: ConnectionId, reply: oneshot::Sender<Result<(), Refusal>>) {
+        let is_operator = |phase: &Phase| matches!(phase, Phase::OpeningOperator(_) | Phase::Operator);
+        let operators = self.connections.values().filter(|c| is_operator(&c.phase)).count();
+        let opened =
+            operators < limits::OPERATORS_MAX && self.swarm.behaviour_mut().operators.open(id).is_ok();
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        if opened {
+            connection.phase = Phase::OpeningOperator(reply);
+        } else {
+            // A dialogue that has gone doesn't wait for the answer.
+            let _ = reply.send(Err(Refusal::Busy));
+        }
+    }
+
+    pub(super) fn on_operator_opened(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        match std::mem::replace(&mut connection.phase, Phase::Operator) {
+            Phase::OpeningOperator(reply) => {
+                self.swarm.behaviour_mut().operators.release(id);
+                // A dialogue that has gone has failed, and says so.
+                let _ = reply.send(Ok(()));
+            }
+            other => connection.phase = other,
+        }
+    }
+
+    pub(super) fn on_operator(&mut self, place: Place, standing: Standing, stream: MeshStream) {
+        let is_open =
+            self.connections.get(&place.connection).is_some_and(|c| matches!(c.phase, Phase::Operator));
+        if is_open {
+            self.set_deadline(place.connection, Some(Instant::now() + limits::OPERATOR_TIMEOUT));
+            self.counters.operators += 1;
+            self.emit(MeshEvent::Operator { key: place.peer, standing, stream });
+        }
+    }
+
+    pub(super) fn on_operator_ping(&mut self, event: ping::Event) {
+        match event.result {
+            Ok(_) | Err(ping::Failure::Unsupported) => {}
+            Err(error) => {
+                tracing::debug!(peer = %event.peer, %error, "an operator is gone");
+                self.close(event.connection, Setback::Lost);
+            }
+        }
+    }
+}

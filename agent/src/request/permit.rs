@@ -1,0 +1,194 @@
+//! Who may ask for what: one table of what each request needs, and one rule per way by which it came.
+
+use mln_link::message::{Existing, Refusal, Removal, Request, Role};
+use mln_protocol::trust::Verb;
+
+use crate::control::{Operator, Origin, Verbs};
+
+/// Returns what somebody must be allowed to do who asks for this.
+///
+/// Listed one by one, so that a new request is not forgotten here.
+fn needs(request: &Request) -> &'static [Verb] {
+    match request {
+        Request::Version
+        | Request::Status(_)
+        | Request::DaemonStatus { .. }
+        | Request::List
+        | Request::Peers
+        | Request::PeersLan
+        | Request::TemplateList => &[Verb::View],
+        Request::Build(build) => match build.existing {
+            Existing::Refuse => &[Verb::Build],
+            Existing::Replace => &[Verb::Build, Verb::Remove],
+            Existing::ReplaceRunning => &[Verb::Build, Verb::Stop, Verb::Remove],
+        },
+        Request::Start(_) => &[Verb::Start],
+        Request::Stop(_) => &[Verb::Stop],
+        Request::Remove(remove) => match remove.removal {
+            Removal::Stopped => &[Verb::Remove],
+            Removal::Forced => &[Verb::Stop, Verb::Remove],
+        },
+        Request::Exec(_) | Request::Terminal(_) => &[Verb::Exec],
+        // A console's log shows what the console showed.
+        Request::Console(_) | Request::Logs(_) => &[Verb::Console],
+        Request::TokenNew { role: Role::Host, .. } => &[Verb::Grant, Verb::Join],
+        Request::OperatorToken(_) => &[Verb::Grant],
+        Request::TemplateBuild { .. } | Request::TemplateAdd { .. } => &[Verb::Template],
+    }
+}
+
+/// Whether an agent may pass this on to us for its operator: only what this host alone can do. Everything else is
+/// asked of one's own agent, which answers for it with its own grants.
+fn may_be_passed_on(request: &Request) -> bool {
+    matches!(request, Request::Exec(_) | Request::Terminal(_) | Request::Console(_) | Request::Logs(_))
+}
+
+/// Judges a request by the way it came; `peer_verbs` is what the host may do that passed it on.
+///
+/// Nobody gains by passing on: the agent that was asked first has judged its operator, and here the request must
+/// also be within what that agent's own host may do.
+pub(super) fn judge(
+    operator: &Operator,
+    request: &Request,
+    peer_verbs: Option<Verbs>,
+) -> Result<(), Box<Refusal>> {
+    let word = request.word();
+    match operator.origin {
+        // Whoever may use the socket has been judged by `control::Access`.
+        Origin::Socket { .. } => Ok(()),
+        Origin::Operator { verbs, .. } => match missing(verbs, request) {
+            None => Ok(()),
+            Some(verb) => Err(refusal(
+                format!("{} may not {word}: the grant has no {}; it has {verbs}", operator.name, verb.word()),
+                Some(format!(
+                    "whoever gave the grant, by a wider one: mlnctl token new --role operator --may {},{}",
+                    verbs.words().join(","),
+                    verb.word()
+                )),
+            )),
+        },
+        Origin::Peer { key } => match (may_be_passed_on(request), peer_verbs) {
+            (false, _) => {
+                Err(refusal(format!("{word} is asked of one's own agent, not over the mesh"), None))
+            }
+            (true, None) => Err(refusal(format!("{} is not connected as a host", key.short()), None)),
+            (true, Some(verbs)) => match missing(verbs, request) {
+                None => Ok(()),
+                Some(verb) => {
+                    let text = format!(
+                        "the host that passed it on may not {word}: its own grant has no {}",
+                        verb.word()
+                    );
+                    Err(refusal(text, Some("whoever invited that host".to_owned())))
+                }
+            },
+        },
+    }
+}
+
+fn missing(verbs: Verbs, request: &Request) -> Option<Verb> {
+    needs(request).iter().copied().find(|verb| !verbs.contains(*verb))
+}
+
+fn refusal(text: String, who_can_change: Option<String>) -> Box<Refusal> {
+    Box::new(Refusal { host: None, vm: None, rule: "grant".to_owned(), text, who_can_change })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mln_link::message::{
+        Build, Exec, LogExtent, Logs, OnFailure, OperatorToken, ProjectRef, ProjectSelection, Remove, Start,
+        Stop, StopManner, Target, VmRef,
+    };
+    use mln_protocol::id::{Name, PublicKey};
+
+    fn operator(origin: Origin) -> Operator {
+        Operator { name: Name::parse("anna").expect("a name"), origin }
+    }
+
+    fn with(verbs: &[Verb]) -> Operator {
+        operator(Origin::Operator { key: PublicKey([2; 32]), verbs: verbs.iter().copied().collect() })
+    }
+
+    fn target() -> Target {
+        Target { projects: ProjectSelection::All, vms: Vec::new() }
+    }
+
+    fn exec() -> Request {
+        let vm = VmRef::parse("ring/router1").expect("a project and a VM");
+        Request::Exec(Exec { vm, argv: vec!["true".to_owned()] })
+    }
+
+    fn build(existing: Existing) -> Request {
+        let (source, vars, files) = (String::new(), Vec::new(), Vec::new());
+        Request::Build(Build { source, vars, files, existing, on_failure: OnFailure::Undo })
+    }
+
+    #[track_caller]
+    fn check(verbs: &[Verb], request: &Request, expect: Option<&str>) {
+        let judged = judge(&with(verbs), request, None).map_err(|refusal| refusal.text);
+        match expect {
+            None => assert_eq!(judged, Ok(()), "{}", request.word()),
+            Some(words) => {
+                let text = judged.expect_err("it is not granted");
+                assert!(text.contains(words), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_operator_may_ask_for_what_their_verbs_allow() {
+        let stop = Request::Stop(Stop { target: target(), pause_ms: 0, manner: StopManner::Ask });
+        let start = Request::Start(Start { target: target(), pause_ms: 0 });
+        let project = ProjectRef::parse("ring").expect("a project");
+        let remove = |removal| Request::Remove(Remove { project: project.clone(), removal });
+        let view = [Verb::View];
+        for request in
+            [Request::Version, Request::List, Request::Peers, Request::PeersLan, Request::TemplateList]
+        {
+            check(&view, &request, None);
+            check(&[Verb::Exec], &request, Some("no view"));
+        }
+        check(&view, &stop, Some("anna may not stop: the grant has no stop; it has view"));
+        check(&view, &start, Some("no start"));
+        check(&view, &exec(), Some("no exec"));
+        check(&[Verb::View, Verb::Exec], &exec(), None);
+        check(&[Verb::Build], &build(Existing::Refuse), None);
+        check(&[Verb::Build], &build(Existing::Replace), Some("no remove"));
+        check(&[Verb::Build, Verb::Remove], &build(Existing::ReplaceRunning), Some("no stop"));
+        check(&[Verb::Remove], &remove(Removal::Stopped), None);
+        check(&[Verb::Remove], &remove(Removal::Forced), Some("no stop"));
+        let name = Name::parse("mini").expect("a name");
+        check(&view, &Request::TemplateBuild { name }, Some("no template"));
+    }
+
+    #[test]
+    fn an_operator_makes_no_hosts_and_invites_only_where_that_is_granted() {
+        let host = Request::TokenNew { role: Role::Host, ttl_s: 60 };
+        let token = Request::OperatorToken(OperatorToken { ttl_s: 60, verbs: 1, name: None });
+        let all_but_join: Vec<Verb> = Verb::ALL.into_iter().filter(|verb| *verb != Verb::Join).collect();
+        check(&all_but_join, &host, Some("no join"));
+        check(&all_but_join, &token, None);
+        check(&[Verb::View], &token, Some("no grant"));
+    }
+
+    #[test]
+    fn another_agent_may_pass_on_commands_within_its_own_grant_and_nothing_else() {
+        let peer = operator(Origin::Peer { key: PublicKey([1; 32]) });
+        let all: Verbs = Verb::ALL.into_iter().collect();
+        let no_exec: Verbs = [Verb::View, Verb::Join].into_iter().collect();
+        assert_eq!(judge(&peer, &exec(), Some(all)), Ok(()));
+        let vm = VmRef::parse("ring/router1").expect("a project and a VM");
+        let logs = Request::Logs(Logs { vm, lines: 1, extent: LogExtent::Present });
+        assert_eq!(judge(&peer, &logs, Some(all)), Ok(()));
+        assert!(judge(&peer, &logs, Some(no_exec)).is_err(), "a console may show secrets");
+        assert!(judge(&peer, &exec(), Some(no_exec)).is_err(), "no privilege grows by passing on");
+        assert!(judge(&peer, &exec(), None).is_err(), "a host that is not connected vouches for nobody");
+        let token = Request::TokenNew { role: Role::Host, ttl_s: 60 };
+        for request in [token.clone(), Request::List, Request::TemplateList, Request::Version] {
+            assert!(judge(&peer, &request, Some(all)).is_err(), "{}", request.word());
+        }
+        assert_eq!(judge(&operator(Origin::Socket { uid: 0 }), &token, None), Ok(()));
+    }
+}

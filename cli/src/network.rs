@@ -1,0 +1,142 @@
+//! An agent that is asked over the network, with this user's key and grants.
+
+use mln_door::dial::{Target, without_peer};
+use mln_door::key::peer_id_of;
+use mln_door::operator::{Credentials, Entered, OperatorStream, enter};
+use mln_door::{Multiaddr, names};
+use mln_protocol::wire::PeerAddresses;
+
+use crate::context::{Context, Contexts, Home};
+use crate::error::CommandError;
+
+/// What this program calls itself to agents.
+const AGENT: &str = concat!("mlnctl ", env!("CARGO_PKG_VERSION"));
+
+/// An agent on the network: not connected yet.
+#[derive(Debug)]
+pub struct Network {
+    home: Home,
+    contexts: Contexts,
+    /// Whose grants are shown, and whose addresses are tried; none where this user has no context.
+    context: Option<Context>,
+    /// Where to ask, instead of where the context says.
+    address: Option<Multiaddr>,
+}
+
+impl Network {
+    /// Returns the agents of a context.
+    pub fn of_context(home: Home, contexts: Contexts, context: Context) -> Self {
+        Self { home, contexts, context: Some(context), address: None }
+    }
+
+    /// Returns the agent at an address, to be shown the grants of the context that is used, or else of the only one.
+    pub fn at(home: Home, contexts: Contexts, address: Multiaddr) -> Self {
+        let context = match (contexts.current(), contexts.all.as_slice()) {
+            (Some(current), _) => Some(current.clone()),
+            // Of several, the one that knows this address.
+            (None, all) => {
+                let text = without_peer(address.clone()).to_string();
+                let knows =
+                    |context: &&Context| context.addresses.iter().any(|known| known.starts_with(&text));
+                all.iter().find(knows).or(all.first()).cloned()
+            }
+        };
+        Self { home, contexts, context, address: Some(address) }
+    }
+
+    /// Returns where it is asked, for people.
+    pub fn place(&self) -> String {
+        match (&self.address, &self.context) {
+            (Some(address), _) => address.to_string(),
+            (None, Some(context)) => context.addresses.join(", "),
+            (None, None) => "no address".to_owned(),
+        }
+    }
+
+    /// Connects to the first agent that answers, and shows it the grants.
+    pub async fn connect(&self) -> Result<OperatorStream, CommandError> {
+        let credentials = Credentials {
+            keys: self.home.key()?,
+            chain: self.context.as_ref().map(|context| context.chain.clone()).unwrap_or_default(),
+            root: self.context.as_ref().map(|context| context.root),
+            agent: AGENT.to_owned(),
+        };
+        let targets: Vec<Target> = match (&self.address, &self.context) {
+            (Some(address), _) => vec![Target::of(address.clone())],
+            (None, Some(context)) => grouped(&context.addresses),
+            (None, None) => Vec::new(),
+        };
+        let entered = enter(&credentials, &targets).await;
+        let entered = entered
+            .map_err(|source| CommandError::Enter { place: self.place(), source: Box::new(source) })?;
+        self.remember(&entered);
+        Ok(entered.stream)
+    }
+
+    /// Notes in the context where agents answer, so that it works while the first one is off.
+    fn remember(&self, entered: &Entered) {
+        // Who was asked at an address of the user's choice may be of no context at all.
+        let (Some(context), None) = (&self.context, &self.address) else { return };
+        let mut contexts = self.contexts.clone();
+        let Some(known) = contexts.all.iter_mut().find(|known| known.name == context.name) else { return };
+        let with_peer =
+            |address: Multiaddr, peer| Some(without_peer(address).with_p2p(peer?).ok()?.to_string());
+        let answered = with_peer(entered.via.clone(), peer_id_of(entered.key));
+        let told = entered.known.peers.iter().flat_map(|PeerAddresses { key, addresses }| {
+            let peer = peer_id_of(*key);
+            // One address of each: there is room for several peers, not for all their addresses.
+            let dialable = addresses.iter().filter_map(|text| text.parse().ok()).find(is_tcp);
+            dialable.and_then(|address| with_peer(address, peer))
+        });
+        let first = known.addresses.first().cloned();
+        let all: Vec<String> = answered.into_iter().chain(told).collect();
+        let is_new =
+            all.iter().any(|address| !known.addresses.contains(address)) || first != all.first().cloned();
+        if is_new && known.learn(all) {
+            // A context that can't be refreshed still works.
+            let _ = self.home.save(&contexts);
+        }
+    }
+}
+
+/// Whether this program can dial an address.
+fn is_tcp(address: &Multiaddr) -> bool {
+    let text = address.to_string();
+    text.contains("/tcp/") && !text.contains("/p2p-circuit")
+}
+
+/// Returns targets by peer, in the order of their first addresses.
+fn grouped(addresses: &[String]) -> Vec<Target> {
+    let mut targets: Vec<Target> = Vec::new();
+    for address in addresses.iter().filter_map(|text| text.parse().ok()).filter(is_tcp) {
+        let Target { peer, addresses } = Target::of(address);
+        match targets.iter_mut().find(|target| target.peer == peer && peer.is_some()) {
+            Some(target) => target.addresses.extend(addresses),
+            None => targets.push(Target { peer, addresses }),
+        }
+    }
+    targets
+}
+
+/// Returns the address that a text means which is neither a path nor a context.
+pub fn address_of(text: &str) -> Option<Multiaddr> {
+    names::parse(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_one_peer_are_tried_together() {
+        let one = "12D3KooWGQmdpzHXCqLno4mMxWXKNFQHASBeF99gTm2JR8Vu5Bdc";
+        let targets = grouped(&[
+            format!("/ip4/10.0.0.1/tcp/1/p2p/{one}"),
+            "/ip4/10.0.0.2/tcp/1".to_owned(),
+            format!("/ip4/10.0.0.1/udp/1/quic-v1/p2p/{one}"),
+            format!("/ip4/10.0.0.3/tcp/1/p2p/{one}"),
+            "nonsense".to_owned(),
+        ]);
+        assert_eq!(targets.iter().map(|target| target.addresses.len()).collect::<Vec<_>>(), [2, 1]);
+    }
+}
