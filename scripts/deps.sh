@@ -12,6 +12,7 @@ programs=(
     ip:iproute2
     fakeroot:fakeroot
     passt:passt
+    ssh:openssh-client
 )
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
