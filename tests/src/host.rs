@@ -38,11 +38,6 @@ impl Host {
         self.place.cut_off_from(address);
     }
 
-    /// Returns the host's address, where it has a network of its own.
-    pub fn address(&self) -> Option<&str> {
-        self.place.address.as_deref()
-    }
-
     /// Returns the folder with the agent's state.
     pub fn folder(&self) -> &Path {
         &self.folder

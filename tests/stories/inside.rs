@@ -122,13 +122,15 @@ fn copies_arrive_whole_or_not_at_all() {
     assert_eq!(answer.json()["event"], "copied", "{answer}");
     let began = Instant::now();
     oslo.ctl(&["cp", &format!("{VM}:/root/big"), &path("back")]).done();
-    println_time(into, began.elapsed());
+    tell_times(into, began.elapsed());
     assert!(fs::read(path("back")).expect("is there") == content, "it came back as something else");
     let sum = oslo.shell(VM, "sha256sum </root/big").done();
     let ours = std::process::Command::new("sha256sum").arg(path("big")).output().expect("runs");
     assert_eq!(sum.split(' ').next(), String::from_utf8_lossy(&ours.stdout).split(' ').next());
 
-    oslo.ctl(&["cp", "-r", &path("tree"), &format!("{VM}:/srv")]).ended(1).says("there is no folder");
+    oslo.ctl(&["cp", "-r", &path("tree"), &format!("{VM}:/no/such/place")])
+        .ended(1)
+        .says("there is no folder");
     oslo.ctl(&["cp", "-r", &path("tree"), &format!("{VM}:/root")]).done();
     assert_eq!(oslo.shell(VM, "cat /root/tree/link").done(), "a note\n");
     oslo.ctl(&["cp", "-r", &format!("{VM}:/root/tree"), &path("again")]).done();
@@ -146,7 +148,7 @@ fn copies_arrive_whole_or_not_at_all() {
 }
 
 /// How long it took is of interest; a test's output is shown where somebody asks for it.
-fn println_time(into: std::time::Duration, out: std::time::Duration) {
+fn tell_times(into: std::time::Duration, out: std::time::Duration) {
     use std::io::Write;
     // Where the test's output can't be written, nobody misses this.
     let _ = writeln!(std::io::stderr(), "20 MB in {into:?}, out in {out:?}");

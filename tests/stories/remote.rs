@@ -125,7 +125,7 @@ fn members_that_know_no_address_find_each_other_on_the_local_network() {
 #[test]
 fn hosts_that_cannot_reach_each_other_connect_through_a_relay_and_share_a_switch() {
     let mut site = Site::mesh_with(&["gjovik", "oslo", "bergen"], "memory_mib = 1024\nrelay = true\n");
-    let Some(relay) = site.host("gjovik").address().map(str::to_owned) else {
+    let Some(relay) = site.host("gjovik").address().map(|address| address.to_string()) else {
         // On 127.0.0.1 nobody can be cut off.
         return;
     };
@@ -133,7 +133,7 @@ fn hosts_that_cannot_reach_each_other_connect_through_a_relay_and_share_a_switch
     let peer = version["agent"]["peer_id"].as_str().expect("an agent has a peer id").to_owned();
     for (name, other) in [("oslo", "bergen"), ("bergen", "oslo")] {
         site.host(name).stop();
-        let other = site.host(other).address().map(str::to_owned).expect("as the relay");
+        let other = site.host(other).address().map(|address| address.to_string()).expect("as the relay");
         site.host(name).cut_off_from(&other);
         let relays = format!("memory_mib = 1024\nrelays = [\"/ip4/{relay}/tcp/7117/p2p/{peer}\"]\n");
         site.host(name).configure(&relays);

@@ -9,11 +9,14 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 
 /// Folders where servers are.
 const PROGRAMS: [&str; 4] = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin"];
+/// A user's authorised keys, in their home.
+const KEYS: &str = ".ssh/authorized_keys";
 /// What a line that we added to `authorized_keys` ends with, before the number of our process.
 const MARK: &str = " mln-connection-";
 /// The longest file of authorised keys that is changed, in bytes.
@@ -126,7 +129,7 @@ pub(super) fn serve(user: &str, key: &str) -> Result<(), SshError> {
     let host_key = server.ensure_host_key()?;
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let account = account(&passwd, user).ok_or_else(|| SshError::NoUser(user.to_owned()))?;
-    let _leave = authorise(&account, key)?;
+    let _at_end = authorise(user, &account, key)?;
     let (ours, theirs) = connection().map_err(SshError::Run)?;
     let (input, output) = (OwnedFd::from(theirs.try_clone().map_err(SshError::Run)?), OwnedFd::from(theirs));
     let mut command = server.command(host_key);
@@ -196,38 +199,47 @@ fn account(passwd: &str, user: &str) -> Option<Account> {
     Some(Account { uid: fields.get(2)?.parse().ok()?, gid: fields.get(3)?.parse().ok()?, home: home.into() })
 }
 
-/// A key that is let in; no longer, when this is dropped.
-struct Authorised {
-    path: PathBuf,
-    account: Account,
-    mark: String,
+/// Takes back what was authorised for a process, and for others that are gone, once standard input ends: that is,
+/// when that process does, however it ends.
+pub(super) fn clear(user: &str, process: u32) -> Result<(), SshError> {
+    // Nothing comes; an error is an end as well.
+    let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let account = account(&passwd, user).ok_or_else(|| SshError::NoUser(user.to_owned()))?;
+    let path = account.home.join(KEYS);
+    let mark = format!("{MARK}{process}");
+    rewrite(&path, &account, |line| !line.ends_with(&mark) && is_still_wanted(line), None)
+        .map_err(|source| SshError::File { what: "writing", path: path.clone(), source })
 }
 
-impl Drop for Authorised {
-    fn drop(&mut self) {
-        // What can't be removed now is removed by the next connection: its process is gone.
-        let _ = rewrite(&self.path, &self.account, |line| !line.ends_with(&self.mark), None);
-    }
-}
-
-fn authorise(account: &Account, key: &str) -> Result<Authorised, SshError> {
+/// Authorises a key as long as what is returned is kept: its end is what [`clear`] waits for, in a process that
+/// nobody kills together with this one.
+fn authorise(user: &str, account: &Account, key: &str) -> Result<ChildStdin, SshError> {
     if !key.starts_with("ssh-") || key.chars().any(char::is_control) {
         return Err(SshError::BadKey);
     }
-    let folder = account.home.join(".ssh");
-    let path = folder.join("authorized_keys");
-    let mark = format!("{MARK}{}", std::process::id());
-    let account = Account { home: account.home.clone(), ..*account };
+    let path = account.home.join(KEYS);
+    let folder = path.parent().unwrap_or(&account.home);
+    let process = std::process::id().to_string();
+    let mut clearer = Command::new("/proc/self/exe")
+        .args([super::verb::SSH, "clear", user, &process])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .map_err(SshError::Run)?;
+    let at_end = clearer.stdin.take().ok_or_else(|| SshError::Run(io::ErrorKind::BrokenPipe.into()))?;
     let put = || {
         if !folder.exists() {
-            fs::create_dir_all(&folder)?;
-            fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
-            std::os::unix::fs::chown(&folder, Some(account.uid), Some(account.gid))?;
+            fs::create_dir_all(folder)?;
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+            std::os::unix::fs::chown(folder, Some(account.uid), Some(account.gid))?;
         }
-        rewrite(&path, &account, is_still_wanted, Some(&format!("{key}{mark}")))
+        rewrite(&path, account, is_still_wanted, Some(&format!("{key}{MARK}{process}")))
     };
     put().map_err(|source| SshError::File { what: "writing", path: path.clone(), source })?;
-    Ok(Authorised { path, account, mark })
+    Ok(at_end)
 }
 
 /// Whether a line isn't one of ours whose connection is over.

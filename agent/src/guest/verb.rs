@@ -28,6 +28,8 @@ enum Verb<'a> {
     HostKey,
     /// Be an ssh server for one connection, which is standard input and output.
     Ssh { user: &'a str, key: &'a str },
+    /// Take back what was authorised for a connection, once that is over.
+    Clear { user: &'a str, process: u32 },
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +78,7 @@ fn parse(words: &[OsString]) -> Option<Verb<'_>> {
         }
         (SSH, ["host-key"], _) => Some(Verb::HostKey),
         (SSH, ["serve", user, key], _) => Some(Verb::Ssh { user, key }),
+        (SSH, ["clear", user, process], _) => Some(Verb::Clear { user, process: process.parse().ok()? }),
         _ => None,
     }
 }
@@ -110,6 +113,7 @@ fn carry_out(verb: Verb<'_>) -> Result<(), VerbError> {
             Ok(())
         }
         Verb::HostKey => say(&format!("{}\n", ssh::host_key()?)),
+        Verb::Clear { user, process } => Ok(ssh::clear(user, process)?),
         Verb::Ssh { user, key } => Ok(ssh::serve(user, key)?),
     }
 }
