@@ -14,6 +14,7 @@ programs=(
     fakeroot:fakeroot
     passt:passt
     newuidmap:uidmap
+    ssh:openssh-client
 )
 if [ "${1:-}" = bench ]; then
     programs+=(uml_switch:uml-utilities resize2fs:e2fsprogs mount:mount setarch:util-linux)

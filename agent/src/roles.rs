@@ -17,6 +17,8 @@ pub enum Role {
     Holder(OsString),
     /// The agent inside a virtual machine.
     Guest,
+    /// A command inside a virtual machine that its host runs: the word for it and its arguments.
+    GuestVerb(Vec<OsString>),
 }
 
 /// Finds the role from the arguments, of which the first is the program's name.
@@ -27,6 +29,7 @@ pub fn role(args: &[OsString]) -> Role {
     }
     match args.get(1).and_then(|word| word.to_str()) {
         Some("guest") => Role::Guest,
+        Some(crate::guest::verb::COPY | crate::guest::verb::SSH) => Role::GuestVerb(args[1..].to_vec()),
         Some("holder") if args.len() == 3 => Role::Holder(args[2].clone()),
         Some(_) | None => Role::Host,
     }
@@ -40,6 +43,7 @@ pub fn run_small(args: &[OsString]) -> Option<ExitCode> {
             log_to_stderr();
             Some(run_holder(&folder))
         }
+        Role::GuestVerb(words) => Some(ExitCode::from(crate::guest::verb::run(&words))),
         Role::Guest => {
             log_to_stderr();
             Some(exit_code(crate::guest::run()))

@@ -7,9 +7,9 @@ use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
-    build::Build, completions::Completions, ctx::Ctx, daemon_status::DaemonStatus, doctor::Doctor,
-    events::Events, exec::Exec, gc::Gc, manual::Manual, peers::Peers, remove::Remove, start::Start,
-    status::Status, stop::Stop, template::Template, token::Token,
+    build::Build, completions::Completions, console::Console, cp::Cp, ctx::Ctx, daemon_status::DaemonStatus,
+    doctor::Doctor, events::Events, exec::Exec, gc::Gc, logs::Logs, manual::Manual, peers::Peers,
+    remove::Remove, ssh::Ssh, start::Start, status::Status, stop::Stop, template::Template, token::Token,
 };
 use crate::offline::Offline;
 
@@ -103,6 +103,14 @@ pub enum Online {
     List,
     /// Run a command in a host of a project
     Exec(Exec),
+    /// Use the console of a host of a project; Ctrl-] leaves
+    Console(Console),
+    /// Show what a host of a project wrote to its console
+    Logs(Logs),
+    /// Copy files into a host of a project, or out of it
+    Cp(Cp),
+    /// Log in to a host of a project by ssh, without a network
+    Ssh(Ssh),
     /// List the peers that the agent knows
     Peers(Peers),
     /// Invite others

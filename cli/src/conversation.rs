@@ -72,6 +72,37 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 /// A stream to an agent.
 pub type Line = Box<dyn Stream>;
 
+impl Answer {
+    /// Adds what isn't shown at once.
+    pub(crate) fn note(&mut self, reply: Reply) {
+        match reply {
+            Reply::Warning { text } => self.warnings.push(text),
+            Reply::Refused(refusal) => self.refusals.push(refusal),
+            Reply::Failed(failure) => self.failures.push(failure),
+            Reply::Silent(silence) => self.silences.push(silence),
+            Reply::Version(version) => self.version = Some(version),
+            Reply::Status(rows) => self.status.extend(rows),
+            Reply::Outside(rows) => self.outside.extend(rows),
+            Reply::Lan(rows) => self.lan.extend(rows),
+            Reply::DaemonStatus(rows) => self.daemon_status.extend(rows),
+            Reply::Projects(rows) => self.projects.extend(rows),
+            Reply::Peers(rows) => self.peers.extend(rows),
+            Reply::Templates(rows) => self.templates.extend(rows),
+            Reply::TemplateHosts(rows) => self.template_hosts.extend(rows),
+            Reply::Garbage(report) => self.garbage = Some(report),
+            Reply::Doctor(rows) => self.doctor.extend(rows),
+            Reply::Token(token) => self.token = Some(token),
+            Reply::Exited(exited) => self.exited = Some(exited),
+            // Shown by whoever asked, or kept by the link to itself.
+            Reply::Progress(_)
+            | Reply::Output { .. }
+            | Reply::Events(_)
+            | Reply::Done
+            | Reply::Window { .. } => {}
+        }
+    }
+}
+
 /// The agent that is asked: not connected yet.
 #[derive(Debug)]
 pub enum Agent {
@@ -128,9 +159,13 @@ impl Agent {
 
     /// Asks for something that takes no input.
     pub async fn ask(&self, request: &Request, screen: &Screen) -> Result<Answer, CommandError> {
+        let mut signals = Signals::listen().map_err(CommandError::Terminal)?;
         // The sending half is kept until the end: dropping it would be no harm, but says something else.
         let (_input, replies) = self.begin(request).await?;
-        collect(replies, screen.progress()).await
+        tokio::select! {
+            answer = collect(replies, screen.progress()) => answer,
+            signal = signals.next() => Err(CommandError::Interrupted { signal }),
+        }
     }
 
     /// Asks for something whose input is a file.
@@ -141,10 +176,12 @@ impl Agent {
         path: &Path,
         screen: &Screen,
     ) -> Result<Answer, CommandError> {
+        let mut signals = Signals::listen().map_err(CommandError::Terminal)?;
         let (input, replies) = self.begin(request).await?;
         let unreadable = |source| CommandError::File { path: path.to_owned(), source };
         tokio::select! {
             answer = collect(replies, screen.progress()) => answer,
+            signal = signals.next() => Err(CommandError::Interrupted { signal }),
             Err(error) = send_all(input, file) => Err(match error {
                 SendError::Read(source) => unreadable(source),
                 SendError::Link(source) => CommandError::BrokeOff(source),
@@ -153,12 +190,17 @@ impl Agent {
     }
 
     /// Runs a command whose streams are ours; signals that we get are the command's.
-    pub async fn attach(&self, request: &Request, screen: &Screen) -> Result<Answer, CommandError> {
+    pub async fn attach(
+        &self,
+        request: &Request,
+        on_signal: OnSignal,
+        screen: &Screen,
+    ) -> Result<Answer, CommandError> {
         let signals = Signals::listen().map_err(CommandError::Terminal)?;
         let (input, replies) = self.begin(request).await?;
         tokio::select! {
             answer = collect(replies, screen.progress()) => answer,
-            ended = attach_input(input, signals) => match ended {
+            ended = attach_input(input, signals, on_signal) => match ended {
                 // Told twice to stop: the connection is dropped, and with it the command.
                 Ok(Abandoned { signal }) => {
                     Ok(Answer { exited: Some(ExecExit::Signal(signal)), ..Answer::default() })
@@ -168,7 +210,11 @@ impl Agent {
         }
     }
 
-    async fn begin(&self, request: &Request) -> Result<(InputSender<Line>, Replies<Line>), CommandError> {
+    /// Asks; the caller carries the input and the replies.
+    pub(crate) async fn begin(
+        &self,
+        request: &Request,
+    ) -> Result<(InputSender<Line>, Replies<Line>), CommandError> {
         self.connect().await?.request(request).await.map_err(|error| match error {
             LinkError::TooLong { bytes, limit } => CommandError::TooLong { bytes, limit },
             error => CommandError::BrokeOff(error),
@@ -245,22 +291,6 @@ async fn collect(mut replies: Replies<Line>, mut live: LiveProgress<'_>) -> Resu
                 }
                 Err(error) => return Err(CommandError::Terminal(error)),
             },
-            Reply::Warning { text } => answer.warnings.push(text),
-            Reply::Refused(refusal) => answer.refusals.push(refusal),
-            Reply::Failed(failure) => answer.failures.push(failure),
-            Reply::Silent(silence) => answer.silences.push(silence),
-            Reply::Version(version) => answer.version = Some(version),
-            Reply::Status(rows) => answer.status.extend(rows),
-            Reply::Outside(rows) => answer.outside.extend(rows),
-            Reply::DaemonStatus(rows) => answer.daemon_status.extend(rows),
-            Reply::Projects(rows) => answer.projects.extend(rows),
-            Reply::Peers(rows) => answer.peers.extend(rows),
-            Reply::Templates(rows) => answer.templates.extend(rows),
-            Reply::Lan(rows) => answer.lan.extend(rows),
-            Reply::TemplateHosts(rows) => answer.template_hosts.extend(rows),
-            Reply::Garbage(report) => answer.garbage = Some(report),
-            Reply::Token(token) => answer.token = Some(token),
-            Reply::Exited(exited) => answer.exited = Some(exited),
             // They may go on for ever, so each is shown when it comes.
             Reply::Events(rows) => match live.screen().events(&rows) {
                 Ok(()) => {}
@@ -270,9 +300,7 @@ async fn collect(mut replies: Replies<Line>, mut live: LiveProgress<'_>) -> Resu
                 }
                 Err(error) => return Err(CommandError::Terminal(error)),
             },
-            Reply::Doctor(rows) => answer.doctor.extend(rows),
-            // The link keeps these to itself.
-            Reply::Done | Reply::Window { .. } => {}
+            reply => answer.note(reply),
         }
     }
 }
@@ -298,12 +326,12 @@ async fn send_all(mut input: InputSender<Line>, mut file: impl AsyncRead + Unpin
 }
 
 /// The signals that are passed on.
-struct Signals {
+pub(crate) struct Signals {
     listeners: Vec<(i32, Signal)>,
 }
 
 impl Signals {
-    fn listen() -> io::Result<Self> {
+    pub(crate) fn listen() -> io::Result<Self> {
         let kinds =
             [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()];
         let listeners = kinds.into_iter().map(|kind| Ok((kind.as_raw_value(), signal(kind)?)));
@@ -311,7 +339,7 @@ impl Signals {
     }
 
     /// Returns the next signal. Cancel-safe.
-    async fn next(&mut self) -> i32 {
+    pub(crate) async fn next(&mut self) -> i32 {
         std::future::poll_fn(|context| {
             for (number, listener) in &mut self.listeners {
                 if listener.poll_recv(context).is_ready() {
@@ -324,13 +352,26 @@ impl Signals {
     }
 }
 
+/// What the first signal to us means for a command that we carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnSignal {
+    /// It gets the signal.
+    PassOn,
+    /// Its input ends, so that it can clear up.
+    EndInput,
+}
+
 /// The user doesn't wait for the command's end.
 struct Abandoned {
     signal: i32,
 }
 
 /// Sends standard input and signals; returns when it is told to stop a second time.
-async fn attach_input(mut input: InputSender<Line>, mut signals: Signals) -> Result<Abandoned, LinkError> {
+async fn attach_input(
+    mut input: InputSender<Line>,
+    mut signals: Signals,
+    on_signal: OnSignal,
+) -> Result<Abandoned, LinkError> {
     let mut stdin = tokio::io::stdin();
     let mut chunk = vec![0; CHUNK_BYTES_MAX];
     let mut stdin_is_open = true;
@@ -350,7 +391,13 @@ async fn attach_input(mut input: InputSender<Line>, mut signals: Signals) -> Res
                     return Ok(Abandoned { signal });
                 }
                 signalled = true;
-                input.signal(signal).await
+                match on_signal {
+                    OnSignal::PassOn => input.signal(signal).await,
+                    OnSignal::EndInput => {
+                        stdin_is_open = false;
+                        input.end().await
+                    }
+                }
             }
         };
         match sent {
@@ -363,7 +410,7 @@ async fn attach_input(mut input: InputSender<Line>, mut signals: Signals) -> Res
 }
 
 /// Returns how much was read; nothing at the end, where it can't be read, and when the request is over.
-async fn read_within_window(
+pub(crate) async fn read_within_window(
     input: &mut InputSender<Line>,
     stdin: &mut tokio::io::Stdin,
     chunk: &mut [u8],

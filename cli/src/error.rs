@@ -68,6 +68,31 @@ pub enum CommandError {
         /// Why.
         source: io::Error,
     },
+    /// A file or folder of the user's can't be read or written. What is said about it holds on this side.
+    #[error(transparent)]
+    Copy(#[from] mln_copy::CopyError),
+    /// The VM can't do what is asked. Nothing was changed there, unless it says so.
+    #[error("{what}: {text}")]
+    Guest {
+        /// What was tried.
+        what: String,
+        /// What the VM said.
+        text: String,
+    },
+    /// A program of this machine can't be run, or didn't end well.
+    #[error("{program}: {text}; try: apt-get install openssh-client")]
+    Program {
+        /// Which.
+        program: &'static str,
+        /// What it said.
+        text: String,
+    },
+    /// The user interrupted; what was begun goes on without `mlnctl`.
+    #[error("interrupted; what was begun goes on")]
+    Interrupted {
+        /// By which signal.
+        signal: i32,
+    },
     /// Standard input, standard output or a signal can't be had. A bug or a very bare environment.
     #[error("the terminal or pipe can't be used")]
     Terminal(#[source] io::Error),
@@ -88,6 +113,27 @@ pub enum UsageError {
     /// MLN's folder of projects.
     #[error("there is no folder of projects (-P {0}): the mesh holds them")]
     ProjectsFolder(String),
+    /// No terminal.
+    #[error("standard input and output must be a terminal")]
+    NoTerminal {
+        /// What does it without one.
+        instead: &'static str,
+    },
+    /// Both sides of a copy are here, or both in VMs.
+    #[error("one side of a copy is PROJECT/HOST:PATH, and the other is not: {0} {1}")]
+    CopySides(String, String),
+    /// A folder can't be standard input or output.
+    #[error("`-` is one file: it can't be copied with -r")]
+    CopyTreeOfStream,
+    /// A path or name that can't be passed on.
+    #[error("{0} can't be named to the VM: it is no UTF-8, or no file name")]
+    CopyName(String),
+    /// A name that `mlnctl ssh --config` knows nothing of.
+    #[error("{0} is no VM: HOST.PROJECT.mln, HOST.PROJECT.OWNER.mln, PROJECT/HOST or OWNER/PROJECT/HOST")]
+    SshName(String),
+    /// Nothing that would be done.
+    #[error("it is not said where to: PROJECT/HOST")]
+    SshNowhere,
     /// Neither a path, nor a context, nor an address.
     #[error("{0:?} is neither a path of an agent's control socket, nor a context, nor an address")]
     PeerAddress(String),
@@ -133,7 +179,11 @@ impl CommandError {
             | Self::File { .. }
             | Self::Context(_)
             | Self::Join(_)
+            | Self::Copy(_)
+            | Self::Guest { .. }
+            | Self::Program { .. }
             | Self::Terminal(_) => Exit::Failed,
+            Self::Interrupted { signal } => Exit::of_signal(*signal),
             Self::Usage(_) => Exit::Usage,
         }
     }

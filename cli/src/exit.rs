@@ -31,6 +31,11 @@ impl Exit {
         }
     }
 
+    /// Returns how `mlnctl` ends that a signal ends: as a shell has it.
+    pub fn of_signal(number: i32) -> Self {
+        Self::Command(u8::try_from(128_i32.saturating_add(number)).unwrap_or(u8::MAX))
+    }
+
     /// Returns the code.
     pub fn code(self) -> u8 {
         match self {

@@ -240,10 +240,12 @@ impl Host {
         self.place.address.is_some()
     }
 
-    fn ctl_command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn ctl_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.program("mlnctl"));
         self.dress(&mut command);
         command.arg("--peer").arg(self.folder.join("mlnd.sock")).args(arguments).env("NO_COLOR", "1");
+        // Where a user's own files would be: keys for ssh.
+        command.env("HOME", &self.folder).env_remove("XDG_CONFIG_HOME");
         for variable in ["MLN_PEER", "MLN_PROJECT", "MLN_OUTPUT", "MLN_JSON"] {
             command.env_remove(variable);
         }

@@ -12,10 +12,12 @@ mod leftover;
 mod network;
 mod programs;
 mod site;
+mod typist;
 mod until;
 
 pub use answer::Answer;
 pub use host::Host;
 pub use programs::run_programs_of;
 pub use site::Site;
+pub use typist::Typist;
 pub use until::{until, until_some};

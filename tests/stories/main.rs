@@ -3,6 +3,7 @@
 mod events;
 mod exec;
 mod images;
+mod inside;
 mod interrupted;
 mod refused;
 mod remote;

@@ -11,13 +11,14 @@ const PURE: [&str; 8] =
     ["bincode", "blake3", "data-encoding", "ed25519-dalek", "serde", "serde_json", "sha2", "thiserror"];
 
 /// Crates of the workspace, and which others of it they may use.
-const HOUSE: [(&str, &[&str]); 8] = [
+const HOUSE: [(&str, &[&str]); 9] = [
     ("mln-protocol", &[]),
     ("mln-link", &["mln-protocol"]),
     // What `mlnctl` and `mlnd` share of libp2p: dialling a member, and its door from outside.
     ("mln-door", &["mln-protocol"]),
-    ("mlnd", &["mln-protocol", "mln-link", "mln-door"]),
-    ("mln-cli", &["mln-protocol", "mln-link", "mln-door"]),
+    ("mlnd", &["mln-protocol", "mln-link", "mln-door", "mln-copy"]),
+    ("mln-cli", &["mln-protocol", "mln-link", "mln-door", "mln-copy"]),
+    ("mln-copy", &[]),
     ("netsim", &["mln-protocol"]),
     // It runs the programs; of the crates it takes the token's form, to forge one.
     ("mln-e2e", &["mln-protocol"]),

@@ -9,7 +9,7 @@ use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
 
 use crate::frame::{FrameReader, write_frame};
-use crate::message::{Input, Reply, Request};
+use crate::message::{Input, Reply, Request, TerminalSize};
 use crate::{CHUNK_BYTES_MAX, INPUT_WINDOW_BYTES, LinkError, hello};
 
 /// Connects to the agent whose control socket is at `path`, and greets it.
@@ -83,6 +83,11 @@ impl<S: AsyncRead + AsyncWrite> InputSender<S> {
     /// Says that no more bytes follow.
     pub async fn end(&mut self) -> Result<(), LinkError> {
         write_frame(&mut self.writer, &Input::End).await
+    }
+
+    /// Says that the operator's terminal has another size.
+    pub async fn resize(&mut self, size: TerminalSize) -> Result<(), LinkError> {
+        write_frame(&mut self.writer, &Input::Resize(size)).await
     }
 
     /// Sends a signal.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::message::Input;
+use crate::message::{Input, TerminalSize};
 use crate::{CHUNK_BYTES_MAX, INPUT_WINDOW_BYTES, LinkError};
 
 /// How many signals may wait; further ones are dropped, since the command ignores those before.
@@ -39,6 +39,8 @@ impl Shared {
 #[derive(Debug, Default)]
 struct State {
     signals: VecDeque<i32>,
+    /// The newest size that the consumer hasn't seen.
+    size: Option<TerminalSize>,
     bytes: VecDeque<u8>,
     /// Bytes that were taken and not yet granted again to the client.
     taken_bytes: usize,
@@ -89,6 +91,7 @@ impl InputFeed {
                     state.signals.push_back(signal);
                 }
             }
+            Input::Resize(size) => state.size = Some(size),
         }
         drop(state);
         self.shared.pushed.notify_one();
@@ -123,7 +126,7 @@ pub struct InputQueue {
 }
 
 impl InputQueue {
-    /// Returns the next input: signals first, then bytes (at most [`CHUNK_BYTES_MAX`]), then one
+    /// Returns the next input: signals first, then a new size, then bytes (at most [`CHUNK_BYTES_MAX`]), then one
     /// [`Input::End`]. None means that the client is gone; without an end before it, it left in the middle.
     ///
     /// Cancel-safe: what isn't returned stays in the queue.
@@ -172,6 +175,9 @@ impl State {
         if let Some(signal) = self.signals.pop_front() {
             return Some(Input::Signal(signal));
         }
+        if let Some(size) = self.size.take() {
+            return Some(Input::Resize(size));
+        }
         if !self.bytes.is_empty() {
             let length = self.bytes.len().min(CHUNK_BYTES_MAX);
             self.taken_bytes += length;
@@ -203,6 +209,17 @@ mod tests {
             seen.push(input);
         }
         assert_eq!(seen, [Input::Signal(15), Input::Bytes(b"abc".to_vec()), Input::End]);
+    }
+
+    #[tokio::test]
+    async fn of_several_new_sizes_the_last_counts_and_overtakes_bytes() {
+        let (feed, mut queue) = input_channel();
+        let size = |rows| TerminalSize { rows, columns: 80 };
+        feed.push(Input::Bytes(b"a".to_vec())).expect("room");
+        feed.push(Input::Resize(size(24))).expect("no bytes");
+        feed.push(Input::Resize(size(50))).expect("no bytes");
+        assert_eq!(queue.next().await, Some(Input::Resize(size(50))));
+        assert_eq!(queue.next().await, Some(Input::Bytes(b"a".to_vec())));
     }
 
     #[tokio::test]

@@ -52,6 +52,7 @@ where
             Input::Bytes(bytes) => forward_bytes(&mut sender, &mut input, &bytes).await,
             Input::End => sender.end().await,
             Input::Signal(signal) => sender.signal(signal).await,
+            Input::Resize(size) => sender.resize(size).await,
         };
         if let Err(error) = result {
             return Some(error);

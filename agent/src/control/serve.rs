@@ -119,7 +119,10 @@ where
         | Request::TemplateRemove(_)
         | Request::Gc(_)
         | Request::Events(_)
-        | Request::Doctor => Vec::new(),
+        | Request::Doctor
+        | Request::Terminal(_)
+        | Request::Console(_)
+        | Request::Logs(_) => Vec::new(),
     };
     Ok(Some((request, files)))
 }

@@ -63,7 +63,7 @@ where
             }
             Some(Input::End) => break,
             // A signal means nothing before there is a command.
-            Some(Input::Signal(_)) => {}
+            Some(Input::Signal(_) | Input::Resize(_)) => {}
             None => return Err(LinkError::ClosedEarly.into()),
         }
     }

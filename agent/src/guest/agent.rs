@@ -9,7 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 
 use mln_protocol::wire::line::{
-    ClosedWire, KillWire, LINE_MESSAGE_BYTES_MAX, OpenWire, ReportWire, WindowWire,
+    ClosedWire, ConsoleWire, ExecWire, KillWire, LINE_MESSAGE_BYTES_MAX, OpenWire, ReportWire, SizeWire,
+    WindowWire,
 };
 use mln_protocol::wire::{decode, encode};
 use rustix::event::{PollFd, PollFlags};
@@ -18,6 +19,7 @@ use tracing::{info, warn};
 
 use super::apply::{self, ApplyError};
 use super::process::{Output, Process, pid_of};
+use super::session::Session;
 use super::{Devices, boot_record, terminal};
 use crate::causes::chain;
 use crate::line::{CHANNELS_MAX, GuestEvent, GuestLine, Kind, Message, STDIN};
@@ -53,6 +55,7 @@ struct Agent {
     line: GuestLine,
     session: u64,
     processes: BTreeMap<u32, Process>,
+    console: Option<Session>,
     report: Option<ReportWire>,
     boot_id: String,
     setup: Setup,
@@ -89,6 +92,7 @@ pub(super) fn run(devices: &Devices) -> Result<(), AgentError> {
         line: GuestLine::new(),
         session: 0,
         processes: BTreeMap::new(),
+        console: None,
         report,
         boot_id,
         setup,
@@ -99,6 +103,7 @@ pub(super) fn run(devices: &Devices) -> Result<(), AgentError> {
         agent.read_line().map_err(AgentError::Line)?;
         agent.step_setup();
         agent.pump_processes();
+        agent.pump_console();
         agent.write_line().map_err(AgentError::Line)?;
     }
 }
@@ -114,7 +119,8 @@ impl Agent {
             Setup::Startup { pidfd, .. } => fds.push(PollFd::new(pidfd, PollFlags::IN)),
             Setup::Over => {}
         }
-        for (fd, write) in self.processes.values().flat_map(Process::interests) {
+        let console = self.console.iter().flat_map(Session::interests);
+        for (fd, write) in self.processes.values().flat_map(Process::interests).chain(console) {
             fds.push(PollFd::from_borrowed_fd(fd, if write { PollFlags::OUT } else { PollFlags::IN }));
         }
         match rustix::event::poll(&mut fds, None) {
@@ -140,6 +146,8 @@ impl Agent {
                 GuestEvent::Over => {
                     warn!("the line lost bytes: new session");
                     self.processes.clear();
+                    // The shell itself is nobody's: it can be looked at again.
+                    self.console.iter_mut().for_each(Session::detach_all);
                     self.start_session();
                 }
                 GuestEvent::Message(message) => self.take(message),
@@ -175,6 +183,9 @@ impl Agent {
         if kind == Kind::Open {
             return self.open(channel, &payload);
         }
+        if let Some(console) = self.console.as_mut().filter(|console| console.is_seen_over(channel)) {
+            return take_for_console(console, channel, kind, &payload);
+        }
         // Its end may have crossed this message.
         let Some(process) = self.processes.get_mut(&channel) else { return };
         match kind {
@@ -196,6 +207,11 @@ impl Agent {
                     process.kill(kill.signal);
                 }
             }
+            Kind::Resize => {
+                if let Ok(size) = decode::<SizeWire>(&payload, 64) {
+                    process.resize(size);
+                }
+            }
             Kind::Open
             | Kind::Hello
             | Kind::Welcome
@@ -207,39 +223,66 @@ impl Agent {
     }
 
     fn open(&mut self, channel: u32, payload: &[u8]) {
-        let closed = if self.processes.len() >= CHANNELS_MAX {
-            ClosedWire::TooMany { limit: CHANNELS_MAX as u32 }
+        let viewers = self.console.as_ref().map_or(0, Session::viewers);
+        let opened = if self.processes.len() + viewers >= CHANNELS_MAX {
+            Err(ClosedWire::TooMany { limit: CHANNELS_MAX as u32 })
         } else {
             match decode::<OpenWire>(payload, LINE_MESSAGE_BYTES_MAX) {
-                Ok(OpenWire::Exec(exec)) => match Process::start(&exec) {
-                    Ok(process) => {
-                        self.processes.insert(channel, process);
-                        return;
-                    }
-                    Err(error) => not_started(&exec.argv, &error),
-                },
-                Err(error) => ClosedWire::NotStarted { text: error.to_string(), errno: 0 },
+                Ok(OpenWire::Exec(exec)) => self.run(channel, &exec, Process::start(&exec)),
+                Ok(OpenWire::Terminal(wanted)) => {
+                    self.run(channel, &wanted.exec, Process::start_on_terminal(&wanted))
+                }
+                Ok(OpenWire::Console(wanted)) => self.attach(channel, &wanted),
+                // A newer host. It takes an answer without an error number for that.
+                Err(error) => Err(ClosedWire::NotStarted { text: error.to_string(), errno: 0 }),
             }
         };
-        self.line.send(&Message { kind: Kind::Closed, channel, payload: encode(&closed) });
+        if let Err(closed) = opened {
+            self.line.send(&Message { kind: Kind::Closed, channel, payload: encode(&closed) });
+        }
+    }
+
+    fn run(&mut self, channel: u32, exec: &ExecWire, started: io::Result<Process>) -> Result<(), ClosedWire> {
+        let process = started.map_err(|error| not_started(&exec.argv, &error))?;
+        self.processes.insert(channel, process);
+        Ok(())
+    }
+
+    /// Lets somebody look at the console, whose shell is started if none runs.
+    fn attach(&mut self, channel: u32, wanted: &ConsoleWire) -> Result<(), ClosedWire> {
+        if self.console.as_mut().is_some_and(Session::has_ended) {
+            self.pump_console();
+        }
+        let session = match self.console.take() {
+            Some(session) => session,
+            None => {
+                Session::start(wanted).map_err(|error| not_started(&[b"the console".to_vec()], &error))?
+            }
+        };
+        self.console.insert(session).attach(channel, wanted);
+        Ok(())
+    }
+
+    fn pump_console(&mut self) {
+        let Some(console) = &mut self.console else { return };
+        let line = &mut self.line;
+        let goes_on = console.pump(|channel, output| send_output(line, channel, output));
+        for (channel, bytes) in console.taken() {
+            let payload = encode(&WindowWire { stream: STDIN, bytes });
+            line.send(&Message { kind: Kind::Window, channel, payload });
+        }
+        if !goes_on {
+            self.console = None;
+        }
     }
 
     fn pump_processes(&mut self) {
         let line = &mut self.line;
         self.processes.retain(|&channel, process| {
             let mut ended = false;
-            process.pump(|output| match output {
-                Output::Data(stream, bytes) => {
-                    let mut payload = Vec::with_capacity(bytes.len() + 1);
-                    payload.push(stream);
-                    payload.extend_from_slice(&bytes);
-                    line.send(&Message { kind: Kind::Data, channel, payload });
-                }
-                Output::Ended(end) => {
-                    ended = true;
-                    let payload = encode(&ClosedWire::Ended(end));
-                    line.send(&Message { kind: Kind::Closed, channel, payload });
-                }
+            process.pump(|output| {
+                ended |= matches!(output, Output::Ended(_));
+                send_output(line, channel, output);
             });
             if let Some(bytes) = process.taken().filter(|_| !ended) {
                 let payload = encode(&WindowWire { stream: STDIN, bytes });
@@ -308,6 +351,55 @@ impl Agent {
             self.line.send(&Message::line(Kind::Report, encode(report)));
         }
     }
+}
+
+/// Does to the console what somebody who looks at it asks for.
+fn take_for_console(console: &mut Session, channel: u32, kind: Kind, payload: &[u8]) {
+    match kind {
+        Kind::Data => {
+            if let Some((&STDIN, bytes)) = payload.split_first()
+                && !console.feed(channel, bytes)
+            {
+                console.detach(channel);
+            }
+        }
+        Kind::Window => {
+            if let Ok(window) = decode::<WindowWire>(payload, 64) {
+                console.widen(channel, window.bytes);
+            }
+        }
+        Kind::Resize => {
+            if let Ok(size) = decode::<SizeWire>(payload, 64) {
+                console.resize(size);
+            }
+        }
+        // Nobody's signal ends a session that is everybody's.
+        Kind::Kill => console.detach(channel),
+        // Whoever types no more may still look.
+        Kind::Eof
+        | Kind::Open
+        | Kind::Hello
+        | Kind::Welcome
+        | Kind::Ack
+        | Kind::Reset
+        | Kind::Report
+        | Kind::Closed => {}
+    }
+}
+
+fn send_output(line: &mut GuestLine, channel: u32, output: Output) {
+    let message = match output {
+        Output::Data(stream, bytes) => {
+            let mut payload = Vec::with_capacity(bytes.len() + 1);
+            payload.push(stream);
+            payload.extend_from_slice(&bytes);
+            Message { kind: Kind::Data, channel, payload }
+        }
+        Output::Ended(end) => {
+            Message { kind: Kind::Closed, channel, payload: encode(&ClosedWire::Ended(end)) }
+        }
+    };
+    line.send(&message);
 }
 
 /// Applies the seed in a thread: its commands would otherwise keep the line unread.

@@ -12,8 +12,13 @@ mod apply;
 mod boot_record;
 mod grow;
 mod process;
+mod pty;
+mod scrollback;
 mod seed;
+mod session;
+mod ssh;
 mod terminal;
+pub mod verb;
 
 use std::path::PathBuf;
 

@@ -2,22 +2,27 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
-use mln_protocol::wire::line::{EndWire, ExecWire};
+use mln_protocol::wire::line::{EndWire, ExecWire, SizeWire, TerminalWire};
 use rustix::process::{Pid, PidfdFlags, Signal};
+
+use super::pty;
 
 use crate::line::{OUTPUT_WINDOW_BYTES, STDERR, STDIN_WINDOW_BYTES, STDOUT};
 use crate::process_end::end_of;
 
 /// Where programs are looked for.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// What is read of a stream at a time, in bytes: one frame.
-const READ_BYTES: usize = 8 << 10;
+pub(super) const READ_BYTES: usize = 8 << 10;
+/// What ends the input of a terminal: ctrl-d.
+const END_OF_TRANSMISSION: u8 = 4;
 
 /// What came out of a process.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,57 +38,59 @@ pub(super) enum Output {
 pub(super) struct Process {
     child: Child,
     pidfd: OwnedFd,
-    stdin: Option<ChildStdin>,
+    stdin: Option<File>,
     stdin_waiting: VecDeque<u8>,
     stdin_closes: bool,
     /// Bytes taken by the process that the host has not been told of.
     stdin_taken: u32,
-    stdout: Stream<ChildStdout>,
-    stderr: Stream<ChildStderr>,
+    stdout: Stream,
+    stderr: Stream,
+    /// The terminal that it runs on, if it has one; input and output are doubles of it.
+    terminal: Option<File>,
     ended: Option<EndWire>,
 }
 
 #[derive(Debug)]
-struct Stream<F> {
+struct Stream {
     number: u8,
-    pipe: Option<F>,
+    pipe: Option<File>,
     window_bytes: u32,
 }
 
 impl Process {
     /// Starts a command in a process group of its own.
     pub(super) fn start(exec: &ExecWire) -> io::Result<Self> {
-        let [program, words @ ..] = &exec.argv[..] else {
-            return Err(io::Error::new(ErrorKind::InvalidInput, "no command"));
-        };
-        let mut command = Command::new(OsStr::from_bytes(program));
-        command
-            .args(words.iter().map(|word| OsStr::from_bytes(word)))
-            .env_clear()
-            .envs([
-                ("PATH", PATH),
-                ("HOME", "/root"),
-                ("USER", "root"),
-                ("LOGNAME", "root"),
-                ("LANG", "C.UTF-8"),
-            ])
-            .envs(exec.environment.iter().map(|(key, value)| (key, value)))
-            .current_dir(exec.folder.as_deref().unwrap_or("/root"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0);
+        let mut command = command_of(exec)?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let mut child = command.spawn()?;
-        let pidfd = rustix::process::pidfd_open(pid_of(&child), PidfdFlags::empty())?;
-        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let pipes = [
-            stdin.as_ref().map(AsFd::as_fd),
-            stdout.as_ref().map(AsFd::as_fd),
-            stderr.as_ref().map(AsFd::as_fd),
-        ];
-        for pipe in pipes.into_iter().flatten() {
+        let stdin = child.stdin.take().map(|pipe| File::from(OwnedFd::from(pipe)));
+        let stdout = child.stdout.take().map(|pipe| File::from(OwnedFd::from(pipe)));
+        let stderr = child.stderr.take().map(|pipe| File::from(OwnedFd::from(pipe)));
+        for pipe in [&stdin, &stdout, &stderr].into_iter().flatten() {
             rustix::io::ioctl_fionbio(pipe, true)?;
         }
+        Self::of(child, stdin, stdout, stderr, None)
+    }
+
+    /// Starts a command on a terminal of its own, in a session of its own.
+    pub(super) fn start_on_terminal(wanted: &TerminalWire) -> io::Result<Self> {
+        let mut command = command_of(&wanted.exec)?;
+        let terminal = pty::give(&mut command, wanted.size)?;
+        let child = command.spawn()?;
+        // The last of our own descriptors of its end: only then is the end of the process the terminal's.
+        drop(command);
+        let (input, output) = (terminal.try_clone()?, terminal.try_clone()?);
+        Self::of(child, Some(input), Some(output), None, Some(terminal))
+    }
+
+    fn of(
+        child: Child,
+        stdin: Option<File>,
+        stdout: Option<File>,
+        stderr: Option<File>,
+        terminal: Option<File>,
+    ) -> io::Result<Self> {
+        let pidfd = rustix::process::pidfd_open(pid_of(&child), PidfdFlags::empty())?;
         Ok(Self {
             child,
             pidfd,
@@ -93,8 +100,16 @@ impl Process {
             stdin_taken: 0,
             stdout: Stream { number: STDOUT, pipe: stdout, window_bytes: OUTPUT_WINDOW_BYTES },
             stderr: Stream { number: STDERR, pipe: stderr, window_bytes: OUTPUT_WINDOW_BYTES },
+            terminal,
             ended: None,
         })
+    }
+
+    /// Tells the process that its terminal has another size; one without a terminal is told nothing.
+    pub(super) fn resize(&self, size: SizeWire) {
+        if let Some(terminal) = &self.terminal {
+            pty::resize(terminal, size);
+        }
     }
 
     /// Returns what to wait for: descriptors, and whether for writing.
@@ -189,6 +204,10 @@ impl Process {
             let (first, _) = self.stdin_waiting.as_slices();
             if first.is_empty() {
                 if self.stdin_closes {
+                    if self.terminal.is_some() {
+                        // Where that is full of what nobody reads, one more character says nothing.
+                        let _ = pipe.write(&[END_OF_TRANSMISSION]);
+                    }
                     self.stdin = None;
                 }
                 return;
@@ -210,7 +229,7 @@ impl Process {
     }
 }
 
-impl<F: Read> Stream<F> {
+impl Stream {
     fn pump(&mut self, at_end: bool, emit: &mut impl FnMut(Output)) {
         while let Some(pipe) = &mut self.pipe {
             if self.window_bytes == 0 {
@@ -239,6 +258,21 @@ impl Drop for Process {
             let _ = self.child.wait();
         }
     }
+}
+
+/// Returns the command that is asked for, with the variables that every command has.
+fn command_of(exec: &ExecWire) -> io::Result<Command> {
+    let [program, words @ ..] = &exec.argv[..] else {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "no command"));
+    };
+    let mut command = Command::new(OsStr::from_bytes(program));
+    command
+        .args(words.iter().map(|word| OsStr::from_bytes(word)))
+        .env_clear()
+        .envs([("PATH", PATH), ("HOME", "/root"), ("USER", "root"), ("LOGNAME", "root"), ("LANG", "C.UTF-8")])
+        .envs(exec.environment.iter().map(|(key, value)| (key, value)))
+        .current_dir(exec.folder.as_deref().unwrap_or("/root"));
+    Ok(command)
 }
 
 /// Returns the id of a child that has not been waited for, so that nobody else can have it.
@@ -272,18 +306,22 @@ mod tests {
                 if stream == STDOUT { &mut out } else { &mut err }.extend(bytes);
             }
             if end.is_none() {
-                let interests: Vec<_> = process.interests().collect();
-                let mut fds: Vec<_> = interests
-                    .iter()
-                    .map(|(fd, write)| {
-                        PollFd::from_borrowed_fd(*fd, if *write { PollFlags::OUT } else { PollFlags::IN })
-                    })
-                    .collect();
-                assert!(!fds.is_empty(), "nothing to wait for: {process:?}");
-                rustix::event::poll(&mut fds, None).expect("poll");
+                wait_for(process);
             }
         }
         (out, err, end.expect("ended"))
+    }
+
+    fn wait_for(process: &Process) {
+        let interests: Vec<_> = process.interests().collect();
+        let mut fds: Vec<_> = interests
+            .iter()
+            .map(|(fd, write)| {
+                PollFd::from_borrowed_fd(*fd, if *write { PollFlags::OUT } else { PollFlags::IN })
+            })
+            .collect();
+        assert!(!fds.is_empty(), "nothing to wait for: {process:?}");
+        rustix::event::poll(&mut fds, None).expect("poll");
     }
 
     #[test]
@@ -309,6 +347,42 @@ mod tests {
         assert_eq!(bytes, OUTPUT_WINDOW_BYTES as usize);
         process.widen(STDOUT, OUTPUT_WINDOW_BYTES);
         assert_eq!(drain(&mut process, true).0.len() + bytes, 100_000);
+    }
+
+    #[test]
+    fn a_terminal_has_a_size_that_can_change_and_an_end_of_input() {
+        let exec = |script: &str| ExecWire {
+            argv: ["sh", "-c", script].map(|word| word.as_bytes().to_vec()).to_vec(),
+            environment: vec![("TERM".into(), "vt100".into())],
+            folder: Some("/".into()),
+        };
+        let script =
+            "trap 'stty size; exit 3' WINCH; tty -s && stty size; read line; while :; do read x; done";
+        let size = |rows, columns| SizeWire { rows, columns };
+        let wanted = TerminalWire { exec: exec(script), size: size(24, 80) };
+        let mut process = Process::start_on_terminal(&wanted).expect("starts");
+        let mut out = Vec::new();
+        while !String::from_utf8_lossy(&out).contains("24 80") {
+            wait_for(&process);
+            process.pump(|output| {
+                if let Output::Data(_, bytes) = output {
+                    out.extend(bytes);
+                }
+            });
+        }
+        process.resize(size(50, 132));
+        let (rest, _, end) = drain(&mut process, true);
+        assert!(String::from_utf8_lossy(&rest).contains("50 132"), "{:?}", String::from_utf8_lossy(&rest));
+        assert_eq!(end, EndWire::Exited(3));
+
+        let wanted = TerminalWire { exec: exec("cat; exit 4"), size: size(24, 80) };
+        let mut process = Process::start_on_terminal(&wanted).expect("starts");
+        assert!(process.feed(b"typed\n"));
+        process.feed_end();
+        let (out, _, end) = drain(&mut process, true);
+        // Once as the terminal's echo, once from the program.
+        assert_eq!(String::from_utf8_lossy(&out).matches("typed\r\n").count(), 2);
+        assert_eq!(end, EndWire::Exited(4));
     }
 
     #[test]

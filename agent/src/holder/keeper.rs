@@ -413,7 +413,7 @@ impl Keeper {
                         self.channels.insert(channel);
                         self.channel_next = self.channel_next.max(channel.saturating_add(1));
                     }
-                    Kind::Data | Kind::Eof | Kind::Window | Kind::Kill => {}
+                    Kind::Data | Kind::Eof | Kind::Window | Kind::Kill | Kind::Resize => {}
                     Kind::Hello | Kind::Welcome | Kind::Ack | Kind::Reset | Kind::Report | Kind::Closed => {
                         return;
                     }

@@ -98,7 +98,7 @@ impl GuestLine {
             match open.assembly.accept(frame) {
                 Ok(Some(message)) => match message.kind {
                     Kind::Reset => self.over(),
-                    Kind::Open | Kind::Data | Kind::Eof | Kind::Window | Kind::Kill => {
+                    Kind::Open | Kind::Data | Kind::Eof | Kind::Window | Kind::Kill | Kind::Resize => {
                         self.events.push_back(GuestEvent::Message(message));
                     }
                     Kind::Hello | Kind::Welcome | Kind::Ack | Kind::Report | Kind::Closed => {}

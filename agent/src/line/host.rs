@@ -143,7 +143,7 @@ impl HostLine {
                 self.events.push_back(HostEvent::Message(message));
             }
             // These go the other way, or have been taken care of.
-            Kind::Hello | Kind::Welcome | Kind::Reset | Kind::Open | Kind::Kill => {}
+            Kind::Hello | Kind::Welcome | Kind::Reset | Kind::Open | Kind::Kill | Kind::Resize => {}
         }
     }
 

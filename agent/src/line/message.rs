@@ -32,10 +32,12 @@ pub enum Kind {
     Kill = 10,
     /// Guest: the channel has ended (`ClosedWire`).
     Closed = 11,
+    /// Host: the channel's terminal has another size (`SizeWire`). Since version 2.
+    Resize = 12,
 }
 
 impl Kind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Hello,
         Self::Welcome,
         Self::Ack,
@@ -47,6 +49,7 @@ impl Kind {
         Self::Window,
         Self::Kill,
         Self::Closed,
+        Self::Resize,
     ];
 
     /// Returns the kind with this number, if this program knows it.

@@ -271,6 +271,9 @@ pub enum ExecError {
         /// The system's error number; 2 is "no such file".
         errno: i32,
     },
+    /// The guest agent was started before it learned to do this. Whatever else is asked of it works.
+    #[error("the guest agent of this VM is older than this agent and knows no terminals: restart the VM")]
+    GuestOlder,
     /// The guest runs as many as it can.
     #[error("{limit} commands run in the guest already")]
     TooMany {

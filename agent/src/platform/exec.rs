@@ -31,7 +31,37 @@ impl ExecCommand {
     }
 }
 
-/// A command that runs in a guest. Dropping its output kills it.
+/// A command for a guest that runs on a terminal of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TerminalCommand {
+    /// The command; `TERM` is among its variables.
+    pub command: ExecCommand,
+    /// The terminal's size.
+    pub size: WindowSize,
+}
+
+/// How somebody wants to see a guest's console.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsoleView {
+    /// What kind of terminal they have, as in `TERM`.
+    pub term: String,
+    /// Its size.
+    pub size: WindowSize,
+    /// How many of the last lines they want to see again.
+    pub lines: u32,
+}
+
+/// The size of a terminal, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WindowSize {
+    /// How many lines.
+    pub rows: u16,
+    /// How many characters in a line.
+    pub columns: u16,
+}
+
+/// A command that runs in a guest, or a view of its console. Dropping the output kills the command, and ends the
+/// view.
 #[derive(Debug)]
 pub struct Exec {
     /// What goes in.
@@ -48,6 +78,7 @@ pub(super) enum ChannelRequest {
     Input(Vec<u8>),
     InputEnd,
     Signal(i32),
+    Resize(WindowSize),
     /// The caller has taken this much of a stream.
     Taken {
         stream: u8,
@@ -111,7 +142,7 @@ impl ExecInput {
     }
 }
 
-/// Sends signals to a command in a guest.
+/// Sends signals to a command in a guest, and the size of its terminal.
 #[derive(Debug, Clone)]
 pub struct ExecControl {
     sender: ChannelSender,
@@ -121,6 +152,11 @@ impl ExecControl {
     /// Sends a signal to the command and to those that it started; one that has ended gets none.
     pub async fn signal(&self, signal: i32) -> Result<(), ExecError> {
         self.sender.send(ChannelRequest::Signal(signal)).await
+    }
+
+    /// Gives the command's terminal another size; where it has none nothing happens.
+    pub async fn resize(&self, size: WindowSize) -> Result<(), ExecError> {
+        self.sender.send(ChannelRequest::Resize(size)).await
     }
 }
 

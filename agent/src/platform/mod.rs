@@ -13,6 +13,7 @@
 mod error;
 mod event;
 mod exec;
+mod log;
 pub mod uml;
 
 use std::fmt;
@@ -28,7 +29,11 @@ use crate::image::{ImageUse, Template};
 
 pub use error::{ExecError, Refusal, StepError};
 pub use event::{End, Exit, Stopped, VmEvent, VmEventKind};
-pub use exec::{Exec, ExecCommand, ExecControl, ExecInput, ExecOutput, ExecOutputEvent};
+pub use exec::{
+    ConsoleView, Exec, ExecCommand, ExecControl, ExecInput, ExecOutput, ExecOutputEvent, TerminalCommand,
+    WindowSize,
+};
+pub use log::ConsoleLog;
 
 /// What an operation of a platform returns: a future that any task can run.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -79,6 +84,15 @@ pub trait Platform: fmt::Debug + Send + Sync {
 
     /// Runs a command in a VM.
     fn exec<'a>(&'a self, vm: &'a VmId, command: ExecCommand) -> Answer<'a, Result<Exec, ExecError>>;
+
+    /// Runs a command in a VM, on a terminal.
+    fn terminal<'a>(&'a self, vm: &'a VmId, wanted: TerminalCommand) -> Answer<'a, Result<Exec, ExecError>>;
+
+    /// Shows the console of a VM to somebody, who may type: one shell that outlives those who look at it.
+    fn console<'a>(&'a self, vm: &'a VmId, view: ConsoleView) -> Answer<'a, Result<Exec, ExecError>>;
+
+    /// Returns the log of a VM's console, from its last `lines` lines on; the VM may be down.
+    fn console_log<'a>(&'a self, vm: &'a VmId, lines: usize) -> Answer<'a, std::io::Result<ConsoleLog>>;
 
     /// Returns the last lines of a VM's console, oldest first; none where there is no such VM.
     fn console_tail(&self, vm: &VmId, lines: usize) -> Vec<String>;

@@ -1,19 +1,21 @@
-//! `exec`: at the host that owns the VM, or passed on to it.
+//! What leads into a VM: at the host that owns it, or passed on to it. And `exec` itself.
 
 use std::time::Duration;
 
 use mln_link::InputQueue;
-use mln_link::message::{Exec, ExecExit, Input, OutputStream, Reply, Request, VmRef};
+use mln_link::message::{ExecExit, Input, OutputStream, Reply, Request, Terminal, TerminalSize, VmRef};
 use mln_protocol::id::{Name, PublicKey, VmId};
 use mln_protocol::node::VmView;
 use tokio::time::{Instant, sleep};
 
-use super::{answer, failure, refusal, select};
+use super::{answer, console, failure, logs, refusal, select};
 use crate::causes::chain;
 use crate::control::{self, Operator, Origin, ReplySender};
 use crate::event_loop::EventLoop;
 use crate::mesh::{MeshHandle, MeshStream, StreamError, StreamKind};
-use crate::platform::{self, ExecCommand, ExecControl, ExecError, ExecInput, ExecOutputEvent, Platform};
+use crate::platform::{
+    self, Exec, ExecCommand, ExecControl, ExecError, ExecInput, ExecOutputEvent, TerminalCommand, WindowSize,
+};
 
 /// How long a command waits for its VM's host to be connected.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
@@ -22,18 +24,23 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 const CONNECT_PAUSE: Duration = Duration::from_millis(200);
 
 impl EventLoop {
-    pub(super) fn request_exec(
+    /// Answers a request that leads into a VM.
+    pub(super) fn request_inside(
         &self,
-        exec: Exec,
+        mut request: Request,
         operator: &Operator,
         reply: ReplySender,
         input: InputQueue,
     ) {
-        let found = select::project(&self.node, &exec.vm.project, &operator.name).and_then(|project| {
-            self.node.vm(project.id, &exec.vm.vm).ok_or_else(|| {
+        let Some(wanted) = vm_of(&mut request) else {
+            let text = format!("{} leads into no VM", request.word());
+            return answer(&reply, [refusal("no-such-vm", text, None)]);
+        };
+        let found = select::project(&self.node, &wanted.project, &operator.name).and_then(|project| {
+            self.node.vm(project.id, &wanted.vm).ok_or_else(|| {
                 let known: Vec<String> =
                     self.node.vms(project.id).iter().map(|vm| vm.status.vm.name.to_string()).collect();
-                let text = format!("{} has no VM {}; it has {}", project.label, exec.vm.vm, known.join(", "));
+                let text = format!("{} has no VM {}; it has {}", project.label, wanted.vm, known.join(", "));
                 Box::new(refusal("no-such-vm", text, None))
             })
         });
@@ -43,20 +50,57 @@ impl EventLoop {
         };
         if view.owner == self.node.key() {
             let platform = self.platform.clone();
-            tokio::spawn(async move { run_here(&*platform, &view.status.vm, exec.argv, reply, input).await });
+            tokio::spawn(async move {
+                let vm = &view.status.vm;
+                match request {
+                    Request::Exec(exec) => {
+                        let opened = platform.exec(vm, ExecCommand::of(exec.argv)).await;
+                        run_here(vm, opened, reply, input).await;
+                    }
+                    Request::Terminal(terminal) => {
+                        let opened = platform.terminal(vm, terminal_command(terminal)).await;
+                        run_here(vm, opened, reply, input).await;
+                    }
+                    Request::Console(wanted) => console::look(&*platform, vm, wanted, reply, input).await,
+                    Request::Logs(wanted) => logs::show(&*platform, vm, wanted, reply).await,
+                    // No other has a VM.
+                    _ => {}
+                }
+            });
         } else if let Origin::Peer { .. } = operator.origin {
             // Passed on to us by a host that believes it to be here: not passed on again, or it could go round.
-            let text = format!("{} is not on this host any more; ask again", exec.vm);
+            let text = format!("{wanted} is not on this host any more; ask again");
             answer(&reply, [refusal("moved", text, None)]);
         } else {
+            *wanted = full_name(&view);
             let (mesh, operator) = (self.mesh.clone(), operator.name.clone());
             tokio::spawn(async move {
                 let owner = view.owner;
-                let request = Request::Exec(Exec { vm: full_name(&view), argv: exec.argv });
                 pass_on(&mesh, owner, &view.status.host, operator.as_str(), &request, reply, input).await;
             });
         }
     }
+}
+
+/// Returns the VM that a request leads into; none where it leads into none.
+fn vm_of(request: &mut Request) -> Option<&mut VmRef> {
+    match request {
+        Request::Exec(exec) => Some(&mut exec.vm),
+        Request::Terminal(terminal) => Some(&mut terminal.vm),
+        Request::Console(console) => Some(&mut console.vm),
+        Request::Logs(logs) => Some(&mut logs.vm),
+        _ => None,
+    }
+}
+
+fn terminal_command(terminal: Terminal) -> TerminalCommand {
+    let mut command = ExecCommand::of(terminal.argv);
+    command.environment.push(("TERM".to_owned(), terminal.term));
+    TerminalCommand { command, size: window_size(terminal.size) }
+}
+
+pub(super) fn window_size(size: TerminalSize) -> WindowSize {
+    WindowSize { rows: size.rows, columns: size.columns }
 }
 
 /// Names a VM so that it means the same to every agent.
@@ -99,19 +143,13 @@ async fn open(mesh: &MeshHandle, owner: PublicKey, operator: &str) -> Result<Mes
     }
 }
 
-/// Runs a command in a VM of this host; whoever asked hears its output as fast as they take it.
-async fn run_here(
-    platform: &dyn Platform,
-    vm: &VmId,
-    argv: Vec<String>,
-    reply: ReplySender,
-    input: InputQueue,
-) {
-    let mut exec = match platform.exec(vm, ExecCommand::of(argv)).await {
+/// Carries a command in a VM of this host; whoever asked hears its output as fast as they take it.
+async fn run_here(vm: &VmId, opened: Result<Exec, ExecError>, reply: ReplySender, mut input: InputQueue) {
+    let mut exec = match opened {
         Ok(exec) => exec,
         Err(error) => return answer(&reply, [not_run(vm, &error)]),
     };
-    let feeding = feed(exec.input, exec.control, input);
+    let feeding = feed(exec.input, exec.control, &mut input, None);
     let showing = async {
         while let Some(event) = exec.output.next().await {
             let last = match event {
@@ -139,7 +177,7 @@ async fn run_here(
     }
 }
 
-async fn show(
+pub(super) async fn show(
     reply: &ReplySender,
     stream: OutputStream,
     bytes: &[u8],
@@ -150,12 +188,18 @@ async fn show(
     Ok(())
 }
 
-async fn feed(input: ExecInput, control: ExecControl, mut queue: InputQueue) {
+/// Hands on what the operator types, until the command or the operator has gone. A new size is noted in `size`.
+pub(super) async fn feed(
+    input: ExecInput,
+    control: ExecControl,
+    queue: &mut InputQueue,
+    mut size: Option<&mut TerminalSize>,
+) {
     let mut input = Some(input);
     while let Some(message) = queue.next().await {
         let fed = match message {
             Input::Bytes(bytes) => match &mut input {
-                Some(open) => write(open, &control, &mut queue, &bytes).await,
+                Some(open) => write(open, &control, queue, &bytes).await,
                 None => Ok(()),
             },
             Input::End => match input.take() {
@@ -163,6 +207,12 @@ async fn feed(input: ExecInput, control: ExecControl, mut queue: InputQueue) {
                 None => Ok(()),
             },
             Input::Signal(signal) => control.signal(signal).await,
+            Input::Resize(new) => {
+                if let Some(size) = &mut size {
+                    **size = new;
+                }
+                control.resize(window_size(new)).await
+            }
         };
         if fed.is_err() {
             return;
@@ -188,17 +238,18 @@ async fn write(
     }
 }
 
-fn exit_of(end: platform::End) -> ExecExit {
+pub(super) fn exit_of(end: platform::End) -> ExecExit {
     match end {
         platform::End::Exited(status) => ExecExit::Status(u8::try_from(status & 0xff).unwrap_or(u8::MAX)),
         platform::End::Signalled(signal) => ExecExit::Signal(signal),
     }
 }
 
-fn not_run(vm: &VmId, error: &ExecError) -> Reply {
+pub(super) fn not_run(vm: &VmId, error: &ExecError) -> Reply {
     let next: &[&str] = match error {
         ExecError::NotRunning { .. } => &["mlnctl start -p PROJECT"],
         ExecError::NotReady { .. } => &["mlnctl status --wait up"],
+        ExecError::GuestOlder => &["mlnctl stop -p PROJECT -h HOST", "mlnctl start -p PROJECT -h HOST"],
         ExecError::TooLong { .. }
         | ExecError::NotStarted { .. }
         | ExecError::TooMany { .. }

@@ -1,11 +1,13 @@
 //! What operators ask for, and what is answered at once: from what the node knows, or by a task of its own.
 
 mod build;
+mod console;
 mod doctor;
 mod events;
 mod exec;
 mod gc;
 mod hosts;
+mod logs;
 mod permit;
 mod run;
 mod select;
@@ -43,7 +45,9 @@ impl EventLoop {
             Request::Status(status) => self.request_status(status, &operator, reply),
             Request::DaemonStatus { group } => self.request_daemon_status(group.as_ref(), &reply),
             Request::List => self.request_list(&reply),
-            Request::Exec(exec) => self.request_exec(exec, &operator, reply, input),
+            Request::Exec(_) | Request::Terminal(_) | Request::Console(_) | Request::Logs(_) => {
+                self.request_inside(request, &operator, reply, input);
+            }
             Request::Peers => self.request_peers(reply),
             Request::TokenNew { role: Role::Host, ttl_s } => self.request_host_token(ttl_s, reply),
             Request::OperatorToken(token) => self.request_operator_token(token, &operator, reply),

@@ -31,7 +31,9 @@ fn needs(request: &Request) -> &'static [Verb] {
             Removal::Stopped => &[Verb::Remove],
             Removal::Forced => &[Verb::Stop, Verb::Remove],
         },
-        Request::Exec(_) => &[Verb::Exec],
+        Request::Exec(_) | Request::Terminal(_) => &[Verb::Exec],
+        // A console's log shows what the console showed.
+        Request::Console(_) | Request::Logs(_) => &[Verb::Console],
         Request::TokenNew { role: Role::Host, .. } => &[Verb::Grant, Verb::Join],
         Request::OperatorToken(_) => &[Verb::Grant],
         Request::TemplateBuild { .. }
@@ -47,7 +49,14 @@ fn needs(request: &Request) -> &'static [Verb] {
 /// Whether an agent may pass this on to us for its operator: only what this host alone can do. Everything else is
 /// asked of one's own agent, which answers for it with its own grants.
 fn may_be_passed_on(request: &Request) -> bool {
-    matches!(request, Request::Exec(_) | Request::TemplateTake(_))
+    matches!(
+        request,
+        Request::Exec(_)
+            | Request::Terminal(_)
+            | Request::Console(_)
+            | Request::Logs(_)
+            | Request::TemplateTake(_)
+    )
 }
 
 /// Judges a request by the way it came; `peer_verbs` is what the host may do that passed it on.
@@ -105,8 +114,8 @@ fn refusal(text: String, who_can_change: Option<String>) -> Box<Refusal> {
 mod tests {
     use super::*;
     use mln_link::message::{
-        Build, Exec, OnFailure, OperatorToken, ProjectRef, ProjectSelection, Remove, Start, Stop, StopManner,
-        Target, VmRef,
+        Build, Exec, LogExtent, Logs, OnFailure, OperatorToken, ProjectRef, ProjectSelection, Remove, Start,
+        Stop, StopManner, Target, VmRef,
     };
     use mln_protocol::id::{Name, PublicKey};
 
@@ -186,6 +195,10 @@ mod tests {
         let all: Verbs = Verb::ALL.into_iter().collect();
         let no_exec: Verbs = [Verb::View, Verb::Join].into_iter().collect();
         assert_eq!(judge(&peer, &exec(), Some(all)), Ok(()));
+        let vm = VmRef::parse("ring/router1").expect("a project and a VM");
+        let logs = Request::Logs(Logs { vm, lines: 1, extent: LogExtent::Present });
+        assert_eq!(judge(&peer, &logs, Some(all)), Ok(()));
+        assert!(judge(&peer, &logs, Some(no_exec)).is_err(), "a console may show secrets");
         assert!(judge(&peer, &exec(), Some(no_exec)).is_err(), "no privilege grows by passing on");
         assert!(judge(&peer, &exec(), None).is_err(), "a host that is not connected vouches for nobody");
         let token = Request::TokenNew { role: Role::Host, ttl_s: 60 };

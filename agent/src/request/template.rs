@@ -182,7 +182,7 @@ async fn receive(
                 file.write_all(&chunk).map_err(|error| chain(&error))?;
             }
             Some(Input::End) => break,
-            Some(Input::Signal(_)) => {}
+            Some(Input::Signal(_) | Input::Resize(_)) => {}
             None => return Err("the sender left in the middle".to_owned()),
         }
     }

@@ -2,6 +2,8 @@
 
 pub mod build;
 pub mod completions;
+pub mod console;
+pub mod cp;
 pub mod ctx;
 pub mod daemon_status;
 pub mod doctor;
@@ -10,16 +12,21 @@ pub mod exec;
 pub mod gc;
 pub mod key;
 pub mod list;
+pub mod logs;
 pub mod manual;
 pub mod peers;
 pub mod remove;
+pub mod ssh;
 pub mod start;
 pub mod status;
 pub mod stop;
 pub mod target;
 pub mod template;
+mod terminal;
 pub mod token;
 pub mod version;
+
+use std::path::Path;
 
 use crate::args::{Args, Command, Online, Output};
 use crate::conversation::Agent;
@@ -52,8 +59,8 @@ pub fn run(args: Args) -> Exit {
     };
     let exit = match command {
         Asking::Ctx(ctx) => runtime.block_on(ctx::run(ctx, &screen)),
-        Asking::Agent(online) => match Agent::at(global.peer) {
-            Ok(agent) => runtime.block_on(dispatch(*online, &agent, &screen)),
+        Asking::Agent(online) => match Agent::at(global.peer.clone()) {
+            Ok(agent) => runtime.block_on(dispatch(*online, global.peer.as_deref(), &agent, &screen)),
             Err(error) => Err(error),
         },
     };
@@ -75,7 +82,12 @@ fn report(screen: &Screen, error: &CommandError) -> Exit {
     error.exit()
 }
 
-async fn dispatch(command: Online, agent: &Agent, screen: &Screen) -> Result<Exit, CommandError> {
+async fn dispatch(
+    command: Online,
+    peer: Option<&Path>,
+    agent: &Agent,
+    screen: &Screen,
+) -> Result<Exit, CommandError> {
     match command {
         Online::Build(args) => build::run(args, agent, screen).await,
         Online::Start(args) => start::run(args, agent, screen).await,
@@ -85,6 +97,10 @@ async fn dispatch(command: Online, agent: &Agent, screen: &Screen) -> Result<Exi
         Online::DaemonStatus(args) => daemon_status::run(args, agent, screen).await,
         Online::List => list::run(agent, screen).await,
         Online::Exec(args) => exec::run(args, agent, screen).await,
+        Online::Console(args) => console::run(args, agent, screen).await,
+        Online::Logs(args) => logs::run(args, agent, screen).await,
+        Online::Cp(args) => cp::run(args, agent, screen).await,
+        Online::Ssh(args) => ssh::run(args, peer, agent, screen).await,
         Online::Peers(args) => peers::run(args, agent, screen).await,
         Online::Token(args) => token::run(args, agent, screen).await,
         Online::Template(args) => template::run(args, agent, screen).await,

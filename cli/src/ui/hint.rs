@@ -91,8 +91,25 @@ pub fn for_error(error: &CommandError) -> Vec<String> {
         }
         CommandError::Usage(UsageError::LocalIsTaken | UsageError::Right(..)) => &[],
         CommandError::Usage(UsageError::HostTokenOptions) => &["add --role operator"],
+        CommandError::Usage(UsageError::NoTerminal { instead }) => {
+            return vec![format!("without a terminal: `{instead}`")];
+        }
+        CommandError::Usage(UsageError::CopySides(..)) => &[
+            "into a VM: `mlnctl cp FILE PROJECT/HOST:/path`; out of it: `mlnctl cp PROJECT/HOST:/path FILE`",
+        ],
+        CommandError::Usage(UsageError::CopyTreeOfStream) => &["leave out -r"],
+        CommandError::Usage(UsageError::SshName(_) | UsageError::SshNowhere) => {
+            &["`mlnctl status` lists the hosts of projects"]
+        }
+        CommandError::Interrupted { .. } => &["see how far it is with `mlnctl status`"],
         CommandError::TooLong { .. } => &["split the project, or move text into files that it copies"],
-        CommandError::ProjectFile(_) | CommandError::File { .. } | CommandError::Terminal(_) => &[],
+        CommandError::Usage(UsageError::CopyName(_))
+        | CommandError::Copy(_)
+        | CommandError::Guest { .. }
+        | CommandError::Program { .. }
+        | CommandError::ProjectFile(_)
+        | CommandError::File { .. }
+        | CommandError::Terminal(_) => &[],
     };
     hints.iter().map(|hint| (*hint).to_owned()).collect()
 }

@@ -310,6 +310,16 @@ pub fn error(error: &CommandError, causes: &[String], hints: &[String]) -> Value
     json!({ "event": "error", "text": error.to_string(), "causes": causes, "hints": hints })
 }
 
+/// A line of a VM's log.
+pub fn log_line(line: &str) -> Value {
+    json!({ "line": line })
+}
+
+/// What was copied.
+pub fn copied(from: &str, to: &str, bytes: u64, digest: &str, ms: u64) -> Value {
+    json!({ "event": "copied", "from": from, "to": to, "bytes": bytes, "digest": digest, "ms": ms })
+}
+
 /// The last event.
 pub fn end(exit: Exit) -> Value {
     json!({ "event": "end", "exit_code": exit.code() })

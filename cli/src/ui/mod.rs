@@ -15,4 +15,5 @@ pub mod rewritten;
 pub mod rows;
 pub mod screen;
 pub mod table;
+pub mod terminal;
 pub mod text;

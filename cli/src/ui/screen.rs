@@ -14,7 +14,7 @@ use super::progress::{self, Board, SPINNER_MS};
 use super::report::{self, Paint};
 use super::rows::{self, Layout};
 use super::table::Spacing;
-use super::{diagnostic, hint, json};
+use super::{diagnostic, hint, json, text};
 use crate::args::Output;
 use crate::conversation::Answer;
 use crate::error::CommandError;
@@ -132,6 +132,45 @@ impl Screen {
             Output::Table => write_err(&report::error(error, &hints, self.paint)),
             Output::Json => write_err(&format!("{}\n", json::error(error, &report::causes(error), &hints))),
         }
+    }
+
+    /// Writes to standard error what the user should know meanwhile; nothing under JSON.
+    pub fn notice(&self, text: &str) {
+        if self.output == Output::Table {
+            write_err(&format!("{}\n", text::printable(text)));
+        }
+    }
+
+    /// Writes a line of a VM's log: on a terminal with nothing in it that would be obeyed.
+    pub fn log_line(&self, line: &str) -> io::Result<()> {
+        let text = match (self.output, self.stdout) {
+            (Output::Json, _) => format!("{}\n", json::log_line(line)),
+            (Output::Table, Device::Terminal { .. }) => format!("{}\n", text::printable(line)),
+            (Output::Table, Device::Pipe) => format!("{line}\n"),
+        };
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes()).and_then(|()| out.flush())
+    }
+
+    /// Shows how far a copy is, on a terminal; what was shown before goes.
+    pub fn copying(&self, words: &str) {
+        if self.output == Output::Table && self.stderr != Device::Pipe {
+            write_err(&format!("\r\x1b[K{words}"));
+        }
+    }
+
+    /// Ends a copy: what was shown of it goes, and the words stay.
+    pub fn copied(&self, words: &str, json: impl FnOnce() -> Value) {
+        match (self.output, self.stderr) {
+            (Output::Json, _) => write_out(&format!("{}\n", json())),
+            (Output::Table, Device::Terminal { .. }) => write_err(&format!("\r\x1b[K{words}\n")),
+            (Output::Table, Device::Pipe) => {}
+        }
+    }
+
+    /// Writes text that another program is to read, to standard output.
+    pub fn text(&self, text: &str) {
+        write_out(text);
     }
 
     /// Writes what a command in a VM wrote, as it is.

@@ -17,6 +17,37 @@ pub fn printable(text: &str) -> String {
     shown
 }
 
+/// The longest line that is waited for, in bytes; a longer one is cut.
+const LINE_BYTES_MAX: usize = 16 << 10;
+
+/// Text that comes in pieces, line by line.
+#[derive(Debug, Default)]
+pub struct Lines {
+    begun: Vec<u8>,
+}
+
+impl Lines {
+    /// Takes a piece, and hands on the lines that are whole.
+    pub fn push<E>(&mut self, piece: &[u8], mut line: impl FnMut(&str) -> Result<(), E>) -> Result<(), E> {
+        for &byte in piece {
+            if byte != b'\n' {
+                self.begun.push(byte);
+            }
+            if byte == b'\n' || self.begun.len() >= LINE_BYTES_MAX {
+                let whole = std::mem::take(&mut self.begun);
+                line(String::from_utf8_lossy(&whole).trim_end_matches('\r'))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands on the line that has not ended.
+    pub fn finish<E>(&mut self, line: impl FnOnce(&str) -> Result<(), E>) -> Result<(), E> {
+        let rest = std::mem::take(&mut self.begun);
+        if rest.is_empty() { Ok(()) } else { line(String::from_utf8_lossy(&rest).trim_end_matches('\r')) }
+    }
+}
+
 /// Whether a character turns the writing direction around, so that text looks like other text.
 fn is_direction(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -55,6 +86,16 @@ pub fn wrapped(text: &str, columns: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_come_whole_however_they_are_cut() {
+        let (mut lines, mut seen) = (Lines::default(), Vec::new());
+        for piece in ["on", "e\r\ntwo\n\nth", "ree"] {
+            lines.push(piece.as_bytes(), |line| Ok::<(), ()>(seen.push(line.to_owned()))).expect("takes all");
+        }
+        lines.finish(|line| Ok::<(), ()>(seen.push(line.to_owned()))).expect("takes all");
+        assert_eq!(seen, ["one", "two", "", "three"]);
+    }
 
     #[test]
     fn words_are_wrapped_and_never_cut() {

@@ -29,7 +29,7 @@ fn the_project_and_its_files_are_sent() {
             match message {
                 Input::Bytes(bytes) => received.extend(bytes),
                 Input::End => break,
-                Input::Signal(_) => {}
+                Input::Signal(_) | Input::Resize(_) => {}
             }
         }
         let text = String::from_utf8(received).expect("the file is text");

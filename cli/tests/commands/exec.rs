@@ -21,6 +21,7 @@ async fn cat(_request: Request, replies: mpsc::Sender<Reply>, mut input: InputQu
             Input::Bytes(bytes) => Reply::Output { stream: OutputStream::Stdout, bytes },
             Input::Signal(signal) => Reply::Exited(ExecExit::Signal(signal)),
             Input::End => Reply::Exited(ExecExit::Status(0)),
+            Input::Resize(_) => continue,
         };
         let exited = matches!(reply, Reply::Exited(_));
         // A reader that leaves is one of the tests.

@@ -149,7 +149,7 @@ fn taking_an_image() -> ScriptedAgent {
             match message {
                 Input::Bytes(bytes) => received += bytes.len(),
                 Input::End => break,
-                Input::Signal(_) => {}
+                Input::Signal(_) | Input::Resize(_) => {}
             }
         }
         let row = TemplateRow {

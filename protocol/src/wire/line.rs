@@ -5,7 +5,10 @@
 use serde::{Deserialize, Serialize};
 
 /// The version of the line's messages that this program speaks.
-pub const LINE_VERSION: u16 = 1;
+///
+/// 1: commands. 2: terminals and the console too; a guest agent of version 1 answers those with
+/// [`ClosedWire::NotStarted`] and no error number.
+pub const LINE_VERSION: u16 = 2;
 
 /// The longest message on a line, in bytes; it may span several frames.
 pub const LINE_MESSAGE_BYTES_MAX: usize = 64 << 10;
@@ -72,6 +75,39 @@ pub enum ReportWire {
 pub enum OpenWire {
     /// A command, as root, with its three streams.
     Exec(ExecWire),
+    /// A command, as root, on a terminal of its own: its output is one stream. Since version 2.
+    Terminal(TerminalWire),
+    /// The guest's console: a shell that outlives those who look at it. Since version 2.
+    Console(ConsoleWire),
+}
+
+/// A command to run on a terminal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalWire {
+    /// The command.
+    pub exec: ExecWire,
+    /// The terminal's size.
+    pub size: SizeWire,
+}
+
+/// Somebody who wants to see and use the console.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsoleWire {
+    /// What kind of terminal they have, as in `TERM`; counts for a shell that is started now.
+    pub term: String,
+    /// Its size; the console takes that of whoever came, or changed theirs, last.
+    pub size: SizeWire,
+    /// How many of the last lines they want to see again.
+    pub lines: u32,
+}
+
+/// The size of a terminal, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SizeWire {
+    /// How many lines.
+    pub rows: u16,
+    /// How many characters in a line.
+    pub columns: u16,
 }
 
 /// A command to run in a guest.

@@ -6,6 +6,7 @@
 mod doctor;
 mod event;
 mod image;
+mod inside;
 mod mesh;
 mod outside;
 mod reply;
@@ -18,6 +19,7 @@ pub use image::{
     GarbageKind, GarbageReport, GarbageRow, GcMode, TemplateChoice, TemplateChoiceError, TemplateHostRow,
     TemplatePull, TemplatePush, TemplateRemoval, TemplateRemove,
 };
+pub use inside::{Console, LogExtent, Logs, Terminal, TerminalSize};
 pub use mesh::{LanRow, OperatorToken};
 pub use outside::{ForwardRow, NatState, OutsideRow, PortProtocol};
 pub use reply::{ExecExit, Failure, OutputStream, Progress, Refusal, Reply, Silence, Step, StepState};

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::Events;
 use super::image::{GcMode, TemplateChoice, TemplatePull, TemplatePush, TemplateRemove};
+use super::inside::{Console, Logs, Terminal, TerminalSize};
 use super::mesh::OperatorToken;
 
 /// A request: the first message of a connection after the hello.
@@ -81,6 +82,12 @@ pub enum Request {
     Events(Events),
     /// What is wrong with the agent's machine.
     Doctor,
+    /// Run a command in a VM on a terminal; what is typed follows as input.
+    Terminal(Terminal),
+    /// Look at a VM's console; what is typed follows as input.
+    Console(Console),
+    /// The console log of a VM.
+    Logs(Logs),
 }
 
 impl Request {
@@ -110,6 +117,9 @@ impl Request {
             Self::Gc(_) => "gc",
             Self::Events(_) => "events",
             Self::Doctor => "doctor",
+            Self::Terminal(_) => "exec -t",
+            Self::Console(_) => "console",
+            Self::Logs(_) => "logs",
         }
     }
 }
@@ -352,4 +362,6 @@ pub enum Input {
     End,
     /// A signal for the command; not held back by the window.
     Signal(i32),
+    /// The operator's terminal has another size; not held back by the window.
+    Resize(TerminalSize),
 }

@@ -84,6 +84,7 @@ async fn cat(_request: Request, replies: mpsc::Sender<Reply>, mut input: mln_lin
             Input::Bytes(bytes) => Reply::Output { stream: OutputStream::Stdout, bytes },
             Input::Signal(signal) => Reply::Exited(ExecExit::Signal(signal)),
             Input::End => Reply::Exited(ExecExit::Status(0)),
+            Input::Resize(_) => continue,
         };
         let exited = matches!(reply, Reply::Exited(_));
         replies.send(reply).await.expect("the client listens");

@@ -6,19 +6,21 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use mln_link::message::{
-    AgentVersion, Build, DaemonStatusRow, DoctorRow, EventReading, EventRow, Events, Exec, ExecExit,
+    AgentVersion, Build, Console, DaemonStatusRow, DoctorRow, EventReading, EventRow, Events, Exec, ExecExit,
     Existing, Failure, FileHead, ForwardRow, GarbageKind, GarbageReport, GarbageRow, GcMode, HostLiveness,
-    LanRow, NatState, OnFailure, OperatorToken, OutputStream, OutsideRow, PeerLink, PeerRow, PortProtocol,
-    Progress, ProjectRef, ProjectRow, ProjectSelection, Refusal, Removal, Remove, Role, Silence, Start,
-    Status, StatusRow, StatusWait, Step, StepState, Stop, StopManner, Target, TemplateChoice,
-    TemplateHostRow, TemplatePull, TemplatePush, TemplateRemoval, TemplateRemove, TemplateRow, Token,
-    Verdict, VmRef, VmState, WaitFor,
+    LanRow, LogExtent, Logs, NatState, OnFailure, OperatorToken, OutputStream, OutsideRow, PeerLink, PeerRow,
+    PortProtocol, Progress, ProjectRef, ProjectRow, ProjectSelection, Refusal, Removal, Remove, Role,
+    Silence, Start, Status, StatusRow, StatusWait, Step, StepState, Stop, StopManner, Target, TemplateChoice,
+    TemplateHostRow, TemplatePull, TemplatePush, TemplateRemoval, TemplateRemove, TemplateRow, Terminal,
+    TerminalSize, Token, Verdict, VmRef, VmState, WaitFor,
 };
 use mln_link::{Input, Reply, Request};
 use mln_protocol::id::{Name, hex};
 use mln_protocol::wire;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+const SIZE: TerminalSize = TerminalSize { rows: 24, columns: 80 };
 
 fn name(text: &str) -> Name {
     Name::parse(text).expect("a valid name")
@@ -53,7 +55,10 @@ fn requests() -> Vec<Request> {
         }),
         Request::DaemonStatus { group: Some(name("lab")) },
         Request::List,
-        Request::Exec(Exec { vm: VmRef { project, vm: name("r1") }, argv: vec!["ls".to_owned()] }),
+        Request::Exec(Exec {
+            vm: VmRef { project: project.clone(), vm: name("r1") },
+            argv: vec!["ls".to_owned()],
+        }),
         Request::Peers,
         Request::TokenNew { role: Role::Host, ttl_s: 60 },
         Request::TemplateBuild { name: name("mini") },
@@ -82,6 +87,19 @@ fn requests() -> Vec<Request> {
             reading: EventReading::Follow,
         }),
         Request::Doctor,
+        Request::Terminal(Terminal {
+            vm: VmRef { project: project.clone(), vm: name("r1") },
+            argv: vec!["vi".to_owned()],
+            term: "xterm".to_owned(),
+            size: SIZE,
+        }),
+        Request::Console(Console {
+            vm: VmRef { project: project.clone(), vm: name("r1") },
+            lines: 7,
+            term: "xterm".to_owned(),
+            size: SIZE,
+        }),
+        Request::Logs(Logs { vm: VmRef { project, vm: name("r1") }, lines: 7, extent: LogExtent::Follow }),
     ]
 }
 
@@ -237,7 +255,7 @@ fn replies() -> Vec<Reply> {
 }
 
 fn inputs() -> Vec<Input> {
-    vec![Input::Bytes(b"ab".to_vec()), Input::End, Input::Signal(15)]
+    vec![Input::Bytes(b"ab".to_vec()), Input::End, Input::Signal(15), Input::Resize(SIZE)]
 }
 
 /// Returns a line per message: its kind and its bytes; each must come back from its bytes.

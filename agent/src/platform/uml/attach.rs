@@ -17,7 +17,8 @@ use mln_protocol::wire::holder::{
     LineMessageWire, holder_is_understood,
 };
 use mln_protocol::wire::line::{
-    ClosedWire, ExecWire, KillWire, LINE_MESSAGE_BYTES_MAX, OpenWire, ReportWire, WindowWire,
+    ClosedWire, ConsoleWire, ExecWire, KillWire, LINE_MESSAGE_BYTES_MAX, OpenWire, ReportWire, SizeWire,
+    TerminalWire, WindowWire,
 };
 use mln_protocol::wire::{decode, encode};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -34,7 +35,8 @@ use crate::line::{CHANNELS_MAX, Kind, OUTPUT_WINDOW_BYTES, STDERR, STDIN, STDIN_
 use crate::platform::event::nat_of;
 use crate::platform::exec::{ChannelRequest, ChannelSender};
 use crate::platform::{
-    BootProgress, Exec, ExecCommand, ExecError, ExecOutputEvent, Exit, StepError, VmEvent, VmEventKind,
+    BootProgress, ConsoleView, Exec, ExecCommand, ExecError, ExecOutputEvent, Exit, StepError,
+    TerminalCommand, VmEvent, VmEventKind, WindowSize,
 };
 
 /// How long a holder may take to answer an agent that attaches.
@@ -64,7 +66,7 @@ pub(super) struct Attachment {
 
 #[derive(Debug)]
 enum Command {
-    Open { channel: u32, exec: ExecWire, end: ChannelEnd },
+    Open { channel: u32, open: OpenWire, end: ChannelEnd },
     Send(HolderCommandWire),
 }
 
@@ -73,8 +75,19 @@ enum Command {
 struct ChannelEnd {
     output: mpsc::UnboundedSender<ExecOutputEvent>,
     window: Arc<Semaphore>,
+    /// What the guest agent must know for it.
+    needs: Needs,
     /// Bytes of each stream that the caller hasn't taken.
     pending_bytes: [u32; 3],
+}
+
+/// What a guest agent must know to answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    /// Commands: each knows them.
+    Commands,
+    /// Terminals: since version 2 of the line.
+    Terminals,
 }
 
 /// What is needed to attach to a VM.
@@ -144,23 +157,48 @@ impl Attachment {
 
     /// Opens a channel for a command.
     pub(super) async fn exec(&self, vm: &VmId, command: ExecCommand) -> Result<Exec, ExecError> {
+        self.open(vm, OpenWire::Exec(exec_wire(command)), Needs::Commands).await
+    }
+
+    /// Opens a channel for a command on a terminal.
+    pub(super) async fn terminal(&self, vm: &VmId, wanted: TerminalCommand) -> Result<Exec, ExecError> {
+        let TerminalCommand { command, size } = wanted;
+        let open = OpenWire::Terminal(TerminalWire { exec: exec_wire(command), size: size_wire(size) });
+        self.open(vm, open, Needs::Terminals).await
+    }
+
+    /// Opens a channel for somebody who looks at the console.
+    pub(super) async fn console(&self, vm: &VmId, view: ConsoleView) -> Result<Exec, ExecError> {
+        let ConsoleView { term, size, lines } = view;
+        let open = OpenWire::Console(ConsoleWire { term, size: size_wire(size), lines });
+        self.open(vm, open, Needs::Terminals).await
+    }
+
+    async fn open(&self, vm: &VmId, open: OpenWire, needs: Needs) -> Result<Exec, ExecError> {
         if !self.session.load(Ordering::Acquire) {
             return Err(ExecError::NotReady { vm: vm.clone() });
         }
-        let ExecCommand { argv, environment, folder } = command;
-        let exec = ExecWire { argv, environment, folder };
-        let bytes = encode(&OpenWire::Exec(exec.clone())).len();
+        let bytes = encode(&open).len();
         if bytes > LINE_MESSAGE_BYTES_MAX {
             return Err(ExecError::TooLong { bytes, limit: LINE_MESSAGE_BYTES_MAX });
         }
         let channel = self.channel_next.fetch_add(1, Ordering::Relaxed);
         let (output, events) = mpsc::unbounded_channel();
         let window = Arc::new(Semaphore::new(STDIN_WINDOW_BYTES as usize));
-        let end = ChannelEnd { output, window: window.clone(), pending_bytes: [0; 3] };
-        let sent = self.commands.send(Command::Open { channel, exec, end }).await;
+        let end = ChannelEnd { output, window: window.clone(), needs, pending_bytes: [0; 3] };
+        let sent = self.commands.send(Command::Open { channel, open, end }).await;
         sent.map_err(|_| ExecError::NotRunning { vm: vm.clone() })?;
         Ok(Exec::new(ChannelSender { channel, requests: self.requests.clone() }, window, events))
     }
+}
+
+fn exec_wire(command: ExecCommand) -> ExecWire {
+    let ExecCommand { argv, environment, folder } = command;
+    ExecWire { argv, environment, folder }
+}
+
+fn size_wire(size: WindowSize) -> SizeWire {
+    SizeWire { rows: size.rows, columns: size.columns }
 }
 
 fn connect(folder: &Path) -> io::Result<AsyncFd<OwnedFd>> {
@@ -226,7 +264,7 @@ impl Task {
                 biased;
                 // Cancel-safe: nothing is taken from the queue unless this arm is chosen.
                 Some(command) = commands.recv() => match command {
-                    Command::Open { channel, exec, end } => self.open(channel, &exec, end).await,
+                    Command::Open { channel, open, end } => self.open(channel, &open, end).await,
                     Command::Send(command) => self.send(&command).await,
                 },
                 // Cancel-safe: a packet is taken whole, in the poll that chooses this arm.
@@ -344,7 +382,7 @@ impl Task {
         if heard { Ok(()) } else { self.abandon(channel).await }
     }
 
-    async fn open(&mut self, channel: u32, exec: &ExecWire, end: ChannelEnd) -> io::Result<()> {
+    async fn open(&mut self, channel: u32, open: &OpenWire, end: ChannelEnd) -> io::Result<()> {
         if !self.session.load(Ordering::Acquire) {
             end.fail(ExecError::LineLost);
             return Ok(());
@@ -355,7 +393,7 @@ impl Task {
             return Ok(());
         }
         self.channels.insert(channel, end);
-        self.send_line(Kind::Open, channel, encode(&OpenWire::Exec(exec.clone()))).await
+        self.send_line(Kind::Open, channel, encode(open)).await
     }
 
     async fn request(&mut self, channel: u32, request: ChannelRequest) -> io::Result<()> {
@@ -371,6 +409,9 @@ impl Task {
             ChannelRequest::InputEnd => self.send_line(Kind::Eof, channel, vec![STDIN]).await,
             ChannelRequest::Signal(signal) => {
                 self.send_line(Kind::Kill, channel, encode(&KillWire { signal })).await
+            }
+            ChannelRequest::Resize(size) => {
+                self.send_line(Kind::Resize, channel, encode(&size_wire(size))).await
             }
             ChannelRequest::Taken { stream, bytes } => {
                 if let Some(pending) = end.pending_bytes.get_mut(usize::from(stream)) {
@@ -433,6 +474,10 @@ impl ChannelEnd {
         self.window.close();
         let event = match decode::<ClosedWire>(payload, LINE_MESSAGE_BYTES_MAX) {
             Ok(ClosedWire::Ended(end)) => ExecOutputEvent::Ended(end.into()),
+            // So does a guest agent answer what it doesn't know.
+            Ok(ClosedWire::NotStarted { errno: 0, .. }) if self.needs == Needs::Terminals => {
+                ExecOutputEvent::Failed(ExecError::GuestOlder)
+            }
             Ok(ClosedWire::NotStarted { text, errno }) => {
                 ExecOutputEvent::Failed(ExecError::NotStarted { text, errno })
             }
@@ -483,4 +528,27 @@ pub(super) fn last_exit(folder: &Path) -> Option<Exit> {
     let boot: BootWire = files::read(folder, files::BOOT).ok()?;
     let exit: ExitWire = files::read(folder, files::EXIT).ok()?;
     (exit.boot_unix_ms == boot.boot_unix_ms).then(|| exit.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_agent_that_knows_no_terminals_is_told_from_a_command_that_fails() {
+        let answer = |needs, errno| {
+            let (output, mut events) = mpsc::unbounded_channel();
+            let window = Arc::new(Semaphore::new(1));
+            let end = ChannelEnd { output, window, needs, pending_bytes: [0; 3] };
+            end.close(&encode(&ClosedWire::NotStarted { text: "why".into(), errno }));
+            events.try_recv().expect("it is over")
+        };
+        let failed = |errno| ExecError::NotStarted { text: "why".into(), errno };
+        assert_eq!(answer(Needs::Terminals, 0), ExecOutputEvent::Failed(ExecError::GuestOlder));
+        assert_eq!(answer(Needs::Terminals, 2), ExecOutputEvent::Failed(failed(2)));
+        assert_eq!(answer(Needs::Commands, 0), ExecOutputEvent::Failed(failed(0)));
+        // What the one of version 1 finds where a command was: bytes that it can't read.
+        let console = ConsoleWire { term: "vt100".into(), size: SizeWire { rows: 1, columns: 1 }, lines: 1 };
+        assert_eq!(encode(&OpenWire::Console(console))[0], 2, "the number of a variant that it hasn't got");
+    }
 }

@@ -27,8 +27,9 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::{
-    Answer, BootProgress, BuildRequest, Checked, Exec, ExecCommand, ExecError, Exit, Observation, Observed,
-    Platform, Probe, Refusal, StepError, Stop, TemplateFacts, VmEvent,
+    Answer, BootProgress, BuildRequest, Checked, ConsoleLog, ConsoleView, Exec, ExecCommand, ExecError, Exit,
+    Observation, Observed, Platform, Probe, Refusal, StepError, Stop, TemplateFacts, TerminalCommand,
+    VmEvent,
 };
 use crate::holder::{self, files};
 use crate::image::{ImageStore, ImageUse};
@@ -439,6 +440,28 @@ impl Platform for Uml {
                 None => Err(ExecError::NotRunning { vm: vm.clone() }),
             }
         })
+    }
+
+    fn terminal<'a>(&'a self, vm: &'a VmId, wanted: TerminalCommand) -> Answer<'a, Result<Exec, ExecError>> {
+        Box::pin(async move {
+            match self.shared.attached(vm) {
+                Some(attachment) => attachment.terminal(vm, wanted).await,
+                None => Err(ExecError::NotRunning { vm: vm.clone() }),
+            }
+        })
+    }
+
+    fn console<'a>(&'a self, vm: &'a VmId, view: ConsoleView) -> Answer<'a, Result<Exec, ExecError>> {
+        Box::pin(async move {
+            match self.shared.attached(vm) {
+                Some(attachment) => attachment.console(vm, view).await,
+                None => Err(ExecError::NotRunning { vm: vm.clone() }),
+            }
+        })
+    }
+
+    fn console_log<'a>(&'a self, vm: &'a VmId, lines: usize) -> Answer<'a, std::io::Result<ConsoleLog>> {
+        Box::pin(async move { ConsoleLog::open(&self.shared.folders.path(vm), lines) })
     }
 
     fn console_tail(&self, vm: &VmId, lines: usize) -> Vec<String> {
