@@ -88,7 +88,7 @@ fn show_prints_the_published_shape() {
     let shown: Value = serde_json::from_slice(&output.stdout).expect("JSON on standard output");
     let network = |name, switch| {
         serde_json::json!({"name": name, "address": null, "netmask": null, "gateway": null, "switch": switch,
-                           "bridge": null, "mac": null})
+                           "bridge": null, "tap": null, "mac": null, "forwards": []})
     };
     assert_eq!(
         shown["hosts"][0],
@@ -96,7 +96,7 @@ fn show_prints_the_published_shape() {
             "name": "router1", "platform": "uml", "service_host": null, "template": null, "memory_mib": 64,
             "vcpus": 1, "disk_bytes": null, "free_space_bytes": null, "boot_order": 99,
             "networks": [network("eth0", "A"), network("eth1", "B")],
-            "users": [], "files": [], "startup": [], "ec2": null,
+            "users": [], "files": [], "startup": [], "nameservers": [], "modules": [], "ec2": null,
         })
     );
     assert_eq!(shown["project"], serde_json::json!({"owner": null, "name": "ring-bare"}));
