@@ -40,7 +40,7 @@ impl Scrollback {
         let start = self.bytes.iter().rev().enumerate().filter(|(_, byte)| ends(byte)).nth(lines - 1);
         let start = match start {
             Some((from_end, _)) => self.bytes.len() - from_end,
-            None if self.is_cut => self.bytes.iter().position(|byte| ends(byte)).map_or(0, after_end),
+            None if self.is_cut => self.bytes.iter().position(ends).map_or(0, after_end),
             None => 0,
         };
         self.bytes.iter().skip(start).copied().collect()

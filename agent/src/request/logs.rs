@@ -18,15 +18,18 @@ pub(super) async fn show(platform: &dyn Platform, vm: &VmId, wanted: Logs, reply
     };
     let showing = async {
         send(&reply, OutputStream::Stdout, &log.last_lines()).await?;
-        while wanted.extent == LogExtent::Follow {
-            match log.next().await {
-                Ok(Some(bytes)) => send(&reply, OutputStream::Stdout, &bytes).await?,
-                Ok(None) => break,
-                Err(error) => {
-                    reply.send(failed(error)).await?;
-                    break;
+        match wanted.extent {
+            LogExtent::Present => {}
+            LogExtent::Follow => loop {
+                match log.next().await {
+                    Ok(Some(bytes)) => send(&reply, OutputStream::Stdout, &bytes).await?,
+                    Ok(None) => break,
+                    Err(error) => {
+                        reply.send(failed(error)).await?;
+                        break;
+                    }
                 }
-            }
+            },
         }
         reply.send(Reply::Done).await
     };

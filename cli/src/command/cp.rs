@@ -462,7 +462,7 @@ mod tests {
     #[test]
     fn progress_tells_rate_and_time_left() {
         let second = Duration::from_secs(1);
-        assert_eq!(progress(1 << 20, Some(5 << 20), second), "1.0 MiB  1.0 MiB/s  20 %  4s left");
+        assert_eq!(progress(1 << 20, Some(5 << 20), second), "1 MiB  1 MiB/s  20 %  4s left");
         assert_eq!(progress(0, None, Duration::ZERO), "0 B  0 B/s");
     }
 

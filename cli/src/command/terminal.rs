@@ -27,7 +27,7 @@ pub(super) enum Leaving {
 #[derive(Debug)]
 pub(super) enum Ended {
     /// The agent ended it.
-    Over(Answer),
+    Over(Box<Answer>),
     /// The user left.
     Left,
     /// By a signal.
@@ -62,7 +62,7 @@ pub(super) async fn converse(
         // All arms are cancel-safe: tokio keeps what it has read of standard input.
         let sent = tokio::select! {
             reply = replies.next() => match reply.map_err(CommandError::BrokeOff)? {
-                None => return Ok(Ended::Over(answer)),
+                None => return Ok(Ended::Over(Box::new(answer))),
                 Some(Reply::Output { stream, bytes }) => {
                     let shown = match stream {
                         OutputStream::Stdout => bytes,

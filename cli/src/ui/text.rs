@@ -90,10 +90,14 @@ mod tests {
     #[test]
     fn lines_come_whole_however_they_are_cut() {
         let (mut lines, mut seen) = (Lines::default(), Vec::new());
+        let mut take = |line: &str| {
+            seen.push(line.to_owned());
+            Ok::<(), ()>(())
+        };
         for piece in ["on", "e\r\ntwo\n\nth", "ree"] {
-            lines.push(piece.as_bytes(), |line| Ok::<(), ()>(seen.push(line.to_owned()))).expect("takes all");
+            lines.push(piece.as_bytes(), &mut take).expect("takes all");
         }
-        lines.finish(|line| Ok::<(), ()>(seen.push(line.to_owned()))).expect("takes all");
+        lines.finish(&mut take).expect("takes all");
         assert_eq!(seen, ["one", "two", "", "three"]);
     }
 
