@@ -42,7 +42,8 @@ fn a_console_is_a_real_terminal_that_outlives_who_looks_at_it() {
     });
 
     typist.types("vi /root/poem\r");
-    typist.sees("poem");
+    // The line at the bottom of the editor: before it is there, keys would go to the shell's terminal.
+    typist.sees("- /root/poem");
     typist.types("iroses are red");
     typist.sees("roses are red");
     // What follows an escape at once would be taken for a key of its own.

@@ -17,7 +17,7 @@ const WEB: &str = "
 global { project web }
 host server {
     service_host oslo
-    network eth0 { forward 8080:80; forward 8007:7; forward 5353:53/udp }
+    network eth0 { forward 8080:80; forward 8007:7; forward 5300:53/udp }
     startup {
         mkdir -p /srv; echo 'hello from a guest' >/srv/index.html; httpd -p 80 -h /srv
         setsid nc -ll -p 7 -e cat >/dev/null 2>&1 </dev/null &
@@ -114,7 +114,7 @@ fn a_guest_is_reached_by_a_port_of_its_host_and_reaches_others_also_while_the_ag
             let ports = json!([
                 { "host_port": 8080, "guest_port": 80, "protocol": "tcp" },
                 { "host_port": 8007, "guest_port": 7, "protocol": "tcp" },
-                { "host_port": 5353, "guest_port": 53, "protocol": "udp" },
+                { "host_port": 5300, "guest_port": 53, "protocol": "udp" },
             ]);
             let told = server["nat"] == "up"
                 && server["forwards"] == ports
@@ -158,7 +158,7 @@ fn a_guest_is_reached_by_a_port_of_its_host_and_reaches_others_also_while_the_ag
     until("a datagram comes in", LIMIT, || {
         site.host("world").inside(|| {
             let socket = UdpSocket::bind((world, 0)).map_err(|error| error.to_string())?;
-            socket.send_to(b"a datagram", (oslo, 5353)).map_err(|error| error.to_string())
+            socket.send_to(b"a datagram", (oslo, 5300)).map_err(|error| error.to_string())
         })?;
         let counts = site.host("oslo").shell("web/server", "grep Udp: /proc/net/snmp").done();
         let line = counts.lines().nth(1).unwrap_or_default();
@@ -220,7 +220,10 @@ fn a_guest_gets_a_way_out_when_its_host_gets_one() {
         let row = site.host("oslo").sees("late", "vm", "up");
         if row["nat"] == "up" { Ok(()) } else { Err(row.to_string()) }
     });
-    site.host("world").inside(|| connect((oslo, 8022))).expect("the host listens");
+    // passt runs a moment before it listens.
+    until("the host listens", LIMIT, || {
+        site.host("world").inside(|| connect((oslo, 8022))).map(drop).map_err(|error| error.to_string())
+    });
 }
 
 /// A guest on a bridge of its host.
