@@ -3,20 +3,30 @@
 //! The server is the guest's own (dropbear or OpenSSH's sshd), in the mode in which another program accepts. It
 //! wants a socket of the internet family, so it gets a connection over the guest's loopback that nobody else can
 //! be at the other end of. The caller's key is authorised while their connection lasts, and no longer.
+//!
+//! The file of keys is in a folder of the user's own, and is changed by root. So no link in there is followed: it
+//! could lead to what the user may neither read nor write.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
 
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+
 /// Folders where servers are.
 const PROGRAMS: [&str; 4] = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin"];
-/// A user's authorised keys, in their home.
-const KEYS: &str = ".ssh/authorized_keys";
+/// The folder of a user's keys, in their home.
+const FOLDER: &str = ".ssh";
+/// A user's authorised keys, in that folder.
+const KEYS: &str = "authorized_keys";
+/// What they are until all of them are written.
+const KEYS_FRESH: &str = "authorized_keys.mln-new";
 /// What a line that we added to `authorized_keys` ends with, before the number of our process.
 const MARK: &str = " mln-connection-";
 /// The longest file of authorised keys that is changed, in bytes.
@@ -206,10 +216,8 @@ pub(super) fn clear(user: &str, process: u32) -> Result<(), SshError> {
     let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let account = account(&passwd, user).ok_or_else(|| SshError::NoUser(user.to_owned()))?;
-    let path = account.home.join(KEYS);
     let mark = format!("{MARK}{process}");
-    rewrite(&path, &account, |line| !line.ends_with(&mark) && is_still_wanted(line), None)
-        .map_err(|source| SshError::File { what: "writing", path: path.clone(), source })
+    rewrite(&account, |line| !line.ends_with(&mark) && is_still_wanted(line), None)
 }
 
 /// Authorises a key as long as what is returned is kept: its end is what [`clear`] waits for, in a process that
@@ -218,8 +226,6 @@ fn authorise(user: &str, account: &Account, key: &str) -> Result<ChildStdin, Ssh
     if !key.starts_with("ssh-") || key.chars().any(char::is_control) {
         return Err(SshError::BadKey);
     }
-    let path = account.home.join(KEYS);
-    let folder = path.parent().unwrap_or(&account.home);
     let process = std::process::id().to_string();
     let mut clearer = Command::new("/proc/self/exe")
         .args([super::verb::SSH, "clear", user, &process])
@@ -230,15 +236,7 @@ fn authorise(user: &str, account: &Account, key: &str) -> Result<ChildStdin, Ssh
         .spawn()
         .map_err(SshError::Run)?;
     let at_end = clearer.stdin.take().ok_or_else(|| SshError::Run(io::ErrorKind::BrokenPipe.into()))?;
-    let put = || {
-        if !folder.exists() {
-            fs::create_dir_all(folder)?;
-            fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
-            std::os::unix::fs::chown(folder, Some(account.uid), Some(account.gid))?;
-        }
-        rewrite(&path, account, is_still_wanted, Some(&format!("{key}{MARK}{process}")))
-    };
-    put().map_err(|source| SshError::File { what: "writing", path: path.clone(), source })?;
+    rewrite(account, is_still_wanted, Some(&format!("{key}{MARK}{process}")))?;
     Ok(at_end)
 }
 
@@ -250,36 +248,85 @@ fn is_still_wanted(line: &str) -> bool {
     }
 }
 
-/// Writes a file of keys anew: those lines that are kept, and one more.
-fn rewrite(
-    path: &Path,
+/// Writes a user's keys anew: those lines that are kept, and one more.
+fn rewrite(account: &Account, keep: impl Fn(&str) -> bool, more: Option<&str>) -> Result<(), SshError> {
+    let write = || {
+        // Those that come at once come one after the other.
+        let lock = File::create("/run/mln/authorized-keys.lock")?;
+        lock.lock()?;
+        rewrite_in(keys_folder(account)?, account, keep, more)
+    };
+    let path = || account.home.join(FOLDER).join(KEYS);
+    write().map_err(|source| SshError::File { what: "writing", path: path(), source })
+}
+
+/// Returns the folder of a user's keys, which is made where there is none.
+fn keys_folder(account: &Account) -> io::Result<OwnedFd> {
+    fs::create_dir_all(&account.home)?;
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let home = rustix::fs::open(&account.home, flags, Mode::empty())?;
+    let open = || rustix::fs::openat(&home, FOLDER, flags | OFlags::NOFOLLOW, Mode::empty());
+    match open() {
+        Err(Errno::NOENT) => {
+            rustix::fs::mkdirat(&home, FOLDER, Mode::RWXU)?;
+            let folder = open()?;
+            give(&folder, account)?;
+            Ok(folder)
+        }
+        opened => Ok(opened?),
+    }
+}
+
+/// Does what [`rewrite`] does, in the folder of keys, for one that comes after the other.
+fn rewrite_in(
+    folder: impl AsFd,
     account: &Account,
     keep: impl Fn(&str) -> bool,
     more: Option<&str>,
 ) -> io::Result<()> {
-    // Those that come at once come one after the other.
-    let lock = fs::File::create("/run/mln/authorized-keys.lock")?;
-    lock.lock()?;
-    if fs::metadata(path).is_ok_and(|found| found.len() > KEYS_BYTES_MAX) {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too long"));
-    }
-    let before = match fs::read_to_string(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        read => read?,
-    };
+    let before = read_keys(&folder)?;
     let lines = before.lines().filter(|line| keep(line)).chain(more);
     let after: String = lines.map(|line| format!("{line}\n")).collect();
     if after == before {
         return Ok(());
     }
     if after.is_empty() {
-        return fs::remove_file(path);
+        return Ok(rustix::fs::unlinkat(&folder, KEYS, AtFlags::empty())?);
     }
-    let fresh = path.with_extension("mln-new");
-    fs::write(&fresh, after)?;
-    fs::set_permissions(&fresh, fs::Permissions::from_mode(0o600))?;
-    std::os::unix::fs::chown(&fresh, Some(account.uid), Some(account.gid))?;
-    fs::rename(fresh, path)
+    match rustix::fs::unlinkat(&folder, KEYS_FRESH, AtFlags::empty()) {
+        Err(Errno::NOENT) => {}
+        removed => removed?,
+    }
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut fresh = File::from(rustix::fs::openat(&folder, KEYS_FRESH, flags, Mode::RUSR | Mode::WUSR)?);
+    fresh.write_all(after.as_bytes())?;
+    give(&fresh, account)?;
+    Ok(rustix::fs::renameat(&folder, KEYS_FRESH, &folder, KEYS)?)
+}
+
+/// Reads the keys of a folder; none where there is no such file.
+fn read_keys(folder: impl AsFd) -> io::Result<String> {
+    // A pipe of that name would otherwise be waited for.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut file = match rustix::fs::openat(folder, KEYS, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(String::new()),
+        opened => File::from(opened?),
+    };
+    let found = file.metadata()?;
+    // One that has a second name may be anybody's.
+    if !found.is_file() || found.nlink() != 1 {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file of its own"));
+    }
+    if found.len() > KEYS_BYTES_MAX {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too long"));
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn give(file: impl AsFd, account: &Account) -> io::Result<()> {
+    Ok(rustix::fs::fchown(file, Some(Uid::from_raw(account.uid)), Some(Gid::from_raw(account.gid)))?)
 }
 
 fn program(name: &str) -> Option<PathBuf> {
@@ -307,6 +354,55 @@ mod tests {
         assert_eq!(account(passwd, "root"), Some(root));
         assert_eq!(account(passwd, "roo"), None);
         assert_eq!(account(passwd, "bare"), None);
+    }
+
+    /// Adds a key in a folder where a user has done something before, and returns what is in the file of keys.
+    fn with_a_key_more(prepare: impl FnOnce(&Path)) -> (io::Result<String>, String) {
+        let home = tempfile::tempdir().expect("a folder");
+        let (folder, secret) = (home.path().join(FOLDER), home.path().join("secret"));
+        fs::create_dir(&folder).expect("is made");
+        fs::write(&secret, "a secret\n").expect("is written");
+        prepare(&folder);
+        let uid = rustix::process::geteuid().as_raw();
+        let gid = rustix::process::getegid().as_raw();
+        let account = Account { uid, gid, home: home.path().to_owned() };
+        let done =
+            keys_folder(&account).and_then(|folder| rewrite_in(folder, &account, |_| true, Some("a key")));
+        let keys = done.and_then(|()| fs::read_to_string(folder.join(KEYS)));
+        (keys, fs::read_to_string(secret).expect("is there"))
+    }
+
+    #[test]
+    fn a_key_comes_behind_those_that_are_there() {
+        let (keys, _) = with_a_key_more(|folder| fs::write(folder.join(KEYS), "hers\n").expect("is written"));
+        assert_eq!(keys.expect("is written"), "hers\na key\n");
+        let (keys, _) = with_a_key_more(|folder| fs::remove_dir(folder).expect("is removed"));
+        assert_eq!(keys.expect("is written"), "a key\n");
+    }
+
+    #[test]
+    fn what_a_user_has_linked_is_neither_read_nor_written() {
+        use std::os::unix::fs::symlink;
+        // The file that is written first was opened by its name, so a link led root to any file of the guest.
+        let (keys, secret) = with_a_key_more(|folder| {
+            symlink("../secret", folder.join(KEYS_FRESH)).expect("is linked");
+        });
+        assert_eq!((keys.expect("is written").as_str(), secret.as_str()), ("a key\n", "a secret\n"));
+        let (keys, secret) = with_a_key_more(|folder| {
+            symlink("../secret", folder.join(KEYS)).expect("is linked");
+        });
+        assert!(keys.is_err(), "{keys:?}");
+        assert_eq!(secret, "a secret\n");
+        let (keys, secret) = with_a_key_more(|folder| {
+            fs::hard_link(folder.join("../secret"), folder.join(KEYS)).expect("is linked");
+        });
+        assert!(keys.is_err(), "{keys:?}");
+        assert_eq!(secret, "a secret\n");
+        let (keys, _) = with_a_key_more(|folder| {
+            fs::remove_dir(folder).expect("is removed");
+            symlink(".", folder).expect("is linked");
+        });
+        assert!(keys.is_err(), "{keys:?}");
     }
 
     #[test]
