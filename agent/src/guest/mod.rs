@@ -16,13 +16,14 @@ mod pty;
 mod scrollback;
 mod seed;
 mod session;
+mod signals;
 mod ssh;
 mod terminal;
 pub mod verb;
 
 use std::path::PathBuf;
 
-use tracing::info;
+use tracing::{info, warn};
 
 pub use agent::AgentError;
 
@@ -52,6 +53,9 @@ pub fn run() -> Result<(), AgentError> {
     let command_line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let devices = Devices::from_kernel_command_line(&command_line);
     info!(line = %devices.line.display(), seed = ?devices.seed, version = crate::version::VERSION, "guest agent");
+    if let Err(error) = signals::obey_keys() {
+        warn!(%error, "keys of a terminal interrupt nothing");
+    }
     agent::run(&devices)
 }
 

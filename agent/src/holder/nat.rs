@@ -12,7 +12,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -109,10 +109,14 @@ impl Nat {
         self.tried = Instant::now();
         let routes = Routes::of_this_network();
         let before = self.state;
-        self.state = match (program(), routes.any()) {
-            (None, _) => NatStateWire::NotInstalled,
-            (_, false) => NatStateWire::NoRoute,
-            (Some(program), true) => match spawn(&program, &self.wire, routes, group) {
+        self.state = match (program(), routes.any(), taken_port(&self.wire.forwards)) {
+            (None, _, _) => NatStateWire::NotInstalled,
+            (_, false, _) => NatStateWire::NoRoute,
+            (_, _, Some(port)) => {
+                warn!(port, "another program has a port that leads to this guest");
+                NatStateWire::Failed
+            }
+            (Some(program), true, None) => match spawn(&program, &self.wire, routes, group) {
                 Ok(passt) => {
                     info!(group = group.as_raw_nonzero(), "passt runs");
                     self.passt = Some(passt);
@@ -156,6 +160,20 @@ fn program() -> Option<PathBuf> {
 /// Returns whether the host has the program that does address translation.
 pub fn is_installed() -> bool {
     program().is_some()
+}
+
+/// Returns the first of these ports that another program has. passt itself goes on without it where it gets the
+/// port in one family of addresses, and nobody would hear of the other.
+fn taken_port(forwards: &[(u16, u16, u8)]) -> Option<u16> {
+    let taken = |&(port, _, protocol): &(u16, u16, u8)| {
+        let everywhere = (Ipv4Addr::UNSPECIFIED, port);
+        let bound = match protocol {
+            TCP => TcpListener::bind(everywhere).map(drop),
+            _ => UdpSocket::bind(everywhere).map(drop),
+        };
+        bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse).then_some(port)
+    };
+    forwards.iter().find_map(taken)
 }
 
 /// Which ways lead out of this network namespace.

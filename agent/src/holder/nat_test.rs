@@ -141,3 +141,12 @@ fn nothing_stays_of_a_passt_whose_guest_has_ended() {
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
     assert!(stat.is_err(), "{stat:?}");
 }
+
+#[test]
+fn a_port_that_somebody_has_is_found_before_passt_is_started() {
+    let other = TcpListener::bind("0.0.0.0:0").expect("a free port");
+    let port = other.local_addr().expect("it is bound").port();
+    assert_eq!(taken_port(&[(port, 80, TCP)]), Some(port));
+    drop(other);
+    assert_eq!(taken_port(&[(port, 80, TCP)]), None);
+}

@@ -24,11 +24,19 @@ Ends with 0 where all is ok or a warning, and with 1 where something fails. Each
 docs/operations.md.")]
 pub struct Doctor {}
 
+/// What every data folder of a member has.
+const IDENTITY: &str = "membership.toml";
+
 /// How long the look without an agent may take.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Shows what is wrong with this machine.
-pub async fn run(_: Doctor, agent: &Agent, screen: &Screen) -> Result<Exit, CommandError> {
+pub async fn run(
+    _: Doctor,
+    peer: Option<&Path>,
+    agent: &Agent,
+    screen: &Screen,
+) -> Result<Exit, CommandError> {
     let (mut found, asked) = match agent.ask(&Request::Version, screen).await {
         Ok(answer) => (presence(&answer), true),
         Err(error @ CommandError::Usage(_)) => return Err(error),
@@ -38,7 +46,7 @@ pub async fn run(_: Doctor, agent: &Agent, screen: &Screen) -> Result<Exit, Comm
     match looked {
         Some(answer) if !answer.doctor.is_empty() => found.extend(answer.doctor),
         // No agent, or one that doesn't know the question.
-        Some(_) | None => found.extend(look(&mlnd()).await),
+        Some(_) | None => found.extend(look(&mlnd(), peer.and_then(data_folder)).await),
     }
     screen.answer(|layout| rows::doctor(&found, layout), || json::doctor(&found));
     let fails = found.iter().any(|row| row.verdict == Verdict::Fail);
@@ -88,9 +96,17 @@ fn mlnd() -> PathBuf {
     beside.filter(|program| program.is_file()).unwrap_or_else(|| PathBuf::from("mlnd"))
 }
 
+/// Returns the data folder of an agent of this machine that was named: itself, or by its socket in it.
+fn data_folder(peer: &Path) -> Option<&Path> {
+    if peer.is_dir() { Some(peer) } else { peer.parent().filter(|folder| folder.join(IDENTITY).exists()) }
+}
+
 /// Has the agent's program look at the machine, without an agent.
-async fn look(program: &Path) -> Vec<DoctorRow> {
+async fn look(program: &Path, data: Option<&Path>) -> Vec<DoctorRow> {
     let mut command = tokio::process::Command::new(program);
+    if let Some(data) = data {
+        command.env("MLN_DATA", data);
+    }
     command.arg("doctor").stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
     let failed = |why: String| {
         let finding = format!("{} doctor: {why}", program.display());
@@ -137,7 +153,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_machine_without_the_program_is_told_so() {
-        let rows = look(Path::new("/nowhere/mlnd")).await;
+        let rows = look(Path::new("/nowhere/mlnd"), None).await;
         assert!(rows.len() == 1 && rows[0].verdict == Verdict::Fail, "{rows:?}");
     }
 }

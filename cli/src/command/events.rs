@@ -30,7 +30,11 @@ pub struct Events {
 pub async fn run(args: Events, agent: &Agent, screen: &Screen) -> Result<Exit, CommandError> {
     let reading = if args.follow { EventReading::Follow } else { EventReading::Past };
     let events = mln_link::message::Events { last: args.last, project: args.project, reading };
-    let answer = agent.ask(&Request::Events(events), screen).await?;
+    let answer = match agent.ask(&Request::Events(events), screen).await {
+        // Nothing was begun that could go on: this is how following ends.
+        Err(CommandError::Interrupted { signal }) => return Ok(Exit::of_signal(signal)),
+        answer => answer?,
+    };
     Ok(match (screen.troubles(&answer), answer.exited) {
         // Whoever read our output has left.
         (Exit::Done, Some(_)) => Exit::Done,

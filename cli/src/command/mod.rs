@@ -107,6 +107,6 @@ async fn dispatch(
         Online::Gc(args) => gc::run(args, agent, screen).await,
         Online::Version => version::run(agent, screen).await,
         Online::Events(args) => events::run(args, agent, screen).await,
-        Online::Doctor(args) => doctor::run(args, agent, screen).await,
+        Online::Doctor(args) => doctor::run(args, peer, agent, screen).await,
     }
 }

@@ -55,7 +55,7 @@ pub struct Pull {
     #[arg(value_parser = TemplateChoice::parse)]
     template: TemplateChoice,
     /// The host to fetch it from [default: any that has it]
-    #[arg(long, env = "MLN_FROM", value_name = "HOST", value_parser = Name::parse)]
+    #[arg(long, env = "MLN_FROM", value_name = "SERVICE_HOST", value_parser = Name::parse)]
     from: Option<Name>,
 }
 
@@ -66,7 +66,7 @@ pub struct Push {
     #[arg(value_parser = TemplateChoice::parse)]
     template: TemplateChoice,
     /// The host that shall have it
-    #[arg(long, env = "MLN_TO", value_name = "HOST", value_parser = Name::parse)]
+    #[arg(long, env = "MLN_TO", value_name = "SERVICE_HOST", value_parser = Name::parse)]
     to: Name,
 }
 

@@ -22,6 +22,10 @@ pub const ANSWER_MS_MAX: u64 = 30_000;
 /// How long a coordinator watches a build, a start or a stop that it was asked for, in milliseconds.
 pub const WATCH_MS_MAX: u64 = 600_000;
 
+/// After how long, in milliseconds, whoever waits for what a host has agreed to do looks whether that host is
+/// still there.
+pub const PROBE_MS: u64 = 10_000;
+
 /// After which time an unanswered message is sent again, in milliseconds.
 pub const RESEND_MS: u64 = 1_000;
 

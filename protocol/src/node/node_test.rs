@@ -511,6 +511,20 @@ fn what_a_host_that_is_away_last_said_is_not_taken_for_done() {
 }
 
 #[test]
+fn a_host_that_goes_off_after_it_has_agreed_is_not_waited_for() {
+    let mut cluster = Cluster::new(512);
+    let project = cluster.build_ring();
+    let vm = cluster.vms(project)[1].clone();
+    cluster.begin(0, 2, Operation::Run { vms: vec![vm], order: RunOrder::Up, pause_ms: 0 });
+    cluster.pass(limits::PROBE_MS);
+    assert!(!cluster.outcomes.contains_key(&OpId(2)), "as long as it is there, there is time");
+    cluster.away.insert(1);
+    cluster.pass(limits::RESEND_MS);
+    let Outcome::Failed(failures) = cluster.outcome(2) else { panic!("{:?}", cluster.outcome(2)) };
+    assert_eq!(failures[0].cause, FailureCause::Silent);
+}
+
+#[test]
 fn a_guest_that_is_faster_than_the_step_that_starts_it_is_seen() {
     let exit = ExitStatus::Signal(6);
     let cases = [

@@ -182,6 +182,10 @@ impl Node {
                     let reason = "not there in time; its host goes on trying".to_owned();
                     late.push((vm.clone(), reason, FailureCause::Tried));
                 }
+                // Whether its host is there at all: what it has applied already it only answers once more.
+                Phase::Applied if waited_ms >= limits::PROBE_MS => {
+                    resend.push((active.target.owner, active.request.clone()));
+                }
                 Phase::Applied => {}
             }
         }
@@ -206,13 +210,19 @@ impl Node {
         let mut lost = Vec::new();
         for (&op, operation) in &self.runs.by_op {
             for (vm, active) in &operation.active {
-                if active.target.owner == peer && active.phase == Phase::Sent {
-                    lost.push((op, vm.clone()));
+                let waited_ms = now.mono_ms.saturating_sub(active.sent_ms);
+                if active.target.owner == peer
+                    && (active.phase == Phase::Sent || waited_ms >= limits::PROBE_MS)
+                {
+                    lost.push((op, vm.clone(), active.phase));
                 }
             }
         }
-        for (op, vm) in lost {
-            let reason = "its host is off or can't be reached".to_owned();
+        for (op, vm, phase) in lost {
+            let reason = match phase {
+                Phase::Sent => "its host is off or can't be reached".to_owned(),
+                Phase::Applied => "its host went off meanwhile; it goes on when it is back".to_owned(),
+            };
             self.run_failed(op, &vm, reason, FailureCause::Silent);
             self.advance(now, op);
         }
