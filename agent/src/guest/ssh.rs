@@ -8,10 +8,14 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
+
+use rustix::fs::OFlags;
+use rustix::process::{Gid, Uid};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 /// Folders where servers are.
 const PROGRAMS: [&str; 4] = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin"];
@@ -219,7 +223,6 @@ fn authorise(user: &str, account: &Account, key: &str) -> Result<ChildStdin, Ssh
         return Err(SshError::BadKey);
     }
     let path = account.home.join(KEYS);
-    let folder = path.parent().unwrap_or(&account.home);
     let process = std::process::id().to_string();
     let mut clearer = Command::new("/proc/self/exe")
         .args([super::verb::SSH, "clear", user, &process])
@@ -230,15 +233,8 @@ fn authorise(user: &str, account: &Account, key: &str) -> Result<ChildStdin, Ssh
         .spawn()
         .map_err(SshError::Run)?;
     let at_end = clearer.stdin.take().ok_or_else(|| SshError::Run(io::ErrorKind::BrokenPipe.into()))?;
-    let put = || {
-        if !folder.exists() {
-            fs::create_dir_all(folder)?;
-            fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
-            std::os::unix::fs::chown(folder, Some(account.uid), Some(account.gid))?;
-        }
-        rewrite(&path, account, is_still_wanted, Some(&format!("{key}{MARK}{process}")))
-    };
-    put().map_err(|source| SshError::File { what: "writing", path: path.clone(), source })?;
+    rewrite(&path, account, is_still_wanted, Some(&format!("{key}{MARK}{process}")))
+        .map_err(|source| SshError::File { what: "writing", path: path.clone(), source })?;
     Ok(at_end)
 }
 
@@ -250,7 +246,7 @@ fn is_still_wanted(line: &str) -> bool {
     }
 }
 
-/// Writes a file of keys anew: those lines that are kept, and one more.
+/// Writes an account's file of keys anew: those lines that are kept, and one more.
 fn rewrite(
     path: &Path,
     account: &Account,
@@ -260,13 +256,65 @@ fn rewrite(
     // Those that come at once come one after the other.
     let lock = fs::File::create("/run/mln/authorized-keys.lock")?;
     lock.lock()?;
-    if fs::metadata(path).is_ok_and(|found| found.len() > KEYS_BYTES_MAX) {
+    let _acting = Acting::for_account(account)?;
+    rewrite_keys(path, keep, more)
+}
+
+/// While it exists, this thread touches files as an account does. In a home, any name may be a link of its user's to
+/// what only root may write.
+struct Acting {
+    uid: Uid,
+    gid: Gid,
+    groups: Vec<Gid>,
+}
+
+impl Acting {
+    fn for_account(account: &Account) -> io::Result<Option<Self>> {
+        let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+        if uid.as_raw() == account.uid {
+            return Ok(None);
+        }
+        // From here on, dropping it leads back.
+        let before = Self { uid, gid, groups: rustix::process::getgroups()? };
+        let theirs = Gid::from_raw(account.gid);
+        set_thread_groups(&[theirs])?;
+        set_thread_res_gid(None::<Gid>, theirs, None::<Gid>)?;
+        set_thread_res_uid(None::<Uid>, Uid::from_raw(account.uid), None::<Uid>)?;
+        Ok(Some(before))
+    }
+}
+
+impl Drop for Acting {
+    fn drop(&mut self) {
+        // Where that fails, less is allowed than before, and what follows says so.
+        let _ = set_thread_res_uid(None::<Uid>, self.uid, None::<Uid>);
+        let _ = set_thread_res_gid(None::<Gid>, self.gid, None::<Gid>);
+        let _ = set_thread_groups(&self.groups);
+    }
+}
+
+/// Reads a file of keys; one that isn't there is empty.
+fn read_keys(path: &Path) -> io::Result<String> {
+    // A pipe in its place would keep everybody waiting.
+    let nonblocking = OFlags::NONBLOCK.bits() as i32;
+    let file = match fs::File::options().read(true).custom_flags(nonblocking).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
+        opened => opened?,
+    };
+    let found = file.metadata()?;
+    if !found.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"));
+    }
+    if found.len() > KEYS_BYTES_MAX {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too long"));
     }
-    let before = match fs::read_to_string(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        read => read?,
-    };
+    let mut text = String::new();
+    file.take(KEYS_BYTES_MAX).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn rewrite_keys(path: &Path, keep: impl Fn(&str) -> bool, more: Option<&str>) -> io::Result<()> {
+    let before = read_keys(path)?;
     let lines = before.lines().filter(|line| keep(line)).chain(more);
     let after: String = lines.map(|line| format!("{line}\n")).collect();
     if after == before {
@@ -275,10 +323,14 @@ fn rewrite(
     if after.is_empty() {
         return fs::remove_file(path);
     }
+    if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
     let fresh = path.with_extension("mln-new");
-    fs::write(&fresh, after)?;
-    fs::set_permissions(&fresh, fs::Permissions::from_mode(0o600))?;
-    std::os::unix::fs::chown(&fresh, Some(account.uid), Some(account.gid))?;
+    // What has that name was left behind, or put there by somebody; it is not written through.
+    let _ = fs::remove_file(&fresh);
+    let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(&fresh)?;
+    file.write_all(after.as_bytes())?;
     fs::rename(fresh, path)
 }
 
@@ -317,5 +369,59 @@ mod tests {
         assert!(!is_still_wanted(&ours(5_000_000)));
         assert!(is_still_wanted("ssh-ed25519 AAAA anna@laptop"));
         assert!(is_still_wanted(&format!("ssh-ed25519 AAAA{MARK}hers")));
+    }
+
+    #[test]
+    fn what_a_user_links_to_is_not_written_in_the_place_of_their_keys() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (home, precious) = (folder.path().join("home/.ssh"), folder.path().join("precious"));
+        fs::create_dir_all(&home).expect("makes");
+        fs::write(&precious, "precious").expect("writes");
+        std::os::unix::fs::symlink(&precious, home.join("authorized_keys.mln-new")).expect("links");
+        let keys = home.join("authorized_keys");
+        rewrite_keys(&keys, is_still_wanted, Some("ssh-ed25519 AAAA anna")).expect("it is ours");
+        assert_eq!(fs::read_to_string(&precious).expect("is there"), "precious");
+        assert_eq!(fs::read_to_string(&keys).expect("is there"), "ssh-ed25519 AAAA anna\n");
+        assert!(fs::symlink_metadata(&keys).expect("is there").is_file());
+    }
+
+    #[test]
+    fn keys_are_written_with_the_rights_of_their_user_alone() {
+        use std::os::unix::fs::{PermissionsExt, chown};
+        let account = Account { uid: 65_534, gid: 65_534, home: "/".into() };
+        // Whoever isn't root can't be anybody else either.
+        let is_root = rustix::process::geteuid().is_root();
+        let Ok(acting) = Acting::for_account(&account) else { return assert!(!is_root, "root may") };
+        drop(acting);
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("ours");
+        for name in ["home", "roots"] {
+            fs::create_dir(path(name)).expect("makes");
+        }
+        chown(path("home"), Some(account.uid), Some(account.gid)).expect("root may");
+        let keys = path("home").join(KEYS);
+        let put = || {
+            let _acting = Acting::for_account(&account)?;
+            rewrite_keys(&keys, is_still_wanted, Some("ssh-ed25519 AAAA anna"))
+        };
+        std::os::unix::fs::symlink(path("roots"), path("home/.ssh")).expect("links");
+        assert!(put().is_err(), "a folder of root's");
+        assert_eq!(fs::read_dir(path("roots")).expect("is there").count(), 0);
+        fs::remove_file(path("home/.ssh")).expect("removes");
+        put().expect("their own home");
+        let found = fs::metadata(&keys).expect("is there");
+        assert_eq!(std::os::unix::fs::MetadataExt::uid(&found), account.uid);
+        assert_eq!(found.permissions().mode() & 0o777, 0o600);
+        assert!(rustix::process::geteuid().is_root(), "it leads back");
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_keys_keeps_nobody_waiting() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("authorized_keys");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).expect("makes");
+        assert!(rewrite_keys(&path, is_still_wanted, Some("ssh-ed25519 AAAA anna")).is_err());
     }
 }
