@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use mln_protocol::id::{Name, PublicKey, hex};
+use mln_protocol::id::{Name, PublicKey, hex, unhex};
 use mln_protocol::trust::{Domain, Grant, KeyPair, Signed, Verb, mesh_of};
 use serde::{Deserialize, Serialize};
 
@@ -108,7 +108,7 @@ impl Identity {
         let damaged = |what| IdentityError::Damaged { path: path.clone(), what };
         let file: MembershipFile = toml::from_str(&text).map_err(|_| damaged("its form"))?;
         let link = |text: &String| {
-            let bytes = bytes_of(text).ok_or_else(|| damaged("a grant"))?;
+            let bytes = unhex(text).ok_or_else(|| damaged("a grant"))?;
             Signed::from_bytes(&bytes).map_err(|_| damaged("a grant"))
         };
         Ok(Self {
@@ -227,7 +227,7 @@ pub(crate) fn host_key(folder: &Path) -> Result<KeyPair, IdentityError> {
 fn load_key(path: &Path) -> Result<KeyPair, IdentityError> {
     let text =
         fs::read_to_string(path).map_err(|source| IdentityError::File { path: path.to_owned(), source })?;
-    let secret = bytes_of(text.trim()).and_then(|bytes| bytes.try_into().ok());
+    let secret = unhex(text.trim()).and_then(|bytes| bytes.try_into().ok());
     let damaged = IdentityError::Damaged { path: path.to_owned(), what: "the key" };
     Ok(KeyPair::from_secret(secret.ok_or(damaged)?))
 }
@@ -257,19 +257,6 @@ pub(crate) fn random() -> Result<[u8; 32], IdentityError> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(IdentityError::Randomness)?;
     Ok(bytes)
-}
-
-fn bytes_of(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || !text.is_ascii() {
-        return None;
-    }
-    text.as_bytes()
-        .chunks_exact(2)
-        .map(|pair| {
-            let digit = |byte: u8| char::from(byte).to_digit(16);
-            u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).ok()
-        })
-        .collect()
 }
 
 #[cfg(test)]

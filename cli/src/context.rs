@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use mln_protocol::id::{Name, PublicKey, hex};
+use mln_protocol::id::{Name, PublicKey, hex, unhex};
 use mln_protocol::time::Now;
 use mln_protocol::trust::{KeyPair, Signed, Standing, admit};
 use serde::{Deserialize, Serialize};
@@ -197,7 +197,7 @@ impl Contexts {
         let name = |text: &str| Name::parse(text).map_err(|_| format!("{text:?} is no name"));
         let context = |file: &ContextFile| {
             let link = |text: &String| {
-                let bytes = bytes_of(text).ok_or("a grant is not hexadecimal")?;
+                let bytes = unhex(text).ok_or("a grant is not hexadecimal")?;
                 Signed::from_bytes(&bytes).map_err(|_| "a grant can't be read")
             };
             Ok::<_, String>(Context {
@@ -291,7 +291,7 @@ impl Home {
                 if mode & 0o077 != 0 {
                     return Err(ContextError::Open { path, mode });
                 }
-                let secret = bytes_of(text.trim()).and_then(|bytes| bytes.try_into().ok());
+                let secret = unhex(text.trim()).and_then(|bytes| bytes.try_into().ok());
                 Ok(Some(KeyPair::from_secret(secret.ok_or_else(damaged)?)))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -341,15 +341,6 @@ impl Home {
 fn now() -> Now {
     let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Now { mono_ms: 0, unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX) }
-}
-
-fn bytes_of(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || !text.is_ascii() {
-        return None;
-    }
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    let pairs = text.as_bytes().chunks_exact(2);
-    pairs.map(|pair| u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).ok()).collect()
 }
 
 #[cfg(test)]

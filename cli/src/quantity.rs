@@ -1,5 +1,7 @@
 //! Lengths of time, as people write and read them.
 
+use mln_link::message::rfc3339;
+
 /// Why a text is no length of time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a length of time is a number of seconds, or has a unit: 90, 0.5, 500ms, 90s, 5m, 1h, 7d")]
@@ -59,22 +61,8 @@ pub fn short_bytes(bytes: u64) -> String {
 
 /// Writes a moment, in milliseconds since 1970, as a date and time of UTC.
 pub fn date_time(unix_ms: u64) -> String {
-    let minutes = unix_ms / 60_000;
-    let (year, month, day) = civil_date(minutes / 1440);
-    format!("{year}-{month:02}-{day:02} {:02}:{:02}", minutes / 60 % 24, minutes % 60)
-}
-
-/// Returns year, month and day of a number of days since 1970: Howard Hinnant's `civil_from_days`, for days
-/// that are not before 1970.
-fn civil_date(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+    // Date, `T`, hours and minutes; seconds and more are of no interest here.
+    rfc3339(unix_ms)[..16].replace('T', " ")
 }
 
 #[cfg(test)]

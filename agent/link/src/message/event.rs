@@ -4,6 +4,8 @@
 //! The line of JSON is the same in an agent's `events.jsonl` and in `mlnctl events --json`: its field names are a
 //! promise to scripts.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use serde::{Deserialize, Serialize};
 
 use super::request::ProjectRef;
@@ -101,56 +103,20 @@ impl EventRow {
     }
 }
 
-/// Writes a moment, in milliseconds since 1970, as RFC 3339 has it, in UTC.
+/// The last millisecond of the year 9999: RFC 3339 has no later one.
+const UNIX_MS_MAX: u64 = 253_402_300_799_999;
+
+/// Writes a moment, in milliseconds since 1970, as RFC 3339 has it, in UTC; what is later than the year 9999 as its
+/// end.
 pub fn rfc3339(unix_ms: u64) -> String {
-    let (days, ms_of_day) = (unix_ms / 86_400_000, unix_ms % 86_400_000);
-    let (year, month, day) = civil_date(days);
-    let seconds = ms_of_day / 1000;
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
-        seconds / 3600,
-        seconds / 60 % 60,
-        seconds % 60,
-        ms_of_day % 1000
-    )
+    let moment = UNIX_EPOCH + Duration::from_millis(unix_ms.min(UNIX_MS_MAX));
+    humantime::format_rfc3339_millis(moment).to_string()
 }
 
 /// Reads what [`rfc3339`] writes.
 fn parse_rfc3339(text: &str) -> Option<u64> {
-    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
-    let mut date = date.split('-').map(str::parse::<u64>);
-    let (year, month, day) = (date.next()?.ok()?, date.next()?.ok()?, date.next()?.ok()?);
-    let (time, ms) = time.split_once('.')?;
-    let mut time = time.split(':').map(str::parse::<u64>);
-    let (hour, minute, second) = (time.next()?.ok()?, time.next()?.ok()?, time.next()?.ok()?);
-    let in_range = (1970..=9999).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
-    if !in_range || hour > 23 || minute > 59 || second > 60 {
-        return None;
-    }
-    let seconds = (days_of(year, month, day) * 24 + hour) * 3600 + minute * 60 + second;
-    Some(seconds * 1000 + ms.parse::<u64>().ok()?.min(999))
-}
-
-/// Returns year, month and day of a number of days since 1970: Howard Hinnant's `civil_from_days`.
-fn civil_date(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
-}
-
-/// The inverse: Hinnant's `days_from_civil`, for years from 1970 on.
-fn days_of(year: u64, month: u64, day: u64) -> u64 {
-    let year = year - u64::from(month <= 2);
-    let (era, year_of_era) = (year / 400, year % 400);
-    let shifted_month = if month > 2 { month - 3 } else { month + 9 };
-    let day_of_year = (153 * shifted_month + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    (era * 146_097 + day_of_era).saturating_sub(719_468)
+    let since = humantime::parse_rfc3339(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    u64::try_from(since.as_millis()).ok()
 }
 
 #[cfg(test)]
@@ -196,6 +162,7 @@ mod tests {
             assert_eq!(rfc3339(unix_ms), text);
             assert_eq!(parse_rfc3339(text), Some(unix_ms));
         }
+        assert_eq!(rfc3339(u64::MAX), "9999-12-31T23:59:59.999Z");
         assert_eq!(parse_rfc3339("1969-12-31T23:59:59.000Z"), None);
         assert_eq!(parse_rfc3339("yesterday"), None);
     }
