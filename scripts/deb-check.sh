@@ -25,6 +25,7 @@ done
 for name in user-mode-linux passt e2fsprogs; do
     dpkg-deb -f "$package" Depends | grep -qw "$name" || wrong "it doesn't depend on $name"
 done
+dpkg-deb -f "$package" Depends | grep -q 'libc6 (>= 2\.' || wrong "it doesn't say which C library it needs"
 dpkg-deb -f "$package" Recommends | grep -qw mmdebstrap || wrong "it doesn't recommend mmdebstrap"
 
 dpkg-deb -R "$package" "$work/root"
@@ -76,7 +77,14 @@ if [ "$(id -u)" -eq 0 ] && [ -L /bin ] && chroot / true 2>/dev/null; then
             mount -t overlay o -o "lowerdir=/usr,upperdir=$work/up/u,workdir=$work/up/w" "$root/usr"
             mount --bind /dev "$root/dev"
             dpkg() { chroot "$root" dpkg --force-depends "$@" >>"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }; }
+            # A systemd that only notes what it is told, and under which nothing runs.
+            mkdir -p "$root/run/systemd/system" "$root/usr/local/sbin"
+            printf "#!/bin/sh\necho \"\$*\" >>/tmp/told\n[ \"\$1\" != is-active ]\n" >"$root/usr/local/sbin/systemctl"
+            chmod 755 "$root/usr/local/sbin/systemctl"
+            was_told() { grep -qx "$1 mlnd.service" "$root/tmp/told"; }
+            PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
             dpkg -i /tmp/mln.deb
+            was_told enable || { echo "the unit is not enabled" >&2; exit 1; }
             chroot "$root" /usr/bin/mlnctl --version
             grep -q "^mln:" "$root/etc/passwd" || { echo "no user mln" >&2; exit 1; }
             grep -q control_group "$root/var/lib/mln/config.toml"
@@ -84,8 +92,13 @@ if [ "$(id -u)" -eq 0 ] && [ -L /bin ] && chroot / true 2>/dev/null; then
             owner=$(stat -c %U:%a "$root/var/lib/mln/host.key")
             [ "$(chroot "$root" stat -c %U:%a /var/lib/mln/host.key)" = mln:600 ] ||
                 { echo "host.key is $owner" >&2; exit 1; }
+            : >"$root/tmp/told"
             dpkg -i /tmp/mln.deb
+            ! was_told enable && ! was_told start || { echo "an upgrade starts what was stopped" >&2; exit 1; }
             mkdir -p "$root/var/lib/mln/vms/1-vm"
+            dpkg --remove mln
+            dpkg -i /tmp/mln.deb
+            was_told enable && was_told start || { echo "it is not enabled again" >&2; exit 1; }
             dpkg --remove mln
             [ -e "$root/var/lib/mln/host.key" ] || { echo "removing took data" >&2; exit 1; }
             [ ! -e "$root/usr/bin/mlnd" ] || { echo "removing left the program" >&2; exit 1; }

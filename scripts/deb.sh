@@ -36,6 +36,9 @@ printf 'mln (%s) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- %s  %s
     "$version" "$maintainer" "$(date -R -d "@${SOURCE_DATE_EPOCH:-$(stat -c %Y "$here/CHANGELOG.md")}")" |
     gzip -9n >"$doc/changelog.gz"
 
+# The oldest C library that has what the programs call.
+glibc=$(objdump -T "$stage"/usr/bin/mln* | grep -o 'GLIBC_[0-9][0-9.]*' | sort -Vu | tail -n 1 | cut -d_ -f2)
+
 install -d "$stage/DEBIAN"
 for script in postinst prerm postrm; do
     install -m 755 "$here/scripts/package/$script" "$stage/DEBIAN"
@@ -46,8 +49,8 @@ Version: $version
 Architecture: $architecture
 Maintainer: $maintainer
 Installed-Size: $(du -sk --exclude=DEBIAN "$stage" | cut -f1)
-Depends: libc6, user-mode-linux, e2fsprogs, passt, passwd
-Recommends: mmdebstrap, fakeroot
+Depends: libc6 (>= $glibc), libgcc-s1, user-mode-linux, e2fsprogs, passt, passwd
+Recommends: mmdebstrap, fakeroot, openssh-client, iproute2
 Section: admin
 Priority: optional
 Description: groups of virtual machines over many hosts, without a master

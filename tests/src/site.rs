@@ -6,6 +6,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use rustix::process::{Pid, getpgrp};
+
 use crate::host::Host;
 use crate::leftover::{self, PREFIX};
 use crate::network::{Network, Place};
@@ -154,15 +156,21 @@ impl Site {
     /// Returns the processes of the site that root runs, by their command lines.
     pub fn of_root(&self) -> Vec<String> {
         let in_folder = leftover::processes_in(&self.folder);
+        // What confines itself has left the folder, and is still in the group of its guest. Agents are in the tester's.
+        let own = getpgrp().as_raw_nonzero().get();
+        let groups: Vec<i32> =
+            in_folder.iter().filter_map(|pid| group_of(*pid)).filter(|group| *group != own).collect();
         let needle = self.folder.display().to_string();
         let all = fs::read_dir("/proc").into_iter().flatten().flatten();
-        all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+        all.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
             .filter_map(|pid| {
-                let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+                let number = pid.as_raw_nonzero();
+                let line = fs::read(format!("/proc/{number}/cmdline")).ok()?;
                 let line = String::from_utf8_lossy(&line).replace('\0', " ");
-                let is_ours =
-                    line.contains(&needle) || in_folder.iter().any(|ours| ours.as_raw_nonzero().get() == pid);
-                let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+                let is_ours = line.contains(&needle)
+                    || in_folder.contains(&pid)
+                    || group_of(pid).is_some_and(|group| groups.contains(&group));
+                let status = fs::read_to_string(format!("/proc/{number}/status")).ok()?;
                 let uids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
                 (is_ours && uids.split_whitespace().any(|uid| uid == "0")).then_some(line)
             })
@@ -249,4 +257,11 @@ impl Drop for Site {
         }
         leftover::clear(&self.folder);
     }
+}
+
+/// Returns the group of a process; 0 where that is none of this system's.
+fn group_of(pid: Pid) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    // The name in parentheses may have anything in it; behind it come state, parent and group.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(2)?.parse().ok()
 }

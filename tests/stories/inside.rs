@@ -182,8 +182,11 @@ fn ssh_needs_no_network_and_knows_its_host() {
     scp.arg("-O").arg("-F").arg(&config).arg(&config).arg("right.pair.mln:/root/copied");
     scp.env("MLN_PEER", oslo.folder().join("mlnd.sock")).env("HOME", oslo.folder());
     let done = scp.output().expect("scp is there");
-    // The template's scp may not be there; then ssh itself carries it.
-    if !done.status.success() {
+    if done.status.success() {
+        let copied = oslo.shell(VM, "cat /root/copied").done();
+        assert_eq!(copied, fs::read_to_string(&config).expect("is there"));
+    } else {
+        // Its other end is the template's, and may not be there; ssh itself has got as far as to say so.
         let words = String::from_utf8_lossy(&done.stderr);
         assert!(words.contains("scp: not found"), "{words}");
     }

@@ -1,6 +1,11 @@
 //! Nothing is root's: agents, holders, guests and what is typed are all an ordinary user's.
 
-use mln_e2e::Site;
+use std::net::{Ipv4Addr, TcpListener};
+
+use mln_e2e::{Site, Typist, until};
+
+use crate::LIMIT;
+use crate::world::http_get;
 
 /// What an agent is told.
 const CONFIGURATION: &str = "memory_mib = 512\n";
@@ -32,6 +37,44 @@ fn the_ring_is_built_and_runs_without_root_anywhere() {
         doctor.as_array().into_iter().flatten().filter(|row| row["verdict"] == "fail").collect();
     assert!(failing.is_empty(), "{failing:?}");
     site.host("oslo").ctl(&["stop", "-p", "ring", "-w", "20"]).done();
+}
+
+#[test]
+fn an_ordinary_users_guest_has_a_console_and_a_way_out_and_in() {
+    let mut site = Site::unprivileged();
+    site.connect(&["oslo"], CONFIGURATION);
+    let port = TcpListener::bind("0.0.0.0:0").and_then(|listener| listener.local_addr());
+    let port = port.expect("a machine has a free port").port();
+    let text = format!(
+        "global {{ project door }}
+        host vm {{
+            network eth0 {{ forward {port}:80 }}
+            startup {{ mkdir -p /srv; echo 'no root here' >/srv/index.html; httpd -p 80 -h /srv }}
+        }}\n"
+    );
+    let file = site.project("door", &text);
+    site.host("oslo").ctl(&["build", "-f", &file]).done();
+    site.host("oslo").ctl(&["start", "-p", "door"]).done();
+    let row = site.host("oslo").sees("door", "vm", "up");
+
+    let mut typist = Typist::new(site.host("oslo"), &["console", "door/vm"], 24, 80);
+    typist.sees("vm:~# ");
+    typist.types("id -u; echo fine''ly\r");
+    typist.sees("finely\r\n");
+    typist.types("\x1d");
+    typist.ended(0);
+
+    // The network is the machine's: where that has no way out, its guests have none.
+    if row["nat"] == "none" {
+        assert_eq!(row["nat_reason"], "the host has no default route", "{row}");
+        return;
+    }
+    until("the web server answers", LIMIT, || {
+        let page = http_get((Ipv4Addr::LOCALHOST, port).into())?;
+        if page.ends_with("no root here\n") { Ok(()) } else { Err(page) }
+    });
+    assert!(site.of_root().is_empty(), "{:?}", site.of_root());
+    site.host("oslo").ctl(&["stop", "-p", "door", "-H"]).done();
 }
 
 #[test]

@@ -45,7 +45,8 @@ fn connect(address: impl Into<SocketAddr>) -> Result<TcpStream, String> {
     Ok(stream)
 }
 
-fn http_get(address: SocketAddr) -> Result<String, String> {
+/// Returns what a web server answers, head and all.
+pub(crate) fn http_get(address: SocketAddr) -> Result<String, String> {
     let mut stream = connect(address)?;
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").map_err(|error| error.to_string())?;
     let mut text = String::new();
@@ -244,10 +245,21 @@ fn a_guest_on_a_bridge_is_a_neighbour_of_its_host_and_leaves_no_tap() {
     if host.address().is_none() {
         return;
     }
-    host.ip(&["link", "add", "br9", "type", "bridge"]).done();
-    host.ip(&["address", "add", "10.50.0.1/24", "dev", "br9"]).done();
-    host.ip(&["link", "set", "br9", "up"]).done();
+    let make_bridge = |host: &mln_e2e::Host| {
+        host.ip(&["link", "add", "br9", "type", "bridge"]).done();
+        host.ip(&["address", "add", "10.50.0.1/24", "dev", "br9"]).done();
+        host.ip(&["link", "set", "br9", "up"]).done();
+    };
+    make_bridge(host);
     host.ctl(&["build", "-f", &file]).done();
+    let taps = |host: &mln_e2e::Host| host.ip(&["-o", "-d", "link", "show", "type", "tun"]).done();
+
+    // The bridge is gone when the guest is to start: that leaves nothing on the host.
+    host.ip(&["link", "delete", "br9"]).done();
+    host.ctl(&["start", "-p", "bridged"]).ended(1).says("br9");
+    assert_eq!(taps(host), "");
+    make_bridge(host);
+
     host.ctl(&["start", "-p", "bridged"]).done();
     host.sees("bridged", "vm", "up");
     let echo = |host: &mln_e2e::Host, from: &str| {
@@ -255,7 +267,6 @@ fn a_guest_on_a_bridge_is_a_neighbour_of_its_host_and_leaves_no_tap() {
         host.shell("bridged/vm", &format!("ping -c 1 -W 5 {from}")).done();
     };
     echo(host, "10.50.0.1");
-    let taps = |host: &mln_e2e::Host| host.ip(&["-o", "-d", "link", "show", "type", "tun"]).done();
     assert_eq!(taps(host).lines().count(), 1, "{}", taps(host));
 
     // What a power cut leaves is made anew.

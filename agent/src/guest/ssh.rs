@@ -3,24 +3,30 @@
 //! The server is the guest's own (dropbear or OpenSSH's sshd), in the mode in which another program accepts. It
 //! wants a socket of the internet family, so it gets a connection over the guest's loopback that nobody else can
 //! be at the other end of. The caller's key is authorised while their connection lasts, and no longer.
+//!
+//! The file of keys is in a folder of the user's own, and is changed by root. So no link in there is followed: it
+//! could lead to what the user may neither read nor write.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
 
-use rustix::fs::OFlags;
-use rustix::process::{Gid, Uid};
-use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
 
 /// Folders where servers are.
 const PROGRAMS: [&str; 4] = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin"];
-/// A user's authorised keys, in their home.
-const KEYS: &str = ".ssh/authorized_keys";
+/// The folder of a user's keys, in their home.
+const FOLDER: &str = ".ssh";
+/// A user's authorised keys, in that folder.
+const KEYS: &str = "authorized_keys";
+/// What they are until all of them are written.
+const KEYS_FRESH: &str = "authorized_keys.mln-new";
 /// What a line that we added to `authorized_keys` ends with, before the number of our process.
 const MARK: &str = " mln-connection-";
 /// The longest file of authorised keys that is changed, in bytes.
@@ -210,10 +216,8 @@ pub(super) fn clear(user: &str, process: u32) -> Result<(), SshError> {
     let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let account = account(&passwd, user).ok_or_else(|| SshError::NoUser(user.to_owned()))?;
-    let path = account.home.join(KEYS);
     let mark = format!("{MARK}{process}");
-    rewrite(&path, &account, |line| !line.ends_with(&mark) && is_still_wanted(line), None)
-        .map_err(|source| SshError::File { what: "writing", path: path.clone(), source })
+    rewrite(&account, |line| !line.ends_with(&mark) && is_still_wanted(line), None)
 }
 
 /// Authorises a key as long as what is returned is kept: its end is what [`clear`] waits for, in a process that
@@ -222,7 +226,6 @@ fn authorise(user: &str, account: &Account, key: &str) -> Result<ChildStdin, Ssh
     if !key.starts_with("ssh-") || key.chars().any(char::is_control) {
         return Err(SshError::BadKey);
     }
-    let path = account.home.join(KEYS);
     let process = std::process::id().to_string();
     let mut clearer = Command::new("/proc/self/exe")
         .args([super::verb::SSH, "clear", user, &process])
@@ -233,8 +236,7 @@ fn authorise(user: &str, account: &Account, key: &str) -> Result<ChildStdin, Ssh
         .spawn()
         .map_err(SshError::Run)?;
     let at_end = clearer.stdin.take().ok_or_else(|| SshError::Run(io::ErrorKind::BrokenPipe.into()))?;
-    rewrite(&path, account, is_still_wanted, Some(&format!("{key}{MARK}{process}")))
-        .map_err(|source| SshError::File { what: "writing", path: path.clone(), source })?;
+    rewrite(account, is_still_wanted, Some(&format!("{key}{MARK}{process}")))?;
     Ok(at_end)
 }
 
@@ -246,92 +248,85 @@ fn is_still_wanted(line: &str) -> bool {
     }
 }
 
-/// Writes an account's file of keys anew: those lines that are kept, and one more.
-fn rewrite(
-    path: &Path,
+/// Writes a user's keys anew: those lines that are kept, and one more.
+fn rewrite(account: &Account, keep: impl Fn(&str) -> bool, more: Option<&str>) -> Result<(), SshError> {
+    let write = || {
+        // Those that come at once come one after the other.
+        let lock = File::create("/run/mln/authorized-keys.lock")?;
+        lock.lock()?;
+        rewrite_in(keys_folder(account)?, account, keep, more)
+    };
+    let path = || account.home.join(FOLDER).join(KEYS);
+    write().map_err(|source| SshError::File { what: "writing", path: path(), source })
+}
+
+/// Returns the folder of a user's keys, which is made where there is none.
+fn keys_folder(account: &Account) -> io::Result<OwnedFd> {
+    fs::create_dir_all(&account.home)?;
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let home = rustix::fs::open(&account.home, flags, Mode::empty())?;
+    let open = || rustix::fs::openat(&home, FOLDER, flags | OFlags::NOFOLLOW, Mode::empty());
+    match open() {
+        Err(Errno::NOENT) => {
+            rustix::fs::mkdirat(&home, FOLDER, Mode::RWXU)?;
+            let folder = open()?;
+            give(&folder, account)?;
+            Ok(folder)
+        }
+        opened => Ok(opened?),
+    }
+}
+
+/// Does what [`rewrite`] does, in the folder of keys, for one that comes after the other.
+fn rewrite_in(
+    folder: impl AsFd,
     account: &Account,
     keep: impl Fn(&str) -> bool,
     more: Option<&str>,
 ) -> io::Result<()> {
-    // Those that come at once come one after the other.
-    let lock = fs::File::create("/run/mln/authorized-keys.lock")?;
-    lock.lock()?;
-    let _acting = Acting::for_account(account)?;
-    rewrite_keys(path, keep, more)
-}
-
-/// While it exists, this thread touches files as an account does. In a home, any name may be a link of its user's to
-/// what only root may write.
-struct Acting {
-    uid: Uid,
-    gid: Gid,
-    groups: Vec<Gid>,
-}
-
-impl Acting {
-    fn for_account(account: &Account) -> io::Result<Option<Self>> {
-        let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-        if uid.as_raw() == account.uid {
-            return Ok(None);
-        }
-        // From here on, dropping it leads back.
-        let before = Self { uid, gid, groups: rustix::process::getgroups()? };
-        let theirs = Gid::from_raw(account.gid);
-        set_thread_groups(&[theirs])?;
-        set_thread_res_gid(None::<Gid>, theirs, None::<Gid>)?;
-        set_thread_res_uid(None::<Uid>, Uid::from_raw(account.uid), None::<Uid>)?;
-        Ok(Some(before))
-    }
-}
-
-impl Drop for Acting {
-    fn drop(&mut self) {
-        // Where that fails, less is allowed than before, and what follows says so.
-        let _ = set_thread_res_uid(None::<Uid>, self.uid, None::<Uid>);
-        let _ = set_thread_res_gid(None::<Gid>, self.gid, None::<Gid>);
-        let _ = set_thread_groups(&self.groups);
-    }
-}
-
-/// Reads a file of keys; one that isn't there is empty.
-fn read_keys(path: &Path) -> io::Result<String> {
-    // A pipe in its place would keep everybody waiting.
-    let nonblocking = OFlags::NONBLOCK.bits() as i32;
-    let file = match fs::File::options().read(true).custom_flags(nonblocking).open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
-        opened => opened?,
-    };
-    let found = file.metadata()?;
-    if !found.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"));
-    }
-    if found.len() > KEYS_BYTES_MAX {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too long"));
-    }
-    let mut text = String::new();
-    file.take(KEYS_BYTES_MAX).read_to_string(&mut text)?;
-    Ok(text)
-}
-
-fn rewrite_keys(path: &Path, keep: impl Fn(&str) -> bool, more: Option<&str>) -> io::Result<()> {
-    let before = read_keys(path)?;
+    let before = read_keys(&folder)?;
     let lines = before.lines().filter(|line| keep(line)).chain(more);
     let after: String = lines.map(|line| format!("{line}\n")).collect();
     if after == before {
         return Ok(());
     }
     if after.is_empty() {
-        return fs::remove_file(path);
+        return Ok(rustix::fs::unlinkat(&folder, KEYS, AtFlags::empty())?);
     }
-    if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    match rustix::fs::unlinkat(&folder, KEYS_FRESH, AtFlags::empty()) {
+        Err(Errno::NOENT) => {}
+        removed => removed?,
     }
-    let fresh = path.with_extension("mln-new");
-    // What has that name was left behind, or put there by somebody; it is not written through.
-    let _ = fs::remove_file(&fresh);
-    let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(&fresh)?;
-    file.write_all(after.as_bytes())?;
-    fs::rename(fresh, path)
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut fresh = File::from(rustix::fs::openat(&folder, KEYS_FRESH, flags, Mode::RUSR | Mode::WUSR)?);
+    fresh.write_all(after.as_bytes())?;
+    give(&fresh, account)?;
+    Ok(rustix::fs::renameat(&folder, KEYS_FRESH, &folder, KEYS)?)
+}
+
+/// Reads the keys of a folder; none where there is no such file.
+fn read_keys(folder: impl AsFd) -> io::Result<String> {
+    // A pipe of that name would otherwise be waited for.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut file = match rustix::fs::openat(folder, KEYS, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(String::new()),
+        opened => File::from(opened?),
+    };
+    let found = file.metadata()?;
+    // One that has a second name may be anybody's.
+    if !found.is_file() || found.nlink() != 1 {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file of its own"));
+    }
+    if found.len() > KEYS_BYTES_MAX {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too long"));
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn give(file: impl AsFd, account: &Account) -> io::Result<()> {
+    Ok(rustix::fs::fchown(file, Some(Uid::from_raw(account.uid)), Some(Gid::from_raw(account.gid)))?)
 }
 
 fn program(name: &str) -> Option<PathBuf> {
@@ -361,6 +356,55 @@ mod tests {
         assert_eq!(account(passwd, "bare"), None);
     }
 
+    /// Adds a key in a folder where a user has done something before, and returns what is in the file of keys.
+    fn with_a_key_more(prepare: impl FnOnce(&Path)) -> (io::Result<String>, String) {
+        let home = tempfile::tempdir().expect("a folder");
+        let (folder, secret) = (home.path().join(FOLDER), home.path().join("secret"));
+        fs::create_dir(&folder).expect("is made");
+        fs::write(&secret, "a secret\n").expect("is written");
+        prepare(&folder);
+        let uid = rustix::process::geteuid().as_raw();
+        let gid = rustix::process::getegid().as_raw();
+        let account = Account { uid, gid, home: home.path().to_owned() };
+        let done =
+            keys_folder(&account).and_then(|folder| rewrite_in(folder, &account, |_| true, Some("a key")));
+        let keys = done.and_then(|()| fs::read_to_string(folder.join(KEYS)));
+        (keys, fs::read_to_string(secret).expect("is there"))
+    }
+
+    #[test]
+    fn a_key_comes_behind_those_that_are_there() {
+        let (keys, _) = with_a_key_more(|folder| fs::write(folder.join(KEYS), "hers\n").expect("is written"));
+        assert_eq!(keys.expect("is written"), "hers\na key\n");
+        let (keys, _) = with_a_key_more(|folder| fs::remove_dir(folder).expect("is removed"));
+        assert_eq!(keys.expect("is written"), "a key\n");
+    }
+
+    #[test]
+    fn what_a_user_has_linked_is_neither_read_nor_written() {
+        use std::os::unix::fs::symlink;
+        // The file that is written first was opened by its name, so a link led root to any file of the guest.
+        let (keys, secret) = with_a_key_more(|folder| {
+            symlink("../secret", folder.join(KEYS_FRESH)).expect("is linked");
+        });
+        assert_eq!((keys.expect("is written").as_str(), secret.as_str()), ("a key\n", "a secret\n"));
+        let (keys, secret) = with_a_key_more(|folder| {
+            symlink("../secret", folder.join(KEYS)).expect("is linked");
+        });
+        assert!(keys.is_err(), "{keys:?}");
+        assert_eq!(secret, "a secret\n");
+        let (keys, secret) = with_a_key_more(|folder| {
+            fs::hard_link(folder.join("../secret"), folder.join(KEYS)).expect("is linked");
+        });
+        assert!(keys.is_err(), "{keys:?}");
+        assert_eq!(secret, "a secret\n");
+        let (keys, _) = with_a_key_more(|folder| {
+            fs::remove_dir(folder).expect("is removed");
+            symlink(".", folder).expect("is linked");
+        });
+        assert!(keys.is_err(), "{keys:?}");
+    }
+
     #[test]
     fn keys_of_connections_that_are_over_are_not_kept() {
         let ours = |process: u32| format!("ssh-ed25519 AAAA x{MARK}{process}");
@@ -369,59 +413,5 @@ mod tests {
         assert!(!is_still_wanted(&ours(5_000_000)));
         assert!(is_still_wanted("ssh-ed25519 AAAA anna@laptop"));
         assert!(is_still_wanted(&format!("ssh-ed25519 AAAA{MARK}hers")));
-    }
-
-    #[test]
-    fn what_a_user_links_to_is_not_written_in_the_place_of_their_keys() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (home, precious) = (folder.path().join("home/.ssh"), folder.path().join("precious"));
-        fs::create_dir_all(&home).expect("makes");
-        fs::write(&precious, "precious").expect("writes");
-        std::os::unix::fs::symlink(&precious, home.join("authorized_keys.mln-new")).expect("links");
-        let keys = home.join("authorized_keys");
-        rewrite_keys(&keys, is_still_wanted, Some("ssh-ed25519 AAAA anna")).expect("it is ours");
-        assert_eq!(fs::read_to_string(&precious).expect("is there"), "precious");
-        assert_eq!(fs::read_to_string(&keys).expect("is there"), "ssh-ed25519 AAAA anna\n");
-        assert!(fs::symlink_metadata(&keys).expect("is there").is_file());
-    }
-
-    #[test]
-    fn keys_are_written_with_the_rights_of_their_user_alone() {
-        use std::os::unix::fs::{PermissionsExt, chown};
-        let account = Account { uid: 65_534, gid: 65_534, home: "/".into() };
-        // Whoever isn't root can't be anybody else either.
-        let is_root = rustix::process::geteuid().is_root();
-        let Ok(acting) = Acting::for_account(&account) else { return assert!(!is_root, "root may") };
-        drop(acting);
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = |name: &str| folder.path().join(name);
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("ours");
-        for name in ["home", "roots"] {
-            fs::create_dir(path(name)).expect("makes");
-        }
-        chown(path("home"), Some(account.uid), Some(account.gid)).expect("root may");
-        let keys = path("home").join(KEYS);
-        let put = || {
-            let _acting = Acting::for_account(&account)?;
-            rewrite_keys(&keys, is_still_wanted, Some("ssh-ed25519 AAAA anna"))
-        };
-        std::os::unix::fs::symlink(path("roots"), path("home/.ssh")).expect("links");
-        assert!(put().is_err(), "a folder of root's");
-        assert_eq!(fs::read_dir(path("roots")).expect("is there").count(), 0);
-        fs::remove_file(path("home/.ssh")).expect("removes");
-        put().expect("their own home");
-        let found = fs::metadata(&keys).expect("is there");
-        assert_eq!(std::os::unix::fs::MetadataExt::uid(&found), account.uid);
-        assert_eq!(found.permissions().mode() & 0o777, 0o600);
-        assert!(rustix::process::geteuid().is_root(), "it leads back");
-    }
-
-    #[test]
-    fn a_pipe_in_the_place_of_keys_keeps_nobody_waiting() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("authorized_keys");
-        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-        rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).expect("makes");
-        assert!(rewrite_keys(&path, is_still_wanted, Some("ssh-ed25519 AAAA anna")).is_err());
     }
 }

@@ -54,6 +54,15 @@ struct Passt {
     stream: Arc<Mutex<Stream>>,
 }
 
+impl Drop for Passt {
+    fn drop(&mut self) {
+        // It may have ended with its group. Its status is taken here: where the first process of a container takes none,
+        // something of it would stay for each guest that was stopped.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
 impl Nat {
     /// Starts it, in the process group of the guest. That it doesn't run is no error, but a state.
     pub(super) fn start(wire: NatWire, group: Pid) -> Self {

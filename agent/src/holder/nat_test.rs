@@ -129,3 +129,15 @@ fn what_says_that_it_is_endless_is_no_frame() {
     assert_eq!(next_frame(&[0xff, 0, 0, 2]), Err(PumpEnd::Garbage));
     assert_eq!(next_frame(&[0, 0, 0, 0]), Err(PumpEnd::Garbage));
 }
+
+#[test]
+fn nothing_stays_of_a_passt_whose_guest_has_ended() {
+    let process = Command::new("sleep").arg("1000").spawn().expect("starts");
+    let pid = Pid::from_child(&process);
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).expect("it runs");
+    let (socket, _) = pair(SocketType::STREAM);
+    let stream = Stream { socket, out: Vec::new(), written: 0, received: Vec::new(), taken: 0 };
+    drop(Passt { process, pidfd, stream: Arc::new(Mutex::new(stream)) });
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    assert!(stat.is_err(), "{stat:?}");
+}

@@ -34,14 +34,19 @@ pub fn name(vm: &VmId, interface: &str) -> String {
     format!("mln{}", &digest.to_hex()[..12])
 }
 
-/// Makes the taps that a VM needs, each on its bridge. One that is there already is made anew.
+/// Makes the taps that a VM needs, each on its bridge. One that is there already is made anew; where one can't be
+/// made, there are none.
 pub fn make(outside: &OutsideWire) -> Result<(), TapError> {
     remove(outside);
-    for (tap, bridge) in made_by_us(outside) {
+    let made = made_by_us(outside).try_for_each(|(tap, bridge)| {
         ip(&["tuntap", "add", "dev", tap, "mode", "tap"])?;
         ip(&["link", "set", "dev", tap, "master", bridge, "up"])?;
+        Ok(())
+    });
+    if made.is_err() {
+        remove(outside);
     }
-    Ok(())
+    made
 }
 
 /// Removes the taps that were made for a VM, those that are there.

@@ -2,6 +2,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Instant;
+
+use crate::statistics::Sample;
+
+/// How often something is made durable, to know how long that takes.
+const FSYNCS: usize = 21;
 
 /// Returns how long a process has used processors, in seconds.
 ///
@@ -68,13 +74,32 @@ pub(crate) fn machine() -> String {
     let memory = memory_bytes("MemTotal").unwrap_or(0) >> 20;
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let fsync = fsync_seconds().map_or("unknown".to_owned(), |seconds| format!("{:.0} µs", seconds * 1e6));
     format!(
-        "{} processors ({}), {memory} MiB, Linux {}, load before {}",
+        "{} processors ({}), {memory} MiB, Linux {}, fsync {fsync}, load before {}",
         std::thread::available_parallelism().map_or(0, usize::from),
         model.map_or("unknown", |(_, model)| model.trim()),
         kernel.trim(),
         load.split(' ').next().unwrap_or("unknown"),
     )
+}
+
+/// Returns how long it takes to make 4 KiB durable where the hosts' folders are: what is built waits for that, and
+/// the alternative doesn't.
+fn fsync_seconds() -> Option<f64> {
+    let path = std::env::temp_dir().join(format!("mln-bench-fsync-{}", std::process::id()));
+    let times: std::io::Result<Vec<f64>> = (0..FSYNCS)
+        .map(|_| {
+            fs::write(&path, [0; 4096])?;
+            let file = fs::File::open(&path)?;
+            let began = Instant::now();
+            file.sync_all()?;
+            Ok(began.elapsed().as_secs_f64())
+        })
+        .collect();
+    // Where it could not be made, there is nothing to remove.
+    let _ = fs::remove_file(&path);
+    Some(Sample::of(times.ok()?)?.median())
 }
 
 #[cfg(test)]
@@ -93,6 +118,12 @@ mod tests {
         let text = "MemTotal:       24682496 kB\nShmemHugePages:        0 kB\nShmem:      8 kB\n";
         assert_eq!(field_bytes(text, "Shmem"), Some(8192));
         assert_eq!(field_bytes(text, "Mem"), None);
+    }
+
+    #[test]
+    fn a_machine_says_how_long_its_disk_takes() {
+        assert!(fsync_seconds().is_some_and(|seconds| seconds > 0.0));
+        assert!(machine().contains(" µs"), "{}", machine());
     }
 
     #[test]
