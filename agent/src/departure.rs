@@ -49,13 +49,17 @@ pub(crate) enum DepartureError {
     },
 }
 
-/// Leaves the mesh that a data folder belongs to; again, it changes nothing.
+/// Leaves the mesh that a data folder belongs to; again, it clears away what was left, or changes nothing.
 pub(crate) fn leave(data: &Path) -> Result<Departure, DepartureError> {
     let member = match Identity::load(data) {
-        Ok(member) => member,
-        Err(IdentityError::None { .. }) => return Ok(Departure::NoMember),
+        Ok(member) => Some(member),
+        Err(IdentityError::None { .. }) => None,
         Err(error) => return Err(error.into()),
     };
+    // Leaving may have been cut off; what it left must not be taken for another mesh's.
+    if member.is_none() && !OF_THE_MESH.iter().any(|name| data.join(name).exists()) {
+        return Ok(Departure::NoMember);
+    }
     let _lock = DataFolderLock::take(data)?;
     let vms = data.join("vms");
     let carried = uml::carried(&vms).map_err(|source| DepartureError::File { path: vms, source })?;
@@ -63,12 +67,18 @@ pub(crate) fn leave(data: &Path) -> Result<Departure, DepartureError> {
         return Err(DepartureError::Carries(carried));
     }
     // A later `init` makes a root key of its own in this place: the old one must not be in its way.
-    let root_key = identity::set_root_key_aside(data, member.root)?;
-    identity::forget_membership(data)?;
+    let departure = match member {
+        Some(member) => {
+            let root_key = identity::set_root_key_aside(data, member.root)?;
+            identity::forget_membership(data)?;
+            Departure::Left { root_key }
+        }
+        None => Departure::NoMember,
+    };
     for name in OF_THE_MESH {
         remove(&data.join(name))?;
     }
-    Ok(Departure::Left { root_key })
+    Ok(departure)
 }
 
 fn remove(path: &Path) -> Result<(), DepartureError> {
@@ -105,6 +115,17 @@ mod tests {
         assert_eq!(leave(folder.path()).expect("again is harmless"), Departure::NoMember);
         Identity::init(folder.path(), "lab", &Name::parse("bergen").expect("a name"), None)
             .expect("no mesh is left");
+    }
+
+    #[test]
+    fn leaving_that_was_cut_off_goes_on() {
+        let folder = member();
+        fs::create_dir(folder.path().join("blobs")).expect("the folder is ours");
+        identity::forget_membership(folder.path()).expect("it is the first step");
+        assert_eq!(leave(folder.path()).expect("nothing is in the way"), Departure::NoMember);
+        for name in OF_THE_MESH {
+            assert!(!folder.path().join(name).exists(), "{name} is of the old mesh");
+        }
     }
 
     #[test]

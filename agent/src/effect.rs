@@ -186,7 +186,7 @@ async fn check_vm(
         Some(known) => *known,
         None => {
             let found = exchange.find(&wanted, None).await;
-            let facts = newest(&found).map(TemplateFacts::from);
+            let facts = newest(&found, &wanted).map(TemplateFacts::from);
             if let Some(facts) = &facts {
                 exchange.room_for(facts.fetch_bytes, Sweep::Show).await.map_err(|error| Refusal {
                     rule: Rule::Disk,

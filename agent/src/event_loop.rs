@@ -279,6 +279,11 @@ impl EventLoop {
             .and_then(|signed| wire::verify_record(signed, self.identity.root));
         let verdict = match &record {
             Ok(_) => GossipVerdict::Accept,
+            // Of a newer host: it goes by others, and whoever passed it on did nothing wrong.
+            Err(error) if error.is_newer() => {
+                debug!(peer = %from.short(), %error, "gossip is not understood");
+                GossipVerdict::Ignore
+            }
             Err(error) => {
                 warn!(peer = %from.short(), %error, "gossip is dropped");
                 GossipVerdict::Reject
@@ -294,6 +299,9 @@ impl EventLoop {
     async fn message(&mut self, from: PublicKey, bytes: &[u8]) {
         match wire::decode_message(bytes, self.identity.root) {
             Ok(message) => self.handle(Input::Message { from, message }).await,
+            Err(error) if error.is_newer() => {
+                debug!(peer = %from.short(), %error, "a message is not understood");
+            }
             Err(error) => {
                 warn!(peer = %from.short(), %error, "a message is dropped");
                 let _ = self.mesh.report_misbehaviour(from, "a message that is not one").await;

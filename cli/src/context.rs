@@ -16,6 +16,9 @@ use serde::{Deserialize, Serialize};
 /// The file with the contexts.
 const CONTEXTS_FILE: &str = "contexts.toml";
 
+/// What is locked while they are changed.
+const LOCK_FILE: &str = "contexts.lock";
+
 /// The file with the user's secret key.
 const KEY_FILE: &str = "key";
 
@@ -97,6 +100,15 @@ pub struct Contexts {
 /// Where they are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Home(PathBuf);
+
+/// What becomes of a file that is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Existing {
+    /// The new one takes its place.
+    Replace,
+    /// It stays.
+    Keep,
+}
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -234,13 +246,42 @@ impl Home {
         }
     }
 
-    /// Keeps the contexts.
-    pub fn save(&self, contexts: &Contexts) -> Result<(), ContextError> {
-        self.replace(CONTEXTS_FILE, contexts.to_text().as_bytes())
+    /// Changes the contexts as they are now: what another command has changed meanwhile stays.
+    pub fn change<T>(
+        &self,
+        work: impl FnOnce(&mut Contexts) -> Result<T, ContextError>,
+    ) -> Result<T, ContextError> {
+        let path = self.0.join(LOCK_FILE);
+        let lock = || {
+            self.make_folder()?;
+            let file = fs::File::create(&path)?;
+            file.lock()?;
+            Ok(file)
+        };
+        let _lock = lock().map_err(|source| ContextError::File { path: path.clone(), source })?;
+        let mut contexts = self.contexts()?;
+        let before = contexts.clone();
+        let done = work(&mut contexts)?;
+        if contexts != before {
+            self.write(CONTEXTS_FILE, contexts.to_text().as_bytes(), Existing::Replace)?;
+        }
+        Ok(done)
     }
 
     /// Returns the user's key, made on first need.
     pub fn key(&self) -> Result<KeyPair, ContextError> {
+        if let Some(key) = self.kept_key()? {
+            return Ok(key);
+        }
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret).map_err(ContextError::Randomness)?;
+        // Two may come at once, and grants are for the key that stays: that is the first one.
+        self.write(KEY_FILE, format!("{}\n", hex(&secret)).as_bytes(), Existing::Keep)?;
+        let vanished = io::ErrorKind::NotFound.into();
+        self.kept_key()?.ok_or(ContextError::File { path: self.0.join(KEY_FILE), source: vanished })
+    }
+
+    fn kept_key(&self) -> Result<Option<KeyPair>, ContextError> {
         let path = self.0.join(KEY_FILE);
         let damaged = || ContextError::Damaged { path: path.clone(), what: "it holds no key".to_owned() };
         let file = |source| ContextError::File { path: path.clone(), source };
@@ -251,30 +292,43 @@ impl Home {
                     return Err(ContextError::Open { path, mode });
                 }
                 let secret = unhex(text.trim()).and_then(|bytes| bytes.try_into().ok());
-                Ok(KeyPair::from_secret(secret.ok_or_else(damaged)?))
+                Ok(Some(KeyPair::from_secret(secret.ok_or_else(damaged)?)))
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let mut secret = [0; 32];
-                getrandom::fill(&mut secret).map_err(ContextError::Randomness)?;
-                self.replace(KEY_FILE, format!("{}\n", hex(&secret)).as_bytes())?;
-                Ok(KeyPair::from_secret(secret))
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(file(source)),
         }
     }
 
-    /// Writes a file, for the user alone, so that there is the old one or the new one.
-    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), ContextError> {
+    fn make_folder(&self) -> io::Result<()> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0)
+    }
+
+    /// Writes a file, for the user alone, so that there is the old one or the new one, also after a power cut.
+    fn write(&self, name: &str, bytes: &[u8], existing: Existing) -> Result<(), ContextError> {
         let path = self.0.join(name);
         let attempt = || {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0)?;
+            self.make_folder()?;
             let mut file = tempfile::NamedTempFile::new_in(&self.0)?;
             file.write_all(bytes)?;
             file.as_file().sync_all()?;
-            file.persist(&path).map_err(|error| error.error)?;
-            Ok(())
+            match existing {
+                Existing::Replace => drop(file.persist(&path).map_err(|error| error.error)?),
+                Existing::Keep => match file.persist_noclobber(&path) {
+                    Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => {
+                        return Err(error.error);
+                    }
+                    Ok(_) | Err(_) => {}
+                },
+            }
+            fs::File::open(&self.0)?.sync_all()
         };
         attempt().map_err(|source| ContextError::File { path: path.clone(), source })
+    }
+
+    /// Returns one in a folder of a test's.
+    #[cfg(test)]
+    pub(crate) fn at(folder: &Path) -> Self {
+        Self(folder.join("mln"))
     }
 
     /// Returns the folder.
@@ -315,7 +369,12 @@ mod tests {
         let mut contexts = home.contexts().expect("none yet");
         contexts.add(context("lab", 1)).expect("a new name");
         contexts.add(context("club", 2)).expect("a new name");
-        home.save(&contexts).expect("it is ours");
+        let kept = contexts.clone();
+        home.change(|now| {
+            *now = kept;
+            Ok(())
+        })
+        .expect("it is ours");
         assert_eq!(home.contexts().expect("as saved"), contexts);
         assert_eq!(contexts.current().map(|c| c.name.as_str()), Some("lab"));
         assert!(matches!(contexts.add(context("lab", 3)), Err(ContextError::Taken(_))));
@@ -336,6 +395,42 @@ mod tests {
         assert_eq!(fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, 0o600);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("it is ours");
         assert!(matches!(home.key(), Err(ContextError::Open { mode: 0o644, .. })));
+    }
+
+    #[test]
+    fn of_two_keys_that_are_made_at_once_all_have_the_first() {
+        for _ in 0..20 {
+            let folder = tempfile::tempdir().expect("a folder");
+            let home = Home::at(folder.path());
+            let at_once = std::sync::Barrier::new(8);
+            let made = std::thread::scope(|scope| {
+                let make = || {
+                    at_once.wait();
+                    home.key().expect("a key").public()
+                };
+                let makers: Vec<_> = (0..8).map(|_| scope.spawn(make)).collect();
+                makers.into_iter().map(|maker| maker.join().expect("ends")).collect::<Vec<_>>()
+            });
+            assert!(made.iter().all(|key| *key == made[0]), "{made:?}");
+        }
+    }
+
+    #[test]
+    fn what_another_command_has_changed_meanwhile_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let home = Home::at(folder.path());
+        let at_once = std::sync::Barrier::new(8);
+        std::thread::scope(|scope| {
+            for seed in 1..=8 {
+                let (home, at_once) = (&home, &at_once);
+                scope.spawn(move || {
+                    at_once.wait();
+                    let added = home.change(|contexts| contexts.add(context(&format!("lab{seed}"), seed)));
+                    added.expect("a new name");
+                });
+            }
+        });
+        assert_eq!(home.contexts().expect("as saved").all.len(), 8);
     }
 
     #[test]

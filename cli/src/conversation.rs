@@ -134,10 +134,10 @@ impl Agent {
         let home = Home::of_user()?;
         let contexts = home.contexts()?;
         if let Some(context) = contexts.named(&text).cloned() {
-            return Ok(Self::Network(Box::new(Network::of_context(home, contexts, context))));
+            return Ok(Self::Network(Box::new(Network::of_context(home, context))));
         }
         match address_of(&text) {
-            Some(address) => Ok(Self::Network(Box::new(Network::at(home, contexts, address)))),
+            Some(address) => Ok(Self::Network(Box::new(Network::at(home, &contexts, address)))),
             None => Err(CommandError::Usage(UsageError::PeerAddress(text))),
         }
     }
@@ -147,7 +147,7 @@ impl Agent {
         let Ok(home) = Home::of_user() else { return Ok(Self::local()) };
         let contexts = home.contexts()?;
         match contexts.current().cloned() {
-            Some(context) => Ok(Self::Network(Box::new(Network::of_context(home, contexts, context)))),
+            Some(context) => Ok(Self::Network(Box::new(Network::of_context(home, context)))),
             None => Ok(Self::local()),
         }
     }

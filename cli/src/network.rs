@@ -16,7 +16,6 @@ const AGENT: &str = concat!("mlnctl ", env!("CARGO_PKG_VERSION"));
 #[derive(Debug)]
 pub struct Network {
     home: Home,
-    contexts: Contexts,
     /// Whose grants are shown, and whose addresses are tried; none where this user has no context.
     context: Option<Context>,
     /// Where to ask, instead of where the context says.
@@ -25,12 +24,12 @@ pub struct Network {
 
 impl Network {
     /// Returns the agents of a context.
-    pub fn of_context(home: Home, contexts: Contexts, context: Context) -> Self {
-        Self { home, contexts, context: Some(context), address: None }
+    pub fn of_context(home: Home, context: Context) -> Self {
+        Self { home, context: Some(context), address: None }
     }
 
     /// Returns the agent at an address, to be shown the grants of the context that is used, or else of the only one.
-    pub fn at(home: Home, contexts: Contexts, address: Multiaddr) -> Self {
+    pub fn at(home: Home, contexts: &Contexts, address: Multiaddr) -> Self {
         let context = match (contexts.current(), contexts.all.as_slice()) {
             (Some(current), _) => Some(current.clone()),
             // Of several, the one that knows this address.
@@ -41,7 +40,7 @@ impl Network {
                 all.iter().find(knows).or(all.first()).cloned()
             }
         };
-        Self { home, contexts, context, address: Some(address) }
+        Self { home, context, address: Some(address) }
     }
 
     /// Returns where it is asked, for people.
@@ -76,9 +75,9 @@ impl Network {
     /// Notes in the context where agents answer, so that it works while the first one is off.
     fn remember(&self, entered: &Entered) {
         // Who was asked at an address of the user's choice may be of no context at all.
-        let (Some(context), None) = (&self.context, &self.address) else { return };
-        let mut contexts = self.contexts.clone();
-        let Some(known) = contexts.all.iter_mut().find(|known| known.name == context.name) else { return };
+        if self.address.is_some() {
+            return;
+        }
         let with_peer =
             |address: Multiaddr, peer| Some(without_peer(address).with_p2p(peer?).ok()?.to_string());
         let answered = with_peer(entered.via.clone(), peer_id_of(entered.key));
@@ -88,14 +87,27 @@ impl Network {
             let dialable = addresses.iter().filter_map(|text| text.parse().ok()).find(is_tcp);
             dialable.and_then(|address| with_peer(address, peer))
         });
-        let first = known.addresses.first().cloned();
-        let all: Vec<String> = answered.into_iter().chain(told).collect();
-        let is_new =
-            all.iter().any(|address| !known.addresses.contains(address)) || first != all.first().cloned();
-        if is_new && known.learn(all) {
-            // A context that can't be refreshed still works.
-            let _ = self.home.save(&contexts);
+        self.note(&answered.into_iter().chain(told).collect::<Vec<String>>());
+    }
+
+    /// Notes addresses in the context as it is now: another command may have changed it, or removed it, meanwhile.
+    fn note(&self, addresses: &[String]) {
+        let Some(context) = &self.context else { return };
+        let is_new = |known: &Context| {
+            let is_unknown = |address: &String| !known.addresses.contains(address);
+            addresses.iter().any(is_unknown) || known.addresses.first() != addresses.first()
+        };
+        if !is_new(context) {
+            return;
         }
+        // A context that can't be refreshed still works.
+        let _ = self.home.change(|contexts| {
+            let same = |known: &&mut Context| known.name == context.name && known.root == context.root;
+            if let Some(known) = contexts.all.iter_mut().find(same).filter(|known| is_new(known)) {
+                known.learn(addresses.iter().cloned());
+            }
+            Ok(())
+        });
     }
 }
 
@@ -126,6 +138,32 @@ pub fn address_of(text: &str) -> Option<Multiaddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn noting_where_agents_answer_undoes_nothing_that_was_done_meanwhile() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let home = Home::at(folder.path());
+        let context = |text: &str, seed: u8| Context {
+            name: mln_protocol::id::Name::parse(text).expect("a name"),
+            root: mln_protocol::trust::KeyPair::from_secret([seed; 32]).public(),
+            chain: Vec::new(),
+            addresses: Vec::new(),
+        };
+        let add = |text: &str, seed| {
+            home.change(|contexts| contexts.add(context(text, seed))).expect("a new name");
+        };
+        add("lab", 1);
+        let network = Network::of_context(home.clone(), context("lab", 1));
+        // While the agent was asked, somebody joined another mesh.
+        add("club", 2);
+        network.note(&["/ip4/10.0.0.1/tcp/1".to_owned()]);
+        let contexts = home.contexts().expect("as saved");
+        assert_eq!(contexts.all.len(), 2);
+        assert_eq!(contexts.get("lab").expect("it is there").addresses, ["/ip4/10.0.0.1/tcp/1"]);
+        home.change(|contexts| contexts.remove("lab")).expect("it is there");
+        network.note(&["/ip4/10.0.0.2/tcp/1".to_owned()]);
+        assert!(home.contexts().expect("as saved").get("lab").is_err(), "it came back");
+    }
 
     #[test]
     fn addresses_of_one_peer_are_tried_together() {

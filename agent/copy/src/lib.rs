@@ -48,6 +48,9 @@ pub enum CopyError {
     /// A file that changed while it was read.
     #[error("{} became shorter while it was read", .0.display())]
     Changed(PathBuf),
+    /// A file was asked for, and the sender has something else.
+    #[error("the sender has sent something else than the file that was asked for")]
+    NoFile,
     /// A stream that would write outside of what is copied. A bug of the sender, or an attack.
     #[error("the sender names {0:?}, which is not inside of what is copied")]
     Outside(String),

@@ -1,10 +1,12 @@
 //! From a stream onto a disk: each file whole or not at all.
 
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 
@@ -16,11 +18,16 @@ const USUAL_MODE: u32 = 0o644;
 /// How much is read at a time, in bytes.
 const READ_BYTES: usize = 64 << 10;
 
+/// What may stand between two contents of an archive, in bytes: long names do, and they are kept in memory.
+const HEADERS_BYTES_MAX: u64 = 64 << 10;
+
 /// What is in a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// An archive, as [`crate::pack`] writes it.
     Archive,
+    /// An archive of which only a file is taken: whoever asked for a file gets no folder, whatever the sender says.
+    OneFile,
     /// The content of one file.
     Content,
 }
@@ -64,19 +71,45 @@ pub fn unpack<R: Read>(mut stream: Unsealing<R>, form: Form, target: &Path) -> R
         )?;
         return Ok(seal);
     }
-    let mut tree = Tree { target, stage: None, file: None, modes: Vec::new() };
-    let mut archive = tar::Archive::new(stream);
+    let mut tree = Tree { form, target, stage: None, file: None, modes: Vec::new() };
+    let room = Rc::new(Cell::new(HEADERS_BYTES_MAX));
+    let mut archive = tar::Archive::new(Metered { inner: stream, room: Rc::clone(&room) });
     for entry in archive.entries().map_err(CopyError::Stream)? {
-        tree.take(entry.map_err(CopyError::Stream)?)?;
+        let entry = entry.map_err(CopyError::Stream)?;
+        room.set(u64::MAX);
+        tree.take(entry)?;
+        room.set(HEADERS_BYTES_MAX);
     }
-    let mut stream = archive.into_inner();
+    let mut stream = archive.into_inner().inner;
     let seal = stream.finish().map_err(CopyError::Stream)?;
     tree.settle()?;
     Ok(seal)
 }
 
+/// Gives no more than there is room for: an archive's headers are read into memory, however long they say they are.
+struct Metered<R> {
+    inner: R,
+    /// What may still be read, in bytes.
+    room: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Metered<R> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let room = self.room.get();
+        if room == 0 && !bytes.is_empty() {
+            let text = format!("it has more than {HEADERS_BYTES_MAX} bytes of names before a file");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        let wanted = bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX));
+        let count = self.inner.read(&mut bytes[..wanted])?;
+        self.room.set(room - count as u64);
+        Ok(count)
+    }
+}
+
 /// What arrives of an archive.
 struct Tree<'a> {
+    form: Form,
     target: &'a Path,
     /// The folder that becomes `target` at the end; none where that is there, or is a file.
     stage: Option<Stage>,
@@ -97,6 +130,9 @@ impl Tree<'_> {
         }
         let mode = entry.header().mode().map_err(CopyError::Stream)? & MODE_BITS;
         let kind = entry.header().entry_type();
+        if self.form == Form::OneFile && (!inner.as_os_str().is_empty() || kind != tar::EntryType::Regular) {
+            return Err(CopyError::NoFile);
+        }
         if inner.as_os_str().is_empty() {
             return if kind == tar::EntryType::Directory {
                 self.begin_folder(mode)
@@ -124,9 +160,12 @@ impl Tree<'_> {
                             return Err(CopyError::FileInTheWay(path));
                         }
                     }
-                    made => made.map_err(|error| CopyError::disk("making", &path, error))?,
+                    made => {
+                        made.map_err(|error| CopyError::disk("making", &path, error))?;
+                        // One that was there before is somebody's, with the permissions that they gave it.
+                        self.modes.push((path, mode));
+                    }
                 }
-                self.modes.push((path, mode));
             }
             tar::EntryType::Regular => {
                 if fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
@@ -154,7 +193,9 @@ impl Tree<'_> {
             return Err(CopyError::FileInTheWay(self.target.to_owned()));
         }
         let stage = beside(self.target);
-        fs::create_dir(&stage).map_err(|error| CopyError::disk("making", &stage, error))?;
+        // Until it has its own permissions, what is in it is nobody else's business.
+        let made = fs::DirBuilder::new().mode(0o700).create(&stage);
+        made.map_err(|error| CopyError::disk("making", &stage, error))?;
         self.modes.push((stage.clone(), mode));
         self.stage = Some(Stage(stage));
         Ok(())

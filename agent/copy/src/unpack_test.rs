@@ -157,3 +157,82 @@ fn where_something_goes_is_decided_before_it_is_sent() {
     assert!(matches!(copy(&path("file"), &path("name")), Err(CopyError::FolderInTheWay(_))));
     assert!(matches!(copy(&path("name"), &path("file")), Err(CopyError::FileInTheWay(_))));
 }
+
+#[test]
+fn whoever_asked_for_a_file_gets_no_folder() {
+    let (regular, directory) = (tar::EntryType::Regular, tar::EntryType::Directory);
+    let hostile: [&[(&str, tar::EntryType, &str)]; 2] =
+        [&[("root", directory, ""), ("root/.profile", regular, "x")], &[("root/.profile", regular, "x")]];
+    for entries in hostile {
+        let folder = folder();
+        let target = folder.path().join("notes");
+        fs::create_dir(&target).expect("makes");
+        let stream = archive_of(entries);
+        let error = unpack(Unsealing::new(stream.as_slice()), Form::OneFile, &target).expect_err("a folder");
+        assert!(matches!(error, CopyError::NoFile), "{error}");
+        assert_eq!(names(&target), [""; 0]);
+    }
+    let folder = folder();
+    let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+    fs::write(&from, "content").expect("writes");
+    let stream = stream_of(&from, Depth::File);
+    unpack(Unsealing::new(stream.as_slice()), Form::OneFile, &to).expect("a file");
+    assert_eq!(fs::read_to_string(&to).expect("is there"), "content");
+}
+
+#[test]
+fn a_name_without_end_is_not_read_into_memory() {
+    let folder = folder();
+    let name = "x".repeat(1 << 20);
+    for kind in [tar::EntryType::GNULongName, tar::EntryType::GNULongLink, tar::EntryType::XHeader] {
+        let stream = archive_of(&[("root", kind, &name), ("root", tar::EntryType::Regular, "x")]);
+        let mut input = stream.as_slice();
+        let error = unpack(Unsealing::new(&mut input), Form::Archive, &folder.path().join("to"));
+        let error = error.expect_err("too long");
+        assert!(matches!(error, CopyError::Stream(_)), "{error}");
+        assert!(stream.len() - input.len() < 128 << 10, "{kind:?}: it was read all the same");
+    }
+}
+
+#[test]
+fn permissions_of_folders_that_were_there_stay() {
+    let folder = folder();
+    let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+    for made in [&from, &to] {
+        fs::create_dir_all(made.join("sub")).expect("makes");
+    }
+    fs::create_dir(from.join("new")).expect("makes");
+    for (path, mode) in [(from.join("sub"), 0o777), (to.join("sub"), 0o700), (from.join("new"), 0o750)] {
+        fs::set_permissions(path, Permissions::from_mode(mode)).expect("ours");
+    }
+    copy(&from, &to).expect("is copied");
+    assert_eq!((mode(&to.join("sub")), mode(&to.join("new"))), (0o700, 0o750));
+}
+
+/// Looks, at each read, at what stands beside the target.
+struct Watching<'a> {
+    stream: &'a [u8],
+    folder: &'a Path,
+    seen: &'a mut Vec<u32>,
+}
+
+impl Read for Watching<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let hidden = names(self.folder).into_iter().filter(|name| name.starts_with(".to."));
+        self.seen.extend(hidden.map(|name| mode(&self.folder.join(name))));
+        self.stream.read(bytes)
+    }
+}
+
+#[test]
+fn a_folder_on_its_way_is_open_to_nobody_else() {
+    let folder = folder();
+    let from = folder.path().join("from");
+    fs::create_dir(&from).expect("makes");
+    fs::write(from.join("secret"), "x".repeat(10_000)).expect("writes");
+    fs::set_permissions(&from, Permissions::from_mode(0o700)).expect("ours");
+    let (stream, mut seen) = (stream_of(&from, Depth::Tree), Vec::new());
+    let watching = Watching { stream: &stream, folder: folder.path(), seen: &mut seen };
+    unpack(Unsealing::new(watching), Form::Archive, &folder.path().join("to")).expect("is copied");
+    assert!(!seen.is_empty() && seen.iter().all(|mode| *mode == 0o700), "{seen:?}");
+}

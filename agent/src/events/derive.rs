@@ -14,8 +14,11 @@ use mln_protocol::wire::Refusal;
 use super::{Event, EventKind};
 use crate::platform::{VmEvent, VmEventKind};
 
-/// How many strangers are remembered, so that one who knocks for ever is told of once.
+/// How many strangers are told of in [`STRANGERS_WINDOW_MS`], each once. A key costs nothing: whoever knocks with a new
+/// one each time must not drive out what else has happened.
 const STRANGERS_MAX: usize = 64;
+/// After which time strangers are told of again, in milliseconds.
+const STRANGERS_WINDOW_MS: u64 = 3_600_000;
 
 /// What must be known to tell an event from news that is none.
 #[derive(Debug)]
@@ -27,13 +30,15 @@ pub(crate) struct Deriver {
     versions: BTreeMap<PublicKey, String>,
     vms: BTreeMap<(VmId, PublicKey), (VmState, u64)>,
     strangers: BTreeSet<PublicKey>,
+    strangers_since_unix_ms: u64,
 }
 
 impl Deriver {
     /// Begins with what was known already: none of that is an event.
     pub(crate) fn new(key: PublicKey, name: Name, stored: &[VerifiedRecord]) -> Self {
         let (members, versions, vms) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        let mut deriver = Self { key, name, members, versions, vms, strangers: BTreeSet::new() };
+        let strangers = BTreeSet::new();
+        let mut deriver = Self { key, name, members, versions, vms, strangers, strangers_since_unix_ms: 0 };
         // Members first: whose word counts for a VM is told by the names.
         for is_member in [true, false] {
             for record in stored {
@@ -124,14 +129,19 @@ impl Deriver {
         self.event(now_unix_ms, EventKind::Join, format!("{name} is let in with a token of this host"))
     }
 
-    /// Returns that the mesh and a peer don't belong together; once per peer.
+    /// Returns that the mesh and a peer don't belong together; once per peer, and of so many peers in an hour.
     pub(crate) fn stranger(&mut self, peer: PublicKey, reason: Refusal, now_unix_ms: u64) -> Option<Event> {
         // Members as well: they called each other at the same time, or are many.
         if matches!(reason, Refusal::Duplicate | Refusal::Busy) {
             return None;
         }
-        if self.strangers.len() == STRANGERS_MAX {
+        // Also where the clock was set back.
+        if now_unix_ms.abs_diff(self.strangers_since_unix_ms) >= STRANGERS_WINDOW_MS {
             self.strangers.clear();
+            self.strangers_since_unix_ms = now_unix_ms;
+        }
+        if self.strangers.len() == STRANGERS_MAX {
+            return None;
         }
         let text = format!("{}: {reason}", self.called(peer));
         let event = Event { rule: Some("member"), ..self.event(now_unix_ms, EventKind::Refusal, text) };

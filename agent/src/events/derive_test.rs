@@ -177,6 +177,21 @@ fn a_stranger_who_knocks_for_ever_is_told_of_once() {
 }
 
 #[test]
+fn strangers_with_ever_new_keys_do_not_drive_out_other_events() {
+    let mut deriver = oslo();
+    let mut told = |unix_ms| {
+        let mut knock = |seed: u16| {
+            let stranger = PublicKey(Digest::of(&seed.to_le_bytes()).0);
+            deriver.stranger(stranger, Refusal::OtherMesh, unix_ms).is_some()
+        };
+        (0..1000).filter(|seed| knock(*seed)).count()
+    };
+    assert_eq!(told(NOW), 64);
+    assert_eq!(told(NOW + 1000), 0);
+    assert_eq!(told(NOW + 3_600_000), 64, "an hour later they are news again");
+}
+
+#[test]
 fn the_first_line_of_a_failure_is_its_text() {
     let mut deriver = oslo();
     let state = VmState::Failed { reason: "the disk is full\n| [ 0.1] words".to_owned() };

@@ -33,11 +33,7 @@ impl Journal {
     pub(super) fn start(data: &Path) -> Self {
         let (lines, waiting) = sync_channel(LINES_WAITING_MAX);
         let folder = data.to_owned();
-        let work = move || {
-            if let Err(error) = write_all(&folder, &waiting) {
-                warn!(%error, "events are no longer written to {FILE}");
-            }
-        };
+        let work = move || write_all(folder, &waiting);
         match std::thread::Builder::new().name("events".to_owned()).spawn(work) {
             Ok(_) => Self { lines: Some(lines) },
             Err(error) => {
@@ -52,18 +48,44 @@ impl Journal {
         let Some(lines) = &self.lines else { return };
         match lines.try_send(row.to_json_line() + "\n") {
             Ok(()) | Err(TrySendError::Full(_)) => {}
-            // The thread has said why it ended.
+            // The thread has panicked.
             Err(TrySendError::Disconnected(_)) => self.lines = None,
         }
     }
 }
 
-fn write_all(data: &Path, lines: &Receiver<String>) -> io::Result<()> {
-    let mut file = Appended::open(data)?;
+fn write_all(folder: PathBuf, lines: &Receiver<String>) {
+    let mut writer = Writer { folder, file: None };
+    let mut is_said = false;
     while let Ok(line) = lines.recv() {
-        file.append(&line)?;
+        match writer.write(&line) {
+            Ok(()) => is_said = false,
+            Err(_) if is_said => {}
+            Err(error) => {
+                warn!(%error, "events are not written to {FILE} until that is mended");
+                is_said = true;
+            }
+        }
     }
-    Ok(())
+}
+
+/// Writes lines. A line that can't be written is lost, and the next one is tried anew: a disk that was full once does
+/// not stay so.
+struct Writer {
+    folder: PathBuf,
+    file: Option<Appended>,
+}
+
+impl Writer {
+    fn write(&mut self, line: &str) -> io::Result<()> {
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => Appended::open(&self.folder)?,
+        };
+        file.append(line)?;
+        self.file = Some(file);
+        Ok(())
+    }
 }
 
 /// The newer file, open at its end.
@@ -152,6 +174,20 @@ mod tests {
         let mut file = Appended::open(folder.path()).expect("the folder is ours");
         file.append(&(row("third").to_json_line() + "\n")).expect("there is room");
         assert_eq!(texts(folder.path(), 9), ["first", "third"]);
+    }
+
+    #[test]
+    fn a_line_that_could_not_be_written_costs_that_line_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut writer = Writer { folder: folder.path().to_owned(), file: None };
+        let mut write = |text: &str| writer.write(&(row(text).to_json_line() + "\n"));
+        std::fs::create_dir(folder.path().join(FILE)).expect("the folder is ours");
+        write("first").expect_err("something is in the way");
+        std::fs::remove_dir(folder.path().join(FILE)).expect("the folder is ours");
+        for text in ["second", "third"] {
+            write(text).expect("nothing is in the way any more");
+        }
+        assert_eq!(texts(folder.path(), 9), ["second", "third"]);
     }
 
     #[test]

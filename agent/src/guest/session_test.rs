@@ -41,11 +41,15 @@ impl Seen {
                 }
                 Output::Ended(end) => drop(self.ended.insert(channel, end)),
             });
-            taken.into_iter().for_each(|(channel, bytes)| session.widen(channel, bytes));
+            taken.iter().for_each(|(channel, bytes)| session.widen(*channel, *bytes));
             if so(self) {
                 return;
             }
             assert!(!self.is_over, "it ended: {:?}", self.text);
+            if !taken.is_empty() {
+                // What waits for a window that is open now can go out; nothing else may happen to wake us.
+                continue;
+            }
             let mut fds: Vec<_> = session
                 .interests()
                 .map(|(fd, write)| {

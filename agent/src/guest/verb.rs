@@ -101,7 +101,7 @@ fn carry_out(verb: Verb<'_>) -> Result<(), VerbError> {
             say(&format!("{bytes}\n"))?;
             let mut sealing = Sealing::new(&mut out);
             match form {
-                Form::Archive => drop(mln_copy::pack(source, depth, &mut sealing)?),
+                Form::Archive | Form::OneFile => drop(mln_copy::pack(source, depth, &mut sealing)?),
                 Form::Content => {
                     let reading =
                         |error| CopyError::Disk { what: "reading", path: source.to_owned(), source: error };

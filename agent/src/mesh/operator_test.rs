@@ -6,6 +6,7 @@ use mln_protocol::id::Name;
 use mln_protocol::trust::{Domain, Grant, KeyPair, Signed, Verb, mesh_of};
 use mln_protocol::wire::Refusal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Duration, Instant, timeout};
 
 use super::testbed::{Node, chain, keys, pair, root};
 use super::{MeshEvent, clock};
@@ -87,4 +88,21 @@ async fn an_operator_asks_nothing_of_a_host_of_another_mesh() {
     let anna = credentials(7, grant(7, &[Verb::View], None), &keys(201));
     let entered = enter(&anna, &target(&a)).await;
     assert!(matches!(entered, Err(EnterError::NotAHost { .. })), "{entered:?}");
+}
+
+#[tokio::test]
+async fn what_an_operator_has_open_ends_with_the_grant() {
+    let (mut a, _b) = pair().await;
+    let soon = clock::now(Instant::now()).unix_ms + 1500;
+    let anna = credentials(7, grant(7, &[Verb::View, Verb::Console], Some(soon)), &root());
+    let mut entered = enter(&anna, &target(&a)).await.expect("the grant has not ended yet");
+    let _served = a
+        .wait_for("an operator", |event| match event {
+            MeshEvent::Operator { stream, .. } => Some(stream),
+            _ => None,
+        })
+        .await;
+    let read = timeout(Duration::from_secs(20), entered.stream.read(&mut [0])).await;
+    assert!(matches!(read, Ok(Ok(0) | Err(_))), "it goes on after the end of the grant: {read:?}");
+    assert!(clock::now(Instant::now()).unix_ms >= soon, "it ended too early");
 }

@@ -168,7 +168,7 @@ async fn pin_templates(exchange: &Exchange, platform: &dyn Platform, project: &m
             None => {
                 let digest = match exchange.images().resolve(&wanted) {
                     Ok(template) => Some(template.digest),
-                    Err(_) => newest(&exchange.find(&wanted, None).await).map(|offer| offer.digest),
+                    Err(_) => newest(&exchange.find(&wanted, None).await, &wanted).map(|offer| offer.digest),
                 };
                 let pinned = digest.map(|digest| TemplateRef::Exact(wanted.name().clone(), digest));
                 known.insert(wanted, pinned.clone());

@@ -283,7 +283,10 @@ async fn out_of_vm(
         Some((wanted, depth)) => {
             let name = Path::new(source).file_name();
             let target = mln_copy::destination(&wanted, name)?;
-            (if depth == Depth::Tree { "tree" } else { "file" }, Some(target))
+            match depth {
+                Depth::Tree => ("tree", Some((target, Form::Archive))),
+                Depth::File => ("file", Some((target, Form::OneFile))),
+            }
         }
         None => ("content", None),
     };
@@ -292,7 +295,7 @@ async fn out_of_vm(
     let writing = std::thread::spawn(move || -> Result<Seal, CopyError> {
         let mut stream = Unsealing::new(Arriving { waiting, piece: Vec::new(), at: 0 });
         match target {
-            Some(target) => mln_copy::unpack(stream, Form::Archive, &target),
+            Some((target, form)) => mln_copy::unpack(stream, form, &target),
             None => {
                 io::copy(&mut stream, &mut io::stdout().lock()).map_err(CopyError::Stream)?;
                 stream.finish().map_err(CopyError::Stream)

@@ -80,12 +80,13 @@ pub async fn run(args: Ctx, screen: &Screen) -> Result<Exit, CommandError> {
             Ok(Exit::Done)
         }
         Ctx::Use(Named { name }) => {
-            let mut contexts = home.contexts()?;
-            contexts.current = match name.as_str() {
-                LOCAL => None,
-                name => Some(contexts.get(name)?.name.clone()),
-            };
-            home.save(&contexts)?;
+            home.change(|contexts| {
+                contexts.current = match name.as_str() {
+                    LOCAL => None,
+                    name => Some(contexts.get(name)?.name.clone()),
+                };
+                Ok(())
+            })?;
             screen.answer(|_layout| format!("{name} is used from now on\n"), || json!({ "current": name }));
             Ok(Exit::Done)
         }
@@ -99,9 +100,7 @@ pub async fn run(args: Ctx, screen: &Screen) -> Result<Exit, CommandError> {
             Ok(Exit::Done)
         }
         Ctx::Rm(Named { name }) => {
-            let mut contexts = home.contexts()?;
-            contexts.remove(&name)?;
-            home.save(&contexts)?;
+            home.change(|contexts| contexts.remove(&name))?;
             screen.answer(|_layout| format!("{name} is forgotten\n"), || json!({ "removed": name }));
             Ok(Exit::Done)
         }
@@ -118,8 +117,8 @@ async fn run_join(args: Join, home: &Home, screen: &Screen) -> Result<Exit, Comm
         None => Name::parse(&format!("mesh-{}", mesh_of(token.root).short()))
             .expect("letters, a dash and hexadecimal digits are a name"),
     };
-    let mut contexts = home.contexts()?;
-    if contexts.named(name.as_str()).is_some_and(|known| known.root != token.root) {
+    // Before the token is spent.
+    if home.contexts()?.named(name.as_str()).is_some_and(|known| known.root != token.root) {
         return Err(crate::context::ContextError::Taken(name).into());
     }
     let keys = home.key()?;
@@ -133,8 +132,10 @@ async fn run_join(args: Join, home: &Home, screen: &Screen) -> Result<Exit, Comm
     });
     let mut context = Context { name: name.clone(), root, chain, addresses: Vec::new() };
     context.learn(addresses);
-    contexts.add(context)?;
-    home.save(&contexts)?;
+    let contexts = home.change(|contexts| {
+        contexts.add(context)?;
+        Ok(contexts.clone())
+    })?;
     show(contexts.get(name.as_str())?, &contexts, home, screen)?;
     Ok(Exit::Done)
 }

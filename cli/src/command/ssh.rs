@@ -66,7 +66,11 @@ impl Destination {
             Some((user, name)) => (Some(user.to_owned()), name),
             None => (None, text),
         };
-        let vm = vm_of(name).ok_or_else(|| CommandError::Usage(UsageError::SshName(text.to_owned())))?;
+        let wrong = || CommandError::Usage(UsageError::SshName(text.to_owned()));
+        let vm = vm_of(name).ok_or_else(wrong)?;
+        if user.as_deref().is_some_and(|user| !is_login(user)) {
+            return Err(wrong());
+        }
         Ok(Self { user, vm })
     }
 
@@ -78,6 +82,12 @@ impl Destination {
             None => format!("{vm}.{project}{SUFFIX}"),
         }
     }
+}
+
+/// Whether a text can be a login. ssh puts it into a shell's line, where anything else would be obeyed.
+fn is_login(text: &str) -> bool {
+    let is_ordinary = |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '-');
+    !text.is_empty() && !text.starts_with('-') && text.chars().all(is_ordinary)
 }
 
 fn vm_of(name: &str) -> Option<VmRef> {
@@ -228,9 +238,12 @@ fn own_key() -> Result<PathBuf, CommandError> {
 /// Returns what ssh must be told, in its own words.
 fn options(key: &Path) -> Result<Vec<(&'static str, String)>, CommandError> {
     let program = std::env::current_exe().map_err(|error| failed("mlnctl", &error.to_string()))?;
-    let program = program.display();
+    // A per cent sign begins something that ssh fills in.
+    let program = program.display().to_string().replace('%', "%%");
     Ok(vec![
-        ("ProxyCommand", format!("\"{program}\" ssh --proxy %r@%n")),
+        // A shell reads this. The user's name may come from a URL that somebody else wrote: older versions of ssh fill
+        // in whatever it has.
+        ("ProxyCommand", format!("\"{program}\" ssh --proxy '%r@%n'")),
         ("KnownHostsCommand", format!("\"{program}\" ssh --host-key %n")),
         ("UserKnownHostsFile", "/dev/null".to_owned()),
         ("GlobalKnownHostsFile", "/dev/null".to_owned()),
@@ -276,6 +289,21 @@ mod tests {
         for wrong in ["router1", "router1.mln", "a.b.c.d.mln", "-x.ring.mln", "ring/-oProxyCommand=x"] {
             assert!(Destination::parse(wrong).is_err(), "{wrong}");
         }
+        for wrong in ["`id`@ring/r1", "$(id)@ring/r1", "a;id@ring/r1", "'a@ring/r1", "-l@ring/r1", "@ring/r1"]
+        {
+            assert!(Destination::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_shell_obeys_nothing_in_what_ssh_fills_in() {
+        let options = options(Path::new("/home/anna/key")).expect("this program has a path");
+        let (_, proxy) = options.iter().find(|(name, _)| *name == "ProxyCommand").expect("it is there");
+        let line = proxy.replace("%r", "$(echo x)`echo y`; echo z").replace("%n", "r1.ring.mln");
+        let (_, words) = line.split_once(" ssh --proxy ").expect("what it runs");
+        let shell = Command::new("sh").arg("-c").arg(format!("printf '%s' {words}")).output();
+        let shell = shell.expect("every machine has a shell");
+        assert_eq!(String::from_utf8_lossy(&shell.stdout), "$(echo x)`echo y`; echo z@r1.ring.mln");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::fragment::{decode_fragment, encode_fragment};
 use super::grant::SignedWire;
 use super::record::{RecordError, decode_revision, encode_revision, verify_record, verify_reservation};
-use super::{DecodeError, MESSAGE_BYTES_MAX, RECORD_BYTES_MAX, decode, encode, name, text};
+use super::{DecodeError, MESSAGE_BYTES_MAX, RECORD_BYTES_MAX, decode, encode, known, name, text};
 use crate::id::{Digest, ProjectId, PublicKey, VmId};
 use crate::node::limits::{SYNC_RANGES_MAX, SYNC_RECORDS_MAX};
 use crate::node::{
@@ -25,6 +25,9 @@ struct Versioned {
     version: u16,
     message: MessageWire,
 }
+
+/// How many kinds there are below.
+const KINDS: u32 = 10;
 
 #[derive(Serialize, Deserialize)]
 enum MessageWire {
@@ -108,10 +111,8 @@ pub fn encode_message(message: &Message) -> Vec<u8> {
 
 /// Decodes a message and verifies all that is signed in it, by the mesh with this root key.
 pub fn decode_message(bytes: &[u8], root: PublicKey) -> Result<Message, MessageError> {
+    known(bytes, VERSION, KINDS, "version or kind of a message")?;
     let wire: Versioned = decode(bytes, MESSAGE_BYTES_MAX)?;
-    if wire.version != VERSION {
-        return Err(DecodeError::Unknown { what: "message version", found: wire.version.into() }.into());
-    }
     Ok(match wire.message {
         MessageWire::Ask { ask, fragment } => Message::Ask {
             ask: Arc::new(verify(ask, decode_ask)?),
@@ -147,7 +148,9 @@ pub fn decode_message(bytes: &[u8], root: PublicKey) -> Result<Message, MessageE
         MessageWire::Records(records) => {
             at_most(records.len(), SYNC_RECORDS_MAX)?;
             let verified = records.into_iter().map(|wire| verify_record(wire.try_into()?, root));
-            Message::Records(verified.collect::<Result<_, RecordError>>()?)
+            // One that only newer hosts understand doesn't take the others with it.
+            let understood = verified.filter(|record| !record.as_ref().is_err_and(RecordError::is_newer));
+            Message::Records(understood.collect::<Result<_, RecordError>>()?)
         }
         MessageWire::FragmentWanted(digest) => Message::FragmentWanted(Digest(digest)),
         MessageWire::FragmentFound(bytes) => Message::FragmentFound(Arc::new(decode_fragment(&bytes)?)),

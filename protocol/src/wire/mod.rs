@@ -115,6 +115,19 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, Deco
     if used == bytes.len() { Ok(value) } else { Err(DecodeError::Trailing { bytes: bytes.len() - used }) }
 }
 
+/// Refuses a version or kind that only a newer program knows, by its number: that is nobody's fault, unlike what can't
+/// be read. Both begin what is signed or sent.
+fn known(bytes: &[u8], version: u16, kinds: u32, what: &'static str) -> Result<(), DecodeError> {
+    let found = bytes.first_chunk().map_or(version, |bytes| u16::from_le_bytes(*bytes));
+    if found != version {
+        return Err(DecodeError::Unknown { what, found: found.into() });
+    }
+    match bytes.get(2..).and_then(<[u8]>::first_chunk).map(|bytes| u32::from_le_bytes(*bytes)) {
+        Some(found) if found >= kinds => Err(DecodeError::Unknown { what, found }),
+        Some(_) | None => Ok(()),
+    }
+}
+
 fn name(found: &str) -> Result<Name, DecodeError> {
     Name::parse(found).map_err(|_| DecodeError::Invalid { what: "name" })
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::grant::SignedWire;
-use super::{DecodeError, RECORD_BYTES_MAX, decode, encode, name, text};
+use super::{DecodeError, RECORD_BYTES_MAX, decode, encode, known, name, text};
 use crate::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
 use crate::model::{BootOrder, Forward, MemoryMib, Platform, Transport};
 use crate::record::{
@@ -28,6 +28,9 @@ struct Versioned {
     version: u16,
     record: RecordWire,
 }
+
+/// How many kinds there are below.
+const KINDS: u32 = 5;
 
 #[derive(Serialize, Deserialize)]
 enum RecordWire {
@@ -141,6 +144,13 @@ pub enum RecordError {
     },
 }
 
+impl RecordError {
+    /// Whether it is of a version or kind that only a newer program knows: it is left out, and nobody is blamed.
+    pub fn is_newer(&self) -> bool {
+        matches!(self, Self::Decode(DecodeError::Unknown { .. }))
+    }
+}
+
 /// Signs a record of our own. What it says must be true and proven, as for anybody else's.
 pub fn sign_record(keys: &KeyPair, record: Record) -> VerifiedRecord {
     let payload = encode(&Versioned { version: VERSION, record: RecordWire::from(&record) });
@@ -241,10 +251,8 @@ pub fn verify_reservation(signed: Signed) -> Result<Verified<Reservation>, Recor
 }
 
 fn decode_record(bytes: &[u8]) -> Result<Record, RecordError> {
+    known(bytes, VERSION, KINDS, "version or kind of a record")?;
     let wire: Versioned = decode(bytes, RECORD_BYTES_MAX)?;
-    if wire.version != VERSION {
-        return Err(DecodeError::Unknown { what: "record version", found: wire.version.into() }.into());
-    }
     match wire.record {
         RecordWire::Member { counter, name: text, chain } => {
             let chain = chain.into_iter().map(Signed::try_from).collect::<Result<_, _>>()?;

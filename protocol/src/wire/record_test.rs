@@ -121,3 +121,32 @@ fn cut_and_trailing_bytes_are_refused() {
     let longer = [bytes.as_slice(), &[0]].concat();
     assert_eq!(decode_record(&longer), Err(DecodeError::Trailing { bytes: 1 }.into()));
 }
+
+#[test]
+fn what_only_a_newer_host_knows_is_left_out_and_told_from_what_is_wrong() {
+    let root = keys(0).public();
+    let signed = |payload: Vec<u8>| keys(1).sign(Domain::Record, payload);
+    let newer_kind = signed(encode(&(VERSION, KINDS, [1_u64; 3])));
+    let newer_version = signed(encode(&(VERSION + 1, 0_u32)));
+    for newer in [&newer_kind, &newer_version] {
+        let error = verify_record(newer.clone(), root).expect_err("it can't be understood");
+        assert!(error.is_newer(), "{error}");
+    }
+    let torn = verify_record(signed(encode(&(VERSION, 3_u32, 1_u8))), root).expect_err("it is torn");
+    assert!(!torn.is_newer(), "{torn}");
+    let mut forged = newer_kind.clone();
+    forged.payload[9] ^= 1;
+    assert_eq!(verify_record(forged.clone(), root).expect_err("forged"), RecordError::Signature);
+
+    let known = sign_record(&keys(1), Record::Vm(vm_status()));
+    let records = |all: &[&Signed]| {
+        let wires: Vec<SignedWire> = all.iter().map(|signed| SignedWire::from(*signed)).collect();
+        // The seventh kind of message, of version 1.
+        crate::wire::decode_message(&encode(&(1_u16, 7_u32, wires)), root)
+    };
+    let read = records(&[&newer_kind, known.signed(), &newer_version]);
+    assert_eq!(read, Ok(crate::node::Message::Records(vec![known.clone()])));
+    assert_eq!(records(&[&forged, known.signed()]), Err(RecordError::Signature));
+    let newer_message = crate::wire::decode_message(&encode(&(1_u16, 10_u32)), root);
+    assert!(newer_message.is_err_and(|error| error.is_newer()));
+}

@@ -141,7 +141,7 @@ impl Exchange {
     async fn offer(&self, wanted: &Wanted, deadline: Instant) -> Result<ImageOffer, FetchError> {
         loop {
             let found = self.find(&wanted.template, wanted.from).await;
-            if let Some(offer) = newest(&found) {
+            if let Some(offer) = newest(&found, &wanted.template) {
                 return Ok(offer.clone());
             }
             if Instant::now() >= deadline {

@@ -36,10 +36,26 @@ pub(super) enum AskError {
     Answer(#[from] DecodeError),
 }
 
-/// Returns the newest of all that was found, by when it was made.
-pub(crate) fn newest(found: &[Found]) -> Option<&ImageOffer> {
+/// Returns the newest of all that was found, by when it was made. What is wanted by its digest may have several names:
+/// the one that was asked for goes first, since it is called so here too.
+pub(crate) fn newest<'a>(found: &'a [Found], wanted: &TemplateRef) -> Option<&'a ImageOffer> {
     let offers = found.iter().flat_map(|found| &found.offers);
-    offers.max_by_key(|offer| (offer.added_unix_ms, offer.digest))
+    offers.max_by_key(|offer| (offer.name == *wanted.name(), offer.added_unix_ms, offer.digest))
+}
+
+/// Whether an offer is of what was asked for. A host can say anything; what a digest pins would else be the choice of
+/// whoever answers.
+fn is_of(offer: &ImageOffer, ask: &ImageAsk) -> bool {
+    match ask {
+        ImageAsk::List => true,
+        ImageAsk::Find(TemplateRef::Newest(name)) => offer.name == *name,
+        ImageAsk::Find(TemplateRef::Version(name, version)) => {
+            offer.name == *name && offer.version == *version
+        }
+        // It is found under any name.
+        ImageAsk::Find(TemplateRef::Exact(_, digest)) => offer.digest == *digest,
+        ImageAsk::Fetch(_) => false,
+    }
 }
 
 impl Exchange {
@@ -64,8 +80,14 @@ impl Exchange {
             answers.spawn(async move {
                 let host = peer.name.map_or_else(|| peer.key.short(), |name| name.to_string());
                 match exchange.ask(peer.key, &ask, FIND_TIMEOUT).await {
-                    Ok((ImageAnswer::Offers(offers), _)) if !offers.is_empty() => {
-                        Some(Found { peer: peer.key, host, offers })
+                    Ok((ImageAnswer::Offers(mut offers), _)) => {
+                        let said = offers.len();
+                        offers.retain(|offer| is_of(offer, &ask));
+                        if offers.len() < said {
+                            tracing::warn!(host, ?ask, "a host offers other images than it was asked for");
+                            exchange.report(peer.key, "an offer of what was not asked for").await;
+                        }
+                        (!offers.is_empty()).then_some(Found { peer: peer.key, host, offers })
                     }
                     Ok(_) => None,
                     Err(error) => {
@@ -105,5 +127,60 @@ impl Exchange {
     pub(super) async fn report(&self, peer: PublicKey, why: &'static str) {
         // The mesh's task has ended only if the agent is about to.
         let _ = self.shared.mesh.report_misbehaviour(peer, why).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mln_protocol::id::{Digest, Name};
+
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).expect("a name")
+    }
+
+    fn offer(name_text: &str, version: &str, digest: u8, added_unix_ms: u64) -> ImageOffer {
+        ImageOffer {
+            name: name(name_text),
+            version: version.to_owned(),
+            digest: Digest([digest; 32]),
+            bytes: 1,
+            file_system_bytes: 1,
+            data_bytes: 1,
+            added_unix_ms,
+            memory_mib_min: 1,
+        }
+    }
+
+    #[test]
+    fn an_offer_of_something_else_is_none() {
+        let mini = offer("mini", "1", 7, 5);
+        let find = ImageAsk::Find;
+        let exact = |digest| find(TemplateRef::Exact(name("mini"), Digest([digest; 32])));
+        let version = |version: &str| find(TemplateRef::Version(name("mini"), version.to_owned()));
+        for (ask, expect) in [
+            (ImageAsk::List, true),
+            (find(TemplateRef::Newest(name("mini"))), true),
+            (find(TemplateRef::Newest(name("debian"))), false),
+            (version("1"), true),
+            (version("2"), false),
+            (exact(7), true),
+            // A project pins images by digests: nobody may answer with another one.
+            (exact(8), false),
+        ] {
+            assert_eq!(is_of(&mini, &ask), expect, "{ask:?}");
+        }
+    }
+
+    #[test]
+    fn the_newest_counts_and_before_that_the_name_that_was_asked_for() {
+        let found = |offers| [Found { peer: PublicKey([1; 32]), host: "oslo".to_owned(), offers }];
+        let newer = found(vec![offer("mini", "1", 7, 5), offer("mini", "2", 8, 6)]);
+        let of = |found: &[Found], wanted| newest(found, &wanted).map(|offer| offer.version.clone());
+        assert_eq!(of(&newer, TemplateRef::Newest(name("mini"))).as_deref(), Some("2"));
+        let renamed = found(vec![offer("mini", "1", 7, 5), offer("debian", "9", 7, u64::MAX)]);
+        let exact = TemplateRef::Exact(name("mini"), Digest([7; 32]));
+        assert_eq!(of(&renamed, exact).as_deref(), Some("1"));
     }
 }

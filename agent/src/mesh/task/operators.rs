@@ -9,12 +9,12 @@ use mln_door::streams::MeshStream;
 use mln_protocol::trust::Standing;
 use mln_protocol::wire::Refusal;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 
 use super::super::book::Setback;
 use super::super::handle::MeshEvent;
 use super::super::hello::Place;
-use super::super::limits;
+use super::super::{clock, limits};
 use super::{Phase, Task};
 
 impl Task {
@@ -49,7 +49,12 @@ impl Task {
         let is_open =
             self.connections.get(&place.connection).is_some_and(|c| matches!(c.phase, Phase::Operator));
         if is_open {
-            self.set_deadline(place.connection, Some(Instant::now() + limits::OPERATOR_TIMEOUT));
+            // A console that is left open must not outlive the grant that opened it.
+            let unix_ms = clock::now(self.own.start).unix_ms;
+            let left =
+                standing.not_after_unix_ms.map(|end| Duration::from_millis(end.saturating_sub(unix_ms)));
+            let time = left.unwrap_or(limits::OPERATOR_TIMEOUT).min(limits::OPERATOR_TIMEOUT);
+            self.set_deadline(place.connection, Some(Instant::now() + time));
             self.counters.operators += 1;
             self.emit(MeshEvent::Operator { key: place.peer, standing, stream });
         }
