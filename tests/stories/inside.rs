@@ -66,11 +66,6 @@ fn a_console_is_a_real_terminal_that_outlives_who_looks_at_it() {
     typist.sees("Load average");
     typist.types("q");
     typist.sees("right:~# ");
-    // Neither what runs outlives its interruption, nor does the shell end with it.
-    typist.types("cat\r");
-    typist.sees("cat\r\n");
-    typist.types("\x03");
-    typist.sees("right:~# ");
     typist.types("echo mar''ker\r");
     typist.sees("marker\r\n");
     typist.types("\x1d");
