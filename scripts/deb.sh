@@ -19,12 +19,10 @@ strip --strip-unneeded "$stage"/usr/bin/mln* "$stage"/usr/lib/mln/mlnd-guest
 find "$stage/usr/share/man" -type f -exec gzip -9n {} +
 doc=$stage/usr/share/doc/mln
 cat >"$doc/copyright" <<END
-Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
-Upstream-Name: mln
+mln: groups of virtual machines over many hosts, without a master
 
-Files: *
 Copyright: the authors of MLN
-License: Apache-2.0 or MIT
+License: Apache-2.0 or MIT, as you like
 
 License: MIT
 $(sed 's/^$/./; s/^/ /' "$here/LICENSE-MIT")

@@ -12,6 +12,8 @@ use mlnd::platform::{
     BootProgress, End, ExecCommand, ExecError, ExecOutputEvent, Observed, Platform, Refusal, StepError, Stop,
     Stopped, VmEventKind,
 };
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::world::{KillGuests, World, name, plain, processes_in, request};
 
@@ -198,11 +200,20 @@ async fn guests_outlive_a_killed_agent_and_are_found_again() {
 
 /// Waits until no process works in a folder.
 async fn wait_until_gone(folder: &Path) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
-    while !processes_in(folder).is_empty() {
-        assert!(tokio::time::Instant::now() < deadline, "{:?} are left", processes_in(folder));
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let folder = folder.to_owned();
+    let waiting = tokio::task::spawn_blocking(move || {
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        while let Some(pid) = processes_in(&folder).first().copied().and_then(Pid::from_raw) {
+            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            assert!(!left.is_zero(), "{:?} are left", processes_in(&folder));
+            // One that can't be opened has just ended.
+            let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
+            let limit = Timespec::try_from(left).expect("a minute at most");
+            let mut ends = [PollFd::new(&process, PollFlags::IN)];
+            rustix::event::poll(&mut ends, Some(&limit)).expect("a process can be waited for");
+        }
+    });
+    waiting.await.expect("nothing is left");
 }
 
 #[tokio::test(flavor = "multi_thread")]
