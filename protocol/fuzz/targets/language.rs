@@ -35,6 +35,12 @@ fn makes_many(text: &str) -> bool {
         && digits.filter_map(|run| run.parse::<u64>().ok()).any(|number| number > HOSTS_MAX)
 }
 
+/// Folding, laying out and reading again takes three times as long as understanding: one text in eight, the same
+/// ones each time, gets all of it.
+fn is_laid_out(text: &str) -> bool {
+    text.bytes().fold(0_u8, u8::wrapping_add).is_multiple_of(8)
+}
+
 fn understand(text: &str, options: &Options) -> (Tree, Resolved, Vec<Diagnostic>) {
     let (tree, mut diagnostics) = lang::parse("p.mln", text.to_owned(), &Included);
     let resolved = resolve::resolve(&tree, options);
@@ -60,6 +66,10 @@ fuzz_target!(|text: &str| {
             assert!(tree.sources().get(span.source).text().get(range).is_some(), "{one:?} lies outside");
         }
     }
+    canary::look_at(&tree);
+    if !is_laid_out(text) {
+        return;
+    }
     let _ = resolve::query(&tree, &options, "/host");
     let _ = lang::fold(&tree);
     assert!(plan::difference(&resolved.project, &resolved.project).is_empty());
@@ -68,7 +78,6 @@ fuzz_target!(|text: &str| {
         assert_eq!(resolved.project, new_resolved.project, "the layout changes the project");
         assert_eq!(lang::format(&new_tree, &new_diagnostics).as_deref(), Ok(&*formatted), "not final");
     }
-    canary::look_at(&tree);
 });
 
 /// The planted panic: `superclass NAME { policy NAME { no KEYWORD } }`, which no seed has.

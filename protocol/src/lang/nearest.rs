@@ -9,6 +9,7 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         return None;
     }
     let far = 1 + letters.len() / 3;
+    let has = letter_set(&letters);
     let mut best = None;
     for candidate in candidates.into_iter().take(CANDIDATES_MAX) {
         let other: Vec<char> = candidate.chars().take(LETTERS_MAX + 1).collect();
@@ -18,7 +19,13 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         if letters.len() == 1 && other.len() == 1 && !letters[0].eq_ignore_ascii_case(&other[0]) {
             continue;
         }
-        let distance = if word.eq_ignore_ascii_case(candidate) { 0 } else { edits(&letters, &other) };
+        let distance = if word.eq_ignore_ascii_case(candidate) {
+            0
+        } else if edits_at_least(has, letter_set(&other)) > far {
+            continue;
+        } else {
+            edits(&letters, &other)
+        };
         if distance <= far && best.is_none_or(|(least, _)| distance < least) {
             best = Some((distance, candidate));
         }
@@ -30,6 +37,16 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
 const LETTERS_MAX: usize = 64;
 /// No more candidates are compared.
 const CANDIDATES_MAX: usize = 1_000;
+
+/// Returns which letters there are, one bit for each; different ones may share a bit.
+fn letter_set(letters: &[char]) -> u64 {
+    letters.iter().fold(0, |set, &letter| set | 1 << (letter as u32 % 64))
+}
+
+/// Returns a lower bound of [`edits`]: an edit brings or takes away no more than one letter of each.
+fn edits_at_least(a: u64, b: u64) -> usize {
+    (a & !b).count_ones().max((b & !a).count_ones()) as usize
+}
 
 /// Returns how many letters must be put in, left out, replaced or swapped with their neighbour to turn `a` into
 /// `b` (optimal string alignment).
@@ -67,5 +84,15 @@ mod tests {
         check("", None);
         assert_eq!(nearest("A", ["B"]), None);
         assert_eq!(nearest("a", ["A"]), Some("A"));
+    }
+
+    #[test]
+    fn the_quick_bound_never_exceeds_the_edits() {
+        let words = ["memory", "memroy", "network", "netmask", "users", "size", "aab", "baa", "", "äöü", "x"];
+        for a in words.map(|word| word.chars().collect::<Vec<_>>()) {
+            for b in words.map(|word| word.chars().collect::<Vec<_>>()) {
+                assert!(edits_at_least(letter_set(&a), letter_set(&b)) <= edits(&a, &b), "{a:?} {b:?}");
+            }
+        }
     }
 }
