@@ -23,6 +23,7 @@ use crate::platform::{
     self, BootProgress, BuildRequest, End, FileContent, Platform, StepError, Stop, TemplateFacts, VmEvent,
     VmEventKind,
 };
+use crate::uplinks;
 
 /// How many lines of a VM's console go with a failure.
 const CONSOLE_LINES: usize = 10;
@@ -147,7 +148,15 @@ async fn check_part(
         }
         check_vm(platform, exchange, &mut offers, vm).await?;
     }
-    Ok(())
+    if fragment.uplinks.is_empty() {
+        return Ok(());
+    }
+    let fragment = fragment.clone();
+    let checked = tokio::task::spawn_blocking(move || uplinks::check(&fragment)).await;
+    checked.unwrap_or_else(|_| {
+        let detail = "asking for what switches lead to was cut off; try again".to_owned();
+        Err(Refusal { rule: Rule::Platform, detail })
+    })
 }
 
 /// Asks the platform about a VM. Where its template is not here, somebody else must have it and this host room for it;
@@ -168,7 +177,8 @@ async fn check_vm(
             | platform::Refusal::PortPrivileged { .. }
             | platform::Refusal::BridgeNeedsRoot { .. }
             | platform::Refusal::NoBridge { .. }
-            | platform::Refusal::NoTap { .. } => Rule::Platform,
+            | platform::Refusal::NoTap { .. }
+            | platform::Refusal::TapAddressNeedsRoot { .. } => Rule::Platform,
             platform::Refusal::Template(_) => Rule::Template,
             platform::Refusal::DiskSmallerThanTemplate { .. } | platform::Refusal::DiskSpace { .. } => {
                 Rule::Disk

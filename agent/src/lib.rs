@@ -44,10 +44,14 @@ mod process_end;
 #[cfg(feature = "host")]
 mod request;
 pub mod roles;
+#[cfg(feature = "uml")]
+pub mod shaper;
 #[cfg(feature = "host")]
 mod store;
 #[cfg(feature = "host")]
 mod switches;
+#[cfg(feature = "host")]
+mod uplinks;
 pub mod version;
 #[cfg(feature = "host")]
 pub mod vnet;

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 
 use mln_protocol::id::{Name, PublicKey, VmId};
-use mln_protocol::model::{Attachment, Mac, Network};
-use mln_protocol::node::{Node, SwitchWanted};
+use mln_protocol::model::{Attachment, Mac, Network, SwitchKind};
+use mln_protocol::node::{ImpairedPort, Node, SwitchWanted};
 use tracing::{debug, warn};
 
 use crate::mesh::{MeshHandle, MeshStream};
-use crate::vnet::{Fabric, SwitchKey, Trunks};
+use crate::uplinks::Uplinks;
+use crate::vnet::{Fabric, LinkName, SwitchKey, Trunks};
 
 /// The switches of this host.
 #[derive(Debug)]
@@ -17,6 +18,16 @@ pub(crate) struct Switches {
     fabric: Fabric,
     trunks: Trunks,
     wanted: BTreeMap<SwitchKey, BTreeSet<PublicKey>>,
+    /// What switches do with frames, as far as that is not the usual.
+    configured: BTreeMap<SwitchKey, Configuration>,
+    uplinks: Uplinks,
+}
+
+/// What a switch does with frames, and what is done to those of some interfaces.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Configuration {
+    kind: SwitchKind,
+    impaired: Vec<ImpairedPort>,
 }
 
 impl Switches {
@@ -24,11 +35,28 @@ impl Switches {
     pub(crate) fn start(own: PublicKey, mesh: MeshHandle) -> Self {
         let fabric = Fabric::new();
         let trunks = Trunks::start(own, mesh, fabric.clone());
-        Self { fabric, trunks, wanted: BTreeMap::new() }
+        Self {
+            fabric,
+            trunks,
+            wanted: BTreeMap::new(),
+            configured: BTreeMap::new(),
+            uplinks: Uplinks::default(),
+        }
     }
 
     /// Has exactly these switches open.
     pub(crate) async fn want(&mut self, wanted: Vec<SwitchWanted>) {
+        let key = |switch: &SwitchWanted| SwitchKey { project: switch.project, name: switch.name.clone() };
+        let configured: BTreeMap<SwitchKey, Configuration> = wanted
+            .iter()
+            .map(|switch| {
+                let impaired = switch.impaired.clone();
+                (key(switch), Configuration { kind: switch.kind, impaired })
+            })
+            .filter(|(_, configuration)| *configuration != Configuration::default())
+            .collect();
+        let uplinks =
+            wanted.iter().filter_map(|switch| Some((key(switch), switch.uplink.clone()?))).collect();
         let wanted: BTreeMap<SwitchKey, BTreeSet<PublicKey>> = wanted
             .into_iter()
             .map(|switch| {
@@ -41,8 +69,29 @@ impl Switches {
             self.set_trunks(key, BTreeSet::new()).await;
             self.fabric.remove_switch(key);
         }
+        // What a switch does is said before anything is plugged into it; its uplink comes last.
+        self.configure(configured).await;
+        self.uplinks.want(&self.fabric, uplinks).await;
         for (key, peers) in self.wanted.iter().filter(|(key, peers)| old.get(key) != Some(peers)) {
             self.set_trunks(key, peers.clone()).await;
+        }
+    }
+
+    /// Has switches do what is said, and those that are not named the usual.
+    async fn configure(&mut self, configured: BTreeMap<SwitchKey, Configuration>) {
+        let old = std::mem::replace(&mut self.configured, configured);
+        let usual = Configuration::default();
+        let again =
+            old.keys().filter(|key| self.wanted.contains_key(key) && !self.configured.contains_key(key));
+        let changed = self.configured.iter().filter(|(key, now)| old.get(key) != Some(now));
+        for (key, Configuration { kind, impaired }) in changed.chain(again.map(|key| (key, &usual))) {
+            let impaired = impaired.iter().map(|port| {
+                let (vm, interface) = (port.vm.clone(), port.interface.clone());
+                (LinkName::Port { vm, interface }, port.impairment)
+            });
+            if let Err(error) = self.fabric.configure(key, *kind, impaired.collect()).await {
+                warn!(switch = %key.name, %error, "a switch does not what its project wants");
+            }
         }
     }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use mln_protocol::id::{Label, Name, ProjectId};
 use mln_protocol::model::{
-    AddressPlan, Attachment, BootOrder, DiskSize, HostAddress, MemoryMib, Network, Platform, Project, Switch,
-    SwitchMember, Vm,
+    AddressPlan, Attachment, BootOrder, DiskSize, HostAddress, Impairment, MemoryMib, Network, Platform,
+    Project, Switch, SwitchMember, SwitchSettings, Vm,
 };
 use mln_protocol::node::{
     BuildOrder, ExistingProject, Node, OnFailure, OpId, Operation, Outcome, RunOrder, RunningVms,
@@ -267,7 +267,10 @@ fn project(label: &Name, hosts: &[Name], lot: &mut Lot) -> Project {
             }
         }
     }
-    let switches = switches.into_iter().map(|(name, members)| Switch { name, members }).collect();
+    let switches = switches
+        .into_iter()
+        .map(|(name, members)| Switch { name, members, settings: SwitchSettings::default() })
+        .collect();
     Project { name: label.clone(), vms, switches }
 }
 
@@ -280,6 +283,8 @@ fn interface(label: &str, switch: usize) -> Network {
         attachment: Attachment::Switch(name(&format!("switch{switch}"))),
         mac: None,
         forwards: Vec::new(),
+        impairment: Impairment::default(),
+        tap_address: None,
     }
 }
 

@@ -39,8 +39,12 @@ pub(super) fn arguments(launch: &LaunchWire, plugs: &[PlugWire]) -> Vec<OsString
     for (index, (interface, plug)) in launch.interfaces.iter().zip(plugs).enumerate() {
         let mac = interface.mac.map(|byte| format!("{byte:02x}")).join(":");
         let other_end = match plug {
-            PlugWire::Socket | PlugWire::Nat(_) => format!("transport=bess,dst={}", port_socket(index)),
-            PlugWire::Tap { tap, .. } => format!("transport=tap,ifname={tap}"),
+            PlugWire::Socket | PlugWire::Nat(_) | PlugWire::ImpairedNat { .. } => {
+                format!("transport=bess,dst={}", port_socket(index))
+            }
+            PlugWire::Tap { tap, .. } | PlugWire::AddressedTap { tap, .. } => {
+                format!("transport=tap,ifname={tap}")
+            }
         };
         words.push(format!("vec{index}:{other_end},mac={mac},depth=128,gro=1"));
     }

@@ -56,7 +56,7 @@ fn restrict(launch: &LaunchWire, plugs: &[PlugWire]) -> Result<RestrictionStatus
         (Path::new("/dev/null"), write),
         (Path::new("/dev/zero"), write),
     ];
-    if plugs.iter().any(|plug| matches!(plug, PlugWire::Tap { .. })) {
+    if plugs.iter().any(|plug| matches!(plug, PlugWire::Tap { .. } | PlugWire::AddressedTap { .. })) {
         rules.push((Path::new(TUN), AccessFs::ReadFile | AccessFs::WriteFile));
     }
     rules.extend(SYSTEM.map(|path| (Path::new(path), read | AccessFs::Execute)));

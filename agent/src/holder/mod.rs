@@ -34,10 +34,12 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use mln_protocol::model::Impairment;
 use mln_protocol::wire::holder::{BootWire, HOLDER_VERSION, LaunchWire, OutsideWire, PlugWire};
 use rustix::fs::{FlockOperation, Mode};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::Pid;
+use tracing::warn;
 
 use crate::causes::chain;
 
@@ -168,8 +170,15 @@ impl Guest {
         let process = spawn(launch, plugs, guest_line, guest_output)?;
         let group = Pid::from_child(&process);
         let nats = plugs.iter().map(|plug| match plug {
-            PlugWire::Nat(wire) => Some(nat::Nat::start(wire.clone(), group)),
-            PlugWire::Socket | PlugWire::Tap { .. } => None,
+            PlugWire::Nat(wire) => Some(nat::Nat::start(wire.clone(), Impairment::default(), group)),
+            PlugWire::ImpairedNat { nat, impairment } => {
+                let impairment = Impairment::try_from(*impairment).unwrap_or_else(|error| {
+                    warn!(%error, "nothing is done to the frames of an interface");
+                    Impairment::default()
+                });
+                Some(nat::Nat::start(nat.clone(), impairment, group))
+            }
+            PlugWire::Socket | PlugWire::Tap { .. } | PlugWire::AddressedTap { .. } => None,
         });
         Ok(Self { process, line, output: output.into(), nats: nats.collect() })
     }

@@ -11,6 +11,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
@@ -20,14 +21,16 @@ use std::process::{Child, Command};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use mln_protocol::model::Impairment;
 use mln_protocol::wire::holder::{NatStateWire, NatWire};
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags};
 use tracing::{info, warn};
 
 use super::packet;
+use crate::shaper::Shaper;
 
 /// Where programs are looked for.
 const FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
@@ -42,6 +45,7 @@ const TCP: u8 = 6;
 #[derive(Debug)]
 pub(super) struct Nat {
     wire: NatWire,
+    impairment: Impairment,
     passt: Option<Passt>,
     tried: Instant,
     state: NatStateWire,
@@ -65,8 +69,9 @@ impl Drop for Passt {
 
 impl Nat {
     /// Starts it, in the process group of the guest. That it doesn't run is no error, but a state.
-    pub(super) fn start(wire: NatWire, group: Pid) -> Self {
-        let mut nat = Self { wire, passt: None, tried: Instant::now(), state: NatStateWire::Failed };
+    pub(super) fn start(wire: NatWire, impairment: Impairment, group: Pid) -> Self {
+        let mut nat =
+            Self { wire, impairment, passt: None, tried: Instant::now(), state: NatStateWire::Failed };
         nat.attempt(group);
         nat
     }
@@ -116,17 +121,19 @@ impl Nat {
                 warn!(port, "another program has a port that leads to this guest");
                 NatStateWire::Failed
             }
-            (Some(program), true, None) => match spawn(&program, &self.wire, routes, group) {
-                Ok(passt) => {
-                    info!(group = group.as_raw_nonzero(), "passt runs");
-                    self.passt = Some(passt);
-                    NatStateWire::Up
+            (Some(program), true, None) => {
+                match spawn(&program, &self.wire, self.impairment, routes, group) {
+                    Ok(passt) => {
+                        info!(group = group.as_raw_nonzero(), "passt runs");
+                        self.passt = Some(passt);
+                        NatStateWire::Up
+                    }
+                    Err(error) => {
+                        warn!(%error, "passt can't be started");
+                        NatStateWire::Failed
+                    }
                 }
-                Err(error) => {
-                    warn!(%error, "passt can't be started");
-                    NatStateWire::Failed
-                }
-            },
+            }
         };
         if self.state != before && self.state != NatStateWire::Up {
             info!(state = ?self.state, "no address translation");
@@ -268,7 +275,13 @@ fn arguments(wire: &NatWire, routes: Routes, resolvers: &[Ipv4Addr], is_root: bo
     words.into_iter().map(OsString::from).collect()
 }
 
-fn spawn(program: &Path, wire: &NatWire, routes: Routes, group: Pid) -> io::Result<Passt> {
+fn spawn(
+    program: &Path,
+    wire: &NatWire,
+    impairment: Impairment,
+    routes: Routes,
+    group: Pid,
+) -> io::Result<Passt> {
     let (ours, its) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     rustix::io::ioctl_fionbio(&ours, true)?;
@@ -281,7 +294,7 @@ fn spawn(program: &Path, wire: &NatWire, routes: Routes, group: Pid) -> io::Resu
         .process_group(group.as_raw_nonzero().get())
         .spawn()?;
     let pidfd = rustix::process::pidfd_open(Pid::from_child(&process), PidfdFlags::empty())?;
-    let stream = Stream { socket: ours, out: Vec::new(), written: 0, received: Vec::new(), taken: 0 };
+    let stream = Stream::new(ours, impairment);
     Ok(Passt { process, pidfd, stream: Arc::new(Mutex::new(stream)) })
 }
 
@@ -295,6 +308,9 @@ struct Stream {
     /// What was read, and how much of it has been taken; at most a frame and its length.
     received: Vec<u8>,
     taken: usize,
+    /// Holds back what the guest sends, where the project wants that.
+    shaper: Option<Shaper>,
+    start: Instant,
 }
 
 /// Why frames are no longer moved.
@@ -311,6 +327,19 @@ enum PumpEnd {
 }
 
 impl Stream {
+    fn new(socket: OwnedFd, impairment: Impairment) -> Self {
+        let seed = RandomState::new().build_hasher().finish();
+        Self {
+            socket,
+            out: Vec::new(),
+            written: 0,
+            received: Vec::new(),
+            taken: 0,
+            shaper: (!impairment.is_none()).then(|| Shaper::new(impairment, seed)),
+            start: Instant::now(),
+        }
+    }
+
     fn pump(&mut self, interface: &OwnedFd) -> PumpEnd {
         let mut buffer = vec![0; FRAME_BYTES_MAX];
         let mut guest_is_full = false;
@@ -326,7 +355,7 @@ impl Stream {
                 let flags = if guest_is_full { PollFlags::empty() } else { PollFlags::IN };
                 waits[1] = PollFd::from_borrowed_fd(self.socket.as_fd(), flags | PollFlags::OUT);
             }
-            match rustix::event::poll(&mut waits, None) {
+            match rustix::event::poll(&mut waits, self.left().as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return PumpEnd::Wait(errno),
             }
@@ -349,6 +378,13 @@ impl Stream {
         }
     }
 
+    /// Returns how long it is until a frame is due that is held back; none where none is, or passt is waited for.
+    fn left(&self) -> Option<Timespec> {
+        let due = self.shaper.as_ref().filter(|_| self.out.is_empty())?.next_due()?;
+        let left = due.saturating_sub(self.start.elapsed());
+        Some(Timespec::try_from(left).unwrap_or(Timespec { tv_sec: 3600, tv_nsec: 0 }))
+    }
+
     /// Takes frames from the guest as long as passt takes them.
     fn collect(&mut self, interface: &OwnedFd, buffer: &mut [u8]) -> Result<(), PumpEnd> {
         loop {
@@ -363,13 +399,20 @@ impl Stream {
             }
             self.out.clear();
             self.written = 0;
+            if let Some(frame) = self.shaper.as_mut().and_then(|shaper| shaper.take_due(self.start.elapsed()))
+            {
+                self.put_out(&frame);
+                continue;
+            }
             match packet::receive(interface, buffer) {
                 Ok(packet) if packet.bytes == 0 => return Err(PumpEnd::Interface),
                 Ok(packet) => {
                     let frame = &buffer[..packet.bytes];
-                    let length = u32::try_from(frame.len()).unwrap_or(u32::MAX);
-                    self.out.extend_from_slice(&length.to_be_bytes());
-                    self.out.extend_from_slice(frame);
+                    match &mut self.shaper {
+                        None => self.put_out(frame),
+                        // One that is lost, or of too many, is gone.
+                        Some(shaper) => _ = shaper.offer(self.start.elapsed(), frame),
+                    }
                 }
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => return Ok(()),
@@ -379,6 +422,13 @@ impl Stream {
                 },
             }
         }
+    }
+
+    /// Puts a frame and its length into `out`, which is empty.
+    fn put_out(&mut self, frame: &[u8]) {
+        let length = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+        self.out.extend_from_slice(&length.to_be_bytes());
+        self.out.extend_from_slice(frame);
     }
 
     /// Brings frames to the guest as long as it takes them; true where it doesn't take the next one now.

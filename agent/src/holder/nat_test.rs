@@ -60,7 +60,7 @@ fn a_default_route_is_one_that_leads_somewhere() {
 fn frames_come_through_whole_in_both_directions_and_across_connections() {
     let (ours, passt) = pair(SocketType::STREAM);
     rustix::io::ioctl_fionbio(&ours, true).expect("is set");
-    let mut stream = Stream { socket: ours, out: Vec::new(), written: 0, received: Vec::new(), taken: 0 };
+    let mut stream = Stream::new(ours, Impairment::default());
     let frames: Vec<Vec<u8>> = (1..40u8).map(|n| vec![n; usize::from(n) * 300]).collect();
     // The first half of a frame comes on one connection, and the rest on the next one.
     let mut bytes = Vec::new();
@@ -136,7 +136,7 @@ fn nothing_stays_of_a_passt_whose_guest_has_ended() {
     let pid = Pid::from_child(&process);
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).expect("it runs");
     let (socket, _) = pair(SocketType::STREAM);
-    let stream = Stream { socket, out: Vec::new(), written: 0, received: Vec::new(), taken: 0 };
+    let stream = Stream::new(socket, Impairment::default());
     drop(Passt { process, pidfd, stream: Arc::new(Mutex::new(stream)) });
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
     assert!(stat.is_err(), "{stat:?}");

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use mln_protocol::id::VmId;
+use mln_protocol::id::{ProjectId, VmId};
 use mln_protocol::wire::holder::{OutsideWire, PlugWire};
 use tracing::warn;
 
@@ -38,24 +38,40 @@ pub fn name(vm: &VmId, interface: &str) -> String {
 /// made, there are none.
 pub fn make(outside: &OutsideWire) -> Result<(), TapError> {
     remove(outside);
-    let made = made_by_us(outside).try_for_each(|(tap, bridge)| {
-        ip(&["tuntap", "add", "dev", tap, "mode", "tap"])?;
-        ip(&["link", "set", "dev", tap, "master", bridge, "up"])?;
+    let made = addressed(outside).try_for_each(|(tap, address)| {
+        ip(&["address", "replace", &address, "dev", tap])?;
+        ip(&["link", "set", "dev", tap, "up"])?;
         Ok(())
     });
+    let made = made.and_then(|()| make_taps(outside));
     if made.is_err() {
         remove(outside);
     }
     made
 }
 
-/// Removes the taps that were made for a VM, those that are there.
+fn make_taps(outside: &OutsideWire) -> Result<(), TapError> {
+    made_by_us(outside).try_for_each(|(tap, bridge)| {
+        ip(&["tuntap", "add", "dev", tap, "mode", "tap"])?;
+        ip(&["link", "set", "dev", tap, "master", bridge, "up"])?;
+        Ok(())
+    })
+}
+
+/// Removes the taps that were made for a VM, those that are there, and the addresses that were put on others.
 pub fn remove(outside: &OutsideWire) {
     for (tap, _) in made_by_us(outside) {
         if exists(tap)
             && let Err(error) = ip(&["link", "delete", "dev", tap])
         {
             warn!(%error, "a tap stays; remove it by hand");
+        }
+    }
+    for (tap, address) in addressed(outside) {
+        if has_address(tap, &address)
+            && let Err(error) = ip(&["address", "delete", &address, "dev", tap])
+        {
+            warn!(%error, "an address stays on a tap; remove it by hand");
         }
     }
 }
@@ -71,8 +87,41 @@ pub fn remove_for(folder: &Path) {
 fn made_by_us(outside: &OutsideWire) -> impl Iterator<Item = (&str, &str)> {
     outside.interfaces.iter().filter_map(|plug| match plug {
         PlugWire::Tap { tap, bridge: Some(bridge) } => Some((tap.as_str(), bridge.as_str())),
-        PlugWire::Tap { bridge: None, .. } | PlugWire::Socket | PlugWire::Nat(_) => None,
+        PlugWire::Tap { bridge: None, .. }
+        | PlugWire::Socket
+        | PlugWire::Nat(_)
+        | PlugWire::ImpairedNat { .. }
+        | PlugWire::AddressedTap { .. } => None,
     })
+}
+
+/// Returns the taps that get an address, with it.
+fn addressed(outside: &OutsideWire) -> impl Iterator<Item = (&str, String)> {
+    outside.interfaces.iter().filter_map(|plug| match plug {
+        PlugWire::AddressedTap { tap, address, prefix_bits } => {
+            Some((tap.as_str(), format!("{address}/{prefix_bits}")))
+        }
+        PlugWire::Tap { .. } | PlugWire::Socket | PlugWire::Nat(_) | PlugWire::ImpairedNat { .. } => None,
+    })
+}
+
+fn has_address(tap: &str, address: &str) -> bool {
+    ip(&["-o", "address", "show", "dev", tap])
+        .is_ok_and(|text| text.split_whitespace().any(|word| word == address))
+}
+
+/// Brings up a tap that this program has opened, and puts it on a bridge where one is given.
+pub fn bring_up(tap: &str, bridge: Option<&str>) -> Result<(), TapError> {
+    if let Some(bridge) = bridge {
+        ip(&["link", "set", "dev", tap, "master", bridge])?;
+    }
+    ip(&["link", "set", "dev", tap, "up"]).map(drop)
+}
+
+/// Returns the name of the tap by which a switch is joined to its host's network, where the project gives none.
+pub fn uplink_name(project: &ProjectId, switch: &str) -> String {
+    let digest = blake3::hash(format!("mln uplink 1\0{}\0{switch}", project.0).as_bytes());
+    format!("mln{}", &digest.to_hex()[..12])
 }
 
 /// Whether the network that this program is in has a bridge of that name.
@@ -85,7 +134,8 @@ pub fn is_tap(name: &str) -> bool {
     ip(&["-o", "-d", "link", "show", "dev", name]).is_ok_and(|text| text.contains("tun type tap"))
 }
 
-fn exists(name: &str) -> bool {
+/// Whether the network that this program is in has an interface of that name.
+pub fn exists(name: &str) -> bool {
     ip(&["-o", "link", "show", "dev", name]).is_ok()
 }
 

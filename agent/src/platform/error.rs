@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use mln_protocol::id::{Name, VmId};
-use mln_protocol::model::{DiskBytes, Forward, MemoryMib};
+use mln_protocol::model::{DiskBytes, Forward, InterfaceAddress, MemoryMib};
 use mln_protocol::wire::holder::{HOLDER_VERSION, HOLDER_VERSION_OLDEST};
 
 use crate::holder::files::FileError;
@@ -106,6 +106,19 @@ pub enum Refusal {
         interface: Name,
         /// The tap.
         tap: Name,
+    },
+    /// Only root can give a tap an address.
+    #[error(
+        "{interface}: only an agent that is run by root can give the tap {tap} its `tun_address`; leave that out, and let root \
+         set it: ip address add {address} dev {tap}"
+    )]
+    TapAddressNeedsRoot {
+        /// The interface.
+        interface: Name,
+        /// The tap.
+        tap: Name,
+        /// The address.
+        address: InterfaceAddress,
     },
     /// A guest can't have that many interfaces.
     #[error("{count} interfaces are more than {limit}")]

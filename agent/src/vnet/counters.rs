@@ -13,6 +13,7 @@ pub(super) struct LinkCounters {
     sent_bytes: AtomicU64,
     dropped_full: AtomicU64,
     dropped_malformed: AtomicU64,
+    dropped_impaired: AtomicU64,
 }
 
 /// What went over a link since it was added.
@@ -30,6 +31,8 @@ pub struct Counts {
     pub dropped_full: u64,
     /// Frames from it that were too short or too long to be any.
     pub dropped_malformed: u64,
+    /// Frames from it that were lost, or too many for its rate, as its project wants it.
+    pub dropped_impaired: u64,
 }
 
 /// A link of a switch and its counters.
@@ -68,6 +71,10 @@ impl LinkCounters {
         add(&self.dropped_malformed, 1);
     }
 
+    pub(super) fn dropped_impaired(&self) {
+        add(&self.dropped_impaired, 1);
+    }
+
     pub(super) fn counts(&self) -> Counts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counts {
@@ -77,6 +84,7 @@ impl LinkCounters {
             sent_bytes: read(&self.sent_bytes),
             dropped_full: read(&self.dropped_full),
             dropped_malformed: read(&self.dropped_malformed),
+            dropped_impaired: read(&self.dropped_impaired),
         }
     }
 }

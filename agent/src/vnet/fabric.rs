@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mln_protocol::id::{Name, PublicKey, VmId};
-use mln_protocol::model::Mac;
+use mln_protocol::model::{Impairment, Mac, SwitchKind};
 use tokio::sync::{mpsc, oneshot};
 
 use super::counters::LinkStatus;
@@ -88,6 +88,35 @@ impl Fabric {
         let name = LinkName::Trunk { peer };
         self.command(switch, Command::AddTrunk { name, stream, ended }).await?;
         Ok(LinkEnd(end))
+    }
+
+    /// Joins a switch to the network of this host, by a tap that doesn't block. One that is there is replaced.
+    pub async fn add_uplink(
+        &self,
+        switch: &SwitchKey,
+        tap: OwnedFd,
+        vlan: Option<u16>,
+    ) -> Result<LinkEnd, FabricError> {
+        let fd = self.mover.watch(tap).map_err(FabricError::Socket)?;
+        let (ended, end) = oneshot::channel();
+        self.command(switch, Command::AddUplink { name: LinkName::Uplink, fd, vlan, ended }).await?;
+        Ok(LinkEnd(end))
+    }
+
+    /// Says what a switch does with frames, and what is done to those that guests' interfaces send: to all others
+    /// nothing. It counts at once, and for interfaces that come later.
+    pub async fn configure(
+        &self,
+        switch: &SwitchKey,
+        kind: SwitchKind,
+        impaired: BTreeMap<LinkName, Impairment>,
+    ) -> Result<(), FabricError> {
+        self.command(switch, Command::Configure { kind, impaired }).await
+    }
+
+    /// Cuts a switch off from the network of this host; returns when that is done. It is no error that it is.
+    pub async fn remove_uplink(&self, switch: &SwitchKey) {
+        self.remove(switch, LinkName::Uplink).await;
     }
 
     /// Detaches a guest's interface; returns when that is done. One that isn't there is no error.

@@ -24,11 +24,11 @@ pub(super) fn switch(text: &str) -> SwitchKey {
     SwitchKey { project: ProjectId(Digest([1; 32])), name: name(text) }
 }
 
-fn vm(n: u8) -> VmId {
+pub(super) fn vm(n: u8) -> VmId {
     VmId { birth: Digest([1; 32]), name: name(&format!("vm{n}")) }
 }
 
-fn mac(n: u8) -> Mac {
+pub(super) fn mac(n: u8) -> Mac {
     Mac([2, 0, 0, 0, 0, n])
 }
 
@@ -53,11 +53,21 @@ impl Guest {
         Self { n, fd: watch(near).expect("a socket"), end }
     }
 
+    /// The other end of a link that was made elsewhere.
+    pub(super) fn over(n: u8, near: OwnedFd, end: LinkEnd) -> Self {
+        Self { n, fd: watch(near).expect("a socket"), end }
+    }
+
+    /// Waits until the switch has let go.
+    pub(super) async fn ended(self) {
+        timeout(DEADLINE, self.end.wait()).await.expect("it ends");
+    }
+
     pub(super) fn say(&self, to: Mac, text: &str) {
         self.say_bytes(&frame(to, mac(self.n), text));
     }
 
-    fn say_bytes(&self, bytes: &[u8]) {
+    pub(super) fn say_bytes(&self, bytes: &[u8]) {
         let sent = send(self.fd.as_fd(), bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
         assert_eq!(sent, Ok(bytes.len()));
     }
@@ -81,12 +91,12 @@ impl Guest {
         }
     }
 
-    async fn hears(&self, to: Mac, by: u8, text: &str) {
+    pub(super) async fn hears(&self, to: Mac, by: u8, text: &str) {
         assert_eq!(self.hear().await, (to, mac(by), text.to_owned()), "at guest {}", self.n);
     }
 }
 
-fn counts(fabric: &Fabric, n: u8) -> Counts {
+pub(super) fn counts(fabric: &Fabric, n: u8) -> Counts {
     let port = LinkName::Port { vm: vm(n), interface: name("eth0") };
     fabric.counters().into_iter().find(|status| status.link == port).expect("it is attached").counts
 }

@@ -15,7 +15,8 @@
 //! VM may be on which switch, is not known here.
 //!
 //! - `table`: which station is where (pure)
-//! - `port`, `trunk`: the two kinds of links
+//! - `port`, `trunk`, `uplink`: the kinds of links; `tap_device`: what an uplink is made of
+//! - `timer`: wakes a switch for frames that were held back, by `shaper` outside of here
 //! - `switch`: the task
 //! - `mover`: the thread that runs all switches of this host, and nothing else
 //! - `fabric`: the handle to all switches of this host
@@ -27,11 +28,16 @@ mod mover;
 mod port;
 mod switch;
 mod table;
+pub mod tap_device;
+mod timer;
 mod trunk;
 mod trunks;
+mod uplink;
 
 #[cfg(test)]
 mod fabric_test;
+#[cfg(test)]
+mod impairment_test;
 #[cfg(test)]
 mod trunks_test;
 
@@ -85,4 +91,6 @@ pub enum LinkName {
         /// The host.
         peer: PublicKey,
     },
+    /// The network of this host.
+    Uplink,
 }

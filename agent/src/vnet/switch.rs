@@ -1,23 +1,32 @@
 //! The task of one switch: it owns all links and moves frames between them.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use mln_protocol::model::Mac;
+use mln_protocol::model::{Impairment, Mac, SwitchKind};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tracing::warn;
 
 use super::counters::LinkCounters;
 use super::port::{Gone, Port, Reading};
 use super::table::{LinkId, MacTable};
+use super::timer::Timer;
 use super::trunk::{Trunk, TrunkStream};
+use super::uplink::Uplink;
 use super::{FRAME_BYTES_MAX, LinkName};
+use crate::shaper::{Fate, Shaper};
 
 /// Frames that are read from a port before others get their turn.
 const READ_FRAMES_MAX: usize = 64;
+
+/// Frames of a link that were held back and are passed on before others get their turn.
+const RELEASE_FRAMES_MAX: usize = 256;
 
 /// Rounds over all links before other tasks get their turn.
 const ROUNDS_MAX: usize = 4;
@@ -31,6 +40,10 @@ pub(super) enum Command {
     AddPort { name: LinkName, mac: Mac, fd: AsyncFd<OwnedFd>, ended: oneshot::Sender<()> },
     /// Attach another host; one of the same name is replaced.
     AddTrunk { name: LinkName, stream: Box<dyn TrunkStream>, ended: oneshot::Sender<()> },
+    /// Join this host's network; another way there is replaced.
+    AddUplink { name: LinkName, fd: AsyncFd<OwnedFd>, vlan: Option<u16>, ended: oneshot::Sender<()> },
+    /// Do this with frames, and that to those from these links.
+    Configure { kind: SwitchKind, impaired: BTreeMap<LinkName, Impairment> },
     /// Detach a link; answered when it is gone.
     Remove { name: LinkName, done: oneshot::Sender<()> },
 }
@@ -46,12 +59,19 @@ pub(super) struct Switch {
     table: MacTable,
     buffer: Box<[u8]>,
     start: Instant,
+    kind: SwitchKind,
+    impaired: BTreeMap<LinkName, Impairment>,
+    /// Whether a link holds frames back; else nobody looks.
+    is_shaping: bool,
+    timer: Option<Timer>,
 }
 
 struct Link {
     name: LinkName,
     counters: Arc<LinkCounters>,
     end: End,
+    /// Holds back what comes from it, where the project wants that.
+    shaper: Option<Box<Shaper>>,
     /// Dropped with the link, which tells whoever waits for its end.
     _ended: oneshot::Sender<()>,
 }
@@ -59,6 +79,7 @@ struct Link {
 enum End {
     Port(Port),
     Trunk(Box<Trunk>),
+    Uplink(Uplink),
 }
 
 /// What the links that are not being read, and the table, do with a frame.
@@ -66,6 +87,7 @@ struct Forwarding<'a> {
     links: &'a mut [Option<Link>],
     table: &'a mut MacTable,
     now_s: u32,
+    kind: SwitchKind,
 }
 
 impl Switch {
@@ -79,6 +101,10 @@ impl Switch {
             // One byte more than the longest frame, so that a longer one is told from it.
             buffer: vec![0; FRAME_BYTES_MAX + 1].into_boxed_slice(),
             start: Instant::now(),
+            kind: SwitchKind::default(),
+            impaired: BTreeMap::new(),
+            is_shaping: false,
+            timer: None,
         }
     }
 
@@ -96,7 +122,10 @@ impl Switch {
                     Poll::Pending => break,
                 }
             }
-            let more = self.read_all(cx);
+            let mut more = self.read_all(cx);
+            if self.is_shaping {
+                more |= self.release(cx);
+            }
             self.flush_all(cx);
             if !more {
                 return Poll::Pending;
@@ -117,6 +146,14 @@ impl Switch {
             Command::AddTrunk { name, stream, ended } => {
                 self.add(name, End::Trunk(Box::new(Trunk::new(stream))), ended);
             }
+            Command::AddUplink { name, fd, vlan, ended } => {
+                self.add(name, End::Uplink(Uplink::new(fd, vlan)), ended);
+            }
+            Command::Configure { kind, impaired } => {
+                self.kind = kind;
+                self.impaired = impaired;
+                (0..self.links.len()).for_each(|index| self.shape(index));
+            }
             Command::Remove { name, done } => {
                 self.remove_named(&name);
                 // Whoever asked may have gone.
@@ -130,13 +167,70 @@ impl Switch {
         let counters = Arc::new(LinkCounters::default());
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         registry.insert(name.clone(), counters.clone());
-        let link = Some(Link { name, counters, end, _ended: ended });
+        drop(registry);
+        let link = Some(Link { name, counters, end, shaper: None, _ended: ended });
         let index = self.links.iter().position(Option::is_none).unwrap_or(self.links.len());
         match self.links.get_mut(index) {
             Some(place) => *place = link,
             None => self.links.push(link),
         }
+        self.shape(index);
         id_of(index)
+    }
+
+    /// Holds back what comes from a link, or no longer, as it was said.
+    fn shape(&mut self, index: usize) {
+        let Some(link) = self.links.get_mut(index).and_then(Option::as_mut) else { return };
+        match (self.impaired.get(&link.name).copied(), &mut link.shaper) {
+            (Some(impairment), Some(shaper)) => shaper.set(impairment),
+            (Some(impairment), none) => *none = Some(Box::new(Shaper::new(impairment, seed()))),
+            (None, None) => {}
+            (None, Some(_)) => self.pass_all(index),
+        }
+        self.is_shaping = self.links.iter().flatten().any(|link| link.shaper.is_some());
+    }
+
+    /// Passes on all that is held back of a link, and holds nothing back any more.
+    fn pass_all(&mut self, index: usize) {
+        let Some(mut link) = self.links[index].take() else { return };
+        let (now_s, kind) = (self.now_s(), self.kind);
+        let mut others = Forwarding { links: &mut self.links, table: &mut self.table, now_s, kind };
+        if let Some(mut shaper) = link.shaper.take() {
+            while let Some(frame) = shaper.take() {
+                others.forward(id_of(index), Source::Port, &frame);
+            }
+        }
+        self.links[index] = Some(link);
+    }
+
+    /// Passes on what was held back and is due, and has the task woken for the rest; whether there may be more.
+    fn release(&mut self, cx: &mut Context<'_>) -> bool {
+        let now = self.start.elapsed();
+        let (now_s, kind) = (self.now_s(), self.kind);
+        let mut next_due: Option<Duration> = None;
+        for index in 0..self.links.len() {
+            if self.links[index].as_ref().is_none_or(|link| link.shaper.is_none()) {
+                continue;
+            }
+            let Some(mut link) = self.links[index].take() else { continue };
+            let mut others = Forwarding { links: &mut self.links, table: &mut self.table, now_s, kind };
+            if let Some(shaper) = &mut link.shaper {
+                for frame in std::iter::from_fn(|| shaper.take_due(now)).take(RELEASE_FRAMES_MAX) {
+                    others.forward(id_of(index), Source::Port, &frame);
+                }
+                next_due = next_due.into_iter().chain(shaper.next_due()).min();
+            }
+            self.links[index] = Some(link);
+        }
+        if self.timer.is_none() && next_due.is_some() {
+            match Timer::new() {
+                Ok(timer) => self.timer = Some(timer),
+                Err(error) => {
+                    warn!(%error, "there is no timer: frames that are held back leave with the next ones")
+                }
+            }
+        }
+        self.timer.as_mut().is_some_and(|timer| timer.wake_at(cx, now, next_due))
     }
 
     fn remove_named(&mut self, name: &LinkName) {
@@ -158,12 +252,26 @@ impl Switch {
         for index in 0..self.links.len() {
             // Taken out while it is read: a frame never goes back to where it came from.
             let Some(mut link) = self.links[index].take() else { continue };
-            let now_s = self.now_s();
-            let mut others = Forwarding { links: &mut self.links, table: &mut self.table, now_s };
+            let (now_s, kind) = (self.now_s(), self.kind);
+            let mut others = Forwarding { links: &mut self.links, table: &mut self.table, now_s, kind };
             let id = id_of(index);
             let reading = match &mut link.end {
-                End::Port(port) => {
-                    port.read(cx, &mut self.buffer, READ_FRAMES_MAX, &link.counters, |frame| {
+                End::Port(port) => match &mut link.shaper {
+                    None => port.read(cx, &mut self.buffer, READ_FRAMES_MAX, &link.counters, |frame| {
+                        others.forward(id, Source::Port, frame);
+                    }),
+                    Some(shaper) => {
+                        let now = self.start.elapsed();
+                        port.read(cx, &mut self.buffer, READ_FRAMES_MAX, &link.counters, |frame| match shaper
+                            .offer(now, frame)
+                        {
+                            Fate::Queued => {}
+                            Fate::Lost | Fate::Full => link.counters.dropped_impaired(),
+                        })
+                    }
+                },
+                End::Uplink(uplink) => {
+                    uplink.read(cx, &mut self.buffer, READ_FRAMES_MAX, &link.counters, |frame| {
                         others.forward(id, Source::Port, frame);
                     })
                 }
@@ -187,6 +295,7 @@ impl Switch {
             let flushed = match &mut link.end {
                 End::Port(port) => port.flush(cx, &link.counters),
                 End::Trunk(trunk) => trunk.flush(cx),
+                End::Uplink(uplink) => uplink.flush(),
             };
             if flushed == Err(Gone) {
                 self.remove(index);
@@ -212,10 +321,11 @@ impl Forwarding<'_> {
         let Some((to, rest)) = frame.split_first_chunk::<6>() else { return };
         let Some(by) = rest.first_chunk::<6>() else { return };
         let (to, by) = (Mac(*to), Mac(*by));
-        if !by.is_multicast() {
+        let learns = self.kind == SwitchKind::Learning;
+        if learns && !by.is_multicast() {
             self.table.learn(by, from, self.now_s);
         }
-        let known = if to.is_multicast() { None } else { self.table.find(to, self.now_s) };
+        let known = if learns && !to.is_multicast() { self.table.find(to, self.now_s) } else { None };
         match known {
             Some(id) => self.deliver(id as usize, source, frame),
             None => {
@@ -234,8 +344,14 @@ impl Forwarding<'_> {
             End::Port(port) => port.write(frame, &link.counters),
             End::Trunk(trunk) if source == Source::Port => trunk.write(frame, &link.counters),
             End::Trunk(_) => {}
+            End::Uplink(uplink) => uplink.write(frame, &link.counters),
         }
     }
+}
+
+/// Returns a number by chance: the standard library begins its hash tables with one.
+fn seed() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 fn id_of(index: usize) -> LinkId {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 
 use mln_protocol::id::VmId;
-use mln_protocol::model::{AddressPlan, Attachment, InterfaceAddress, Network, Vm};
+use mln_protocol::model::{AddressPlan, Attachment, Impairment, InterfaceAddress, Network, Vm};
 use mlnd::platform::{Platform, VmEventKind};
 use rustix::event::{PollFd, PollFlags};
 
@@ -24,6 +24,8 @@ fn with_interfaces(vm: &str, addresses: &[(&str, [u8; 4])]) -> Vm {
             attachment: Attachment::Switch(name("lan")),
             mac: None,
             forwards: Vec::new(),
+            impairment: Impairment::default(),
+            tap_address: None,
         })
         .collect();
     Vm { networks, ..plain(vm) }

@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use mln_protocol::model::{AddressPlan, Attachment, DiskSize, Project, Vm};
+use mln_protocol::model::{
+    AddressPlan, Attachment, DiskSize, Impairment, Project, SwitchKind, SwitchSettings, Uplink, Vm,
+};
 
 /// Returns the project as a short text.
 pub fn describe(project: &Project) -> String {
@@ -13,7 +15,8 @@ pub fn describe(project: &Project) -> String {
     for switch in &project.switches {
         let members: Vec<String> =
             switch.members.iter().map(|member| format!("{}:{}", member.vm, member.interface)).collect();
-        line(&mut text, format_args!("switch {}  {}", switch.name, members.join(" ")));
+        let facts = switch_facts(&switch.settings);
+        line(&mut text, format_args!("switch {}  {}{facts}", switch.name, members.join(" ")));
     }
     text
 }
@@ -45,8 +48,37 @@ fn describe_vm(vm: &Vm) -> String {
             Attachment::Bridge(name) => format!("bridge {name}"),
         };
         let ports: String = network.forwards.iter().map(|forward| format!("  forward {forward}")).collect();
-        line(&mut text, format_args!("    {}  {address}  {end}{ports}", network.name));
+        let impairment = impairment(network.impairment);
+        let host = network.tap_address.map_or(String::new(), |host| format!("  tun_address {host}"));
+        line(&mut text, format_args!("    {}  {address}  {end}{host}{ports}{impairment}", network.name));
     }
+    text
+}
+
+fn impairment(Impairment { delay, loss, rate }: Impairment) -> String {
+    let mut text = String::new();
+    text.extend(delay.map(|delay| format!("  delay {delay}")));
+    text.extend(loss.map(|loss| format!("  loss {loss}")));
+    text.extend(rate.map(|rate| format!("  rate {rate}")));
+    text
+}
+
+fn switch_facts(settings: &SwitchSettings) -> String {
+    let SwitchSettings { kind, uplink, vlan, service_host } = settings;
+    let mut text = String::new();
+    if *kind == SwitchKind::Hub {
+        text.push_str("  hub");
+    }
+    if let Some(Uplink { tap, bridge }) = uplink {
+        text.extend(bridge.as_ref().map(|bridge| format!("  bridge {bridge}")));
+        match tap {
+            Some(tap) => text.push_str(&format!("  tap {tap}")),
+            None if bridge.is_none() => text.push_str("  tap"),
+            None => {}
+        }
+    }
+    text.extend(vlan.map(|vlan| format!("  vlan {vlan}")));
+    text.extend(service_host.as_ref().map(|host| format!("  service_host {host}")));
     text
 }
 

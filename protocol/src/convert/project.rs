@@ -6,7 +6,10 @@ use serde::Serialize;
 
 use crate::id::Name;
 use crate::lang::{Diagnostic, Sources};
-use crate::model::{AddressPlan, Attachment, DiskSize, Forward, Network, Project, Switch, TemplateRef, Vm};
+use crate::model::{
+    AddressPlan, Attachment, Delay, DiskSize, Forward, Network, Project, Rate, Switch, SwitchSettings,
+    TemplateRef, Vm,
+};
 
 #[derive(Serialize)]
 struct ShowJson<'a> {
@@ -54,6 +57,10 @@ struct NetworkJson<'a> {
     tap: Option<&'a str>,
     mac: Option<String>,
     forwards: Vec<ForwardJson>,
+    delay_us: Option<u32>,
+    loss_percent: Option<f64>,
+    rate_bits_per_s: Option<u64>,
+    tap_address: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -82,6 +89,19 @@ struct FileJson<'a> {
 struct SwitchJson<'a> {
     name: &'a str,
     members: Vec<String>,
+    r#type: &'static str,
+    bridge: Option<&'a str>,
+    tap: Option<TapJson<'a>>,
+    vlan: Option<u16>,
+    service_host: Option<&'a str>,
+}
+
+/// A tap's name, or `true` for one that has a made-up one.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum TapJson<'a> {
+    Named(&'a str),
+    Own(bool),
 }
 
 #[derive(Serialize)]
@@ -162,6 +182,10 @@ impl<'a> From<&'a Network> for NetworkJson<'a> {
             tap,
             mac: network.mac.map(|mac| mac.to_string()),
             forwards: network.forwards.iter().map(ForwardJson::from).collect(),
+            delay_us: network.impairment.delay.map(Delay::us),
+            loss_percent: network.impairment.loss.map(|loss| f64::from(loss.millionths()) / 10_000.0),
+            rate_bits_per_s: network.impairment.rate.map(Rate::bits_per_s),
+            tap_address: network.tap_address.map(|address| address.to_string()),
         }
     }
 }
@@ -180,7 +204,20 @@ impl<'a> From<&'a Switch> for SwitchJson<'a> {
     fn from(switch: &'a Switch) -> Self {
         let members =
             switch.members.iter().map(|member| format!("{}:{}", member.vm, member.interface)).collect();
-        Self { name: switch.name.as_str(), members }
+        let SwitchSettings { kind, uplink, vlan, service_host } = &switch.settings;
+        Self {
+            name: switch.name.as_str(),
+            members,
+            r#type: kind.word(),
+            bridge: uplink.as_ref().and_then(|uplink| uplink.bridge.as_ref()).map(Name::as_str),
+            tap: uplink.as_ref().and_then(|uplink| match (&uplink.tap, &uplink.bridge) {
+                (Some(tap), _) => Some(TapJson::Named(tap.as_str())),
+                (None, None) => Some(TapJson::Own(true)),
+                (None, Some(_)) => None,
+            }),
+            vlan: *vlan,
+            service_host: service_host.as_ref().map(|host| host.0.as_str()),
+        }
     }
 }
 

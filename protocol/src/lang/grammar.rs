@@ -184,6 +184,7 @@ pub fn body_of(outer: Body, word: &str) -> Body {
 pub fn slot(keyword: &Keyword) -> &'static str {
     match keyword.canonical {
         "size" | "free_space" => "disk",
+        "hub" => "type",
         "switch" | "bridge" | "slirp" if keyword.block.is_none() => "attachment",
         canonical => canonical,
     }
@@ -368,16 +369,16 @@ const NETWORK: &[Keyword] = &[
     flag("auto"),
     pair("bridge"),
     pair("broadcast"),
-    pair("delay").not_yet(),
+    pair("delay"),
     pair("forward").several(),
     pair("gateway"),
-    pair("loss").not_yet(),
+    pair("loss"),
     pair("mac"),
     pair("netmask"),
-    pair("rate").not_yet(),
+    pair("rate"),
     flag("slirp"),
     pair("switch"),
-    pair("tun_address").not_yet(),
+    pair("tun_address"),
     pair("tun_iface"),
 ];
 
@@ -408,13 +409,13 @@ const POLICY: &[Keyword] = &[
 ];
 
 const SWITCH: &[Keyword] = &[
-    pair("bridge").not_yet(),
-    flag("hub").not_yet(),
-    pair("location").alias("service_host").not_yet(),
-    pair("service_host").not_yet(),
-    pair("tap").or_flag().not_yet(),
-    pair("type").not_yet(),
-    pair("vlan").not_yet(),
+    pair("bridge"),
+    flag("hub"),
+    pair("location").alias("service_host"),
+    pair("service_host"),
+    pair("tap").or_flag(),
+    pair("type"),
+    pair("vlan"),
 ];
 
 #[cfg(test)]

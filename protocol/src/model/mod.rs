@@ -3,6 +3,7 @@
 //! Made by `resolve` alone; read by `plan`, `node`, the platforms and the guest. Nothing here knows the text
 //! that it came from, nor any bytes.
 
+mod impairment;
 mod kept;
 mod nat;
 mod network;
@@ -10,10 +11,12 @@ mod project;
 mod size;
 mod vm;
 
+pub use impairment::{Delay, Impairment, Loss, Rate};
 pub use kept::{Kept, Section};
 pub use nat::NatPlan;
 pub use network::{
-    AddressPlan, Attachment, Forward, InterfaceAddress, Mac, Network, Switch, SwitchMember, Transport,
+    AddressPlan, Attachment, Forward, InterfaceAddress, Mac, Network, Switch, SwitchKind, SwitchMember,
+    SwitchSettings, Transport, Uplink,
 };
 pub use project::{Blob, Fragment, HostAddress, Placement, Project};
 pub use size::{DiskBytes, MemoryMib};

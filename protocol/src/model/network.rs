@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use super::impairment::Impairment;
+use super::project::HostAddress;
 use crate::id::Name;
 
 /// A MAC address.
@@ -72,6 +74,10 @@ pub struct Network {
     /// The service host's ports that lead to the guest's, in the order of the file; only where the other end is
     /// the host's address translation.
     pub forwards: Vec<Forward>,
+    /// What is done to the frames that leave it.
+    pub impairment: Impairment,
+    /// The service host's address on the tap; only where the other end is one.
+    pub tap_address: Option<InterfaceAddress>,
 }
 
 /// A port of the service host that leads to one of the guest.
@@ -182,6 +188,50 @@ pub struct Switch {
     pub name: Name,
     /// The interfaces that are attached to it, in the order of the project's VMs.
     pub members: Vec<SwitchMember>,
+    /// What it is besides.
+    pub settings: SwitchSettings,
+}
+
+/// What a switch is besides a segment: by default it learns, and leads nowhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SwitchSettings {
+    /// What it does with frames.
+    pub kind: SwitchKind,
+    /// How it is joined to the network of a service host, of one only.
+    pub uplink: Option<Uplink>,
+    /// With which number its frames are tagged (IEEE 802.1Q) on the uplink, from 1 to 4094; none is not at all.
+    pub vlan: Option<u16>,
+    /// Which service host has the uplink; none is the first by name of those that carry the switch.
+    pub service_host: Option<HostAddress>,
+}
+
+/// What a switch does with frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SwitchKind {
+    /// It learns where stations are, and sends frames only there.
+    #[default]
+    Learning,
+    /// It sends every frame everywhere.
+    Hub,
+}
+
+impl SwitchKind {
+    /// Returns the word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Learning => "switch",
+            Self::Hub => "hub",
+        }
+    }
+}
+
+/// How a switch is joined to the network of its service host: by a tap.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Uplink {
+    /// The tap's name; none is one that the agent makes up.
+    pub tap: Option<Name>,
+    /// The bridge that the agent puts the tap on; none is none.
+    pub bridge: Option<Name>,
 }
 
 /// An interface on a switch.

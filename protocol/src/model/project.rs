@@ -48,6 +48,8 @@ pub struct Fragment {
     pub guest_names: Vec<(Name, IpAddr)>,
     /// The contents of the files that these VMs get.
     pub blobs: Vec<Blob>,
+    /// The switches whose uplink this host has.
+    pub uplinks: Vec<Name>,
 }
 
 /// Where a VM is.

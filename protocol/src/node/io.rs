@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::message::{Message, Refusal, RunOrder, RunningVms};
 use crate::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
-use crate::model::{Blob, Fragment, MemoryMib, Platform, Project};
+use crate::model::{Blob, Fragment, Impairment, MemoryMib, Platform, Project, SwitchKind, Uplink};
 use crate::plan::{Observed, Step};
 use crate::record::{Nat, RecordKey, VerifiedRecord, VmState};
 use crate::trust::{KeyPair, Signed};
@@ -276,6 +276,32 @@ pub struct SwitchWanted {
     pub name: Name,
     /// The other hosts that carry it.
     pub peers: Vec<PublicKey>,
+    /// What it does with frames.
+    pub kind: SwitchKind,
+    /// How this host joins it to its own network, if it is this one that does.
+    pub uplink: Option<UplinkWanted>,
+    /// What is done to the frames that leave interfaces of VMs of this host, where something is.
+    pub impaired: Vec<ImpairedPort>,
+}
+
+/// How a switch is joined to the network of this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UplinkWanted {
+    /// By what.
+    pub uplink: Uplink,
+    /// With which number frames are tagged there; none is not at all.
+    pub vlan: Option<u16>,
+}
+
+/// An interface of a VM of this host, and what is done to the frames that leave it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImpairedPort {
+    /// The VM.
+    pub vm: VmId,
+    /// The interface.
+    pub interface: Name,
+    /// What is done.
+    pub impairment: Impairment,
 }
 
 /// How something that the operator asked for has ended.

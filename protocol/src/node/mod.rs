@@ -38,8 +38,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use io::{
-    BuildOrder, ExistingProject, FailureCause, HostRefusal, Input, NodeConfig, OnFailure, OpId, Operation,
-    Outcome, Output, StoredState, SwitchWanted, VmFailure, Write, WriteId,
+    BuildOrder, ExistingProject, FailureCause, HostRefusal, ImpairedPort, Input, NodeConfig, OnFailure, OpId,
+    Operation, Outcome, Output, StoredState, SwitchWanted, UplinkWanted, VmFailure, Write, WriteId,
 };
 pub use message::{Ask, Message, Refusal, Rule, RunOrder, RunRequest, RunVerdict, RunningVms};
 #[cfg(feature = "mutants")]

@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::id::{Label, Name, ProjectId, VmId};
 use crate::model::{
-    AddressPlan, Attachment, BootOrder, DiskSize, HostAddress, MemoryMib, Network, Platform, Project, Switch,
-    SwitchMember, Vm,
+    AddressPlan, Attachment, BootOrder, DiskSize, HostAddress, Impairment, MemoryMib, Network, Platform,
+    Project, Switch, SwitchMember, SwitchSettings, Vm,
 };
 use crate::plan::{Observed, RunPhase, Step, StopLimit};
 use crate::record::{ExitStatus, RunState, VmState};
@@ -186,6 +186,8 @@ fn ring(memory: u32, on_failure: OnFailure) -> BuildOrder {
             attachment: Attachment::Switch(name("A")),
             mac: None,
             forwards: Vec::new(),
+            impairment: Impairment::default(),
+            tap_address: None,
         }],
         users: Vec::new(),
         files: Vec::new(),
@@ -198,7 +200,11 @@ fn ring(memory: u32, on_failure: OnFailure) -> BuildOrder {
         vms.iter().map(|vm| SwitchMember { vm: vm.name.clone(), interface: name("eth0") }).collect();
     BuildOrder {
         label: Label { owner: name("root"), project: name("ring") },
-        project: Project { name: name("ring"), vms, switches: vec![Switch { name: name("A"), members }] },
+        project: Project {
+            name: name("ring"),
+            vms,
+            switches: vec![Switch { name: name("A"), members, settings: SwitchSettings::default() }],
+        },
         blobs: Vec::new(),
         author: "root at oslo".to_owned(),
         existing: ExistingProject::Refuse,

@@ -9,10 +9,10 @@ use super::io::{
 use super::message::{Ask, Message, Refusal, Rule, RunningVms};
 use super::timers::Timer;
 use super::{Node, limits};
-use crate::id::{Digest, ProjectId, PublicKey, VmId};
+use crate::id::{Digest, Name, ProjectId, PublicKey, VmId};
 use crate::lang::nearest;
 use crate::model::{Fragment, HostAddress};
-use crate::plan::{PlacedHost, fragments};
+use crate::plan::{PlacedHost, PlacementError, fragments};
 use crate::record::{Commit, Record, Reservation, Revision, RevisionHost, VmState, VmStatus};
 use crate::time::Now;
 use crate::trust::{Domain, Verified};
@@ -104,15 +104,24 @@ impl Node {
         };
         let parts = fragments(&order.project, &order.blobs, &here, find).map_err(|unknown| {
             let known: Vec<&str> = self.records.members().map(|(_, member)| member.name.as_str()).collect();
-            let refusal = |error: crate::plan::PlacementError| {
-                let meant = nearest(&error.host.0, known.iter().copied());
-                let meant = meant.map_or_else(String::new, |name| format!("; did you mean {name}?"));
-                let detail = format!(
-                    "{}: there is no service host {}{meant} (there are {})",
-                    error.vm,
-                    error.host,
-                    known.join(", ")
-                );
+            let refusal = |error: PlacementError| {
+                let unknown = |what: &dyn std::fmt::Display, host: &HostAddress| {
+                    let meant = nearest(&host.0, known.iter().copied());
+                    let meant = meant.map_or_else(String::new, |name| format!("; did you mean {name}?"));
+                    format!("{what}: there is no service host {host}{meant} (there are {})", known.join(", "))
+                };
+                let detail = match &error {
+                    PlacementError::Vm { vm, host } => unknown(vm, host),
+                    PlacementError::Switch { switch, host } => unknown(&format!("switch {switch}"), host),
+                    PlacementError::SwitchElsewhere { switch, host, carriers } => {
+                        let carriers: Vec<&str> = carriers.iter().map(Name::as_str).collect();
+                        format!(
+                            "switch {switch}: its service_host {host} runs no member of it, so it can't have its \
+                             uplink; name one of {}",
+                            carriers.join(", ")
+                        )
+                    }
+                };
                 HostRefusal {
                     host: here.name.to_string(),
                     refusal: Refusal { rule: Rule::UnknownHost, detail },

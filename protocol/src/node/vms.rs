@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::io::{Output, SwitchWanted};
+use super::io::{ImpairedPort, Output, SwitchWanted, UplinkWanted};
 use super::message::{Message, RunOrder};
 use super::timers::Timer;
 use super::{Node, limits};
@@ -501,24 +501,27 @@ impl Node {
 
     /// Asks for other switches where other ones are needed now.
     fn switches_changed(&mut self) {
-        let mut wanted: BTreeMap<(ProjectId, Name), BTreeSet<PublicKey>> = BTreeMap::new();
+        let mut wanted: BTreeMap<(ProjectId, Name), (BTreeSet<PublicKey>, SwitchWanted)> = BTreeMap::new();
         for (id, vm) in &self.vms.owned {
             let live = vm.status.run == RunState::Up || matches!(vm.observed, Observed::Running(_));
             let Some(definition) = Vms::definition(id, vm).filter(|_| live) else { continue };
             for network in &definition.networks {
                 if let Attachment::Switch(name) = &network.attachment {
-                    let peers = wanted.entry((vm.status.project, name.clone())).or_default();
+                    let key = (vm.status.project, name.clone());
+                    let (peers, switch) = wanted.entry(key).or_insert_with(|| {
+                        (BTreeSet::new(), switch_of(vm.status.project, &vm.fragment, name))
+                    });
                     peers.extend(self.switch_peers(id.birth, &vm.fragment, name));
+                    if !network.impairment.is_none() {
+                        let (interface, impairment) = (network.name.clone(), network.impairment);
+                        switch.impaired.push(ImpairedPort { vm: id.clone(), interface, impairment });
+                    }
                 }
             }
         }
         let switches: Vec<SwitchWanted> = wanted
-            .into_iter()
-            .map(|((project, name), peers)| SwitchWanted {
-                project,
-                name,
-                peers: peers.into_iter().collect(),
-            })
+            .into_values()
+            .map(|(peers, switch)| SwitchWanted { peers: peers.into_iter().collect(), ..switch })
             .collect();
         if switches != self.vms.switches {
             self.vms.switches.clone_from(&switches);
@@ -566,3 +569,20 @@ impl Node {
 
 /// How long a VM may take to shut down where nobody said so, in milliseconds.
 const DEFAULT_STOP_MS: u64 = 60_000;
+
+/// Returns a switch as a fragment has it, without peers.
+fn switch_of(project: ProjectId, fragment: &Fragment, name: &Name) -> SwitchWanted {
+    let settings =
+        fragment.switches.iter().find(|switch| switch.name == *name).map(|switch| &switch.settings);
+    let uplink = settings
+        .filter(|_| fragment.uplinks.contains(name))
+        .and_then(|settings| Some(UplinkWanted { uplink: settings.uplink.clone()?, vlan: settings.vlan }));
+    SwitchWanted {
+        project,
+        name: name.clone(),
+        peers: Vec::new(),
+        kind: settings.map(|settings| settings.kind).unwrap_or_default(),
+        uplink,
+        impaired: Vec::new(),
+    }
+}

@@ -9,8 +9,9 @@ use std::net::IpAddr;
 use super::keyed::{Keyed, insert_all, reorder};
 use crate::id::Name;
 use crate::model::{
-    AddressPlan, Attachment, BootOrder, DiskSize, Forward, GuestFile, HostAddress, Mac, MemoryMib, Network,
-    Platform, Project, Switch, SwitchMember, TemplateRef, User, Vm,
+    AddressPlan, Attachment, BootOrder, DiskSize, Forward, GuestFile, HostAddress, Impairment,
+    InterfaceAddress, Mac, MemoryMib, Network, Platform, Project, Switch, SwitchKind, SwitchMember,
+    SwitchSettings, TemplateRef, Uplink, User, Vm,
 };
 
 /// What was, and what is to be.
@@ -33,6 +34,15 @@ pub enum Change {
         switch: Name,
         /// Its place among the switches of the new project.
         at: usize,
+        /// What it is besides.
+        settings: SwitchSettings,
+    },
+    /// A switch that stays has something else.
+    SwitchChanged {
+        /// Its name.
+        switch: Name,
+        /// What it has.
+        change: SwitchChange,
     },
     /// A switch is no longer there.
     SwitchRemoved {
@@ -123,6 +133,19 @@ pub enum VmChange {
     Modules(Replaced<Vec<String>>),
 }
 
+/// One thing that a switch has, and has otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SwitchChange {
+    /// What it does with frames.
+    Kind(Replaced<SwitchKind>),
+    /// How it is joined to a service host's network.
+    Uplink(Replaced<Option<Uplink>>),
+    /// How its frames are tagged there.
+    Vlan(Replaced<Option<u16>>),
+    /// Which service host that is.
+    ServiceHost(Replaced<Option<HostAddress>>),
+}
+
 /// One thing that an interface has, and has otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InterfaceChange {
@@ -138,6 +161,15 @@ pub enum InterfaceChange {
     Mac(Replaced<Option<Mac>>),
     /// The service host's ports that lead to the guest's.
     Forwards(Replaced<Vec<Forward>>),
+    /// What is done to the frames that leave it.
+    Impairment {
+        /// What it was and is to be.
+        impairment: Replaced<Impairment>,
+        /// Where the other end of the interface is to be.
+        attachment: Attachment,
+    },
+    /// The service host's address on its tap.
+    TapAddress(Replaced<Option<InterfaceAddress>>),
 }
 
 /// Returns in what two projects differ; nothing if they are the same.
@@ -149,9 +181,15 @@ pub fn difference(from: &Project, to: &Project) -> Vec<Change> {
     let keyed = Keyed::between(switches, &to.switches, |switch| &switch.name);
     changes.extend(keyed.removed.iter().map(|switch| Change::SwitchRemoved { switch: switch.name.clone() }));
     changes.extend(keyed.order.map(|order| Change::SwitchesReordered { order }));
-    changes.extend(
-        keyed.added.iter().map(|&(at, switch)| Change::SwitchAdded { switch: switch.name.clone(), at }),
-    );
+    for (old, new) in keyed.kept {
+        let of_switch = switch_changes(&old.settings, &new.settings).into_iter();
+        changes.extend(of_switch.map(|change| Change::SwitchChanged { switch: new.name.clone(), change }));
+    }
+    changes.extend(keyed.added.iter().map(|&(at, switch)| Change::SwitchAdded {
+        switch: switch.name.clone(),
+        at,
+        settings: switch.settings.clone(),
+    }));
 
     let keyed = Keyed::between(vms, &to.vms, |vm| &vm.name);
     changes.extend(keyed.removed.iter().map(|vm| Change::VmRemoved { vm: vm.name.clone() }));
@@ -166,6 +204,16 @@ pub fn difference(from: &Project, to: &Project) -> Vec<Change> {
 
 fn replaced<T: Clone + PartialEq>(from: &T, to: &T) -> Option<Replaced<T>> {
     (from != to).then(|| Replaced { from: from.clone(), to: to.clone() })
+}
+
+fn switch_changes(from: &SwitchSettings, to: &SwitchSettings) -> Vec<SwitchChange> {
+    let SwitchSettings { kind, uplink, vlan, service_host } = from;
+    let mut changes = Vec::new();
+    changes.extend(replaced(kind, &to.kind).map(SwitchChange::Kind));
+    changes.extend(replaced(uplink, &to.uplink).map(SwitchChange::Uplink));
+    changes.extend(replaced(vlan, &to.vlan).map(SwitchChange::Vlan));
+    changes.extend(replaced(service_host, &to.service_host).map(SwitchChange::ServiceHost));
+    changes
 }
 
 fn vm_changes(from: &Vm, to: &Vm) -> Vec<VmChange> {
@@ -215,7 +263,8 @@ fn vm_changes(from: &Vm, to: &Vm) -> Vec<VmChange> {
 }
 
 fn interface_changes(from: &Network, to: &Network) -> Vec<InterfaceChange> {
-    let Network { name: _, address, gateway, broadcast, attachment, mac, forwards } = from;
+    let Network { name: _, address, gateway, broadcast, attachment, mac, forwards, impairment, tap_address } =
+        from;
     let mut changes = Vec::new();
     changes.extend(replaced(address, &to.address).map(InterfaceChange::Address));
     changes.extend(replaced(gateway, &to.gateway).map(InterfaceChange::Gateway));
@@ -223,6 +272,11 @@ fn interface_changes(from: &Network, to: &Network) -> Vec<InterfaceChange> {
     changes.extend(replaced(attachment, &to.attachment).map(InterfaceChange::Attachment));
     changes.extend(replaced(mac, &to.mac).map(InterfaceChange::Mac));
     changes.extend(replaced(forwards, &to.forwards).map(InterfaceChange::Forwards));
+    changes.extend(
+        replaced(impairment, &to.impairment)
+            .map(|impairment| InterfaceChange::Impairment { impairment, attachment: to.attachment.clone() }),
+    );
+    changes.extend(replaced(tap_address, &to.tap_address).map(InterfaceChange::TapAddress));
     changes
 }
 
@@ -237,8 +291,14 @@ pub fn apply<'c>(project: &Project, changes: impl IntoIterator<Item = &'c Change
     for change in changes {
         match change {
             Change::Renamed(name) => project.name = name.to.clone(),
-            Change::SwitchAdded { switch, at } => {
-                new_switches.push((*at, Switch { name: switch.clone(), members: Vec::new() }));
+            Change::SwitchAdded { switch, at, settings } => {
+                let switch = Switch { name: switch.clone(), members: Vec::new(), settings: settings.clone() };
+                new_switches.push((*at, switch));
+            }
+            Change::SwitchChanged { switch, change } => {
+                if let Some(there) = project.switches.iter_mut().find(|there| there.name == *switch) {
+                    apply_to_switch(&mut there.settings, change);
+                }
             }
             Change::SwitchRemoved { switch } => _ = gone.0.insert(switch),
             Change::SwitchesReordered { order } => orders.0 = Some(order),
@@ -265,6 +325,15 @@ pub fn apply<'c>(project: &Project, changes: impl IntoIterator<Item = &'c Change
     insert_all(&mut project.vms, new_vms);
     attach(&mut project);
     project
+}
+
+fn apply_to_switch(settings: &mut SwitchSettings, change: &SwitchChange) {
+    match change {
+        SwitchChange::Kind(kind) => settings.kind = kind.to,
+        SwitchChange::Uplink(uplink) => settings.uplink.clone_from(&uplink.to),
+        SwitchChange::Vlan(vlan) => settings.vlan = vlan.to,
+        SwitchChange::ServiceHost(host) => settings.service_host.clone_from(&host.to),
+    }
 }
 
 fn apply_to_vm(vm: &mut Vm, change: &VmChange) {
@@ -302,6 +371,8 @@ fn apply_to_interface(network: &mut Network, change: &InterfaceChange) {
         InterfaceChange::Attachment(attachment) => network.attachment = attachment.to.clone(),
         InterfaceChange::Mac(mac) => network.mac = mac.to,
         InterfaceChange::Forwards(forwards) => network.forwards.clone_from(&forwards.to),
+        InterfaceChange::Impairment { impairment, .. } => network.impairment = impairment.to,
+        InterfaceChange::TapAddress(address) => network.tap_address = address.to,
     }
 }
 

@@ -15,13 +15,32 @@ pub struct PlacedHost {
     pub key: PublicKey,
 }
 
-/// A VM whose service host nobody knows.
+/// Why a project can't be split.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlacementError {
-    /// The VM.
-    pub vm: Name,
-    /// The host that its definition names.
-    pub host: HostAddress,
+pub enum PlacementError {
+    /// Nobody knows the service host of a VM.
+    Vm {
+        /// The VM.
+        vm: Name,
+        /// The host that its definition names.
+        host: HostAddress,
+    },
+    /// Nobody knows the service host of a switch.
+    Switch {
+        /// The switch.
+        switch: Name,
+        /// The host that its definition names.
+        host: HostAddress,
+    },
+    /// The service host of a switch has no member of it.
+    SwitchElsewhere {
+        /// The switch.
+        switch: Name,
+        /// The host that its definition names.
+        host: HostAddress,
+        /// The names of the hosts that have members.
+        carriers: Vec<Name>,
+    },
 }
 
 /// Splits a project over its hosts. `find` says which host a definition means; `asked` takes what names none.
@@ -38,7 +57,7 @@ pub fn fragments(
             None => hosts.push(asked.clone()),
             Some(address) => match find(address) {
                 Some(host) => hosts.push(host),
-                None => unknown.push(PlacementError { vm: vm.name.clone(), host: address.clone() }),
+                None => unknown.push(PlacementError::Vm { vm: vm.name.clone(), host: address.clone() }),
             },
         }
     }
@@ -65,7 +84,39 @@ pub fn fragments(
             fragment.vms.iter().flat_map(|vm| vm.files.iter().map(|file| file.from.as_str())).collect();
         fragment.blobs = blobs.iter().filter(|blob| wanted.contains(blob.from.as_str())).cloned().collect();
     }
-    Ok(parts)
+    let mut astray = Vec::new();
+    for switch in project.switches.iter().filter(|switch| switch.settings.uplink.is_some()) {
+        match uplink_host(switch, &parts, &find) {
+            Ok(Some(host)) => {
+                if let Some(fragment) = parts.get_mut(&host) {
+                    fragment.uplinks.push(switch.name.clone());
+                }
+            }
+            // It has no members.
+            Ok(None) => {}
+            Err(error) => astray.push(error),
+        }
+    }
+    if astray.is_empty() { Ok(parts) } else { Err(astray) }
+}
+
+/// Returns the one host that joins a switch to its own network. With two there would be a loop: by the trunk between
+/// them, and by what is outside.
+fn uplink_host(
+    switch: &Switch,
+    parts: &BTreeMap<PlacedHost, Fragment>,
+    find: impl Fn(&HostAddress) -> Option<PlacedHost>,
+) -> Result<Option<PlacedHost>, PlacementError> {
+    let carries = |fragment: &Fragment| fragment.switches.iter().any(|there| there.name == switch.name);
+    let mut carriers = parts.iter().filter(|(_, fragment)| carries(fragment)).map(|(host, _)| host);
+    let Some(address) = &switch.settings.service_host else { return Ok(carriers.next().cloned()) };
+    let (name, host) = (switch.name.clone(), address.clone());
+    let Some(wanted) = find(address) else { return Err(PlacementError::Switch { switch: name, host }) };
+    if switch.members.is_empty() || carriers.clone().any(|carrier| *carrier == wanted) {
+        return Ok(Some(wanted));
+    }
+    let carriers = carriers.by_ref().map(|carrier| carrier.name.clone()).collect();
+    Err(PlacementError::SwitchElsewhere { switch: name, host, carriers })
 }
 
 /// Returns the address by which the other guests know this one: of its first interface that has one.

@@ -1,7 +1,7 @@
 //! What a change of a project does to what runs: the mildest way that the platform allows, and why it is so.
 
-use super::difference::{Change, InterfaceChange, Replaced, VmChange};
-use crate::model::{DiskSize, Platform, TemplateRef};
+use super::difference::{Change, InterfaceChange, Replaced, SwitchChange, VmChange};
+use crate::model::{Attachment, DiskSize, Platform, TemplateRef};
 
 /// What a change does to a VM that stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,6 +108,12 @@ pub fn impact(change: &Change, platform: Platform) -> Impact {
         },
         Change::SwitchAdded { .. } => live("a new segment disturbs no other"),
         Change::SwitchRemoved { .. } => live("nothing is attached to it any more"),
+        Change::SwitchChanged { change, .. } => match change {
+            SwitchChange::Kind(_) => live("the switch is one or the other for the next frame"),
+            SwitchChange::Uplink(_) | SwitchChange::Vlan(_) | SwitchChange::ServiceHost(_) => {
+                live("only the way from the switch to the service host's network changes")
+            }
+        },
         Change::SwitchesReordered { .. } | Change::VmsReordered { .. } => {
             live("only the order in the file is another one")
         }
@@ -148,6 +154,11 @@ fn on_uml(change: &VmChange) -> Impact {
             InterfaceChange::Forwards(_) => {
                 reboot("the address translation has the ports that it was started with")
             }
+            InterfaceChange::Impairment { attachment: Attachment::UserNat, .. } => {
+                reboot("the address translation delays and loses what it was started with")
+            }
+            InterfaceChange::Impairment { .. } => live("the switch does it to the next frame"),
+            InterfaceChange::TapAddress(_) => reboot("the service host sets it when the guest is started"),
             InterfaceChange::Mac(_) => {
                 reboot("an interface has the hardware address that it was started with")
             }

@@ -15,7 +15,7 @@ mod row;
 mod sequence;
 mod step;
 
-pub use difference::{Change, InterfaceChange, Replaced, VmChange, apply, difference};
+pub use difference::{Change, InterfaceChange, Replaced, SwitchChange, VmChange, apply, difference};
 pub use fragment::{PlacedHost, PlacementError, fragments, guest_address};
 pub use impact::{Act, Effect, Impact, Loss, impact};
 pub use kept::kept_rows;

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
-use super::difference::{Change, InterfaceChange, Replaced, VmChange};
+use super::difference::{Change, InterfaceChange, Replaced, SwitchChange, VmChange};
 use super::impact::{Act, Effect};
 use super::sequence::{Permission, PlannedChange};
 use crate::id::Name;
-use crate::model::{AddressPlan, Attachment, DiskSize, GuestFile, TemplateRef, User};
+use crate::model::{
+    AddressPlan, Attachment, DiskSize, GuestFile, Impairment, SwitchKind, TemplateRef, Uplink, User,
+};
 
 /// What became of something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -137,6 +139,9 @@ fn rows_of(planned: &PlannedChange) -> Vec<Row> {
     let (subject, items) = match &planned.change {
         Change::Renamed(name) => (Subject::Project, vec![replaced("name", name, Name::to_string)]),
         Change::SwitchAdded { switch, .. } => (Subject::Switch(switch.clone()), all(Sign::Added)),
+        Change::SwitchChanged { switch, change } => {
+            (Subject::Switch(switch.clone()), vec![item_of_switch(change)])
+        }
         Change::SwitchRemoved { switch } => (Subject::Switch(switch.clone()), all(Sign::Removed)),
         Change::SwitchesReordered { order } | Change::VmsReordered { order } => {
             (Subject::Project, reordered(order))
@@ -183,7 +188,7 @@ fn items_of_vm(change: &VmChange) -> Vec<Item> {
         VmChange::InterfacesReordered { order } => {
             one((Sign::Changed, Some("order of networks".to_owned()), None, Some(listed(order))))
         }
-        VmChange::Interface { interface, change } => one(item_of_interface(interface, change)),
+        VmChange::Interface { interface, change } => items_of_interface(interface, change),
         VmChange::Users(users) => items_of_users(users),
         VmChange::Files(files) => items_of_list("files", files, file_text),
         VmChange::Startup(startup) => items_of_list("startup", startup, String::clone),
@@ -194,9 +199,46 @@ fn items_of_vm(change: &VmChange) -> Vec<Item> {
     }
 }
 
-fn item_of_interface(interface: &Name, change: &InterfaceChange) -> Item {
-    let key = |word: &str| format!("network {interface} {word}");
+/// What is done to frames, by its keywords.
+fn items_of_impairment(interface: &Name, change: &Replaced<Impairment>) -> Vec<Item> {
+    let text = |one: &Impairment| {
+        [
+            ("delay", one.delay.map(|delay| delay.to_string())),
+            ("loss", one.loss.map(|loss| loss.to_string())),
+            ("rate", one.rate.map(|rate| rate.to_string())),
+        ]
+    };
+    let both = text(&change.from).into_iter().zip(text(&change.to));
+    both.filter(|((_, from), (_, to))| from != to)
+        .map(|((word, from), (_, to))| given(&format!("network {interface} {word}"), from, to))
+        .collect()
+}
+
+fn item_of_switch(change: &SwitchChange) -> Item {
     match change {
+        SwitchChange::Kind(kind) => replaced("type", kind, |kind: &SwitchKind| kind.word().to_owned()),
+        SwitchChange::Uplink(uplink) => {
+            let text = |uplink: &Option<Uplink>| uplink.as_ref().map(uplink_text);
+            given("uplink", text(&uplink.from), text(&uplink.to))
+        }
+        SwitchChange::Vlan(vlan) => optional("vlan", vlan),
+        SwitchChange::ServiceHost(host) => optional("service_host", host),
+    }
+}
+
+fn uplink_text(uplink: &Uplink) -> String {
+    let bridge = uplink.bridge.as_ref().map(|bridge| format!("bridge {bridge}"));
+    let tap = match &uplink.tap {
+        Some(tap) => Some(format!("tap {tap}")),
+        None if bridge.is_none() => Some("tap".to_owned()),
+        None => None,
+    };
+    bridge.into_iter().chain(tap).collect::<Vec<_>>().join(", ")
+}
+
+fn items_of_interface(interface: &Name, change: &InterfaceChange) -> Vec<Item> {
+    let key = |word: &str| format!("network {interface} {word}");
+    let item = match change {
         InterfaceChange::Address(address) => {
             given(&key("address"), address_text(address.from), address_text(address.to))
         }
@@ -215,7 +257,10 @@ fn item_of_interface(interface: &Name, change: &InterfaceChange) -> Item {
         InterfaceChange::Forwards(forwards) => {
             given(&key("forward"), joined(&forwards.from), joined(&forwards.to))
         }
-    }
+        InterfaceChange::Impairment { impairment, .. } => return items_of_impairment(interface, impairment),
+        InterfaceChange::TapAddress(address) => optional(&key("tun_address"), address),
+    };
+    vec![item]
 }
 
 /// Several values in a line; none where there is none.

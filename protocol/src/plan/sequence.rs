@@ -69,6 +69,7 @@ fn vm_of(change: &Change) -> Option<&Name> {
         Change::Renamed(_)
         | Change::SwitchAdded { .. }
         | Change::SwitchRemoved { .. }
+        | Change::SwitchChanged { .. }
         | Change::SwitchesReordered { .. }
         | Change::VmsReordered { .. } => None,
     }
@@ -78,7 +79,7 @@ fn phase(change: &Change, act: Act) -> u8 {
     match (change, act) {
         (Change::Renamed(_), _) => 0,
         (Change::SwitchesReordered { .. } | Change::VmsReordered { .. }, _) => 1,
-        (Change::SwitchAdded { .. }, _) => 2,
+        (Change::SwitchAdded { .. } | Change::SwitchChanged { .. }, _) => 2,
         (Change::VmRemoved { .. }, _) => 3,
         (_, Act::Change(Effect::Move)) => 4,
         (Change::VmChanged { .. }, _) => 5,

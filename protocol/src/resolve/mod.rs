@@ -16,11 +16,13 @@ mod expand;
 mod host;
 mod inherit;
 mod kept;
+mod link;
 mod network;
 mod policy;
 mod query;
 mod report;
 mod size;
+mod switch;
 mod vm;
 
 pub use expand::is_variable_name;

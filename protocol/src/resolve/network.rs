@@ -7,6 +7,7 @@ use super::definitions::Definitions;
 use super::expand::{Expander, Scope};
 use super::host::MergedNetwork;
 use super::inherit::MergedContent;
+use super::switch;
 use crate::id::Name;
 use crate::lang::{Code, Diagnostic, Span};
 use crate::model::{
@@ -59,7 +60,9 @@ impl<'a> Segments<'a> {
                 expander.report.push(diagnostic);
             }
             let name = expander.name(text, named.name_span, "a switch's name");
-            switches.extend(name.map(|name| Switch { name, members }));
+            let scope = Scope::global(&self.definitions.global.variables);
+            let settings = switch::settings(named, scope, expander);
+            switches.extend(name.map(|name| Switch { name, members, settings }));
         }
         switches
     }
@@ -105,10 +108,22 @@ impl<'a> NetworkMaker<'_, 'a> {
         let mac = self.mac(merged, scope, &name);
         let attachment = self.attachment(merged, scope, &name, network.zip(address_span));
         let forwards = self.forwards(merged, scope, &name, &attachment);
-        Some(Network { name, address, gateway, broadcast, attachment, mac, forwards })
+        let impairment = self.impairment(merged, scope, &attachment);
+        let tap_address = self.tap_address(merged, scope, &attachment);
+        Some(Network {
+            name,
+            address,
+            gateway,
+            broadcast,
+            attachment,
+            mac,
+            forwards,
+            impairment,
+            tap_address,
+        })
     }
 
-    fn setting(
+    pub(super) fn setting(
         &mut self,
         merged: &MergedNetwork<'a>,
         scope: Scope<'_, 'a>,
@@ -118,7 +133,7 @@ impl<'a> NetworkMaker<'_, 'a> {
         Some((self.expander.expand(value, scope)?, value.span(), level))
     }
 
-    fn report(&mut self, code: Code, span: Span, message: String, label: &str) {
+    pub(super) fn report(&mut self, code: Code, span: Span, message: String, label: &str) {
         self.expander.report.push(Diagnostic::new(code, span, message).label(label));
     }
 

@@ -4,12 +4,14 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::fragment_links::LinksWire;
 use super::record::{forward, platform, platform_byte, transport_byte};
 use super::{DecodeError, MESSAGE_BYTES_MAX, decode, encode, name, text};
 use crate::id::{Digest, Name};
 use crate::model::{
     AddressPlan, Attachment, Blob, BootOrder, DiskBytes, DiskSize, Forward, Fragment, GuestFile, HostAddress,
-    InterfaceAddress, Mac, MemoryMib, Network, Placement, Switch, SwitchMember, TemplateRef, User, Vm,
+    Impairment, InterfaceAddress, Mac, MemoryMib, Network, Placement, Switch, SwitchMember, SwitchSettings,
+    TemplateRef, User, Vm,
 };
 
 /// The version of the shapes below. What has nothing of [`VmMoreWire`] is encoded as before that, so that older
@@ -17,6 +19,8 @@ use crate::model::{
 const VERSION: u16 = 1;
 /// The version of those with a [`VmMoreWire`] for each VM behind them.
 const VERSION_MORE: u16 = 2;
+/// The version of those with a [`LinksWire`] behind that.
+const VERSION_LINKS: u16 = 3;
 
 /// The longest path, shell line or password of a definition, in bytes.
 const LINE_BYTES_MAX: usize = 64 << 10;
@@ -122,8 +126,15 @@ pub fn encode_fragment(fragment: &Fragment) -> Vec<u8> {
     let text = Name::to_string;
     let more: Vec<VmMoreWire> = fragment.vms.iter().map(VmMoreWire::from).collect();
     let has_more = more.iter().any(|more| *more != VmMoreWire::default());
+    let links = LinksWire::from(fragment);
+    let has_links = links != LinksWire::default();
+    let version = match (has_more, has_links) {
+        (_, true) => VERSION_LINKS,
+        (true, false) => VERSION_MORE,
+        (false, false) => VERSION,
+    };
     let mut bytes = encode(&FragmentWire {
-        version: if has_more { VERSION_MORE } else { VERSION },
+        version,
         vms: fragment.vms.iter().map(VmWire::from).collect(),
         switches: fragment.switches.iter().map(SwitchWire::from).collect(),
         placement: fragment.placement.iter().map(|p| (text(&p.vm), text(&p.host))).collect(),
@@ -134,8 +145,11 @@ pub fn encode_fragment(fragment: &Fragment) -> Vec<u8> {
             .map(|b| BlobWire { from: b.from.clone(), digest: b.digest.0, bytes: b.bytes, mode: b.mode })
             .collect(),
     });
-    if has_more {
+    if version >= VERSION_MORE {
         bytes.extend(encode(&more));
+    }
+    if version >= VERSION_LINKS {
+        bytes.extend(encode(&links));
     }
     bytes
 }
@@ -143,9 +157,13 @@ pub fn encode_fragment(fragment: &Fragment) -> Vec<u8> {
 /// Decodes a fragment.
 pub fn decode_fragment(bytes: &[u8]) -> Result<Fragment, DecodeError> {
     let version = bytes.get(..2).map_or(0, |bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
-    let (wire, more): (FragmentWire, Vec<VmMoreWire>) = match version {
-        VERSION => (decode(bytes, MESSAGE_BYTES_MAX)?, Vec::new()),
-        VERSION_MORE => decode(bytes, MESSAGE_BYTES_MAX)?,
+    let (wire, more, links): (FragmentWire, Vec<VmMoreWire>, LinksWire) = match version {
+        VERSION => (decode(bytes, MESSAGE_BYTES_MAX)?, Vec::new(), LinksWire::default()),
+        VERSION_MORE => {
+            let (wire, more) = decode(bytes, MESSAGE_BYTES_MAX)?;
+            (wire, more, LinksWire::default())
+        }
+        VERSION_LINKS => decode(bytes, MESSAGE_BYTES_MAX)?,
         found => return Err(DecodeError::Unknown { what: "fragment version", found: found.into() }),
     };
     let placement = |(vm, host): (String, String)| Ok(Placement { vm: name(&vm)?, host: name(&host)? });
@@ -159,19 +177,22 @@ pub fn decode_fragment(bytes: &[u8]) -> Result<Fragment, DecodeError> {
         })
     };
     let mut vms: Vec<Vm> = wire.vms.into_iter().map(Vm::try_from).collect::<Result<_, DecodeError>>()?;
-    if version == VERSION_MORE && more.len() != vms.len() {
+    if version >= VERSION_MORE && more.len() != vms.len() {
         return Err(DecodeError::Invalid { what: "list of what VMs have besides" });
     }
     for (vm, more) in vms.iter_mut().zip(more) {
         more.add_to(vm)?;
     }
-    Ok(Fragment {
+    let mut fragment = Fragment {
         vms,
         switches: wire.switches.into_iter().map(Switch::try_from).collect::<Result<_, DecodeError>>()?,
         placement: wire.placement.into_iter().map(placement).collect::<Result<_, DecodeError>>()?,
         guest_names: wire.guest_names.into_iter().map(guest).collect::<Result<_, DecodeError>>()?,
         blobs: wire.blobs.into_iter().map(blob).collect::<Result<_, DecodeError>>()?,
-    })
+        uplinks: Vec::new(),
+    };
+    links.add_to(&mut fragment)?;
+    Ok(fragment)
 }
 
 impl From<&Vm> for VmMoreWire {
@@ -341,6 +362,8 @@ impl TryFrom<NetworkWire> for Network {
             },
             mac: wire.mac.map(Mac),
             forwards: Vec::new(),
+            impairment: Impairment::default(),
+            tap_address: None,
         })
     }
 }
@@ -360,6 +383,6 @@ impl TryFrom<SwitchWire> for Switch {
             Ok(SwitchMember { vm: name(&vm)?, interface: name(&interface)? })
         };
         let members = wire.members.into_iter().map(member).collect::<Result<_, DecodeError>>()?;
-        Ok(Self { name: name(&wire.name)?, members })
+        Ok(Self { name: name(&wire.name)?, members, settings: SwitchSettings::default() })
     }
 }

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::fragment_links::ImpairmentWire;
 use super::line::EndWire;
 
 /// The version of the holder's messages and files that this program speaks.
@@ -170,6 +171,24 @@ pub enum PlugWire {
         tap: String,
         /// The bridge that it is put on when it is made for the VM; none where it was made by somebody else.
         bridge: Option<String>,
+    },
+    /// Address translation; the holder moves its frames, and does something to those that leave the guest. Agents
+    /// from before there was this can't start the VM.
+    ImpairedNat {
+        /// The addresses and ports.
+        nat: NatWire,
+        /// What is done to the frames.
+        impairment: ImpairmentWire,
+    },
+    /// A tap that somebody else has made, with an address of the service host on it as long as the guest runs. Agents
+    /// from before there was this can't start the VM.
+    AddressedTap {
+        /// Its name.
+        tap: String,
+        /// The address.
+        address: IpAddr,
+        /// The length of its network's prefix.
+        prefix_bits: u8,
     },
 }
 

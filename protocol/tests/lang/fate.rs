@@ -79,6 +79,12 @@ fn statements(context: Context, keyword: &Keyword) -> Vec<String> {
 fn project(context: Context, keyword: &Keyword, statement: &str) -> String {
     let address =
         if matches!(keyword.word, "netmask" | "gateway" | "broadcast") { "; address 10.0.0.1" } else { "" };
+    let address = if keyword.word == "tun_address" { "; tun_iface tap0" } else { address };
+    // What is about the way out of a switch.
+    let uplink = match (context, keyword.canonical) {
+        (Context::Switch, "vlan" | "service_host") => "; bridge br0",
+        _ => "",
+    };
     let fill = |other: &str, text: &str| if keyword.canonical == other { "" } else { text }.to_owned();
     let inside = match context {
         Context::Top if keyword.word == "global" => "global { project p }".to_owned(),
@@ -97,7 +103,7 @@ fn project(context: Context, keyword: &Keyword, statement: &str) -> String {
         Context::Network => format!("host a {{ network eth0 {{ {statement}{address} }} }}"),
         Context::Ec2 => format!("host a {{ ec2 {{ {statement} }} }}"),
         Context::Policy => format!("host a {{ policy p {{ {statement} }} }}"),
-        Context::Switch => format!("switch made {{ {statement} }}"),
+        Context::Switch => format!("switch made {{ {statement}{uplink} }}"),
     };
     let named = if inside.contains("project p") { "" } else { "global { project p }" };
     // All that is defined is used, so that nothing else is warned about.

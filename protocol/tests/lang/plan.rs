@@ -82,6 +82,37 @@ fn each_change_of_a_host_takes_the_mildest_way_that_user_mode_linux_allows() {
 }
 
 #[test]
+fn links_change_as_hosts_run_unless_the_change_is_of_what_was_started() {
+    let network = |inside: &str| format!("network eth0 {{ {inside} }}");
+    check_host(
+        &network("switch lan; delay 50ms; loss 1%"),
+        &network("switch lan; delay 1s; rate 8kbit"),
+        &[
+            "~ network eth0 delay 50ms → 1s live",
+            "- network eth0 loss 1% live",
+            "+ network eth0 rate → 8kbit live",
+        ],
+    );
+    check_host(&network(""), &network("delay 50ms"), &["+ network eth0 delay → 50ms reboot"]);
+    check_host(
+        &network("tun_iface t"),
+        &network("tun_iface t; tun_address 10.0.0.1/30"),
+        &["+ network eth0 tun_address → 10.0.0.1/30 reboot"],
+    );
+    check(
+        "switch s { bridge br0; service_host x }",
+        "switch s { hub; tap t; bridge br0; vlan 7 }",
+        &[
+            "~ switch s type switch → hub live",
+            "~ switch s uplink bridge br0 → bridge br0, tap t live",
+            "+ switch s vlan → 7 live",
+            "- switch s service_host x live",
+        ],
+    );
+    check("switch s { tap }", "switch s { }", &["- switch s uplink tap live"]);
+}
+
+#[test]
 fn lists_are_told_by_what_came_and_what_went_and_passwords_are_not_shown() {
     check_host(
         "users { a x; b y; c z }",

@@ -2,7 +2,9 @@
 
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 
-use mln_protocol::model::{AddressPlan, Attachment, Forward, NatPlan, Network, Transport, Vm};
+use mln_protocol::model::{
+    AddressPlan, Attachment, Forward, InterfaceAddress, NatPlan, Network, Transport, Vm,
+};
 use mln_protocol::wire::holder::{HOLDER_VERSION, NatWire, OutsideWire, PlugWire};
 
 use super::folder::VmFolders;
@@ -59,26 +61,44 @@ pub(super) fn resolv_conf(vm: &Vm) -> Option<String> {
 /// Returns what the VM's folder says of its interfaces.
 pub(super) fn outside(request: &BuildRequest) -> OutsideWire {
     let interfaces = planned(&request.vm).map(|(network, plan)| match (&network.attachment, plan) {
-        (Attachment::UserNat, Some(plan)) => PlugWire::Nat(NatWire {
-            address: plan.address.address,
-            prefix_bits: plan.address.prefix_bits,
-            gateway: plan.gateway,
-            nameserver: plan.nameserver,
-            announced: plan.announced.address,
-            forwards: network
-                .forwards
-                .iter()
-                .map(|forward| (forward.host_port, forward.guest_port, protocol(forward.transport)))
-                .collect(),
-        }),
+        (Attachment::UserNat, Some(plan)) => nat_plug(network, plan),
         (Attachment::Bridge(bridge), _) => PlugWire::Tap {
             tap: tap::name(&request.id, network.name.as_str()),
             bridge: Some(bridge.as_str().to_owned()),
         },
-        (Attachment::Tap(tap), _) => PlugWire::Tap { tap: tap.as_str().to_owned(), bridge: None },
+        (Attachment::Tap(tap), _) => {
+            let tap = tap.as_str().to_owned();
+            match network.tap_address {
+                None => PlugWire::Tap { tap, bridge: None },
+                Some(InterfaceAddress { address, prefix_bits }) => {
+                    PlugWire::AddressedTap { tap, address, prefix_bits }
+                }
+            }
+        }
         (Attachment::Switch(_) | Attachment::UserNat, _) => PlugWire::Socket,
     });
     OutsideWire { version: HOLDER_VERSION, interfaces: interfaces.collect() }
+}
+
+/// Returns the address translation of an interface, and what is done to its frames.
+fn nat_plug(network: &Network, plan: NatPlan) -> PlugWire {
+    let nat = NatWire {
+        address: plan.address.address,
+        prefix_bits: plan.address.prefix_bits,
+        gateway: plan.gateway,
+        nameserver: plan.nameserver,
+        announced: plan.announced.address,
+        forwards: network
+            .forwards
+            .iter()
+            .map(|forward| (forward.host_port, forward.guest_port, protocol(forward.transport)))
+            .collect(),
+    };
+    if network.impairment.is_none() {
+        PlugWire::Nat(nat)
+    } else {
+        PlugWire::ImpairedNat { nat, impairment: network.impairment.into() }
+    }
 }
 
 /// Says whether this host has what a VM's interfaces lead to.
@@ -98,6 +118,13 @@ pub(super) fn check(folders: &VmFolders, vm: &Vm) -> Result<(), Refusal> {
             Attachment::Tap(tap) => {
                 if !tap::is_tap(tap.as_str()) {
                     return Err(Refusal::NoTap { interface: interface(), tap: tap.clone() });
+                }
+                if let Some(address) = network.tap_address.filter(|_| !rustix::process::geteuid().is_root()) {
+                    return Err(Refusal::TapAddressNeedsRoot {
+                        interface: interface(),
+                        tap: tap.clone(),
+                        address,
+                    });
                 }
             }
         }
@@ -120,8 +147,8 @@ fn forwards_here(folders: &VmFolders) -> Vec<(u16, u8)> {
     let plugs = outsides.flat_map(|outside| outside.interfaces);
     plugs
         .flat_map(|plug| match plug {
-            PlugWire::Nat(nat) => nat.forwards,
-            PlugWire::Socket | PlugWire::Tap { .. } => Vec::new(),
+            PlugWire::Nat(nat) | PlugWire::ImpairedNat { nat, .. } => nat.forwards,
+            PlugWire::Socket | PlugWire::Tap { .. } | PlugWire::AddressedTap { .. } => Vec::new(),
         })
         .map(|(host, _, protocol)| (host, protocol))
         .collect()
