@@ -131,6 +131,27 @@ fn what_says_that_it_is_endless_is_no_frame() {
 }
 
 #[test]
+fn what_a_guest_sends_is_held_back_as_its_project_wants_it() {
+    let (ours, passt) = pair(SocketType::STREAM);
+    rustix::io::ioctl_fionbio(&ours, true).expect("is set");
+    let impairment = Impairment { delay: mln_protocol::model::Delay::parse("100ms"), ..Default::default() };
+    let mut stream = Stream::new(ours, impairment);
+    let (guest, interface) = pair(SocketType::SEQPACKET);
+    rustix::io::ioctl_fionbio(&interface, true).expect("is set");
+    let start = Instant::now();
+    packet::send(&guest, b"a frame that is late", None).expect("is sent");
+    std::thread::scope(|scope| {
+        let pump = scope.spawn(|| stream.pump(&interface));
+        let mut buffer = [0; 64];
+        let count = rustix::io::read(&passt, &mut buffer).expect("it arrives");
+        assert_eq!(&buffer[..count], b"\0\0\0\x14a frame that is late");
+        assert!(start.elapsed() >= Duration::from_millis(100), "{:?}", start.elapsed());
+        drop(guest);
+        assert_eq!(pump.join().expect("it ends"), PumpEnd::Interface);
+    });
+}
+
+#[test]
 fn nothing_stays_of_a_passt_whose_guest_has_ended() {
     let process = Command::new("sleep").arg("1000").spawn().expect("starts");
     let pid = Pid::from_child(&process);
