@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use mln_protocol::id::{Name, ProjectId};
@@ -15,7 +16,7 @@ use mln_protocol::node::{Refusal, Rule, UplinkWanted};
 use tracing::{info, warn};
 
 use crate::causes::chain;
-use crate::holder::tap::{self, TapError};
+use crate::holder::tap::{self, TapError, TapOrigin};
 use crate::vnet::{Fabric, FabricError, SwitchKey, tap_device};
 
 /// How long after one that failed the next attempt is made: a bridge may come later.
@@ -35,6 +36,9 @@ enum UplinkError {
     /// It can't be brought up, or put on its bridge.
     #[error(transparent)]
     Network(#[from] TapError),
+    /// The program is ending.
+    #[error("the attempt was cut off")]
+    CutOff,
     /// The switch doesn't take it.
     #[error(transparent)]
     Switch(#[from] FabricError),
@@ -108,16 +112,22 @@ async fn join(
     key: &SwitchKey,
     wanted: &UplinkWanted,
 ) -> Result<crate::vnet::LinkEnd, UplinkError> {
-    let Uplink { tap, bridge } = &wanted.uplink;
+    let Uplink { tap, bridge } = wanted.uplink.clone();
     let name = tap_name(&key.project, &key.name, tap.as_ref());
-    let fd = tap_device::open(&name).map_err(|source| UplinkError::Tap { tap: name.clone(), source })?;
-    if rustix::process::geteuid().is_root() {
-        let bridge = bridge.as_ref().map(|bridge| bridge.as_str().to_owned());
-        let up = tokio::task::spawn_blocking(move || tap::bring_up(&name, bridge.as_deref())).await;
-        // A task that was cut off is as good as done: the next attempt makes up for it.
-        up.unwrap_or(Ok(()))?;
-    }
+    // It asks `ip`, which takes some milliseconds.
+    let opened = tokio::task::spawn_blocking(move || open(&name, bridge.as_ref().map(Name::as_str))).await;
+    let fd = opened.map_err(|_| UplinkError::CutOff)??;
     Ok(fabric.add_uplink(key, fd, wanted.vlan).await?)
+}
+
+/// Opens a tap; root makes it where there is none, and brings it up.
+fn open(name: &str, bridge: Option<&str>) -> Result<OwnedFd, UplinkError> {
+    let origin = if tap::exists(name) { TapOrigin::Found } else { TapOrigin::Made };
+    let fd = tap_device::open(name).map_err(|source| UplinkError::Tap { tap: name.to_owned(), source })?;
+    if rustix::process::geteuid().is_root() {
+        tap::bring_up(name, origin, bridge)?;
+    }
+    Ok(fd)
 }
 
 fn tap_name(project: &ProjectId, switch: &Name, given: Option<&Name>) -> String {

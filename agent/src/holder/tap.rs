@@ -53,6 +53,7 @@ pub fn make(outside: &OutsideWire) -> Result<(), TapError> {
 fn make_taps(outside: &OutsideWire) -> Result<(), TapError> {
     made_by_us(outside).try_for_each(|(tap, bridge)| {
         ip(&["tuntap", "add", "dev", tap, "mode", "tap"])?;
+        ip(&["link", "set", "dev", tap, "address", &address_of(tap)])?;
         ip(&["link", "set", "dev", tap, "master", bridge, "up"])?;
         Ok(())
     })
@@ -110,12 +111,32 @@ fn has_address(tap: &str, address: &str) -> bool {
         .is_ok_and(|text| text.split_whitespace().any(|word| word == address))
 }
 
+/// Returns the hardware address of a tap that is made here: always the same for one name, and a high one. A bridge has
+/// the lowest address of its ports, and whoever spoke with it would seek it in vain for a while if that changed.
+fn address_of(tap: &str) -> String {
+    let digest = blake3::hash(format!("mln tap address 1\0{tap}").as_bytes());
+    let [a, b, c, d, e] = *digest.as_bytes().first_chunk().expect("a digest has 32 bytes");
+    format!("fe:{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}")
+}
+
 /// Brings up a tap that this program has opened, and puts it on a bridge where one is given.
-pub fn bring_up(tap: &str, bridge: Option<&str>) -> Result<(), TapError> {
+pub fn bring_up(tap: &str, origin: TapOrigin, bridge: Option<&str>) -> Result<(), TapError> {
+    if origin == TapOrigin::Made {
+        ip(&["link", "set", "dev", tap, "address", &address_of(tap)])?;
+    }
     if let Some(bridge) = bridge {
         ip(&["link", "set", "dev", tap, "master", bridge])?;
     }
     ip(&["link", "set", "dev", tap, "up"]).map(drop)
+}
+
+/// Whose a tap is that this program has opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TapOrigin {
+    /// It was made by opening it.
+    Made,
+    /// It was there before.
+    Found,
 }
 
 /// Returns the name of the tap by which a switch is joined to its host's network, where the project gives none.
@@ -162,5 +183,7 @@ mod tests {
         assert_eq!(first, name(&vm("a"), "eth0"));
         assert_ne!(first, name(&vm("a"), "eth1"));
         assert_ne!(first, name(&vm("b"), "eth0"));
+        assert_eq!(address_of(&first), address_of(&first));
+        assert_ne!(address_of(&first), address_of("tap0"));
     }
 }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use mln_protocol::id::Name;
+use mln_protocol::id::{Digest, Name, PublicKey};
 use mln_protocol::lang::{NoIncludes, Severity};
-use mln_protocol::model::Project;
-use mln_protocol::plan::{self, Counts, Permission, PlannedChange, Row};
+use mln_protocol::model::{Fragment, HostAddress, Project};
+use mln_protocol::plan::{self, Counts, Permission, PlacedHost, PlacementError, PlannedChange, Row};
 
 use crate::golden::cases;
 use crate::mutation::{Numbers, damaged};
@@ -275,4 +275,48 @@ fn applying_a_difference_holds_for_damaged_projects_too() {
         }
     }
     assert!(differing > 200, "only {differing} pairs differ");
+}
+
+/// Splits a project over hosts that are called as its file calls them; returns which of them have which uplinks.
+fn uplinks(text: &str) -> Result<Vec<(String, Vec<String>)>, Vec<PlacementError>> {
+    let name = |text: &str| Name::parse(text).expect("a name");
+    let host = |text: &str| PlacedHost { name: name(text), key: PublicKey(Digest::of(text.as_bytes()).0) };
+    let known = ["oslo", "bergen", "gjovik"];
+    let find = |address: &HostAddress| known.contains(&address.0.as_str()).then(|| host(&address.0));
+    let text = format!("global {{ project p }}\n{text}");
+    let parts = plan::fragments(&project(&text), &[], &host("oslo"), find)?;
+    let of = |(host, part): (PlacedHost, Fragment)| {
+        (host.name.to_string(), part.uplinks.iter().map(Name::to_string).collect())
+    };
+    Ok(parts.into_iter().map(of).collect())
+}
+
+#[test]
+fn exactly_one_host_has_the_uplink_of_a_switch() {
+    let hosts = "host a { service_host oslo; network eth0 { switch lan } }
+        host b { service_host bergen; network eth0 { switch lan } }
+        host c { service_host gjovik }";
+    let switch = |inside: &str| format!("switch lan {{ {inside} }}\n{hosts}");
+    let found = |inside: &str| {
+        let all = uplinks(&switch(inside)).expect("they are known");
+        let with = all.into_iter().filter(|(_, switches)| !switches.is_empty());
+        with.map(|(host, _)| host).collect::<Vec<_>>()
+    };
+    assert_eq!(found(""), Vec::<String>::new());
+    assert_eq!(found("bridge br0"), ["bergen"], "the first by name");
+    assert_eq!(found("tap; service_host oslo"), ["oslo"]);
+    let name = |text: &str| Name::parse(text).expect("a name");
+    let (lan, host) = (name("lan"), |text: &str| HostAddress(text.to_owned()));
+    assert_eq!(
+        uplinks(&switch("tap; service_host gjovik")),
+        Err(vec![PlacementError::SwitchElsewhere {
+            switch: lan.clone(),
+            host: host("gjovik"),
+            carriers: vec![name("bergen"), name("oslo")],
+        }])
+    );
+    assert_eq!(
+        uplinks(&switch("tap; service_host nowhere")),
+        Err(vec![PlacementError::Switch { switch: lan, host: host("nowhere") }])
+    );
 }
