@@ -121,9 +121,30 @@ fn guests() -> String {
     .concat()
 }
 
+fn plugs() -> String {
+    let address = IpAddr::from([10, 0, 2, 15]);
+    let nat = NatWire {
+        address,
+        prefix_bits: 24,
+        gateway: None,
+        nameserver: None,
+        announced: IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 1]),
+        forwards: vec![(8080, 80, 6)],
+    };
+    let impairment = ImpairmentWire { delay_us: 1, loss_millionths: 2, rate_bits_per_s: 8000 };
+    [
+        line("plug Socket", PlugWire::Socket),
+        line("plug Nat", PlugWire::Nat(nat.clone())),
+        line("plug Tap", PlugWire::Tap { tap: "t".to_owned(), bridge: Some("b".to_owned()) }),
+        line("plug ImpairedNat", PlugWire::ImpairedNat { nat, impairment }),
+        line("plug AddressedTap", PlugWire::AddressedTap { tap: "t".to_owned(), address, prefix_bits: 30 }),
+    ]
+    .concat()
+}
+
 #[test]
 fn the_bytes_between_an_agent_and_older_holders_and_guests_never_change() {
-    let now = [events(), commands(), files(), guests()].concat();
+    let now = [events(), commands(), files(), guests(), plugs()].concat();
     for (golden, now) in GOLDEN.lines().zip(now.lines()) {
         assert_eq!(golden, now, "version 1 is fixed: append, or add a version");
     }
