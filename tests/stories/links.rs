@@ -41,7 +41,7 @@ host ear {
 /// Returns the shortest round trip of some pings, in milliseconds.
 #[track_caller]
 fn shortest_ms(host: &Host, vm: &str, to: &str) -> f64 {
-    let told = host.shell(vm, &format!("ping -c 3 -W 20 {to}")).done();
+    let told = host.shell(vm, &format!("ping -c 5 -W 20 {to}")).done();
     // round-trip min/avg/max = 0.5/0.7/0.9 ms
     let shortest = told.split(" = ").nth(1).and_then(|rest| rest.split('/').next());
     shortest.and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("no times in {told:?}"))

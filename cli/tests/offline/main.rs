@@ -88,7 +88,8 @@ fn show_prints_the_published_shape() {
     let shown: Value = serde_json::from_slice(&output.stdout).expect("JSON on standard output");
     let network = |name, switch| {
         serde_json::json!({"name": name, "address": null, "netmask": null, "gateway": null, "switch": switch,
-                           "bridge": null, "tap": null, "mac": null, "forwards": []})
+                           "bridge": null, "tap": null, "mac": null, "forwards": [], "delay_us": null,
+                           "loss_percent": null, "rate_bits_per_s": null, "tap_address": null})
     };
     assert_eq!(
         shown["hosts"][0],
@@ -103,7 +104,8 @@ fn show_prints_the_published_shape() {
     assert_eq!(shown["project"], serde_json::json!({"owner": null, "name": "ring-bare"}));
     assert_eq!(
         shown["switches"][0],
-        serde_json::json!({"name": "A", "members": ["router1:eth0", "router3:eth1"]})
+        serde_json::json!({"name": "A", "members": ["router1:eth0", "router3:eth1"], "type": "switch",
+                           "bridge": null, "tap": null, "vlan": null, "service_host": null})
     );
     assert_eq!(shown["diagnostics"], serde_json::json!([]));
 }
