@@ -3,18 +3,22 @@
 //! Made by `resolve` alone; read by `plan`, `node`, the platforms and the guest. Nothing here knows the text
 //! that it came from, nor any bytes.
 
+mod hooks;
 mod kept;
 mod nat;
 mod network;
 mod project;
+mod setup;
 mod size;
 mod vm;
 
+pub use hooks::{HookPoint, Hooks};
 pub use kept::{Kept, Section};
 pub use nat::NatPlan;
 pub use network::{
     AddressPlan, Attachment, Forward, InterfaceAddress, Mac, Network, Switch, SwitchMember, Transport,
 };
 pub use project::{Blob, Fragment, HostAddress, Placement, Project};
+pub use setup::{Group, GuestSetup, Mount, MountSource, Scheduling};
 pub use size::{DiskBytes, MemoryMib};
 pub use vm::{BootOrder, DiskSize, GuestFile, Platform, TemplateRef, User, Vm};

@@ -192,13 +192,15 @@ fn ring(memory: u32, on_failure: OnFailure) -> BuildOrder {
         startup: Vec::new(),
         nameservers: Vec::new(),
         modules: Vec::new(),
+        setup: Default::default(),
+        scheduling: Default::default(),
     };
     let vms: Vec<Vm> = (0..3).map(vm).collect();
     let members =
         vms.iter().map(|vm| SwitchMember { vm: vm.name.clone(), interface: name("eth0") }).collect();
     BuildOrder {
         label: Label { owner: name("root"), project: name("ring") },
-        project: Project { name: name("ring"), vms, switches: vec![Switch { name: name("A"), members }] },
+        project: Project { name: name("ring"), vms, switches: vec![Switch { name: name("A"), members }], hooks: Default::default() },
         blobs: Vec::new(),
         author: "root at oslo".to_owned(),
         existing: ExistingProject::Refuse,

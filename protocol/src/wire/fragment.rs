@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::record::{forward, platform, platform_byte, transport_byte};
+use super::fragment_guest::GuestsWire;
 use super::{DecodeError, MESSAGE_BYTES_MAX, decode, encode, name, text};
 use crate::id::{Digest, Name};
 use crate::model::{
-    AddressPlan, Attachment, Blob, BootOrder, DiskBytes, DiskSize, Forward, Fragment, GuestFile, HostAddress,
-    InterfaceAddress, Mac, MemoryMib, Network, Placement, Switch, SwitchMember, TemplateRef, User, Vm,
+    AddressPlan, Attachment, Blob, BootOrder, DiskBytes, DiskSize, Forward, Fragment, GuestFile, GuestSetup, HostAddress,
+    InterfaceAddress, Mac, MemoryMib, Network, Placement, Scheduling, Switch, SwitchMember, TemplateRef, User, Vm,
 };
 
 /// The version of the shapes below. What has nothing of [`VmMoreWire`] is encoded as before that, so that older
@@ -17,9 +18,11 @@ use crate::model::{
 const VERSION: u16 = 1;
 /// The version of those with a [`VmMoreWire`] for each VM behind them.
 const VERSION_MORE: u16 = 2;
+/// The version of those with a [`GuestsWire`] behind that.
+const VERSION_GUESTS: u16 = 3;
 
 /// The longest path, shell line or password of a definition, in bytes.
-const LINE_BYTES_MAX: usize = 64 << 10;
+pub(super) const LINE_BYTES_MAX: usize = 64 << 10;
 
 #[derive(Serialize, Deserialize)]
 struct FragmentWire {
@@ -121,9 +124,15 @@ struct BlobWire {
 pub fn encode_fragment(fragment: &Fragment) -> Vec<u8> {
     let text = Name::to_string;
     let more: Vec<VmMoreWire> = fragment.vms.iter().map(VmMoreWire::from).collect();
-    let has_more = more.iter().any(|more| *more != VmMoreWire::default());
+    let guests = GuestsWire::from(fragment);
+    let has_guests = guests != GuestsWire::default();
+    let has_more = has_guests || more.iter().any(|more| *more != VmMoreWire::default());
     let mut bytes = encode(&FragmentWire {
-        version: if has_more { VERSION_MORE } else { VERSION },
+        version: match (has_guests, has_more) {
+            (true, _) => VERSION_GUESTS,
+            (false, true) => VERSION_MORE,
+            (false, false) => VERSION,
+        },
         vms: fragment.vms.iter().map(VmWire::from).collect(),
         switches: fragment.switches.iter().map(SwitchWire::from).collect(),
         placement: fragment.placement.iter().map(|p| (text(&p.vm), text(&p.host))).collect(),
@@ -137,15 +146,22 @@ pub fn encode_fragment(fragment: &Fragment) -> Vec<u8> {
     if has_more {
         bytes.extend(encode(&more));
     }
+    if has_guests {
+        bytes.extend(encode(&guests));
+    }
     bytes
 }
 
 /// Decodes a fragment.
 pub fn decode_fragment(bytes: &[u8]) -> Result<Fragment, DecodeError> {
     let version = bytes.get(..2).map_or(0, |bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
-    let (wire, more): (FragmentWire, Vec<VmMoreWire>) = match version {
-        VERSION => (decode(bytes, MESSAGE_BYTES_MAX)?, Vec::new()),
-        VERSION_MORE => decode(bytes, MESSAGE_BYTES_MAX)?,
+    let (wire, more, guests): (FragmentWire, Vec<VmMoreWire>, GuestsWire) = match version {
+        VERSION => (decode(bytes, MESSAGE_BYTES_MAX)?, Vec::new(), GuestsWire::default()),
+        VERSION_MORE => {
+            let (wire, more) = decode(bytes, MESSAGE_BYTES_MAX)?;
+            (wire, more, GuestsWire::default())
+        }
+        VERSION_GUESTS => decode(bytes, MESSAGE_BYTES_MAX)?,
         found => return Err(DecodeError::Unknown { what: "fragment version", found: found.into() }),
     };
     let placement = |(vm, host): (String, String)| Ok(Placement { vm: name(&vm)?, host: name(&host)? });
@@ -159,14 +175,16 @@ pub fn decode_fragment(bytes: &[u8]) -> Result<Fragment, DecodeError> {
         })
     };
     let mut vms: Vec<Vm> = wire.vms.into_iter().map(Vm::try_from).collect::<Result<_, DecodeError>>()?;
-    if version == VERSION_MORE && more.len() != vms.len() {
+    if version != VERSION && more.len() != vms.len() {
         return Err(DecodeError::Invalid { what: "list of what VMs have besides" });
     }
     for (vm, more) in vms.iter_mut().zip(more) {
         more.add_to(vm)?;
     }
+    let hooks = guests.add_to(&mut vms)?;
     Ok(Fragment {
         vms,
+        hooks,
         switches: wire.switches.into_iter().map(Switch::try_from).collect::<Result<_, DecodeError>>()?,
         placement: wire.placement.into_iter().map(placement).collect::<Result<_, DecodeError>>()?,
         guest_names: wire.guest_names.into_iter().map(guest).collect::<Result<_, DecodeError>>()?,
@@ -287,6 +305,8 @@ impl TryFrom<VmWire> for Vm {
             startup: wire.startup.into_iter().map(line).collect::<Result<_, DecodeError>>()?,
             nameservers: Vec::new(),
             modules: Vec::new(),
+            setup: GuestSetup::default(),
+            scheduling: Scheduling::default(),
         })
     }
 }

@@ -5,6 +5,7 @@
 //! use up all of its input.
 
 mod fragment;
+mod fragment_guest;
 mod grant;
 mod hello;
 pub mod holder;
