@@ -7,7 +7,8 @@ use serde::Serialize;
 use crate::id::Name;
 use crate::lang::{Diagnostic, Sources};
 use crate::model::{
-    AddressPlan, Attachment, DiskSize, Forward, Group, HookPoint, Mount, MountSource, Network, Project, Switch, TemplateRef, Vm,
+    AddressPlan, Attachment, DiskSize, Forward, Group, HookPoint, Mount, MountSource, Network, Project,
+    Switch, TemplateRef, Vm,
 };
 
 #[derive(Serialize)]

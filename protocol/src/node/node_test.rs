@@ -114,6 +114,9 @@ impl Cluster {
             Output::Switches(wanted) => {
                 self.switches.insert(from, wanted);
             }
+            Output::Hook { project, point, .. } => {
+                queue.push_back((from, Input::HookDone { project, point, result: Ok(()) }));
+            }
             Output::Progress { state, .. } => self.progress.push(state),
             Output::Done { op, outcome } => {
                 self.outcomes.insert(op, outcome);
@@ -200,7 +203,12 @@ fn ring(memory: u32, on_failure: OnFailure) -> BuildOrder {
         vms.iter().map(|vm| SwitchMember { vm: vm.name.clone(), interface: name("eth0") }).collect();
     BuildOrder {
         label: Label { owner: name("root"), project: name("ring") },
-        project: Project { name: name("ring"), vms, switches: vec![Switch { name: name("A"), members }], hooks: Default::default() },
+        project: Project {
+            name: name("ring"),
+            vms,
+            switches: vec![Switch { name: name("A"), members }],
+            hooks: Default::default(),
+        },
         blobs: Vec::new(),
         author: "root at oslo".to_owned(),
         existing: ExistingProject::Refuse,
@@ -632,6 +640,7 @@ impl Alone {
                     Output::Step { step, .. } => self.steps.push(step),
                     Output::Send { .. }
                     | Output::Broadcast(_)
+                    | Output::Hook { .. }
                     | Output::Switches(_)
                     | Output::Progress { .. }
                     | Output::Done { .. } => {}

@@ -6,12 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::setup::SetupChange;
 use super::keyed::{Keyed, insert_all, reorder};
+use super::setup::SetupChange;
 use crate::id::Name;
 use crate::model::{
-    AddressPlan, Attachment, BootOrder, DiskSize, Forward, GuestFile, GuestSetup, Hooks, HostAddress, Mac, MemoryMib, Network,
-    Platform, Project, Switch, SwitchMember, TemplateRef, User, Vm,
+    AddressPlan, Attachment, BootOrder, DiskSize, Forward, GuestFile, GuestSetup, Hooks, HostAddress, Mac,
+    MemoryMib, Network, Platform, Project, Switch, SwitchMember, TemplateRef, User, Vm,
 };
 
 /// What was, and what is to be.

@@ -5,8 +5,8 @@ use std::fmt::Display;
 
 use super::difference::{Change, InterfaceChange, Replaced, VmChange};
 use super::impact::{Act, Effect};
-use super::setup::{items_of_hooks, items_of_setup};
 use super::sequence::{Permission, PlannedChange};
+use super::setup::{items_of_hooks, items_of_setup};
 use crate::id::Name;
 use crate::model::{AddressPlan, Attachment, DiskSize, GuestFile, TemplateRef, User};
 
@@ -247,7 +247,11 @@ fn items_of_users(users: &Replaced<Vec<User>>) -> Vec<Item> {
 }
 
 /// Lines that came and went.
-pub(super) fn items_of_list<T: PartialEq>(key: &str, list: &Replaced<Vec<T>>, text: impl Fn(&T) -> String) -> Vec<Item> {
+pub(super) fn items_of_list<T: PartialEq>(
+    key: &str,
+    list: &Replaced<Vec<T>>,
+    text: impl Fn(&T) -> String,
+) -> Vec<Item> {
     let mut added: Vec<&T> = list.to.iter().collect();
     let mut items = Vec::new();
     for line in &list.from {

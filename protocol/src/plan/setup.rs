@@ -57,9 +57,7 @@ pub(super) fn items_of_hooks(hooks: &Replaced<Hooks>) -> Vec<Item> {
     let points = crate::model::HookPoint::ALL.into_iter();
     let differing = points.filter(|&point| hooks.from.lines(point) != hooks.to.lines(point));
     let text = |hooks: &Hooks, point| hooks.lines(point).map(|lines| lines.join("; "));
-    differing
-        .map(|point| given(point.keyword(), text(&hooks.from, point), text(&hooks.to, point)))
-        .collect()
+    differing.map(|point| given(point.keyword(), text(&hooks.from, point), text(&hooks.to, point))).collect()
 }
 
 fn group_text(group: &Group) -> String {

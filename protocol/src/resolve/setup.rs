@@ -217,7 +217,11 @@ impl<'a> Maker<'_, 'a> {
             !text.is_empty() && !text.starts_with('-') && text.bytes().all(|byte| byte.is_ascii_graphic())
         };
         if !is_word(file_system) || options.is_some_and(|options| !is_word(options)) {
-            return refused(self, "the type or the options are no words".to_owned(), "expected such as `ext4 noatime`");
+            return refused(
+                self,
+                "the type or the options are no words".to_owned(),
+                "expected such as `ext4 noatime`",
+            );
         }
         let source = if from.starts_with('/') {
             if !is_folder(from) || from.contains([',', ':']) {
@@ -232,7 +236,8 @@ impl<'a> Maker<'_, 'a> {
             let bytes = match size::disk(from) {
                 Ok(bytes) => self.made_disk(bytes, span)?,
                 Err(_) => {
-                    let label = "expected the size of a disk, such as `1G`, or an absolute path of the service host";
+                    let label =
+                        "expected the size of a disk, such as `1G`, or an absolute path of the service host";
                     return refused(self, format!("`{from}` can't be mounted"), label);
                 }
             };

@@ -4,13 +4,14 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::record::{forward, platform, platform_byte, transport_byte};
 use super::fragment_guest::GuestsWire;
+use super::record::{forward, platform, platform_byte, transport_byte};
 use super::{DecodeError, MESSAGE_BYTES_MAX, decode, encode, name, text};
 use crate::id::{Digest, Name};
 use crate::model::{
-    AddressPlan, Attachment, Blob, BootOrder, DiskBytes, DiskSize, Forward, Fragment, GuestFile, GuestSetup, HostAddress,
-    InterfaceAddress, Mac, MemoryMib, Network, Placement, Scheduling, Switch, SwitchMember, TemplateRef, User, Vm,
+    AddressPlan, Attachment, Blob, BootOrder, DiskBytes, DiskSize, Forward, Fragment, GuestFile, GuestSetup,
+    HostAddress, InterfaceAddress, Mac, MemoryMib, Network, Placement, Scheduling, Switch, SwitchMember,
+    TemplateRef, User, Vm,
 };
 
 /// The version of the shapes below. What has nothing of [`VmMoreWire`] is encoded as before that, so that older

@@ -125,7 +125,11 @@ fn what_would_lose_a_disk_is_refused_unless_the_host_is_named() {
 
 #[test]
 fn what_a_guest_has_beside_its_disk_is_told_with_what_it_costs() {
-    check_host("groups { a { x } }", "groups { a { x y } }", &["- groups a { x } live", "+ groups → a { x y } live"]);
+    check_host(
+        "groups { a { x } }",
+        "groups { a { x y } }",
+        &["- groups a { x } live", "+ groups → a { x y } live"],
+    );
     check_host("", "swap 64M", &["+ swap → 64 MiB reboot"]);
     check_host("", "mount { 1G /m ext4 }", &["+ mount → 1 GiB /m ext4 reboot"]);
     check_host("mount { 1G /m ext4 }", "", &["- mount 1 GiB /m ext4 reboot refused"]);

@@ -12,7 +12,7 @@ use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
 use super::folder::{self, VmFile};
-use super::{UmlConfig, blocking, space};
+use super::{UmlConfig, blocking, drives, space};
 use crate::holder::{self, FolderLock, files, tap};
 use crate::image::ImageStore;
 use crate::platform::StepError;
@@ -80,6 +80,7 @@ fn prepare(config: &UmlConfig, images: &ImageStore, folder: &Path, file: &VmFile
         files::FileError::Write { name, source } => StepError::io("writing", folder.join(name), source),
         other => other.into(),
     })?;
+    drives::look_up(config, folder)?;
     // A VM from before there was this file needs nothing.
     if let Ok(outside) = files::read::<OutsideWire>(folder, files::OUTSIDE) {
         tap::make(&outside)?;
