@@ -331,3 +331,7 @@ fn is_of_stop(point: HookPoint) -> bool {
         | HookPoint::AfterProjectStart => false,
     }
 }
+
+#[cfg(test)]
+#[path = "hooks_test.rs"]
+mod tests;

@@ -466,6 +466,7 @@ impl Node {
         if removed && self.vms.owned.get(id).is_some_and(|vm| vm.busy.is_none()) {
             self.vms.owned.remove(id);
             self.vms.queued.remove(id);
+            self.hooks_due(project);
             self.forget_fragments(project);
             self.host_changed(now);
             self.next_queued(now);
