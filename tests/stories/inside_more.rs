@@ -98,7 +98,9 @@ fn paths_of_a_host_are_mounted_where_its_configuration_shares_them_and_no_others
     );
     assert_eq!(fs::read_to_string(shared.join("folder/answer")).expect("is there"), "of the guest\n");
     // Whatever is mounted beside it, and however: the rest of the host is out of reach.
-    for path in ["/etc", &format!("{folder}/../../.."), &shared.display().to_string()] {
+    let listed = format!("mount -t hostfs none /mnt -o {folder} && ls /mnt/ | wc -l; umount /mnt");
+    assert_eq!(words(&listed), "2\n", "what is shared can be mounted again");
+    for path in ["/etc", "/dev/shm", &format!("{folder}/../../.."), &shared.display().to_string()] {
         let line = format!(
             "mkdir -p /mnt/x; mount -t hostfs none /mnt/x -o {path} && ls /mnt/x/ | wc -l; umount /mnt/x"
         );

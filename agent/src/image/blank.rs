@@ -79,9 +79,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("swap");
         for_swap(&path, 64 << 20).expect("is made");
-        let output =
-            Command::new("blkid").args(["-p", "-o", "value", "-s", "TYPE"]).arg(&path).env("PATH", TOOL_PATH);
-        let output = { output }.output().expect("runs");
+        let mut look = Command::new("blkid");
+        look.args(["-p", "-o", "value", "-s", "TYPE"]).arg(&path).env("PATH", TOOL_PATH);
+        let output = look.output().expect("runs");
         assert_eq!(String::from_utf8_lossy(&output.stdout), "swap\n");
     }
 }

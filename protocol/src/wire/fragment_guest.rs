@@ -136,3 +136,53 @@ impl GuestWire {
         Ok((setup, Scheduling { nice: self.nice, cpus: self.cpus }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lang::{NoIncludes, parse};
+    use crate::resolve::{self, Options};
+    use crate::wire::{decode_fragment, encode_fragment};
+
+    fn fragment(inside: &str, hooks: &str) -> Fragment {
+        let text = format!("global {{ project p; {hooks} }}\nhost a {{ {inside} }}\nhost b {{ }}");
+        let (tree, diagnostics) = parse("p.mln", text, &NoIncludes);
+        let resolved = resolve::resolve(&tree, &Options::default());
+        assert_eq!((diagnostics.len(), resolved.diagnostics.len()), (0, 0), "{:?}", resolved.diagnostics);
+        Fragment { vms: resolved.project.vms, hooks: resolved.project.hooks, ..Fragment::default() }
+    }
+
+    const SETUP: &str = "groups { staff { alice bob } }; swap 64M; nice -3; cpus 0-1
+        mount { 1G /data ext4 noatime; /srv/a.img /a ext4 ro; /srv/f /f hostfs }
+        shutdown { echo bye; }";
+
+    #[test]
+    fn what_guests_have_comes_back_as_it_was() {
+        for (inside, hooks) in
+            [(SETUP, ""), ("", "afterHostsStop { true }"), (SETUP, "beforeProjectStart { x }")]
+        {
+            let fragment = fragment(inside, hooks);
+            let bytes = encode_fragment(&fragment);
+            assert_eq!(bytes[..2], [3, 0]);
+            assert_eq!(decode_fragment(&bytes), Ok(fragment));
+        }
+    }
+
+    #[test]
+    fn a_part_without_any_of_it_is_encoded_as_before() {
+        assert_eq!(encode_fragment(&fragment("", ""))[..2], [1, 0]);
+        assert_eq!(encode_fragment(&fragment("modules { tun }", ""))[..2], [2, 0]);
+    }
+
+    #[test]
+    fn a_path_that_no_file_can_say_is_refused() {
+        let good = fragment("mount { /srv/aaaaaaa /a ext4 }", "");
+        let bytes = encode_fragment(&good);
+        let at = bytes.windows(12).position(|window| window == b"/srv/aaaaaaa").expect("it is in there");
+        for path in [b"/srv/../aaaa", b"/srv/aaa,aaa", b"relative/aaa"] {
+            let mut bad = bytes.clone();
+            bad[at..at + 12].copy_from_slice(path);
+            assert!(matches!(decode_fragment(&bad), Err(DecodeError::Invalid { .. })));
+        }
+    }
+}

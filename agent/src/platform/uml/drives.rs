@@ -152,10 +152,10 @@ pub(super) fn extra(vm: &Vm) -> Option<DrivesWire> {
 }
 
 /// Writes what the holder is to give the guest of all that, each path of the host looked up anew.
-pub(super) fn look_up(config: &UmlConfig, vm_folder: &Path) -> Result<(), StepError> {
+pub(super) fn look_up(config: &UmlConfig, vm_folder: &Path) -> Result<Option<DrivesWire>, StepError> {
     let mut wire: DrivesWire = match files::read(vm_folder, files::EXTRA) {
         Ok(wire) => wire,
-        Err(error) if error.is_absent() => return Ok(()),
+        Err(error) if error.is_absent() => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     for drive in wire.drives.iter_mut().filter(|drive| drive.path.starts_with('/')) {
@@ -173,7 +173,8 @@ pub(super) fn look_up(config: &UmlConfig, vm_folder: &Path) -> Result<(), StepEr
     files::write(vm_folder, files::DRIVES, &wire).map_err(|error| match error {
         files::FileError::Write { name, source } => StepError::io("writing", vm_folder.join(name), source),
         other => other.into(),
-    })
+    })?;
+    Ok(Some(wire))
 }
 
 /// Returns what the guest is told besides; none where there is nothing to tell.

@@ -277,6 +277,7 @@ impl Shared {
         self.attached.lock().unwrap_or_else(PoisonError::into_inner).remove(vm);
         let (folder, removing) = (self.folders.path(vm), self.folders.removing(vm));
         let (parent, vm) = (self.folders.folder.clone(), vm.clone());
+        let memory_folders = self.config.memory_folders.clone();
         blocking(move || {
             let ours = match whose(&folder, &vm) {
                 // Then there is nothing of this one.
@@ -285,6 +286,7 @@ impl Shared {
             };
             if ours {
                 holder::tap::remove_for(&folder);
+                space::remove_own_memory_folder(&folder, &memory_folders);
             }
             let remove = || -> std::io::Result<()> {
                 if removing.exists() {
