@@ -40,6 +40,10 @@ pub(crate) struct Config {
     pub reach: Reach,
     /// What the image store may take on the disk, in bytes; none is what the disk has.
     pub image_limit_bytes: Option<u64>,
+    /// The folders whose images and folders VMs may mount.
+    pub shared_folders: Vec<PathBuf>,
+    /// Those whose projects' hooks are run here.
+    pub hook_owners: Vec<Name>,
 }
 
 /// Why there is no configuration. Nothing was started.
@@ -94,6 +98,22 @@ struct ConfigFile {
     #[serde(default)]
     announce: Vec<String>,
     image_limit_mib: Option<u64>,
+    share: ShareSection,
+    hooks: HooksSection,
+}
+
+/// What VMs may have of the host's files.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct ShareSection {
+    folders: Vec<PathBuf>,
+}
+
+/// What projects may run on the host itself.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct HooksSection {
+    owners: Vec<String>,
 }
 
 impl Config {
@@ -136,6 +156,22 @@ impl Config {
             let expected = "an address such as /dns4/host.example/tcp/7117";
             text.parse().map_err(|_| ConfigError::Value { key: "announce", value: text, expected })
         };
+        let shared = |path: PathBuf| {
+            let is_plain = path.is_absolute()
+                && path.components().all(|part| part != std::path::Component::ParentDir)
+                && path != Path::new("/");
+            let expected = "the absolute path of a folder";
+            let value = path.display().to_string();
+            if is_plain {
+                Ok(path)
+            } else {
+                Err(ConfigError::Value { key: "share.folders", value, expected })
+            }
+        };
+        let owner = |text: String| {
+            let expected = "the name of an owner";
+            Name::parse(&text).map_err(|_| ConfigError::Value { key: "hooks.owners", value: text, expected })
+        };
         let listen = if file.listen.is_empty() { LISTEN.map(str::to_owned).to_vec() } else { file.listen };
         Ok(Self {
             groups: file.groups.into_iter().map(group).collect::<Result<_, _>>()?,
@@ -152,6 +188,8 @@ impl Config {
                 announce: file.announce.into_iter().map(announced).collect::<Result<_, _>>()?,
             },
             image_limit_bytes: file.image_limit_mib.map(|mib| mib.saturating_mul(1 << 20)),
+            shared_folders: file.share.folders.into_iter().map(shared).collect::<Result<_, _>>()?,
+            hook_owners: file.hooks.owners.into_iter().map(owner).collect::<Result<_, _>>()?,
         })
     }
 
@@ -192,6 +230,17 @@ mod tests {
         assert!(matches!(parse("announce = ['me']"), Err(ConfigError::Value { key: "announce", .. })));
         let config = parse("mdns = false\nrelay = true").expect("both are known");
         assert_eq!((config.reach.mdns, config.reach.relay), (false, true));
+        for wrong in ["'srv'", "'/'", "'/srv/../etc'"] {
+            let parsed = parse(&format!("[share]\nfolders = [{wrong}]"));
+            assert!(matches!(parsed, Err(ConfigError::Value { key: "share.folders", .. })), "{wrong}");
+        }
+        assert!(matches!(
+            parse("[hooks]\nowners = ['a b']"),
+            Err(ConfigError::Value { key: "hooks.owners", .. })
+        ));
+        let config =
+            parse("[share]\nfolders = ['/srv/mln']\n[hooks]\nowners = ['root']").expect("both are known");
+        assert_eq!((config.shared_folders.len(), config.hook_owners.len()), (1, 1));
         let config = parse("memory_mib = 640\ngroups = ['lab']").expect("both are known");
         assert_eq!(config.memory_limit(MemoryMib(1024)), MemoryMib(640));
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mln_protocol::id::{Digest, Label, PublicKey, VmId};
-use mln_protocol::model::{Fragment, TemplateRef, Vm};
+use mln_protocol::id::{Digest, Label, ProjectId, PublicKey, VmId};
+use mln_protocol::model::{Fragment, HookPoint, TemplateRef, Vm};
 use mln_protocol::node::{Input, Output, Refusal, Rule, Write};
 use mln_protocol::plan::{Observed, RunPhase, Step, StopLimit};
 use mln_protocol::record::ExitStatus;
@@ -42,6 +42,7 @@ impl EventLoop {
             }
             Output::Check { revision, coordinator, fragment } => self.check(revision, coordinator, fragment),
             Output::Step { vm, step, label, fragment } => self.step(vm, step, label, fragment),
+            Output::Hook { project, point, label, fragment } => self.hook(project, point, label, fragment),
             Output::Switches(wanted) => self.switches.want(wanted).await,
             Output::Progress { op, vm, host, state } => {
                 if self.operations.progress(op, vm, host, &state) {
@@ -80,6 +81,18 @@ impl EventLoop {
                 join_reason(&why, &platform.console_tail(&vm, CONSOLE_LINES))
             });
             Input::StepDone { vm, step, result }
+        });
+    }
+
+    fn hook(&self, project: ProjectId, point: HookPoint, label: Label, fragment: Arc<Fragment>) {
+        let runner = self.hooks.clone();
+        self.spawn(async move {
+            let lines = fragment.hooks.lines(point).unwrap_or_default();
+            let result = runner.run(&label, point, lines).await.map_err(|error| chain(&error));
+            if let Err(why) = &result {
+                warn!(%label, hook = point.keyword(), why, "a hook failed");
+            }
+            Input::HookDone { project, point, result }
         });
     }
 
@@ -173,12 +186,19 @@ async fn check_vm(
             | platform::Refusal::InterfaceName { .. }
             | platform::Refusal::MemoryTooSmall { .. }
             | platform::Refusal::TooManyInterfaces { .. }
+            | platform::Refusal::TooManyDrives { .. }
+            | platform::Refusal::FileSystem { .. }
+            | platform::Refusal::NiceNeedsRoot { .. }
+            | platform::Refusal::NoCpu { .. }
             | platform::Refusal::PortTaken { .. }
             | platform::Refusal::PortPrivileged { .. }
             | platform::Refusal::BridgeNeedsRoot { .. }
             | platform::Refusal::NoBridge { .. }
             | platform::Refusal::NoTap { .. }
             | platform::Refusal::TapAddressNeedsRoot { .. } => Rule::Platform,
+            platform::Refusal::NotShared { .. }
+            | platform::Refusal::ShareMissing { .. }
+            | platform::Refusal::ShareUnconfined { .. } => Rule::Share,
             platform::Refusal::Template(_) => Rule::Template,
             platform::Refusal::DiskSmallerThanTemplate { .. } | platform::Refusal::DiskSpace { .. } => {
                 Rule::Disk

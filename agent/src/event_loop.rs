@@ -26,6 +26,7 @@ use crate::clock::Clock;
 use crate::control::{self, ControlCommand, Operator, Origin, Verbs};
 use crate::doctor::Place;
 use crate::events::{Deriver, Event, EventLog};
+use crate::hook::HookRunner;
 use crate::identity::Identity;
 use crate::image::exchange::{Exchange, FetchProgress, ServeError};
 use crate::mesh::{GossipVerdict, MeshEvent, MeshHandle, StreamKind};
@@ -51,6 +52,7 @@ pub(crate) struct EventLoop {
     pub(crate) platform: Arc<dyn Platform>,
     pub(crate) exchange: Exchange,
     pub(crate) blobs: Blobs,
+    pub(crate) hooks: HookRunner,
     pub(crate) switches: Switches,
     pub(crate) operations: Operations,
     /// What is an event.

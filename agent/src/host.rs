@@ -30,6 +30,7 @@ use crate::doctor::{self, Place};
 use crate::effect;
 use crate::event_loop::{EventLoop, RESULTS_MAX, Sources};
 use crate::events::{Deriver, EventLog};
+use crate::hook::HookRunner;
 use crate::identity::{self, Identity};
 use crate::image::ImageStore;
 use crate::image::exchange::Exchange;
@@ -290,6 +291,7 @@ async fn run_agent(arguments: RunArguments) -> anyhow::Result<()> {
         interrupt: signal(SignalKind::interrupt()).context("signals")?,
     };
     let exchange = Exchange::new(images, mesh.clone(), platform.clone(), config.image_limit_bytes);
+    let host_name = identity.name.clone();
     let event_loop = EventLoop {
         switches: Switches::start(node.key(), mesh.clone()),
         node,
@@ -301,6 +303,7 @@ async fn run_agent(arguments: RunArguments) -> anyhow::Result<()> {
         platform,
         exchange,
         blobs,
+        hooks: HookRunner::new(&folder, host_name),
         operations: Operations::default(),
         deriver,
         events: EventLog::open(&folder),
@@ -365,6 +368,7 @@ async fn node(
         groups: config.groups.clone(),
         platforms,
         memory_limit: config.memory_limit(probe.memory_total),
+        hook_owners: config.hook_owners.clone(),
         agent_version: VERSION.to_owned(),
         seed: u64::from_le_bytes(seed[..8].try_into().expect("eight bytes")),
         ..NodeConfig::new(identity.keys.clone(), identity.name.clone(), identity.chain.clone())
@@ -381,6 +385,7 @@ pub(crate) fn uml_config(folder: &Path, config: &Config) -> anyhow::Result<UmlCo
     if let Some(guest_agent) = &config.guest_agent {
         uml.guest_agent.clone_from(guest_agent);
     }
+    uml.shared_folders.clone_from(&config.shared_folders);
     if let Some(memory_folder) = &config.memory_folder {
         uml.memory_folders = vec![memory_folder.clone()];
     }

@@ -28,6 +28,8 @@ pub mod guest;
 #[cfg(feature = "uml")]
 pub mod holder;
 #[cfg(feature = "host")]
+mod hook;
+#[cfg(feature = "host")]
 pub mod host;
 #[cfg(feature = "host")]
 mod identity;

@@ -170,6 +170,8 @@ fn remedy(rule: Rule, host: &str) -> Option<String> {
         ),
         Rule::Platform | Rule::Disk => Some(format!("whoever runs {host}, or the author of the project")),
         Rule::Running => Some("you: mlnctl stop -p PROJECT, or remove --force".to_owned()),
+        Rule::Share => Some(format!("whoever runs {host}: [share] folders in its config.toml")),
+        Rule::Hooks => Some(format!("whoever runs {host}: [hooks] owners in its config.toml")),
         Rule::Size => Some("the author of the project: fewer hosts, or smaller parts".to_owned()),
         Rule::Grant => Some("whoever may grant it".to_owned()),
         // Try again: nobody has to change anything.

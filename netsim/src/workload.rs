@@ -256,6 +256,8 @@ fn project(label: &Name, hosts: &[Name], lot: &mut Lot) -> Project {
         startup: Vec::new(),
         nameservers: Vec::new(),
         modules: Vec::new(),
+        setup: Default::default(),
+        scheduling: Default::default(),
     };
     let vms: Vec<Vm> = (0..count).map(|index| vm(index, lot)).collect();
     let mut switches: BTreeMap<Name, Vec<SwitchMember>> = BTreeMap::new();
@@ -271,7 +273,7 @@ fn project(label: &Name, hosts: &[Name], lot: &mut Lot) -> Project {
         .into_iter()
         .map(|(name, members)| Switch { name, members, settings: SwitchSettings::default() })
         .collect();
-    Project { name: label.clone(), vms, switches }
+    Project { name: label.clone(), vms, switches, hooks: Default::default() }
 }
 
 fn interface(label: &str, switch: usize) -> Network {

@@ -6,8 +6,8 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BinaryHeap};
 
-use mln_protocol::id::{Digest, Name, PublicKey, VmId};
-use mln_protocol::model::{MemoryMib, Platform};
+use mln_protocol::id::{Digest, Name, ProjectId, PublicKey, VmId};
+use mln_protocol::model::{HookPoint, MemoryMib, Platform};
 use mln_protocol::node::{Input, Message, Mutation, Node, NodeConfig, Output, Write, WriteId};
 use mln_protocol::plan::{Observed, RunPhase, Step, StopLimit};
 use mln_protocol::record::{ExitStatus, VerifiedRecord};
@@ -48,6 +48,7 @@ enum Event {
     Heartbeat { node: usize, life: u32 },
     Checked { node: usize, life: u32, revision: Digest },
     StepEnds { node: usize, life: u32, vm: VmId, step: Step, memory_mib: u32 },
+    HookEnds { node: usize, life: u32, project: ProjectId, point: HookPoint },
     GuestReady { node: usize, vm: VmId, start: u64 },
     GuestEnds { node: usize, vm: VmId, start: u64 },
     Crash { node: usize },
@@ -301,6 +302,11 @@ impl World {
                     self.input(node, Input::Checked { revision, verdict: Ok(()) });
                 }
             }
+            Event::HookEnds { node, life, project, point } => {
+                if self.hosts[node].life == life {
+                    self.input(node, Input::HookDone { project, point, result: Ok(()) });
+                }
+            }
             Event::StepEnds { node, life, vm, step, memory_mib } => {
                 self.step_ends(node, life, vm, step, memory_mib)
             }
@@ -440,6 +446,10 @@ impl World {
                 };
                 let at = self.now_ms + ms;
                 self.at(at, Event::StepEnds { node, life, vm, step, memory_mib: memory });
+            }
+            Output::Hook { project, point, .. } => {
+                let at = self.now_ms + self.lot.between(10, 500);
+                self.at(at, Event::HookEnds { node, life, project, point });
             }
             Output::Switches(_) | Output::Progress { .. } => {}
             Output::Done { op, outcome } => self.workload.done(node, op, &outcome, &mut self.tally),

@@ -4,6 +4,7 @@ mod events;
 mod exec;
 mod images;
 mod inside;
+mod inside_more;
 mod interrupted;
 mod links;
 mod refused;

@@ -84,6 +84,7 @@ impl Deriver {
             | Output::Broadcast(_)
             | Output::Check { .. }
             | Output::Step { .. }
+            | Output::Hook { .. }
             | Output::Switches(_)
             | Output::Progress { .. }
             | Output::Done { outcome: Outcome::Done | Outcome::Failed(_), .. } => Vec::new(),

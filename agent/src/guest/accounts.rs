@@ -63,6 +63,36 @@ impl Accounts {
         Ok(added)
     }
 
+    /// Adds a group, and members that it hasn't got; those that it has stay.
+    pub(super) fn ensure_group(&mut self, name: &str, members: &[String]) -> Result<(), AccountError> {
+        if let Some(text) = [name]
+            .into_iter()
+            .chain(members.iter().map(String::as_str))
+            .find(|text| text.contains([':', ',', '\n']))
+        {
+            return Err(AccountError::Separator { name: text.to_owned(), what: "the name" });
+        }
+        let gid = match field(&self.group, name, 2) {
+            Some(gid) => gid.to_owned(),
+            None => {
+                let taken = numbers(&self.group);
+                let free = UIDS.clone().find(|gid| !taken.contains(gid));
+                free.ok_or_else(|| AccountError::NoUidLeft { name: name.to_owned() })?.to_string()
+            }
+        };
+        let mut all: Vec<&str> = field(&self.group, name, 3).unwrap_or_default().split(',').collect();
+        all.extend(members.iter().map(String::as_str));
+        let mut there = Vec::new();
+        for member in all {
+            if !member.is_empty() && !there.contains(&member) {
+                there.push(member);
+            }
+        }
+        let line = format!("{name}:x:{gid}:{}", there.join(","));
+        set_line(&mut self.group, name, &line);
+        Ok(())
+    }
+
     fn add(&mut self, wanted: Wanted<'_>) -> Result<Added, AccountError> {
         let name = wanted.name;
         let taken = numbers(&self.passwd);
@@ -148,6 +178,20 @@ mod tests {
         assert_eq!(accounts.ensure(Wanted { today: 20_001, ..wanted("root", Some("$6$y")) }), Ok(None));
         assert_eq!(accounts.ensure(wanted("root", None)), Ok(None));
         assert_eq!(accounts, again, "again changes nothing");
+    }
+
+    #[test]
+    fn a_group_is_made_once_and_gets_the_members_that_it_lacks() {
+        let mut accounts = fresh();
+        let members = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        accounts.ensure_group("staff", &members(&["anna", "bo"])).expect("valid");
+        assert!(accounts.group.ends_with("\nstaff:x:1000:anna,bo\n"), "{}", accounts.group);
+        let once = accounts.clone();
+        accounts.ensure_group("staff", &members(&["bo"])).expect("valid");
+        assert_eq!(accounts, once);
+        accounts.ensure_group("users", &members(&["anna"])).expect("valid");
+        assert!(accounts.group.contains("\nusers:x:100:anna\n"));
+        assert!(accounts.ensure_group("a", &members(&["b,c"])).is_err());
     }
 
     #[test]

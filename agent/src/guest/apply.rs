@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::accounts::{AccountError, Accounts, Wanted};
 use super::grow::{self, GrowError};
 use super::seed::{self, SeedReadError};
+use super::{mounts, shutdown};
 
 /// The digest of the seed whose users and files are in place.
 const APPLIED: &str = "/var/lib/mln/seed-applied";
@@ -56,16 +57,21 @@ pub(super) fn apply(drive: &Path) -> Result<Vec<String>, ApplyError> {
     }
     write_hosts(&seed)?;
     configure_interfaces(&seed.interfaces)?;
+    let more = seed::read_more(drive)?;
+    // Before the files, which may lie below; one that can't be had keeps the rest from nothing.
+    let mounted = more.as_ref().map_or(Ok(()), mounts::attach);
     let checksum = seed::checksum(drive)?;
     if fs::read_to_string(APPLIED).ok().as_deref() != Some(&checksum) {
-        ensure_users(&seed.users)?;
+        ensure_users(&seed.users, more.as_ref().map_or(&[], |more| &more.groups))?;
         seed::each_file(drive, |index, bytes| match seed.files.get(index) {
             Some(file) => write_file(Path::new(&file.path), &bytes, file.mode & 0o7777),
             None => Ok(()),
         })?;
         write_file(Path::new(APPLIED), checksum.as_bytes(), 0o644)?;
     }
+    shutdown::prepare(more.as_ref().map_or(&[], |more| &more.shutdown))?;
     load_modules(Path::new(MODULES))?;
+    mounted?;
     Ok(seed.startup)
 }
 
@@ -172,7 +178,7 @@ fn interface_with(mac: &str) -> Option<String> {
     })
 }
 
-fn ensure_users(users: &[SeedUserWire]) -> Result<(), ApplyError> {
+fn ensure_users(users: &[SeedUserWire], groups: &[(String, Vec<String>)]) -> Result<(), ApplyError> {
     let read = |path: &str| {
         fs::read_to_string(path).map_err(|source| ApplyError::File {
             what: "reading",
@@ -194,6 +200,9 @@ fn ensure_users(users: &[SeedUserWire]) -> Result<(), ApplyError> {
             shell,
             today: seconds / 86_400,
         })?);
+    }
+    for (group, members) in groups {
+        accounts.ensure_group(group, members)?;
     }
     write_if_other("/etc/group", &accounts.group, 0o644)?;
     write_if_other("/etc/shadow", &accounts.shadow, 0o640)?;
@@ -232,7 +241,7 @@ fn write_if_other(path: &str, text: &str, mode: u32) -> Result<(), ApplyError> {
 }
 
 /// Puts a file in place whole or not at all.
-fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), ApplyError> {
+pub(super) fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), ApplyError> {
     let put = || {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
@@ -255,7 +264,7 @@ fn ip(words: &[&str]) -> Result<(), ApplyError> {
     run("ip", words)
 }
 
-fn run(program: &str, words: &[&str]) -> Result<(), ApplyError> {
+pub(super) fn run(program: &str, words: &[&str]) -> Result<(), ApplyError> {
     let command = || format!("{program} {}", words.join(" "));
     let output = Command::new(program)
         .args(words)

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use mln_protocol::wire::seed::{SEED_BYTES_MAX, SEED_VERSION, SeedWire};
+use mln_protocol::wire::seed::{SEED_BYTES_MAX, SEED_VERSION, SeedMoreWire, SeedWire};
 use mln_protocol::wire::{DecodeError, decode};
 
 /// The largest file that a seed carries, in bytes: it is in memory while it is copied.
@@ -28,20 +28,35 @@ pub(super) enum SeedReadError {
 
 /// Reads the seed, without its files.
 pub(super) fn read(drive: &Path) -> Result<SeedWire, SeedReadError> {
+    let bytes = entry(drive, b"seed")?.ok_or(SeedReadError::Missing)?;
+    let seed: SeedWire = decode(&bytes, SEED_BYTES_MAX)?;
+    known(seed.version)?;
+    Ok(seed)
+}
+
+/// Reads what it says besides; none where there is nothing, as in a seed from before there was any.
+pub(super) fn read_more(drive: &Path) -> Result<Option<SeedMoreWire>, SeedReadError> {
+    let Some(bytes) = entry(drive, b"more")? else { return Ok(None) };
+    let more: SeedMoreWire = decode(&bytes, SEED_BYTES_MAX)?;
+    known(more.version)?;
+    Ok(Some(more))
+}
+
+fn known(version: u16) -> Result<(), SeedReadError> {
+    if version == SEED_VERSION { Ok(()) } else { Err(SeedReadError::Version { found: version }) }
+}
+
+fn entry(drive: &Path, name: &[u8]) -> Result<Option<Vec<u8>>, SeedReadError> {
     let mut archive = tar::Archive::new(File::open(drive)?);
     for entry in archive.entries()? {
         let entry = entry?;
-        if entry.path_bytes().as_ref() == b"seed" {
+        if entry.path_bytes().as_ref() == name {
             let mut bytes = Vec::new();
             entry.take(SEED_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
-            let seed: SeedWire = decode(&bytes, SEED_BYTES_MAX)?;
-            if seed.version != SEED_VERSION {
-                return Err(SeedReadError::Version { found: seed.version });
-            }
-            return Ok(seed);
+            return Ok(Some(bytes));
         }
     }
-    Err(SeedReadError::Missing)
+    Ok(None)
 }
 
 /// Calls `visit` with the content of each file of the seed, by its place in the seed's list.

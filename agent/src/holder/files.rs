@@ -17,6 +17,10 @@ pub const DISK: &str = "disk.cow";
 pub const SEED: &str = "seed.tar";
 /// Where its interfaces lead (`OutsideWire`).
 pub const OUTSIDE: &str = "outside";
+/// What it has of the host besides (`DrivesWire`), as it was built.
+pub const EXTRA: &str = "extra";
+/// The same as it is started, with paths looked up.
+pub const DRIVES: &str = "drives";
 /// What is to be started (`LaunchWire`).
 pub const LAUNCH: &str = "launch";
 /// What was started last (`BootWire`).

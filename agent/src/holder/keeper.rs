@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use mln_protocol::wire::holder::{
-    ExitWire, HOLDER_MESSAGE_BYTES_MAX, HOLDER_VERSION, HolderCommandWire, HolderEventWire, HolderStateWire,
-    LaunchWire, LineMessageWire, NatStateWire, PlugWire, StopWire,
+    DrivesWire, ExitWire, HOLDER_MESSAGE_BYTES_MAX, HOLDER_VERSION, HolderCommandWire, HolderEventWire,
+    HolderStateWire, LaunchWire, LineMessageWire, NatStateWire, PlugWire, StopWire,
 };
 use mln_protocol::wire::line::{ClosedWire, KillWire, LINE_MESSAGE_BYTES_MAX, ReportWire};
 use mln_protocol::wire::{decode, encode};
@@ -39,6 +39,7 @@ pub(super) struct Parts {
     pub(super) lock: Option<FolderLock>,
     pub(super) launch: LaunchWire,
     pub(super) plugs: Vec<PlugWire>,
+    pub(super) drives: DrivesWire,
     pub(super) log: ConsoleLog,
     pub(super) console: Console,
     pub(super) ports: Vec<OwnedFd>,
@@ -317,7 +318,8 @@ impl Keeper {
         super::group::kill_and_wait(self.group);
         // Its status says no more than its console.
         let _ = self.parts.guest.process.wait();
-        let again = Guest::start(&self.parts.launch, &self.parts.plugs).and_then(|guest| {
+        let started = Guest::start(&self.parts.launch, &self.parts.plugs, &self.parts.drives);
+        let again = started.and_then(|guest| {
             let group = Pid::from_child(&guest.process);
             let pidfd = rustix::process::pidfd_open(group, PidfdFlags::empty());
             Ok((guest, group, pidfd.map_err(|errno| HolderError::Loop(errno.into()))?))

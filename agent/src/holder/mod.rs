@@ -23,6 +23,7 @@ mod mconsole;
 mod nat;
 pub(crate) mod packet;
 mod room;
+mod scheduling;
 pub mod tap;
 
 use std::fs::File;
@@ -35,7 +36,7 @@ use std::process::{Child, Command};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use mln_protocol::model::Impairment;
-use mln_protocol::wire::holder::{BootWire, HOLDER_VERSION, LaunchWire, OutsideWire, PlugWire};
+use mln_protocol::wire::holder::{BootWire, DrivesWire, HOLDER_VERSION, LaunchWire, OutsideWire, PlugWire};
 use rustix::fs::{FlockOperation, Mode};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::Pid;
@@ -43,6 +44,8 @@ use tracing::warn;
 
 use crate::causes::chain;
 
+pub(crate) use command_line::DRIVE_LETTERS;
+pub use confine::is_available as can_confine;
 pub use nat::is_installed as has_passt;
 
 pub use console_log::{CONSOLE_BYTES_MAX, tail as console_tail};
@@ -106,6 +109,7 @@ fn start(folder: &Path) -> Result<keeper::Keeper, HolderError> {
     let lock = FolderLock::take(here).map_err(HolderError::Lock)?;
     let launch: LaunchWire = files::read(here, files::LAUNCH)?;
     let plugs = plugs(here, launch.interfaces.len())?;
+    let drives = drives(here)?;
     let _ = std::fs::remove_dir_all(files::UML_FOLDER);
     std::fs::create_dir(files::UML_FOLDER).map_err(make("the folder of the guest's socket"))?;
 
@@ -120,12 +124,13 @@ fn start(folder: &Path) -> Result<keeper::Keeper, HolderError> {
     without_random_addresses();
     let boot_unix_ms = unix_ms();
     files::write(here, files::BOOT, &BootWire { version: HOLDER_VERSION, boot_unix_ms })?;
-    let guest = Guest::start(&launch, &plugs)?;
+    let guest = Guest::start(&launch, &plugs, &drives)?;
     let lock = Some(lock);
     keeper::Keeper::new(keeper::Parts {
         lock,
         launch,
         plugs,
+        drives,
         log,
         console,
         ports,
@@ -147,6 +152,20 @@ fn plugs(folder: &Path, count: usize) -> Result<Vec<PlugWire>, files::FileError>
     Ok(plugs)
 }
 
+/// Returns what the guest has of the host besides.
+fn drives(folder: &Path) -> Result<DrivesWire, files::FileError> {
+    match files::read(folder, files::DRIVES) {
+        Err(error) if error.is_absent() => Ok(DrivesWire {
+            version: HOLDER_VERSION,
+            drives: Vec::new(),
+            folders: Vec::new(),
+            nice: None,
+            cpus: Vec::new(),
+        }),
+        read => read,
+    }
+}
+
 /// A guest's process, and our ends of what it was given.
 #[derive(Debug)]
 struct Guest {
@@ -158,7 +177,7 @@ struct Guest {
 }
 
 impl Guest {
-    fn start(launch: &LaunchWire, plugs: &[PlugWire]) -> Result<Self, HolderError> {
+    fn start(launch: &LaunchWire, plugs: &[PlugWire], drives: &DrivesWire) -> Result<Self, HolderError> {
         let make = |what| move |source| HolderError::Make { what, source };
         let refused = |what| move |errno: rustix::io::Errno| make(what)(errno.into());
         let (line, guest_line) =
@@ -167,7 +186,7 @@ impl Guest {
         rustix::io::ioctl_fionbio(&line, true).map_err(refused("the line"))?;
         let (output, guest_output) = io::pipe().map_err(make("the console"))?;
         rustix::io::ioctl_fionbio(&output, true).map_err(refused("the console"))?;
-        let process = spawn(launch, plugs, guest_line, guest_output)?;
+        let process = spawn(launch, plugs, drives, guest_line, guest_output)?;
         let group = Pid::from_child(&process);
         let nats = plugs.iter().map(|plug| match plug {
             PlugWire::Nat(wire) => Some(nat::Nat::start(wire.clone(), Impairment::default(), group)),
@@ -199,13 +218,14 @@ fn without_random_addresses() {
 fn spawn(
     launch: &LaunchWire,
     plugs: &[PlugWire],
+    drives: &DrivesWire,
     line: OwnedFd,
     output: io::PipeWriter,
 ) -> Result<Child, HolderError> {
     let error = |source| HolderError::Spawn { kernel: launch.kernel.clone(), source };
     let mut command = Command::new(&launch.kernel);
     command
-        .args(command_line::arguments(launch, plugs))
+        .args(command_line::arguments(launch, plugs, drives))
         .env_clear()
         .env("TMPDIR", &launch.memory_folder)
         .stdin(line)
@@ -214,7 +234,8 @@ fn spawn(
         // Its helpers are in its group, and are killed with it.
         .process_group(0);
     let confined = || {
-        confine::confine(launch, plugs);
+        scheduling::apply(drives);
+        confine::confine(launch, plugs, drives)?;
         command.spawn()
     };
     // In a thread of its own, which has fewer rights than the holder from then on; the guest has its.

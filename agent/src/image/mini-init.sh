@@ -26,7 +26,14 @@ others() {
     return 1
 }
 
+# The project's shutdown lines have half a minute, and come before all else.
+shutdown_lines() {
+    [ -e /run/mln/shutdown ] || return 0
+    timeout -s KILL 30 /bin/sh /run/mln/shutdown || echo "init: the shutdown lines ended with status $?" >&2
+}
+
 shut_down() {
+    shutdown_lines
     trap '' INT TERM USR1 USR2
     kill -TERM -1
     tries=0
@@ -36,6 +43,10 @@ shut_down() {
     done
     kill -KILL -1
     sync
+    swapoff -a 2>/dev/null
+    if [ -e /run/mln/mounted ]; then
+        while read -r at; do umount "$at" || mount -o remount,ro "$at"; done </run/mln/mounted 2>/dev/null
+    fi
     mount -o remount,ro / 2>/dev/null
     "$1" -f
 }

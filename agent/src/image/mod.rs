@@ -18,6 +18,7 @@
 //! ```
 
 mod agent_drive;
+pub(crate) mod blank;
 pub mod cow;
 mod error;
 #[cfg(feature = "host")]

@@ -120,6 +120,63 @@ pub enum Refusal {
         /// The address.
         address: InterfaceAddress,
     },
+    /// The host shares no such path.
+    #[error(
+        "mount {path}: this host lets no VM have that; whoever runs it can allow it in config.toml, and then restart the \
+         agent: [share] folders = [{:?}]",
+        parent(path)
+    )]
+    NotShared {
+        /// The path that was asked for.
+        path: String,
+    },
+    /// There is no such file, or no such folder.
+    #[error("mount {path}: there is no such {what} on this host")]
+    ShareMissing {
+        /// The path that was asked for.
+        path: String,
+        /// What it should be.
+        what: &'static str,
+    },
+    /// Nothing would keep a guest in the folder that it shares.
+    #[error(
+        "mount {path}: a folder of this host can't be shared, because its kernel has no Landlock to keep the guest in it; \
+         use `files`, or a disk of the VM"
+    )]
+    ShareUnconfined {
+        /// The path that was asked for.
+        path: String,
+    },
+    /// No disk is made with that file system.
+    #[error("mount: this host makes no disks with the file system {file_system:?}; use ext4")]
+    FileSystem {
+        /// What was asked for.
+        file_system: String,
+    },
+    /// A guest can't have that many drives.
+    #[error("{count} further disks are more than {limit}, swap included")]
+    TooManyDrives {
+        /// How many were asked for.
+        count: usize,
+        /// The most that are possible.
+        limit: usize,
+    },
+    /// Only root may put a process before others.
+    #[error(
+        "nice {nice}: only an agent that is run by root can make a VM less nice than itself; ask for 0 to 19"
+    )]
+    NiceNeedsRoot {
+        /// What was asked for.
+        nice: i8,
+    },
+    /// The host has no such processor, or the agent may not use it.
+    #[error("cpus: this host's agent has no processor {cpu}; it has {there}")]
+    NoCpu {
+        /// What was asked for.
+        cpu: u16,
+        /// Those that there are.
+        there: String,
+    },
     /// A guest can't have that many interfaces.
     #[error("{count} interfaces are more than {limit}")]
     TooManyInterfaces {
@@ -128,6 +185,12 @@ pub enum Refusal {
         /// The most that are possible.
         limit: usize,
     },
+}
+
+/// Returns the folder that would have to be shared for a path.
+fn parent(path: &str) -> String {
+    let parent = std::path::Path::new(path).parent().unwrap_or(std::path::Path::new("/"));
+    parent.to_string_lossy().into_owned()
 }
 
 /// Why a step failed. Unless a variant says otherwise nothing was changed, and it can be tried again.

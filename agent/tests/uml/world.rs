@@ -287,6 +287,8 @@ pub(crate) fn plain(vm: &str) -> Vm {
         startup: Vec::new(),
         nameservers: Vec::new(),
         modules: Vec::new(),
+        setup: Default::default(),
+        scheduling: Default::default(),
     }
 }
 

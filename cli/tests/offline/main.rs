@@ -112,14 +112,14 @@ fn show_prints_the_published_shape() {
 
 #[test]
 fn show_carries_diagnostics_and_fails_on_errors() {
-    let folder = folder_with(&[("p.mln", "global { project p }\nhost a { swap 1G; memroy 1 }\n")]);
+    let folder = folder_with(&[("p.mln", "global { project p }\nhost a { ec2 { }; memroy 1 }\n")]);
     let output = mlnctl(folder.path(), &["show", "-f", "p.mln", "--json"]);
     assert_eq!(output.status.code(), Some(1));
     let shown: Value = serde_json::from_slice(&output.stdout).expect("JSON on standard output");
     assert_eq!(
         shown["diagnostics"],
         serde_json::json!([
-            {"code": "W0801", "severity": "warning", "line": 2, "message": "not carried out yet: `swap`"},
+            {"code": "W0801", "severity": "warning", "line": 2, "message": "not carried out yet: `ec2`"},
             {"code": "E0201", "severity": "error", "line": 2, "message": "unknown keyword `memroy`"},
         ])
     );

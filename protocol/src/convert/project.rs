@@ -7,8 +7,8 @@ use serde::Serialize;
 use crate::id::Name;
 use crate::lang::{Diagnostic, Sources};
 use crate::model::{
-    AddressPlan, Attachment, Delay, DiskSize, Forward, Network, Project, Rate, Switch, SwitchSettings,
-    TemplateRef, Vm,
+    AddressPlan, Attachment, Delay, DiskSize, Forward, Group, HookPoint, Mount, MountSource, Network,
+    Project, Rate, Switch, SwitchSettings, TemplateRef, Vm,
 };
 
 #[derive(Serialize)]
@@ -16,6 +16,7 @@ struct ShowJson<'a> {
     project: LabelJson<'a>,
     hosts: Vec<HostJson<'a>>,
     switches: Vec<SwitchJson<'a>>,
+    hooks: Vec<HookJson<'a>>,
     diagnostics: Vec<DiagnosticJson<'a>>,
 }
 
@@ -42,6 +43,12 @@ struct HostJson<'a> {
     startup: &'a [String],
     nameservers: Vec<String>,
     modules: &'a [String],
+    shutdown: &'a [String],
+    groups: Vec<GroupJson<'a>>,
+    swap_bytes: Option<u64>,
+    mounts: Vec<MountJson<'a>>,
+    nice: Option<i8>,
+    cpus: &'a [u16],
     /// Always null as long as clouds are not carried out; there, so that the shape doesn't change.
     ec2: Option<()>,
 }
@@ -83,6 +90,28 @@ struct FileJson<'a> {
     from: &'a str,
     to: &'a str,
     mode: Option<String>,
+}
+
+#[derive(Serialize)]
+struct GroupJson<'a> {
+    name: &'a str,
+    members: Vec<&'a str>,
+}
+
+#[derive(Serialize)]
+struct MountJson<'a> {
+    disk_bytes: Option<u64>,
+    image: Option<&'a str>,
+    folder: Option<&'a str>,
+    at: &'a str,
+    file_system: &'a str,
+    options: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct HookJson<'a> {
+    when: &'static str,
+    lines: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -152,6 +181,12 @@ impl<'a> From<&'a Vm> for HostJson<'a> {
             startup: &vm.startup,
             nameservers: vm.nameservers.iter().map(IpAddr::to_string).collect(),
             modules: &vm.modules,
+            shutdown: &vm.setup.shutdown,
+            groups: vm.setup.groups.iter().map(GroupJson::from).collect(),
+            swap_bytes: vm.setup.swap.map(|bytes| bytes.0),
+            mounts: vm.setup.mounts.iter().map(MountJson::from).collect(),
+            nice: vm.scheduling.nice,
+            cpus: &vm.scheduling.cpus,
             ec2: None,
         }
     }
@@ -187,6 +222,24 @@ impl<'a> From<&'a Network> for NetworkJson<'a> {
             rate_bits_per_s: network.impairment.rate.map(Rate::bits_per_s),
             tap_address: network.tap_address.map(|address| address.to_string()),
         }
+    }
+}
+
+impl<'a> From<&'a Group> for GroupJson<'a> {
+    fn from(group: &'a Group) -> Self {
+        Self { name: group.name.as_str(), members: group.members.iter().map(Name::as_str).collect() }
+    }
+}
+
+impl<'a> From<&'a Mount> for MountJson<'a> {
+    fn from(mount: &'a Mount) -> Self {
+        let (disk_bytes, image, folder) = match &mount.source {
+            MountSource::Disk(bytes) => (Some(bytes.0), None, None),
+            MountSource::Image(path) => (None, Some(path.as_str()), None),
+            MountSource::Folder(path) => (None, None, Some(path.as_str())),
+        };
+        let (at, file_system) = (mount.at.as_str(), mount.file_system.as_str());
+        Self { disk_bytes, image, folder, at, file_system, options: mount.options.as_deref() }
     }
 }
 
@@ -251,6 +304,10 @@ pub fn project_json(
         project: LabelJson { owner: owner.map(Name::as_str), name: project.name.as_str() },
         hosts: project.vms.iter().map(HostJson::from).collect(),
         switches: project.switches.iter().map(SwitchJson::from).collect(),
+        hooks: HookPoint::ALL
+            .into_iter()
+            .filter_map(|point| Some(HookJson { when: point.keyword(), lines: project.hooks.lines(point)? }))
+            .collect(),
         diagnostics: diagnostics
             .iter()
             .map(|diagnostic| DiagnosticJson {

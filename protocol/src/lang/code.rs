@@ -86,6 +86,7 @@ codes! {
     FileUnread           "E0510" Error   "a file for a guest cannot be read"
     ValueInvalid         "E0511" Error   "a value that the keyword does not take"
     FileAbsent           "W0512" Warning "a file for a guest cannot be read yet"
+    MountInvalid         "E0520" Error   "a line of `mount` that is wrong"
 
     SwitchUnknown        "E0601" Error   "a switch is not defined"
     SwitchEmpty          "W0602" Warning "nothing is attached to a switch"

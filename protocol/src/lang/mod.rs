@@ -23,6 +23,7 @@ mod parser;
 mod rewrite;
 mod source;
 mod tree;
+mod without_effect;
 
 pub use code::Code;
 pub use diagnostic::{Diagnostic, Fix, Label, Severity, sort};
@@ -35,3 +36,4 @@ pub use parser::{INCLUDE_DEPTH_MAX, NESTING_MAX, SOURCE_BYTES_MAX, SOURCES_MAX, 
 pub use rewrite::{Rewritten, rewrite};
 pub use source::{LoadError, NoIncludes, Position, Source, SourceId, SourceLoader, Sources, Span};
 pub use tree::{Block, Include, Node, RawLine, Statement, Tree, Word};
+pub use without_effect::why_without_effect;

@@ -3,14 +3,17 @@
 //! Made by `resolve` alone; read by `plan`, `node`, the platforms and the guest. Nothing here knows the text
 //! that it came from, nor any bytes.
 
+mod hooks;
 mod impairment;
 mod kept;
 mod nat;
 mod network;
 mod project;
+mod setup;
 mod size;
 mod vm;
 
+pub use hooks::{HookPoint, Hooks};
 pub use impairment::{Delay, Impairment, Loss, Rate};
 pub use kept::{Kept, Section};
 pub use nat::NatPlan;
@@ -19,5 +22,6 @@ pub use network::{
     SwitchSettings, Transport, Uplink,
 };
 pub use project::{Blob, Fragment, HostAddress, Placement, Project};
+pub use setup::{Group, GuestSetup, Mount, MountSource, Scheduling};
 pub use size::{DiskBytes, MemoryMib};
 pub use vm::{BootOrder, DiskSize, GuestFile, Platform, TemplateRef, User, Vm};

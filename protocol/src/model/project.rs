@@ -4,6 +4,7 @@ use std::fmt;
 
 use std::net::IpAddr;
 
+use super::hooks::Hooks;
 use super::network::Switch;
 use super::vm::Vm;
 use crate::id::{Digest, Name};
@@ -17,6 +18,8 @@ pub struct Project {
     pub vms: Vec<Vm>,
     /// Its switches, in the order of the file.
     pub switches: Vec<Switch>,
+    /// What its service hosts run around its start and stop.
+    pub hooks: Hooks,
 }
 
 /// How a file names a service host: a host's name in the mesh, or an address that leads to one.
@@ -50,6 +53,8 @@ pub struct Fragment {
     pub blobs: Vec<Blob>,
     /// The switches whose uplink this host has.
     pub uplinks: Vec<Name>,
+    /// What this host runs around the start and the stop of the project.
+    pub hooks: Hooks,
 }
 
 /// Where a VM is.

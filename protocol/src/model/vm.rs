@@ -2,6 +2,7 @@
 
 use super::network::Network;
 use super::project::HostAddress;
+use super::setup::{GuestSetup, Scheduling};
 use super::size::{DiskBytes, MemoryMib};
 use crate::id::{Digest, Name};
 
@@ -36,6 +37,10 @@ pub struct Vm {
     pub nameservers: Vec<std::net::IpAddr>,
     /// Modules of its kernel that it loads at each boot.
     pub modules: Vec<String>,
+    /// What else it is given.
+    pub setup: GuestSetup,
+    /// How its process runs on its service host.
+    pub scheduling: Scheduling,
 }
 
 /// What runs a VM.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::message::{Message, Refusal, RunOrder, RunningVms};
 use crate::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
-use crate::model::{Blob, Fragment, Impairment, MemoryMib, Platform, Project, SwitchKind, Uplink};
+use crate::model::{Blob, Fragment, HookPoint, Impairment, MemoryMib, Platform, Project, SwitchKind, Uplink};
 use crate::plan::{Observed, Step};
 use crate::record::{Nat, RecordKey, VerifiedRecord, VmState};
 use crate::trust::{KeyPair, Signed};
@@ -24,6 +24,8 @@ pub struct NodeConfig {
     pub platforms: Vec<Platform>,
     /// The memory that VMs may have here in all.
     pub memory_limit: MemoryMib,
+    /// Those whose projects' hooks are run here.
+    pub hook_owners: Vec<Name>,
     /// The version of its agent.
     pub agent_version: String,
     /// Seeds what is drawn by lot: which peer to compare records with.
@@ -43,6 +45,7 @@ impl NodeConfig {
             groups: Vec::new(),
             platforms: Vec::new(),
             memory_limit: MemoryMib(0),
+            hook_owners: Vec::new(),
             agent_version: String::new(),
             seed: 0,
             #[cfg(feature = "mutants")]
@@ -117,6 +120,15 @@ pub enum Input {
         step: Step,
         /// What the platform sees now, or why the step failed, for people.
         result: Result<Observed, String>,
+    },
+    /// A hook has ended.
+    HookDone {
+        /// The project.
+        project: ProjectId,
+        /// When it is run.
+        point: HookPoint,
+        /// Why it failed, for people.
+        result: Result<(), String>,
     },
     /// A VM has changed by itself.
     Observed {
@@ -232,6 +244,17 @@ pub enum Output {
         /// The project's label.
         label: Label,
         /// The part of the project that the VM belongs to.
+        fragment: Arc<Fragment>,
+    },
+    /// Run a hook of a project on this host, then say [`Input::HookDone`].
+    Hook {
+        /// The project.
+        project: ProjectId,
+        /// Which hook.
+        point: HookPoint,
+        /// The project's label.
+        label: Label,
+        /// The part of the project that is here, which has its lines.
         fragment: Arc<Fragment>,
     },
     /// Have exactly these switches open.

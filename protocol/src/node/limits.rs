@@ -57,6 +57,10 @@ pub const SYNC_LIST_MAX: usize = 32;
 /// Into how many parts a differing range is split.
 pub const SYNC_SPLIT: usize = 8;
 
+/// How long a host waits for further orders to stop VMs of a project that has hooks, in milliseconds, so that what was
+/// asked for together counts as one stop.
+pub const HOOKS_GATHER_MS: u64 = 250;
+
 /// The first pause after a failed step, in milliseconds; each further one is twice as long.
 pub const RETRY_MS_MIN: u64 = 5_000;
 

@@ -156,11 +156,15 @@ pub enum Rule {
     Grant,
     /// The project is larger than one revision can be.
     Size,
+    /// The host doesn't share a path with VMs.
+    Share,
+    /// The host runs no hooks of that owner.
+    Hooks,
 }
 
 impl Rule {
     /// Every rule, in the order of its code.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::UnknownHost,
         Self::HostOff,
         Self::NoAnswer,
@@ -175,6 +179,8 @@ impl Rule {
         Self::Malformed,
         Self::Grant,
         Self::Size,
+        Self::Share,
+        Self::Hooks,
     ];
 
     /// Returns its stable name, as users and scripts see it.
@@ -194,6 +200,8 @@ impl Rule {
             Self::Malformed => "malformed",
             Self::Grant => "grant",
             Self::Size => "size",
+            Self::Share => "share",
+            Self::Hooks => "hooks",
         }
     }
 }

@@ -17,6 +17,7 @@
 //!
 //! Each module below handles one part over borrowed parts of the state; the node itself only routes.
 
+mod hooks;
 mod io;
 pub mod limits;
 mod message;
@@ -52,6 +53,7 @@ use crate::model::Fragment;
 use crate::record::{Record, RecordKey, VerifiedRecord};
 use crate::time::Now;
 use crate::wire;
+use hooks::HookRounds;
 use outbox::{Outbox, WriteOrder};
 use projects::Projects;
 use propose::Proposals;
@@ -72,6 +74,7 @@ pub struct Node {
     fragments: BTreeMap<Digest, Arc<Fragment>>,
     reservations: Reservations,
     vms: Vms,
+    hooks: HookRounds,
     proposals: Proposals,
     runs: RunOperations,
     status: StatusClock,
@@ -100,6 +103,7 @@ impl Node {
             fragments: stored.fragments.into_iter().collect(),
             reservations: Reservations::default(),
             vms: Vms::default(),
+            hooks: HookRounds::default(),
             proposals: Proposals::default(),
             runs: RunOperations::default(),
             status: StatusClock::default(),
@@ -127,6 +131,7 @@ impl Node {
             Input::StepDone { vm, step, result } => self.step_done(now, &vm, step, result),
             Input::Observed { vm, observed } => self.observed(now, &vm, observed),
             Input::Nat { vm, nat } => self.nat_seen(now, &vm, nat),
+            Input::HookDone { project, point, result } => self.hook_done(now, project, point, result),
             Input::Timeout => {
                 while let Some(timer) = self.timers.pop(now.mono_ms) {
                     self.timeout(now, timer);
@@ -286,6 +291,7 @@ impl Node {
             Timer::Reservation(revision) => self.reservation_lapsed(revision),
             Timer::Retry(vm) => self.retry(now, &vm),
             Timer::Fragment(digest) => self.want_fragment(now, digest),
+            Timer::Hooks(project) => self.hooks_gathered(now, project),
         }
     }
 

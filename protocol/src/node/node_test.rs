@@ -114,6 +114,9 @@ impl Cluster {
             Output::Switches(wanted) => {
                 self.switches.insert(from, wanted);
             }
+            Output::Hook { project, point, .. } => {
+                queue.push_back((from, Input::HookDone { project, point, result: Ok(()) }));
+            }
             Output::Progress { state, .. } => self.progress.push(state),
             Output::Done { op, outcome } => {
                 self.outcomes.insert(op, outcome);
@@ -194,6 +197,8 @@ fn ring(memory: u32, on_failure: OnFailure) -> BuildOrder {
         startup: Vec::new(),
         nameservers: Vec::new(),
         modules: Vec::new(),
+        setup: Default::default(),
+        scheduling: Default::default(),
     };
     let vms: Vec<Vm> = (0..3).map(vm).collect();
     let members =
@@ -204,6 +209,7 @@ fn ring(memory: u32, on_failure: OnFailure) -> BuildOrder {
             name: name("ring"),
             vms,
             switches: vec![Switch { name: name("A"), members, settings: SwitchSettings::default() }],
+            hooks: Default::default(),
         },
         blobs: Vec::new(),
         author: "root at oslo".to_owned(),
@@ -636,6 +642,7 @@ impl Alone {
                     Output::Step { step, .. } => self.steps.push(step),
                     Output::Send { .. }
                     | Output::Broadcast(_)
+                    | Output::Hook { .. }
                     | Output::Switches(_)
                     | Output::Progress { .. }
                     | Output::Done { .. } => {}

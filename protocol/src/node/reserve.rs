@@ -131,6 +131,7 @@ impl Node {
             let detail = format!("{}: this host does not run {} VMs", vm.name, vm.platform.keyword());
             return Err(Refusal { rule: Rule::Platform, detail });
         }
+        self.judge_hooks(&ask.revision.label, fragment)?;
         self.judge_ports(ask, fragment)?;
         self.judge_memory(ask, fragment)
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::io::OpId;
-use crate::id::{Digest, VmId};
+use crate::id::{Digest, ProjectId, VmId};
 
 /// Something to be done at a time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,6 +22,8 @@ pub(super) enum Timer {
     Retry(VmId),
     /// Ask again for a fragment.
     Fragment(Digest),
+    /// Go on with the stop of a project that has hooks.
+    Hooks(ProjectId),
 }
 
 /// Timers by their due time; each is set at most once.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::hooks::Standing;
 use super::io::{ImpairedPort, Output, SwitchWanted, UplinkWanted};
 use super::message::{Message, RunOrder};
 use super::timers::Timer;
@@ -93,6 +94,25 @@ impl Vms {
         let there = |vm: &&OwnedVm| vm.observed != Observed::Absent || vm.busy == Some(Step::Build);
         let used: u64 = self.owned.values().filter(there).map(|vm| u64::from(vm.status.memory.0)).sum();
         used + u64::from(memory.0) <= u64::from(limit.0)
+    }
+
+    /// Returns how the VMs of a project stand.
+    pub(super) fn standings(&self, project: ProjectId) -> Vec<Standing> {
+        let of_project = self.owned.iter().filter(|(_, vm)| vm.status.project == project);
+        of_project
+            .map(|(id, vm)| Standing {
+                vm: id.clone(),
+                existence: vm.existence,
+                run: vm.status.run,
+                observed: vm.observed.clone(),
+                busy: vm.busy,
+            })
+            .collect()
+    }
+
+    /// Returns the project of a VM, and the part of it that is here.
+    pub(super) fn part(&self, id: &VmId) -> Option<(Label, Arc<Fragment>)> {
+        self.owned.get(id).map(|vm| (vm.label.clone(), vm.fragment.clone()))
     }
 
     fn definition<'a>(id: &VmId, vm: &'a OwnedVm) -> Option<&'a Vm> {
@@ -307,8 +327,23 @@ impl Node {
             Some(Step::Build | Step::Start | Step::Remove) if self.vms.is_full() => {
                 self.vms.queued.insert(id.clone());
             }
+            Some(step) if !self.hooks_allow(now, id, step) => {}
             Some(step) => self.begin(now, id, step),
         }
+        self.hooks_due(ProjectId(id.birth));
+    }
+
+    /// Takes an order back that a hook stands against: what was to start stays down, what was to stop stays up.
+    pub(super) fn turn_back(&mut self, now: Now, id: &VmId, to: RunState, reason: &str) {
+        let Some(vm) = self.vms.owned.get_mut(id) else { return };
+        vm.status.run = to;
+        vm.status.run_counter += 1;
+        vm.status.run_by = self.me;
+        if to == RunState::Up {
+            // It runs, and is told to be up again when whoever asked has heard why.
+            self.timers.set(Timer::Retry(id.clone()), now.mono_ms + limits::RETRY_MS_MIN);
+        }
+        self.set_state(now, id, VmState::Failed { reason: reason.to_owned() });
     }
 
     /// Keeps a build waiting for what has to be removed first; where nothing has, says why it can't be done.
@@ -431,6 +466,7 @@ impl Node {
         if removed && self.vms.owned.get(id).is_some_and(|vm| vm.busy.is_none()) {
             self.vms.owned.remove(id);
             self.vms.queued.remove(id);
+            self.hooks_due(project);
             self.forget_fragments(project);
             self.host_changed(now);
             self.next_queued(now);

@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::keyed::{Keyed, insert_all, reorder};
+use super::setup::SetupChange;
 use crate::id::Name;
 use crate::model::{
-    AddressPlan, Attachment, BootOrder, DiskSize, Forward, GuestFile, HostAddress, Impairment,
-    InterfaceAddress, Mac, MemoryMib, Network, Platform, Project, Switch, SwitchKind, SwitchMember,
-    SwitchSettings, TemplateRef, Uplink, User, Vm,
+    AddressPlan, Attachment, BootOrder, DiskSize, Forward, GuestFile, GuestSetup, Hooks, HostAddress,
+    Impairment, InterfaceAddress, Mac, MemoryMib, Network, Platform, Project, Switch, SwitchKind,
+    SwitchMember, SwitchSettings, TemplateRef, Uplink, User, Vm,
 };
 
 /// What was, and what is to be.
@@ -28,6 +29,8 @@ pub struct Replaced<T> {
 pub enum Change {
     /// The project has another name.
     Renamed(Replaced<Name>),
+    /// Its service hosts run something else around its start and stop.
+    Hooks(Replaced<Hooks>),
     /// There is another switch; who is attached to it is said by the VMs.
     SwitchAdded {
         /// Its name.
@@ -131,6 +134,8 @@ pub enum VmChange {
     Nameservers(Replaced<Vec<IpAddr>>),
     /// Modules of its kernel that it loads.
     Modules(Replaced<Vec<String>>),
+    /// What else it has, and how its process runs.
+    Setup(SetupChange),
 }
 
 /// One thing that a switch has, and has otherwise.
@@ -174,9 +179,11 @@ pub enum InterfaceChange {
 
 /// Returns in what two projects differ; nothing if they are the same.
 pub fn difference(from: &Project, to: &Project) -> Vec<Change> {
-    let Project { name, vms, switches } = from;
+    let Project { name, vms, switches, hooks } = from;
     let mut changes = Vec::new();
     changes.extend(replaced(name, &to.name).map(Change::Renamed));
+
+    changes.extend(replaced(hooks, &to.hooks).map(Change::Hooks));
 
     let keyed = Keyed::between(switches, &to.switches, |switch| &switch.name);
     changes.extend(keyed.removed.iter().map(|switch| Change::SwitchRemoved { switch: switch.name.clone() }));
@@ -232,6 +239,8 @@ fn vm_changes(from: &Vm, to: &Vm) -> Vec<VmChange> {
         startup,
         nameservers,
         modules,
+        setup: GuestSetup { groups, swap, mounts, shutdown },
+        scheduling,
     } = from;
     let mut changes = Vec::new();
     changes.extend(replaced(platform, &to.platform).map(VmChange::Platform));
@@ -259,6 +268,13 @@ fn vm_changes(from: &Vm, to: &Vm) -> Vec<VmChange> {
     changes.extend(replaced(startup, &to.startup).map(VmChange::Startup));
     changes.extend(replaced(nameservers, &to.nameservers).map(VmChange::Nameservers));
     changes.extend(replaced(modules, &to.modules).map(VmChange::Modules));
+    let mut of_setup = Vec::new();
+    of_setup.extend(replaced(groups, &to.setup.groups).map(SetupChange::Groups));
+    of_setup.extend(replaced(swap, &to.setup.swap).map(SetupChange::Swap));
+    of_setup.extend(replaced(mounts, &to.setup.mounts).map(SetupChange::Mounts));
+    of_setup.extend(replaced(shutdown, &to.setup.shutdown).map(SetupChange::Shutdown));
+    of_setup.extend(replaced(scheduling, &to.scheduling).map(SetupChange::Scheduling));
+    changes.extend(of_setup.into_iter().map(VmChange::Setup));
     changes
 }
 
@@ -291,6 +307,7 @@ pub fn apply<'c>(project: &Project, changes: impl IntoIterator<Item = &'c Change
     for change in changes {
         match change {
             Change::Renamed(name) => project.name = name.to.clone(),
+            Change::Hooks(hooks) => project.hooks.clone_from(&hooks.to),
             Change::SwitchAdded { switch, at, settings } => {
                 let switch = Switch { name: switch.clone(), members: Vec::new(), settings: settings.clone() };
                 new_switches.push((*at, switch));
@@ -360,6 +377,13 @@ fn apply_to_vm(vm: &mut Vm, change: &VmChange) {
         VmChange::Startup(startup) => vm.startup.clone_from(&startup.to),
         VmChange::Nameservers(servers) => vm.nameservers.clone_from(&servers.to),
         VmChange::Modules(modules) => vm.modules.clone_from(&modules.to),
+        VmChange::Setup(change) => match change {
+            SetupChange::Groups(groups) => vm.setup.groups.clone_from(&groups.to),
+            SetupChange::Swap(swap) => vm.setup.swap = swap.to,
+            SetupChange::Mounts(mounts) => vm.setup.mounts.clone_from(&mounts.to),
+            SetupChange::Shutdown(lines) => vm.setup.shutdown.clone_from(&lines.to),
+            SetupChange::Scheduling(scheduling) => vm.scheduling.clone_from(&scheduling.to),
+        },
     }
 }
 

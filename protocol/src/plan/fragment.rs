@@ -79,6 +79,7 @@ pub fn fragments(
             .into_iter()
             .filter_map(|vm| Some(Placement { vm: vm.clone(), host: place.get(vm)?.name.clone() }))
             .collect();
+        fragment.hooks.clone_from(&project.hooks);
         fragment.guest_names.clone_from(&guest_names);
         let wanted: BTreeSet<&str> =
             fragment.vms.iter().flat_map(|vm| vm.files.iter().map(|file| file.from.as_str())).collect();

@@ -1,6 +1,7 @@
 //! What a change of a project does to what runs: the mildest way that the platform allows, and why it is so.
 
 use super::difference::{Change, InterfaceChange, Replaced, SwitchChange, VmChange};
+use super::setup::{SetupChange, loses_a_disk};
 use crate::model::{Attachment, DiskSize, Platform, TemplateRef};
 
 /// What a change does to a VM that stays.
@@ -53,7 +54,7 @@ impl Act {
     }
 }
 
-/// Why a change would cost what a VM has written to its disk.
+/// Why a change would cost what a VM has written to a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
     /// The disk starts from something else.
@@ -62,6 +63,8 @@ pub enum Loss {
     Smaller,
     /// It cannot be told from the file whether the disk is to be smaller.
     PerhapsSmaller,
+    /// A further disk goes, or is to be another one.
+    Mounted,
 }
 
 impl Loss {
@@ -70,6 +73,7 @@ impl Loss {
         match self {
             Self::Template => "another template means a new disk: what the host has written is lost",
             Self::Smaller => "a disk does not shrink; a new one loses what the host has written",
+            Self::Mounted => "a disk that is mounted goes, or becomes another one: what is on it is lost",
             Self::PerhapsSmaller => "the disk may become smaller; a new one loses what the host has written",
         }
     }
@@ -106,6 +110,7 @@ pub fn impact(change: &Change, platform: Platform) -> Impact {
             why: "a project of another name is another project, and is built anew",
             loss: None,
         },
+        Change::Hooks(_) => live("they are run at the next start or stop"),
         Change::SwitchAdded { .. } => live("a new segment disturbs no other"),
         Change::SwitchRemoved { .. } => live("nothing is attached to it any more"),
         Change::SwitchChanged { change, .. } => match change {
@@ -168,6 +173,21 @@ fn on_uml(change: &VmChange) -> Impact {
         VmChange::Nameservers(_) => live("the agent in the guest sets them as it runs"),
         VmChange::Modules(_) => live("the agent in the guest loads them as it runs"),
         VmChange::Startup(_) => live("the lines are run from the next boot on"),
+        VmChange::Setup(change) => of_setup(change),
+    }
+}
+
+fn of_setup(change: &SetupChange) -> Impact {
+    match change {
+        SetupChange::Groups(_) => live("the agent in the guest makes and changes groups as it runs"),
+        SetupChange::Swap(_) => reboot("User-Mode Linux has the disks that it was started with"),
+        SetupChange::Mounts(mounts) if loses_a_disk(mounts) => {
+            let loss = Loss::Mounted;
+            Impact { act: Act::Change(Effect::Reboot), why: loss.reason(), loss: Some(loss) }
+        }
+        SetupChange::Mounts(_) => reboot("User-Mode Linux has the disks that it was started with"),
+        SetupChange::Shutdown(_) => live("the lines are run when it next shuts down"),
+        SetupChange::Scheduling(_) => live("it counts from the next start on"),
     }
 }
 

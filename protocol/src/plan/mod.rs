@@ -13,6 +13,7 @@ mod kept;
 mod keyed;
 mod row;
 mod sequence;
+mod setup;
 mod step;
 
 pub use difference::{Change, InterfaceChange, Replaced, SwitchChange, VmChange, apply, difference};
@@ -21,4 +22,5 @@ pub use impact::{Act, Effect, Impact, Loss, impact};
 pub use kept::kept_rows;
 pub use row::{Counts, Row, Sign, Subject, counts, rows};
 pub use sequence::{Permission, PlannedChange, plan};
+pub use setup::SetupChange;
 pub use step::{Existence, Observed, RunPhase, Step, StopLimit, next_step};

@@ -6,6 +6,7 @@ use std::fmt::Display;
 use super::difference::{Change, InterfaceChange, Replaced, SwitchChange, VmChange};
 use super::impact::{Act, Effect};
 use super::sequence::{Permission, PlannedChange};
+use super::setup::{items_of_hooks, items_of_setup};
 use crate::id::Name;
 use crate::model::{
     AddressPlan, Attachment, DiskSize, GuestFile, Impairment, SwitchKind, TemplateRef, Uplink, User,
@@ -130,7 +131,7 @@ pub fn rows(planned: &[PlannedChange]) -> Vec<Row> {
 }
 
 /// A row before it is known whose it is.
-type Item = (Sign, Option<String>, Option<String>, Option<String>);
+pub(super) type Item = (Sign, Option<String>, Option<String>, Option<String>);
 
 fn rows_of(planned: &PlannedChange) -> Vec<Row> {
     let all = |sign| vec![(sign, None, None, None)];
@@ -138,6 +139,7 @@ fn rows_of(planned: &PlannedChange) -> Vec<Row> {
         |order: &[Name]| vec![(Sign::Changed, Some("order".to_owned()), None, Some(listed(order)))];
     let (subject, items) = match &planned.change {
         Change::Renamed(name) => (Subject::Project, vec![replaced("name", name, Name::to_string)]),
+        Change::Hooks(hooks) => (Subject::Project, items_of_hooks(hooks)),
         Change::SwitchAdded { switch, .. } => (Subject::Switch(switch.clone()), all(Sign::Added)),
         Change::SwitchChanged { switch, change } => {
             (Subject::Switch(switch.clone()), vec![item_of_switch(change)])
@@ -196,6 +198,7 @@ fn items_of_vm(change: &VmChange) -> Vec<Item> {
             vec![given("nameserver", joined(&servers.from), joined(&servers.to))]
         }
         VmChange::Modules(modules) => items_of_list("modules", modules, String::clone),
+        VmChange::Setup(change) => items_of_setup(change),
     }
 }
 
@@ -289,7 +292,11 @@ fn items_of_users(users: &Replaced<Vec<User>>) -> Vec<Item> {
 }
 
 /// Lines that came and went.
-fn items_of_list<T: PartialEq>(key: &str, list: &Replaced<Vec<T>>, text: impl Fn(&T) -> String) -> Vec<Item> {
+pub(super) fn items_of_list<T: PartialEq>(
+    key: &str,
+    list: &Replaced<Vec<T>>,
+    text: impl Fn(&T) -> String,
+) -> Vec<Item> {
     let mut added: Vec<&T> = list.to.iter().collect();
     let mut items = Vec::new();
     for line in &list.from {
@@ -315,7 +322,7 @@ fn optional<T: Display>(key: &str, change: &Replaced<Option<T>>) -> Item {
 }
 
 /// A key that is given or not: what was not given came, and what is no longer given went.
-fn given(key: &str, from: Option<String>, to: Option<String>) -> Item {
+pub(super) fn given(key: &str, from: Option<String>, to: Option<String>) -> Item {
     let sign = match (&from, &to) {
         (None, Some(_)) => Sign::Added,
         (Some(_), None) => Sign::Removed,

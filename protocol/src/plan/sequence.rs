@@ -67,6 +67,7 @@ fn vm_of(change: &Change) -> Option<&Name> {
         Change::VmAdded { vm, .. } => Some(&vm.name),
         Change::VmRemoved { vm } | Change::VmChanged { vm, .. } => Some(vm),
         Change::Renamed(_)
+        | Change::Hooks(_)
         | Change::SwitchAdded { .. }
         | Change::SwitchRemoved { .. }
         | Change::SwitchChanged { .. }
@@ -77,7 +78,7 @@ fn vm_of(change: &Change) -> Option<&Name> {
 
 fn phase(change: &Change, act: Act) -> u8 {
     match (change, act) {
-        (Change::Renamed(_), _) => 0,
+        (Change::Renamed(_) | Change::Hooks(_), _) => 0,
         (Change::SwitchesReordered { .. } | Change::VmsReordered { .. }, _) => 1,
         (Change::SwitchAdded { .. } | Change::SwitchChanged { .. }, _) => 2,
         (Change::VmRemoved { .. }, _) => 3,

@@ -3,7 +3,7 @@
 use super::definitions::{Body, Content, Entry, Line, Removal, Value, slot};
 use super::expand::{Expander, is_variable_name};
 use crate::lang::grammar::{self, Body as Reading, Context, Keyword, Naming, State};
-use crate::lang::{Block, Code, Diagnostic, Node, Span, Statement, Tree, Word};
+use crate::lang::{Block, Code, Diagnostic, Node, Span, Statement, Tree, Word, why_without_effect};
 
 /// Walks the tree.
 pub(super) struct Collector<'e, 'a> {
@@ -231,8 +231,13 @@ impl<'a> Collector<'_, 'a> {
 
     fn report_state(&mut self, keyword: &Keyword, span: Span) {
         let diagnostic = match keyword.state {
-            // What is refused, and what has no effect, depends on the platform and the value: `vm` looks at both.
-            State::CarriedOut | State::NoEffect | State::Refused | State::WithBlock => return,
+            // What is refused, and what has no effect, may depend on the platform and the value: `vm` looks at both.
+            State::CarriedOut | State::Refused | State::WithBlock => return,
+            State::NoEffect => {
+                let Some(why) = why_without_effect(keyword.word) else { return };
+                Diagnostic::new(Code::NoEffect, span, format!("`{}` has no effect on uml", keyword.word))
+                    .label(why)
+            }
             State::NotYet => {
                 Diagnostic::new(Code::NotYet, span, format!("not carried out yet: `{}`", keyword.word))
                     .label("understood and kept, but without effect in this version")

@@ -21,6 +21,7 @@ mod network;
 mod policy;
 mod query;
 mod report;
+mod setup;
 mod size;
 mod switch;
 mod vm;
@@ -97,11 +98,12 @@ pub fn resolve(tree: &Tree, options: &Options) -> Resolved {
         }
     }
     check_unused_superclasses(&definitions, &mut inheritance, &mut expander);
+    let hooks = setup::hooks(&definitions, &mut expander);
     let switches: Vec<Switch> = segments.finish(&mut expander);
     expander.report_unused(options);
 
     let name = name.unwrap_or_else(|| Name::parse(UNNAMED).expect("a literal of letters only"));
-    let project = Project { name, vms, switches };
+    let project = Project { name, vms, switches, hooks };
     Resolved { project, diagnostics: expander.report.finish(), kept, file_places }
 }
 

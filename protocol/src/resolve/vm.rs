@@ -53,10 +53,12 @@ impl<'a> Maker<'_, 'a> {
             keeper.entries(&network.body, scope.block(&network.body.variables), &section, &within);
         }
         let service_host = self.service_host(&body, scope);
+        let memory = self.memory(&body, scope);
+        self.without_effect(&body, scope, memory);
         Some(Vm {
             platform,
             template: self.template(&body, scope),
-            memory: self.memory(&body, scope),
+            memory,
             vcpus: self.vcpus(&body, scope, platform),
             disk: self.disk(&body, scope),
             boot_order: self
@@ -70,19 +72,17 @@ impl<'a> Maker<'_, 'a> {
             },
             users: self.users(&body, scope),
             files: self.files(&body, scope),
-            startup: body
-                .lines("startup")
-                .iter()
-                .filter_map(|&line| self.expander.expand_line(line, scope))
-                .collect(),
+            startup: self.raw_lines(&body, scope, "startup"),
             nameservers: self.nameservers(&body, scope),
             modules: self.modules(&body, scope),
+            setup: self.setup(&body, scope),
+            scheduling: self.scheduling(&body, scope),
             service_host,
             name,
         })
     }
 
-    fn setting(
+    pub(super) fn setting(
         &mut self,
         body: &Merged<'a>,
         scope: Scope<'_, 'a>,
@@ -92,7 +92,7 @@ impl<'a> Maker<'_, 'a> {
         Some((self.expander.expand(value, scope)?, value.span()))
     }
 
-    fn report(&mut self, code: Code, span: Span, message: String, label: &str) {
+    pub(super) fn report(&mut self, code: Code, span: Span, message: String, label: &str) {
         self.expander.report.push(Diagnostic::new(code, span, message).label(label));
     }
 
@@ -169,7 +169,7 @@ impl<'a> Maker<'_, 'a> {
         }
     }
 
-    fn report_size(&mut self, text: &str, span: Span, error: SizeError) {
+    pub(super) fn report_size(&mut self, text: &str, span: Span, error: SizeError) {
         let diagnostic = match error {
             SizeError::Unitless { number } => {
                 let diagnostic =
@@ -205,7 +205,7 @@ impl<'a> Maker<'_, 'a> {
         vcpus
     }
 
-    fn number(
+    pub(super) fn number(
         &mut self,
         body: &Merged<'a>,
         scope: Scope<'_, 'a>,
@@ -223,7 +223,7 @@ impl<'a> Maker<'_, 'a> {
     }
 
     /// Returns the words of each line of a list, with the line's place.
-    fn rows(
+    pub(super) fn rows(
         &mut self,
         body: &Merged<'a>,
         scope: Scope<'_, 'a>,

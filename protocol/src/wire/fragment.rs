@@ -4,14 +4,15 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::fragment_guest::GuestsWire;
 use super::fragment_links::LinksWire;
 use super::record::{forward, platform, platform_byte, transport_byte};
 use super::{DecodeError, MESSAGE_BYTES_MAX, decode, encode, name, text};
 use crate::id::{Digest, Name};
 use crate::model::{
-    AddressPlan, Attachment, Blob, BootOrder, DiskBytes, DiskSize, Forward, Fragment, GuestFile, HostAddress,
-    Impairment, InterfaceAddress, Mac, MemoryMib, Network, Placement, Switch, SwitchMember, SwitchSettings,
-    TemplateRef, User, Vm,
+    AddressPlan, Attachment, Blob, BootOrder, DiskBytes, DiskSize, Forward, Fragment, GuestFile, GuestSetup,
+    HostAddress, Impairment, InterfaceAddress, Mac, MemoryMib, Network, Placement, Scheduling, Switch,
+    SwitchMember, SwitchSettings, TemplateRef, User, Vm,
 };
 
 /// The version of the shapes below. What has nothing of [`VmMoreWire`] is encoded as before that, so that older
@@ -19,11 +20,11 @@ use crate::model::{
 const VERSION: u16 = 1;
 /// The version of those with a [`VmMoreWire`] for each VM behind them.
 const VERSION_MORE: u16 = 2;
-/// The version of those with a [`LinksWire`] behind that.
-const VERSION_LINKS: u16 = 3;
+/// The version of those with a [`LinksWire`] and a [`GuestsWire`] behind that.
+const VERSION_LATER: u16 = 3;
 
 /// The longest path, shell line or password of a definition, in bytes.
-const LINE_BYTES_MAX: usize = 64 << 10;
+pub(super) const LINE_BYTES_MAX: usize = 64 << 10;
 
 #[derive(Serialize, Deserialize)]
 struct FragmentWire {
@@ -125,11 +126,12 @@ struct BlobWire {
 pub fn encode_fragment(fragment: &Fragment) -> Vec<u8> {
     let text = Name::to_string;
     let more: Vec<VmMoreWire> = fragment.vms.iter().map(VmMoreWire::from).collect();
-    let has_more = more.iter().any(|more| *more != VmMoreWire::default());
     let links = LinksWire::from(fragment);
-    let has_links = links != LinksWire::default();
-    let version = match (has_more, has_links) {
-        (_, true) => VERSION_LINKS,
+    let guests = GuestsWire::from(fragment);
+    let has_more = more.iter().any(|more| *more != VmMoreWire::default());
+    let has_later = links != LinksWire::default() || guests != GuestsWire::default();
+    let version = match (has_more, has_later) {
+        (_, true) => VERSION_LATER,
         (true, false) => VERSION_MORE,
         (false, false) => VERSION,
     };
@@ -148,8 +150,9 @@ pub fn encode_fragment(fragment: &Fragment) -> Vec<u8> {
     if version >= VERSION_MORE {
         bytes.extend(encode(&more));
     }
-    if version >= VERSION_LINKS {
+    if version >= VERSION_LATER {
         bytes.extend(encode(&links));
+        bytes.extend(encode(&guests));
     }
     bytes
 }
@@ -157,13 +160,16 @@ pub fn encode_fragment(fragment: &Fragment) -> Vec<u8> {
 /// Decodes a fragment.
 pub fn decode_fragment(bytes: &[u8]) -> Result<Fragment, DecodeError> {
     let version = bytes.get(..2).map_or(0, |bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
-    let (wire, more, links): (FragmentWire, Vec<VmMoreWire>, LinksWire) = match version {
-        VERSION => (decode(bytes, MESSAGE_BYTES_MAX)?, Vec::new(), LinksWire::default()),
+    type Shapes = (FragmentWire, Vec<VmMoreWire>, LinksWire, GuestsWire);
+    let (wire, more, links, guests): Shapes = match version {
+        VERSION => {
+            (decode(bytes, MESSAGE_BYTES_MAX)?, Vec::new(), LinksWire::default(), GuestsWire::default())
+        }
         VERSION_MORE => {
             let (wire, more) = decode(bytes, MESSAGE_BYTES_MAX)?;
-            (wire, more, LinksWire::default())
+            (wire, more, LinksWire::default(), GuestsWire::default())
         }
-        VERSION_LINKS => decode(bytes, MESSAGE_BYTES_MAX)?,
+        VERSION_LATER => decode(bytes, MESSAGE_BYTES_MAX)?,
         found => return Err(DecodeError::Unknown { what: "fragment version", found: found.into() }),
     };
     let placement = |(vm, host): (String, String)| Ok(Placement { vm: name(&vm)?, host: name(&host)? });
@@ -183,8 +189,10 @@ pub fn decode_fragment(bytes: &[u8]) -> Result<Fragment, DecodeError> {
     for (vm, more) in vms.iter_mut().zip(more) {
         more.add_to(vm)?;
     }
+    let hooks = guests.add_to(&mut vms)?;
     let mut fragment = Fragment {
         vms,
+        hooks,
         switches: wire.switches.into_iter().map(Switch::try_from).collect::<Result<_, DecodeError>>()?,
         placement: wire.placement.into_iter().map(placement).collect::<Result<_, DecodeError>>()?,
         guest_names: wire.guest_names.into_iter().map(guest).collect::<Result<_, DecodeError>>()?,
@@ -308,6 +316,8 @@ impl TryFrom<VmWire> for Vm {
             startup: wire.startup.into_iter().map(line).collect::<Result<_, DecodeError>>()?,
             nameservers: Vec::new(),
             modules: Vec::new(),
+            setup: GuestSetup::default(),
+            scheduling: Scheduling::default(),
         })
     }
 }

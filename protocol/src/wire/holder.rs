@@ -209,6 +209,40 @@ pub struct NatWire {
     pub forwards: Vec<(u16, u16, u8)>,
 }
 
+/// `extra`: what a VM has of the host besides, as it was built; `drives`: the same, as it is started, with every path of
+/// the host looked up. A VM without the file has nothing of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrivesWire {
+    /// [`HOLDER_VERSION`] of the writer.
+    pub version: u16,
+    /// Its drives behind the three that every VM has, in order.
+    pub drives: Vec<DriveWire>,
+    /// Folders of the host that it may mount.
+    pub folders: Vec<FolderWire>,
+    /// The niceness of its process.
+    pub nice: Option<i8>,
+    /// The host's processors that it may use; none is all of them.
+    pub cpus: Vec<u16>,
+}
+
+/// A further drive of a VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriveWire {
+    /// The file: in the VM's own folder, or an absolute path of the host.
+    pub path: String,
+    /// Whether it is only read.
+    pub read_only: bool,
+}
+
+/// A folder of the host that a VM may mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FolderWire {
+    /// Its absolute path.
+    pub path: String,
+    /// Whether it is only read.
+    pub read_only: bool,
+}
+
 /// `launch`: what the agent wants started, written before each start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaunchWire {

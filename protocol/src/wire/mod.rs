@@ -5,6 +5,7 @@
 //! use up all of its input.
 
 mod fragment;
+mod fragment_guest;
 mod fragment_links;
 mod grant;
 mod hello;

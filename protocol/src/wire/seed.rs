@@ -31,6 +31,34 @@ pub struct SeedWire {
     pub disk_bytes: Option<u64>,
 }
 
+/// What a guest is told besides, in an entry of its own that an older guest agent passes over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeedMoreWire {
+    /// [`SEED_VERSION`] of the writer.
+    pub version: u16,
+    /// Groups of accounts: each with its members.
+    pub groups: Vec<(String, Vec<String>)>,
+    /// What it mounts at each boot, in this order.
+    pub mounts: Vec<SeedMountWire>,
+    /// The drive that it swaps to.
+    pub swap: Option<String>,
+    /// Shell lines for its shutdown.
+    pub shutdown: Vec<String>,
+}
+
+/// What a guest mounts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeedMountWire {
+    /// The drive, or whatever else the type of file system takes for one.
+    pub device: String,
+    /// The folder.
+    pub at: String,
+    /// The type of the file system.
+    pub file_system: String,
+    /// What `mount -o` is told, if anything.
+    pub options: Option<String>,
+}
+
 /// An interface of a guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeedInterfaceWire {

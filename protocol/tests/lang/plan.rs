@@ -154,6 +154,29 @@ fn what_would_lose_a_disk_is_refused_unless_the_host_is_named() {
     }
 }
 
+#[test]
+fn what_a_guest_has_beside_its_disk_is_told_with_what_it_costs() {
+    check_host(
+        "groups { a { x } }",
+        "groups { a { x y } }",
+        &["- groups a { x } live", "+ groups → a { x y } live"],
+    );
+    check_host("", "swap 64M", &["+ swap → 64 MiB reboot"]);
+    check_host("", "mount { 1G /m ext4 }", &["+ mount → 1 GiB /m ext4 reboot"]);
+    check_host("mount { 1G /m ext4 }", "", &["- mount 1 GiB /m ext4 reboot refused"]);
+    check_host(
+        "mount { 1G /m ext4 }",
+        "mount { 1G /m ext4 noatime }",
+        &["- mount 1 GiB /m ext4 reboot", "+ mount → 1 GiB /m ext4 noatime reboot"],
+    );
+    check_host("", "shutdown { sync }", &["+ shutdown → sync live"]);
+    check_host("nice 5; cpus 0", "cpus 0-1", &["- nice 5 live", "~ cpus 0 → 0,1 live"]);
+    let project = |hooks: &str| format!("global {{ project p; {hooks} }}\nhost a {{ }}");
+    let rows = plan::rows(&planned(&project(""), &project("afterHostsStop { echo bye }"), &[]));
+    let found: Vec<String> = rows.iter().map(drawn).collect();
+    assert_eq!(found, ["+ project afterHostsStop → echo bye live"]);
+}
+
 const BEFORE: &str = "global { project p }
 switch old { }
 host gone { boot_order 1; network eth0 { switch old } }
@@ -199,21 +222,19 @@ fn room_is_made_before_it_is_taken_and_hosts_come_in_their_boot_order() {
 fn what_is_not_carried_out_yet_is_told_all_the_same() {
     let kept = |text: &str| understand("p.mln", text, &NoIncludes, &options(&[])).1.kept;
     let from = "global { project p; plugins a b; project_password x }
-        superclass c { vncpasswd one; plugin cfengine { class $[hostname]; more { x } } }
-        host a { superclass c; no swap; sudo; kernel /old }
-        host gone { owner x }";
-    let to = "global { project p; plugins a; beforeProjectStart { modprobe x; true } }
-        superclass c { vncpasswd two; plugin cfengine { class $[hostname]; more { y } } }
-        host a { superclass c; kernel /new }";
+        superclass c { plugin cfengine { class $[hostname]; more { x } } }
+        host a { superclass c; no swap; ec2 { ami one } }
+        host gone { ec2 { ami x } }";
+    let to = "global { project p; plugins a }
+        superclass c { plugin cfengine { class $[hostname]; more { y } } }
+        host a { superclass c; ec2 { ami two } }";
     // The keywords of this test may be carried out one day: only those that are not are looked for.
     let rows: Vec<String> = plan::kept_rows(&[], &kept(from), &kept(to)).iter().map(drawn).collect();
     for expected in [
         "~ project plugins a b → a kept",
-        "~ host a kernel /old → /new kept",
+        "~ host a ec2 ami one → ami two kept",
         "~ host a plugin cfengine class a; more {; x; } → class a; more {; y; } kept",
-        "- host a sudo kept",
-        "~ host a vncpasswd kept",
-        "- host gone owner x kept",
+        "- host gone ec2 ami x kept",
     ] {
         assert!(rows.iter().any(|row| row == expected), "{expected} is not in {rows:#?}");
     }

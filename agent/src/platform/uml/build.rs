@@ -12,7 +12,7 @@ use mln_protocol::wire::seed::{
 };
 
 use super::folder::VmFolders;
-use super::{check, outside};
+use super::{check, drives, outside};
 use crate::holder::files;
 use crate::image::{IMAGE_MTIME, ImageStore, cow, seed};
 use crate::platform::{BuildRequest, FileContent, StepError};
@@ -68,9 +68,14 @@ fn fill(folder: &Path, images: &ImageStore, request: &BuildRequest) -> Result<()
     let drive = folder.join(files::SEED);
     let files: Vec<FileContent> = made_files(&request.vm).chain(request.files.iter().cloned()).collect();
     let contents: Vec<&[u8]> = files.iter().map(|file| &file.bytes[..]).collect();
-    seed::write(&drive, &seed_of(request, &files, disk_bytes), &contents)
+    let more = drives::seed_of(&request.vm);
+    seed::write(&drive, &seed_of(request, &files, disk_bytes), more.as_ref(), &contents)
         .map_err(|source| StepError::io("writing", &drive, source))?;
     write(folder, files::OUTSIDE, &outside::outside(request))?;
+    drives::make(folder, &request.vm)?;
+    if let Some(extra) = drives::extra(&request.vm) {
+        write(folder, files::EXTRA, &extra)?;
+    }
     let vm = VmFileWire {
         version: HOLDER_VERSION,
         birth: request.id.birth.0,

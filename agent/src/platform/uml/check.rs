@@ -3,7 +3,7 @@
 use mln_protocol::model::{DiskBytes, DiskSize, TemplateRef, Vm};
 
 use super::folder::VmFolders;
-use super::{UmlConfig, outside, space};
+use super::{UmlConfig, drives, outside, space};
 use crate::image::ImageStore;
 use crate::platform::{Checked, Refusal, TemplateFacts};
 
@@ -32,6 +32,7 @@ pub(super) fn check(
         return Err(Refusal::InterfaceName { name: name.clone(), limit: INTERFACE_NAME_MAX });
     }
     outside::check(folders, vm)?;
+    drives::check(config, vm)?;
     let template = match offered {
         Some(offered) => *offered,
         None => TemplateFacts::from(&images.resolve(&wanted_template(config, vm))?),

@@ -6,6 +6,7 @@
 mod attach;
 mod build;
 mod check;
+mod drives;
 mod folder;
 mod outside;
 mod space;
@@ -56,6 +57,8 @@ pub struct UmlConfig {
     pub memory_folders: Vec<PathBuf>,
     /// The template of VMs that name none.
     pub default_template: Name,
+    /// The host's folders whose images and folders VMs may mount.
+    pub shared_folders: Vec<PathBuf>,
 }
 
 impl UmlConfig {
@@ -77,6 +80,7 @@ impl UmlConfig {
             guest_agent: std::env::var_os("MLN_GUEST_AGENT").map_or(found, PathBuf::from),
             memory_folders: vec![PathBuf::from("/dev/shm")],
             default_template: Name::parse("mini").expect("four letters are a name"),
+            shared_folders: Vec::new(),
         })
     }
 }
@@ -273,6 +277,7 @@ impl Shared {
         self.attached.lock().unwrap_or_else(PoisonError::into_inner).remove(vm);
         let (folder, removing) = (self.folders.path(vm), self.folders.removing(vm));
         let (parent, vm) = (self.folders.folder.clone(), vm.clone());
+        let memory_folders = self.config.memory_folders.clone();
         blocking(move || {
             let ours = match whose(&folder, &vm) {
                 // Then there is nothing of this one.
@@ -281,6 +286,7 @@ impl Shared {
             };
             if ours {
                 holder::tap::remove_for(&folder);
+                space::remove_own_memory_folder(&folder, &memory_folders);
             }
             let remove = || -> std::io::Result<()> {
                 if removing.exists() {

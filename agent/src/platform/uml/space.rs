@@ -1,10 +1,15 @@
 //! What a host has room for.
 
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use mln_protocol::model::{DiskBytes, MemoryMib};
+use mln_protocol::wire::holder::LaunchWire;
 use rustix::fs::StatVfsMountFlags;
 
+use crate::holder::files;
 use crate::platform::StepError;
 
 /// Returns what is free in a folder.
@@ -49,6 +54,33 @@ fn usable(folder: &Path, wanted: MemoryMib) -> Result<(), StepError> {
         return Err(StepError::MemoryFolderTooSmall { folder: folder.to_owned(), available, wanted });
     }
     Ok(())
+}
+
+/// How the name of a folder begins that has the memory of one guest alone.
+const OWN: &str = "mln-memory-";
+
+/// Makes a folder in one of those for guests' memory that only one guest's process may use.
+pub(super) fn own_memory_folder(parent: &Path) -> Result<PathBuf, StepError> {
+    let since = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos());
+    let folder = parent.join(format!("{OWN}{}-{since}", std::process::id()));
+    // Nobody else has made it: others of the host may write beside it.
+    let made = fs::DirBuilder::new().mode(files::PRIVATE_FOLDER).create(&folder);
+    made.map_err(|source| StepError::io("making", &folder, source))?;
+    Ok(folder)
+}
+
+/// Removes such a folder, if a VM was last started with one. Only where the VM doesn't run.
+pub(super) fn remove_own_memory_folder(vm_folder: &Path, parents: &[PathBuf]) {
+    let Ok(launch) = files::read::<LaunchWire>(vm_folder, files::LAUNCH) else { return };
+    let folder = Path::new(&launch.memory_folder);
+    let is_own = folder.file_name().is_some_and(|name| name.as_bytes().starts_with(OWN.as_bytes()))
+        && folder.parent().is_some_and(|parent| parents.iter().any(|one| one == parent));
+    if is_own
+        && let Err(error) = fs::remove_dir_all(folder)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(folder = %folder.display(), %error, "a guest's memory folder stays; remove it by hand");
+    }
 }
 
 /// Reads the host's memory, in all and free, from the text of `/proc/meminfo`.

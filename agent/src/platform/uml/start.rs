@@ -12,7 +12,7 @@ use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
 use super::folder::{self, VmFile};
-use super::{UmlConfig, blocking, space};
+use super::{UmlConfig, blocking, drives, space};
 use crate::holder::{self, FolderLock, files, tap};
 use crate::image::ImageStore;
 use crate::platform::StepError;
@@ -61,7 +61,13 @@ fn prepare(config: &UmlConfig, images: &ImageStore, folder: &Path, file: &VmFile
         _ => StepError::io("locking", folder.join(files::LOCK), error),
     })?;
     folder::sweep(folder, &config.kernel);
-    let memory_folder = space::memory_folder(&config.memory_folders, MemoryMib(file.wire.memory_mib))?;
+    space::remove_own_memory_folder(folder, &config.memory_folders);
+    let mut memory_folder = space::memory_folder(&config.memory_folders, MemoryMib(file.wire.memory_mib))?;
+    let drives = drives::look_up(config, folder)?;
+    if drives.is_some_and(|drives| !drives.folders.is_empty()) {
+        // By that way it reaches all that its process may, so it may have no more there than its own.
+        memory_folder = space::own_memory_folder(&memory_folder)?;
+    }
     // Until the launch file is written, nobody sees that the guest uses them.
     let _holding = images.hold();
     let backing = images.backing(&Digest(file.wire.template), file.wire.backing_bytes)?;
