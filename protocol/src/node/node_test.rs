@@ -45,6 +45,7 @@ fn config(index: usize, memory: u32) -> NodeConfig {
     };
     let chain = vec![root.sign(Domain::Grant, grant.to_bytes())];
     NodeConfig {
+        groups: vec![name("everywhere"), name(if index == 0 { "sea" } else { "inland" })],
         platforms: vec![Platform::Uml],
         memory_limit: MemoryMib(memory),
         ..NodeConfig::new(keys(index), name(NAMES[index]), chain)
@@ -272,6 +273,45 @@ fn an_unknown_host_and_one_that_is_off_are_named() {
     cluster.away.insert(2);
     cluster.begin(0, 2, Operation::Build(Box::new(ring(64, OnFailure::Undo))));
     assert_eq!(rules(cluster.outcome(2)), [("gjovik".to_owned(), Rule::HostOff)]);
+}
+
+#[test]
+fn who_makes_the_revision_chooses_among_the_hosts_of_a_group_and_refuses_where_none_fits() {
+    let mut cluster = Cluster::new(128);
+    let mut order = ring(64, OnFailure::Undo);
+    for (vm, group) in order.project.vms.iter_mut().zip(["@everywhere", "@everywhere", "@inland"]) {
+        vm.service_host = Some(HostAddress(group.to_owned()));
+    }
+    cluster.begin(2, 1, Operation::Build(Box::new(order.clone())));
+    cluster.end_steps();
+    assert_eq!(cluster.outcome(1), &Outcome::Done);
+    // Of equal ones the first by name; then what is chosen counts: bergen has 64 MiB left, the others 128.
+    let project = cluster.nodes[1].projects().remove(0);
+    let hosts: Vec<String> =
+        cluster.nodes[1].vms(project.id).iter().map(|view| view.status.host.to_string()).collect();
+    assert_eq!(hosts, ["bergen", "gjovik", "bergen"]);
+
+    // What was built this moment counts, though hosts say what they have left only now and then.
+    let mut again =
+        BuildOrder { label: Label { owner: name("anna"), ..order.label.clone() }, ..order.clone() };
+    again.project.vms.reverse();
+    cluster.begin(0, 2, Operation::Build(Box::new(again)));
+    cluster.end_steps();
+    assert_eq!(cluster.outcome(2), &Outcome::Done, "there was room for one on gjovik and two on oslo");
+    let other = BuildOrder { label: Label { owner: name("berit"), ..order.label.clone() }, ..order.clone() };
+    cluster.begin(0, 3, Operation::Build(Box::new(other)));
+    assert_eq!(
+        rules(cluster.outcome(3)),
+        [("oslo".to_owned(), Rule::Group), ("oslo".to_owned(), Rule::Group)]
+    );
+
+    // What is replaced makes room for what replaces it.
+    let existing = ExistingProject::Replace(RunningVms::Refuse);
+    cluster.begin(0, 4, Operation::Build(Box::new(BuildOrder { existing, ..order })));
+    for _ in 0..3 {
+        cluster.end_steps();
+    }
+    assert_eq!(cluster.outcome(4), &Outcome::Done);
 }
 
 #[test]

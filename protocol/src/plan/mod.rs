@@ -3,9 +3,10 @@
 //! ```text
 //! two projects ──difference──▶ changes ──impact──▶ live | reboot | rebuild | move ──sequence──▶ plan ──row──▶ people
 //! one VM, wanted and observed ──step──▶ its next step
-//! one project ──fragment──▶ each host's part
+//! one project ──choose──▶ hosts for what names a group ──fragment──▶ each host's part
 //! ```
 
+mod choose;
 mod difference;
 mod fragment;
 mod impact;
@@ -15,6 +16,7 @@ mod row;
 mod sequence;
 mod step;
 
+pub use choose::{Candidate, Lack, Presence, Unplaced, choose};
 pub use difference::{Change, InterfaceChange, Replaced, VmChange, apply, difference};
 pub use fragment::{PlacedHost, PlacementError, fragments, guest_address};
 pub use impact::{Act, Effect, Impact, Loss, impact};
