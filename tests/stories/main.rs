@@ -19,7 +19,7 @@ mod world;
 use std::time::Duration;
 
 /// How long anything may take that has no time of its own.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(25);
 
 /// Two VMs on two hosts, on one switch.
 const PAIR: &str = "
