@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! two projects ──difference──▶ changes ──impact──▶ live | reboot | rebuild | move ──sequence──▶ plan ──row──▶ people
+//! a project, and what hosts observe ──observed──▶ the same, from what is there
 //! one VM, wanted and observed ──step──▶ its next step
 //! one project ──choose──▶ hosts for what names a group ──fragment──▶ each host's part
 //! ```
@@ -12,6 +13,7 @@ mod fragment;
 mod impact;
 mod kept;
 mod keyed;
+mod observed;
 mod row;
 mod sequence;
 mod step;
@@ -21,6 +23,7 @@ pub use difference::{Change, InterfaceChange, Replaced, VmChange, apply, differe
 pub use fragment::{PlacedHost, PlacementError, fragments, guest_address};
 pub use impact::{Act, Effect, Impact, Loss, impact};
 pub use kept::kept_rows;
+pub use observed::{Condition, Places, Sighting, found, plan_observed, settled};
 pub use row::{Counts, Row, Sign, Subject, counts, rows};
 pub use sequence::{Permission, PlannedChange, plan};
 pub use step::{Existence, Observed, RunPhase, Step, StopLimit, next_step};

@@ -24,7 +24,7 @@ fn planned(from: &str, to: &str, rebuild: &[&str]) -> Vec<PlannedChange> {
 }
 
 /// Draws a row: `~ host a memory 64 MiB → 96 MiB reboot`.
-fn drawn(row: &Row) -> String {
+pub(crate) fn drawn(row: &Row) -> String {
     let mut words = vec![row.sign.character().to_string(), row.subject.kind().to_owned()];
     words.extend(row.subject.name().map(Name::to_string));
     words.extend(row.key.clone());
