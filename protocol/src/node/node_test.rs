@@ -352,6 +352,23 @@ fn a_failed_build_is_taken_back_on_every_host() {
 }
 
 #[test]
+fn a_project_whose_start_failed_runs_nothing_and_can_be_removed() {
+    let mut cluster = Cluster::new(512);
+    let project = cluster.build_ring();
+    let vms = cluster.vms(project);
+    cluster.begin(0, 2, Operation::Run { vms: vms[..1].to_vec(), order: RunOrder::Up, pause_ms: 0 });
+    cluster.begin(0, 3, Operation::Remove { project, running: RunningVms::Refuse });
+    assert_eq!(rules(cluster.outcome(3)), [("oslo".to_owned(), Rule::Running)], "it is being started");
+    let (index, vm, step) = cluster.steps.remove(0);
+    cluster.input(index, Input::StepDone { vm, step, result: Err("no room in /dev/shm".to_owned()) });
+    cluster.begin(0, 4, Operation::Remove { project, running: RunningVms::Refuse });
+    for _ in 0..2 {
+        cluster.end_steps();
+    }
+    assert_eq!(cluster.outcome(4), &Outcome::Done);
+}
+
+#[test]
 fn a_failed_step_is_tried_again_after_a_pause() {
     let mut cluster = Cluster::new(512);
     cluster.begin(0, 1, Operation::Build(Box::new(ring(64, OnFailure::Keep))));
