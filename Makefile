@@ -86,6 +86,8 @@ bench: build
 	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --release -p mln-bench --target $(TRIPLE)
 	install -m 755 $(TARGET_DIR)/$(TRIPLE)/release/mln-bench $(TARGET_DIR)/$(TRIPLE)/release/mln-traffic \
 		$(TARGET_DIR)/release
+	install -m 755 "$$($(CARGO) build --release -p mln-protocol --bench language --message-format=json-render-diagnostics \
+		| sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)" $(TARGET_DIR)/release/mln-language
 	$(TARGET_DIR)/release/mln-bench $(if $(QUICK),--quick) $(ONLY)
 
 RUNS := 1000000

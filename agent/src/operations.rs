@@ -173,6 +173,10 @@ fn remedy(rule: Rule, host: &str) -> Option<String> {
         Rule::Share => Some(format!("whoever runs {host}: [share] folders in its config.toml")),
         Rule::Hooks => Some(format!("whoever runs {host}: [hooks] owners in its config.toml")),
         Rule::Size => Some("the author of the project: fewer hosts, or smaller parts".to_owned()),
+        Rule::Group => Some(
+            "whoever runs one of these hosts: memory_mib and groups in its config.toml; or the author of the project"
+                .to_owned(),
+        ),
         Rule::Grant => Some("whoever may grant it".to_owned()),
         // Try again: nobody has to change anything.
         Rule::Files | Rule::Parent | Rule::Malformed => None,

@@ -15,7 +15,7 @@ use crate::offline::Offline;
 
 /// Groups of virtual machines over many hosts, without a master.
 #[derive(Debug, Parser)]
-#[command(name = "mlnctl", version = crate::version::VERSION, disable_help_flag = true, disable_help_subcommand = true)]
+#[command(name = "mlnctl", version = crate::version::VERSION, disable_help_flag = true)]
 pub struct Args {
     /// What to do.
     #[command(subcommand)]

@@ -33,6 +33,9 @@ fn lower_case_h_is_a_host_and_help_is_spelled_out() {
     check("status -h a,b -h c", r#"host: ["a", "b", "c"]"#);
     check_wrong("--help", ErrorKind::DisplayHelp);
     check_wrong("start --help", ErrorKind::DisplayHelp);
+    check_wrong("help start", ErrorKind::DisplayHelp);
+    check_wrong("help", ErrorKind::DisplayHelp);
+    check_wrong("help frobnicate", ErrorKind::InvalidSubcommand);
     check_wrong("list -h", ErrorKind::UnknownArgument);
 }
 

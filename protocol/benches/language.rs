@@ -30,6 +30,7 @@ struct Figure {
     min: f64,
     max: f64,
     limit: f64,
+    samples: Vec<f64>,
 }
 
 fn main() -> ExitCode {
@@ -52,7 +53,7 @@ impl Figure {
         samples.sort_by(f64::total_cmp);
         let at = |index: usize| samples.get(index).copied().unwrap_or(f64::NAN);
         let (median, min, max) = (at(samples.len() / 2), at(0), at(samples.len().saturating_sub(1)));
-        Self { name, unit, median, min, max, limit }
+        Self { name, unit, median, min, max, limit, samples }
     }
 
     fn holds(&self) -> bool {
@@ -64,16 +65,16 @@ impl Figure {
     }
 
     fn row(&self) -> String {
-        let Self { name, unit, median, min, max, limit } = self;
+        let Self { name, unit, median, min, max, limit, samples: _ } = self;
         let verdict = self.verdict();
         format!("{name:<46} {median:>9.2} {unit:<4} ({min:.2} to {max:.2})  < {limit} {unit}  {verdict}")
     }
 
     fn json(&self) -> String {
-        let Self { name, unit, median, min, max, limit } = self;
+        let Self { name, unit, median, min, max, limit, samples } = self;
         serde_json::json!({
             "name": name, "unit": unit, "median": median, "min": min, "max": max, "limit": limit,
-            "verdict": self.verdict(),
+            "verdict": self.verdict(), "samples": samples,
         })
         .to_string()
     }

@@ -75,6 +75,14 @@ impl Site {
         site
     }
 
+    /// Makes such a mesh of hosts that each have a configuration of their own.
+    #[track_caller]
+    pub fn mesh_each(hosts: &[(&str, &str)]) -> Self {
+        let mut site = Self::bare();
+        site.connect_each(hosts, &[]);
+        site
+    }
+
     /// Makes such a mesh with programs in a folder of its own, which [`Site::install`] can replace.
     #[track_caller]
     pub fn mesh_of(names: &[&str], mlnd: &str) -> Self {
@@ -102,8 +110,15 @@ impl Site {
 
     #[track_caller]
     fn connect_lacking(&mut self, names: &[&str], configuration: &str, without: &[&str]) {
+        let hosts: Vec<(&str, &str)> = names.iter().map(|name| (*name, configuration)).collect();
+        self.connect_each(&hosts, without);
+    }
+
+    #[track_caller]
+    fn connect_each(&mut self, hosts: &[(&str, &str)], without: &[&str]) {
         let site = self;
-        for name in names {
+        let names: Vec<&str> = hosts.iter().map(|(name, _)| *name).collect();
+        for (name, configuration) in hosts {
             site.add(name);
             site.host(name).configure(configuration);
             if !without.contains(name) {
@@ -117,7 +132,7 @@ impl Site {
             site.join(first, name).done();
             site.host(name).run();
         }
-        for name in names {
+        for name in &names {
             site.host(name).is_connected_to(others.len());
             site.host(name).has_heard_of(names.len());
         }

@@ -17,7 +17,7 @@ fn a_command_in_a_guest_is_as_if_it_ran_here_from_any_peer() {
         let answer = host.shell("pair/right", "echo out; echo err >&2; exit 7").ended(7);
         assert_eq!((answer.out.as_str(), answer.err.as_str()), ("out\n", "err\n"), "{answer}");
         host.shell("pair/right", "kill -TERM $$").ended(128 + 15);
-        host.ctl(&["exec", "pair/right", "--", "no-such-program"]).ended(1).says("No such file");
+        host.ctl(&["exec", "pair/right", "--", "no-such-program"]).ended(127).says("No such file");
 
         // More than fits into any window on the way, with every byte value.
         let input: Vec<u8> = (0..300_000_u32).map(|n| n.wrapping_mul(n) as u8).collect();

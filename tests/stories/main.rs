@@ -7,6 +7,7 @@ mod inside;
 mod inside_more;
 mod interrupted;
 mod links;
+mod placement;
 mod refused;
 mod remote;
 mod ring;
@@ -20,7 +21,7 @@ mod world;
 use std::time::Duration;
 
 /// How long anything may take that has no time of its own.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(25);
 
 /// Two VMs on two hosts, on one switch.
 const PAIR: &str = "

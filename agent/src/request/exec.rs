@@ -6,6 +6,7 @@ use mln_link::InputQueue;
 use mln_link::message::{ExecExit, Input, OutputStream, Reply, Request, Terminal, TerminalSize, VmRef};
 use mln_protocol::id::{Name, PublicKey, VmId};
 use mln_protocol::node::VmView;
+use rustix::io::Errno;
 use tokio::time::{Instant, sleep};
 
 use super::{answer, console, failure, logs, refusal, select};
@@ -162,7 +163,13 @@ async fn run_here(vm: &VmId, opened: Result<Exec, ExecError>, reply: ReplySender
                     continue;
                 }
                 ExecOutputEvent::Ended(end) => Reply::Exited(exit_of(end)),
-                ExecOutputEvent::Failed(error) => not_run(vm, &error),
+                ExecOutputEvent::Failed(error) => match shell_status(&error) {
+                    Some(status) => {
+                        show(&reply, OutputStream::Stderr, format!("{error}\n").as_bytes()).await?;
+                        Reply::Exited(ExecExit::Status(status))
+                    }
+                    None => not_run(vm, &error),
+                },
             };
             reply.send(last).await?;
         }
@@ -243,6 +250,16 @@ pub(super) fn exit_of(end: platform::End) -> ExecExit {
         platform::End::Exited(status) => ExecExit::Status(u8::try_from(status & 0xff).unwrap_or(u8::MAX)),
         platform::End::Signalled(signal) => ExecExit::Signal(signal),
     }
+}
+
+/// Returns what a shell ends with that can't start a command; none where it isn't for want of the command.
+fn shell_status(error: &ExecError) -> Option<u8> {
+    const NOT_FOUND: u8 = 127;
+    const NOT_EXECUTABLE: u8 = 126;
+    let ExecError::NotStarted { errno, .. } = error else { return None };
+    // The guest says it, so it may be any number: it is compared, and not made an `Errno`.
+    let statuses = [(Errno::NOENT, NOT_FOUND), (Errno::ACCESS, NOT_EXECUTABLE)];
+    statuses.into_iter().find(|(known, _)| known.raw_os_error() == *errno).map(|(_, status)| status)
 }
 
 pub(super) fn not_run(vm: &VmId, error: &ExecError) -> Reply {

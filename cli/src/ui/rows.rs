@@ -71,17 +71,20 @@ fn status_note(row: &StatusRow) -> String {
     }
 }
 
-/// Returns the table of `daemon_status`, with MLN's columns and the age of each line.
+/// Returns the table of `daemon_status`: MLN's columns, and where a host is late or off also how old each line is.
 pub fn daemon_status(rows: &[DaemonStatusRow], detail: Detail, layout: Layout) -> String {
-    let columns = [
+    let mut columns = vec![
         name("Server"),
         number("#Projs"),
         number("#vms"),
         number("Mem.Used"),
         number("Mem.Ava"),
         text("Groups"),
-        number("Age"),
     ];
+    let is_old = |row: &DaemonStatusRow| row.liveness != HostLiveness::Alive;
+    if detail == Detail::Hosts && rows.iter().any(is_old) {
+        columns.push(number("Age"));
+    }
     let total = vec![
         "Total".to_owned(),
         rows.iter().map(|row| u64::from(row.projects)).sum::<u64>().to_string(),

@@ -98,17 +98,17 @@ fn daemon_status_is_the_table_of_the_paper() {
     ];
     assert_eq!(
         daemon_status(&rows, Detail::Hosts, PIPE),
-        "Server    #Projs  #vms  Mem.Used  Mem.Ava  Groups        Age\n\
-         gateway1       2     2       512      768  gateways       2s\n\
-         backend1       1     1       128      896  backends,ssd   2s\n\
-         backend2       1     1       128      896  backends       2s\n\
-         backend3       2     2       256      768  backends       2s\n\
-         backend4       1     1       128      896  backends       2s\n\
+        "Server    #Projs  #vms  Mem.Used  Mem.Ava  Groups\n\
+         gateway1       2     2       512      768  gateways\n\
+         backend1       1     1       128      896  backends,ssd\n\
+         backend2       1     1       128      896  backends\n\
+         backend3       2     2       256      768  backends\n\
+         backend4       1     1       128      896  backends\n\
          Total          7     7      1152     4224\n"
     );
     assert_eq!(
         daemon_status(&rows, Detail::TotalOnly, PIPE),
-        "Server  #Projs  #vms  Mem.Used  Mem.Ava  Groups  Age\n\
+        "Server  #Projs  #vms  Mem.Used  Mem.Ava  Groups\n\
          Total        7     7      1152     4224\n"
     );
 }

@@ -299,14 +299,10 @@ pub fn usage(error: &clap::Error) -> Exit {
 
 /// Returns what to say to somebody who looks for help in the way of other programs.
 fn help_hint(error: &clap::Error) -> Option<&'static str> {
-    let is_about = |kind, text: &str| matches!(error.get(kind), Some(clap::error::ContextValue::String(found)) if found == text);
-    if is_about(clap::error::ContextKind::InvalidArg, "-h") {
-        Some("-h is a host of a project, as ever; `mlnctl --help` and `mlnctl COMMAND --help` print help")
-    } else if is_about(clap::error::ContextKind::InvalidSubcommand, "help") {
-        Some("`mlnctl --help` and `mlnctl COMMAND --help` print help")
-    } else {
-        None
-    }
+    let found = error.get(clap::error::ContextKind::InvalidArg);
+    matches!(found, Some(clap::error::ContextValue::String(found)) if found == "-h").then_some(
+        "-h is a host of a project, as ever; `mlnctl --help` and `mlnctl COMMAND --help` print help",
+    )
 }
 
 /// Writes to standard output; whoever closed it doesn't want to read more.

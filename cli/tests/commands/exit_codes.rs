@@ -131,7 +131,6 @@ fn wrong_command_lines_are_64_and_ask_nobody() {
         (&["token", "new", "--may", "exec"], "hint: add --role operator"),
         (&["ctx", "join", "hello"], "a token begins with"),
         (&["-h"], "hint: -h is a host of a project"),
-        (&["help"], "hint: `mlnctl --help`"),
         (&["frobnicate"], "unrecognized subcommand"),
         (&["stop", "-p", "ring", "-w", "soon"], "a length of time is"),
         (&[], "Usage"),

@@ -22,9 +22,16 @@ pub struct Project {
     pub hooks: Hooks,
 }
 
-/// How a file names a service host: a host's name in the mesh, or an address that leads to one.
+/// How a file names a service host: a host's name in the mesh, an address that leads to one, or `@` and a group.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HostAddress(pub String);
+
+impl HostAddress {
+    /// Returns the group that it names, as in `@lab`; none where it is a host.
+    pub fn group(&self) -> Option<Name> {
+        Name::parse(self.0.strip_prefix('@')?).ok()
+    }
+}
 
 impl fmt::Display for HostAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -160,11 +160,13 @@ pub enum Rule {
     Share,
     /// The host runs no hooks of that owner.
     Hooks,
+    /// No host of a group has room.
+    Group,
 }
 
 impl Rule {
     /// Every rule, in the order of its code.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::UnknownHost,
         Self::HostOff,
         Self::NoAnswer,
@@ -181,6 +183,7 @@ impl Rule {
         Self::Size,
         Self::Share,
         Self::Hooks,
+        Self::Group,
     ];
 
     /// Returns its stable name, as users and scripts see it.
@@ -202,6 +205,7 @@ impl Rule {
             Self::Size => "size",
             Self::Share => "share",
             Self::Hooks => "hooks",
+            Self::Group => "group",
         }
     }
 }

@@ -17,6 +17,7 @@
 //!
 //! Each module below handles one part over borrowed parts of the state; the node itself only routes.
 
+mod choose;
 mod hooks;
 mod io;
 pub mod limits;

@@ -45,6 +45,7 @@ fn config(index: usize, memory: u32) -> NodeConfig {
     };
     let chain = vec![root.sign(Domain::Grant, grant.to_bytes())];
     NodeConfig {
+        groups: vec![name("everywhere"), name(if index == 0 { "sea" } else { "inland" })],
         platforms: vec![Platform::Uml],
         memory_limit: MemoryMib(memory),
         ..NodeConfig::new(keys(index), name(NAMES[index]), chain)
@@ -287,6 +288,45 @@ fn an_unknown_host_and_one_that_is_off_are_named() {
 }
 
 #[test]
+fn who_makes_the_revision_chooses_among_the_hosts_of_a_group_and_refuses_where_none_fits() {
+    let mut cluster = Cluster::new(128);
+    let mut order = ring(64, OnFailure::Undo);
+    for (vm, group) in order.project.vms.iter_mut().zip(["@everywhere", "@everywhere", "@inland"]) {
+        vm.service_host = Some(HostAddress(group.to_owned()));
+    }
+    cluster.begin(2, 1, Operation::Build(Box::new(order.clone())));
+    cluster.end_steps();
+    assert_eq!(cluster.outcome(1), &Outcome::Done);
+    // Of equal ones the first by name; then what is chosen counts: bergen has 64 MiB left, the others 128.
+    let project = cluster.nodes[1].projects().remove(0);
+    let hosts: Vec<String> =
+        cluster.nodes[1].vms(project.id).iter().map(|view| view.status.host.to_string()).collect();
+    assert_eq!(hosts, ["bergen", "gjovik", "bergen"]);
+
+    // What was built this moment counts, though hosts say what they have left only now and then.
+    let mut again =
+        BuildOrder { label: Label { owner: name("anna"), ..order.label.clone() }, ..order.clone() };
+    again.project.vms.reverse();
+    cluster.begin(0, 2, Operation::Build(Box::new(again)));
+    cluster.end_steps();
+    assert_eq!(cluster.outcome(2), &Outcome::Done, "there was room for one on gjovik and two on oslo");
+    let other = BuildOrder { label: Label { owner: name("berit"), ..order.label.clone() }, ..order.clone() };
+    cluster.begin(0, 3, Operation::Build(Box::new(other)));
+    assert_eq!(
+        rules(cluster.outcome(3)),
+        [("oslo".to_owned(), Rule::Group), ("oslo".to_owned(), Rule::Group)]
+    );
+
+    // What is replaced makes room for what replaces it.
+    let existing = ExistingProject::Replace(RunningVms::Refuse);
+    cluster.begin(0, 4, Operation::Build(Box::new(BuildOrder { existing, ..order })));
+    for _ in 0..3 {
+        cluster.end_steps();
+    }
+    assert_eq!(cluster.outcome(4), &Outcome::Done);
+}
+
+#[test]
 fn a_label_in_use_is_refused_unless_it_is_replaced() {
     let mut cluster = Cluster::new(128);
     let first = cluster.build_ring();
@@ -321,6 +361,23 @@ fn a_failed_build_is_taken_back_on_every_host() {
     let Outcome::Failed(failures) = cluster.outcome(1) else { panic!("{:?}", cluster.outcome(1)) };
     assert_eq!((failures.len(), failures[0].reason.as_str()), (1, "disk full"));
     assert!(cluster.nodes.iter().all(|node| node.owned_vms().count() == 0 && node.projects().is_empty()));
+}
+
+#[test]
+fn a_project_whose_start_failed_runs_nothing_and_can_be_removed() {
+    let mut cluster = Cluster::new(512);
+    let project = cluster.build_ring();
+    let vms = cluster.vms(project);
+    cluster.begin(0, 2, Operation::Run { vms: vms[..1].to_vec(), order: RunOrder::Up, pause_ms: 0 });
+    cluster.begin(0, 3, Operation::Remove { project, running: RunningVms::Refuse });
+    assert_eq!(rules(cluster.outcome(3)), [("oslo".to_owned(), Rule::Running)], "it is being started");
+    let (index, vm, step) = cluster.steps.remove(0);
+    cluster.input(index, Input::StepDone { vm, step, result: Err("no room in /dev/shm".to_owned()) });
+    cluster.begin(0, 4, Operation::Remove { project, running: RunningVms::Refuse });
+    for _ in 0..2 {
+        cluster.end_steps();
+    }
+    assert_eq!(cluster.outcome(4), &Outcome::Done);
 }
 
 #[test]

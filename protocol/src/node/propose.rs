@@ -102,7 +102,8 @@ impl Node {
             let key = self.records.named(&address.0)?;
             Some(PlacedHost { name: self.records.member(key)?.name.clone(), key })
         };
-        let parts = fragments(&order.project, &order.blobs, &here, find).map_err(|unknown| {
+        let chosen = self.choose_hosts(now, &order.project, replaces)?;
+        let parts = fragments(&order.project, &order.blobs, &here, &chosen, find).map_err(|unknown| {
             let known: Vec<&str> = self.records.members().map(|(_, member)| member.name.as_str()).collect();
             let refusal = |error: PlacementError| {
                 let unknown = |what: &dyn std::fmt::Display, host: &HostAddress| {

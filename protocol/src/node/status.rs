@@ -57,7 +57,7 @@ impl Node {
         }
     }
 
-    fn measure(&self) -> HostStatus {
+    pub(super) fn measure(&self) -> HostStatus {
         HostStatus {
             counter: 0,
             groups: self.config.groups.clone(),

@@ -74,12 +74,22 @@ impl Vms {
         others.flat_map(|(id, vm)| vm.status.forwards.iter().map(|port| (&vm.label, &id.name, port)))
     }
 
-    /// Returns the VMs of a project that run or are about to.
+    /// Returns the VMs of a project that run or are about to. One whose start has failed does neither, until it is
+    /// tried again.
     pub(super) fn running(&self, project: ProjectId) -> impl Iterator<Item = &Name> {
+        let is_about_to = |vm: &OwnedVm| match vm.busy {
+            Some(step) => step != Step::Remove,
+            None => !matches!(vm.status.state, VmState::Failed { .. }),
+        };
         self.owned
             .iter()
             .filter(move |(_, vm)| vm.status.project == project)
-            .filter(|(_, vm)| vm.status.run == RunState::Up || matches!(vm.observed, Observed::Running(_)))
+            .filter(move |(_, vm)| match vm.observed {
+                Observed::Running(_) => true,
+                Observed::Absent | Observed::Down { .. } | Observed::Lost => {
+                    vm.status.run == RunState::Up && is_about_to(vm)
+                }
+            })
             .map(|(id, _)| &id.name)
     }
 

@@ -43,11 +43,13 @@ pub enum PlacementError {
     },
 }
 
-/// Splits a project over its hosts. `find` says which host a definition means; `asked` takes what names none.
+/// Splits a project over its hosts. `find` says which host a definition means; `asked` takes what names none, and
+/// `chosen` says where what names a group goes: see [`super::choose()`].
 pub fn fragments(
     project: &Project,
     blobs: &[Blob],
     asked: &PlacedHost,
+    chosen: &BTreeMap<Name, PlacedHost>,
     find: impl Fn(&HostAddress) -> Option<PlacedHost>,
 ) -> Result<BTreeMap<PlacedHost, Fragment>, Vec<PlacementError>> {
     let mut hosts: Vec<PlacedHost> = Vec::with_capacity(project.vms.len());
@@ -55,7 +57,7 @@ pub fn fragments(
     for vm in &project.vms {
         match &vm.service_host {
             None => hosts.push(asked.clone()),
-            Some(address) => match find(address) {
+            Some(address) => match chosen.get(&vm.name).cloned().or_else(|| find(address)) {
                 Some(host) => hosts.push(host),
                 None => unknown.push(PlacementError::Vm { vm: vm.name.clone(), host: address.clone() }),
             },

@@ -2,24 +2,29 @@
 //!
 //! ```text
 //! two projects ──difference──▶ changes ──impact──▶ live | reboot | rebuild | move ──sequence──▶ plan ──row──▶ people
+//! a project, and what hosts observe ──observed──▶ the same, from what is there
 //! one VM, wanted and observed ──step──▶ its next step
-//! one project ──fragment──▶ each host's part
+//! one project ──choose──▶ hosts for what names a group ──fragment──▶ each host's part
 //! ```
 
+mod choose;
 mod difference;
 mod fragment;
 mod impact;
 mod kept;
 mod keyed;
+mod observed;
 mod row;
 mod sequence;
 mod setup;
 mod step;
 
+pub use choose::{Candidate, Lack, Presence, Unplaced, choose};
 pub use difference::{Change, InterfaceChange, Replaced, SwitchChange, VmChange, apply, difference};
 pub use fragment::{PlacedHost, PlacementError, fragments, guest_address};
 pub use impact::{Act, Effect, Impact, Loss, impact};
 pub use kept::kept_rows;
+pub use observed::{Condition, Places, Sighting, found, plan_observed, settled};
 pub use row::{Counts, Row, Sign, Subject, counts, rows};
 pub use sequence::{Permission, PlannedChange, plan};
 pub use setup::SetupChange;

@@ -333,6 +333,10 @@ impl<'a> NetworkMaker<'_, 'a> {
     }
 
     fn take_port(&mut self, forward: Forward, span: Span, name: &Name) {
+        // Hosts of a group each have the port: whoever chooses among them sees to it.
+        if self.service_host.as_ref().is_some_and(|host| host.group().is_some()) {
+            return;
+        }
         let by = format!("{}:{name}", self.vm);
         let key = (self.service_host.clone(), forward.host_port, forward.transport);
         match self.segments.ports.get(&key) {

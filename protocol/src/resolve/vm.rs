@@ -119,11 +119,18 @@ impl<'a> Maker<'_, 'a> {
             self.report(Code::ValueInvalid, span, message, "expected one name, address or `@group`");
             return None;
         }
-        if text.starts_with('@') {
-            let message = format!("not carried out yet: the group `{text}` as a service host");
-            self.report(Code::NotYet, span, message, "expected one host, for now");
+        let host = HostAddress(text);
+        if host.0.starts_with('@') && host.group().is_none() {
+            let message = format!("`{host}` is no group of service hosts");
+            self.report(
+                Code::ValueInvalid,
+                span,
+                message,
+                "expected `@` and the group's name, such as `@lab`",
+            );
+            return None;
         }
-        Some(HostAddress(text))
+        Some(host)
     }
 
     fn template(&mut self, body: &Merged<'a>, scope: Scope<'_, 'a>) -> Option<TemplateRef> {

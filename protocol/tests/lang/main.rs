@@ -12,6 +12,7 @@ mod fate;
 mod format;
 mod golden;
 mod mutation;
+mod observed;
 mod plan;
 mod rows;
 mod scale;

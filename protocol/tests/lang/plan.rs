@@ -24,7 +24,7 @@ fn planned(from: &str, to: &str, rebuild: &[&str]) -> Vec<PlannedChange> {
 }
 
 /// Draws a row: `~ host a memory 64 MiB → 96 MiB reboot`.
-fn drawn(row: &Row) -> String {
+pub(crate) fn drawn(row: &Row) -> String {
     let mut words = vec![row.sign.character().to_string(), row.subject.kind().to_owned()];
     words.extend(row.subject.name().map(Name::to_string));
     words.extend(row.key.clone());
@@ -305,7 +305,7 @@ fn uplinks(text: &str) -> Result<Vec<(String, Vec<String>)>, Vec<PlacementError>
     let known = ["oslo", "bergen", "gjovik"];
     let find = |address: &HostAddress| known.contains(&address.0.as_str()).then(|| host(&address.0));
     let text = format!("global {{ project p }}\n{text}");
-    let parts = plan::fragments(&project(&text), &[], &host("oslo"), find)?;
+    let parts = plan::fragments(&project(&text), &[], &host("oslo"), &Default::default(), find)?;
     let of = |(host, part): (PlacedHost, Fragment)| {
         (host.name.to_string(), part.uplinks.iter().map(Name::to_string).collect())
     };

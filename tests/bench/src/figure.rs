@@ -13,6 +13,8 @@ pub(crate) enum Unit {
     Bytes,
     /// Parts of one processor.
     Core,
+    /// How many times something else.
+    Times,
 }
 
 /// How ours is set beside theirs, or beside a limit.

@@ -10,6 +10,7 @@ mod build;
 mod density;
 mod figure;
 mod idle;
+mod language;
 mod process;
 mod report;
 mod simulation;
@@ -95,12 +96,13 @@ const QUICK: Scale = Scale {
 type Bench = (&'static str, &'static str, fn(Scale) -> Vec<Figure>);
 
 /// What there is to measure.
-const BENCHES: [Bench; 6] = [
+const BENCHES: [Bench; 7] = [
     ("build", "50 VMs as one project, against copying and mounting an image for each", build::bench),
     ("boot", "start to first exec, against a bare linux.uml", boot::bench),
     ("density", "50 guests of 64 MB: time, memory, processor, disk", density::bench),
     ("idle", "agents that have nothing to do", idle::bench),
     ("switch", "TCP between guests, against uml_switch and a bridge", switch::bench),
+    ("language", "understanding and comparing projects, each figure against its limit", language::bench),
     ("simulation", "500 simulated hosts", simulation::bench),
 ];
 

@@ -79,6 +79,7 @@ fn amount(value: f64, unit: Unit) -> String {
         Unit::MegabitsPerSecond => &[(1.0, "Mbit/s")],
         Unit::Bytes => &[(1024.0 * 1024.0, "MiB"), (1024.0, "KiB"), (1.0, "B")],
         Unit::Core => &[(1e-2, "% of a core")],
+        Unit::Times => &[(1.0, "×")],
     };
     let fits = scale.iter().find(|(size, _)| value.abs() >= *size);
     let (size, name) = fits.or(scale.last()).copied().unwrap_or((1.0, ""));
@@ -115,6 +116,7 @@ pub(crate) fn document(machine: &str, figures: &[Figure]) -> Value {
                 Unit::MegabitsPerSecond => "Mbit/s",
                 Unit::Bytes => "B",
                 Unit::Core => "core",
+                Unit::Times => "times",
             },
             "ours": sample(&figure.ours),
             "theirs": figure.theirs.as_ref().map(|(_, theirs)| sample(theirs)),

@@ -1,0 +1,95 @@
+//! What this node knows of hosts that VMs may be placed on, for whoever chooses among those of a group.
+
+use std::collections::BTreeMap;
+
+use super::Node;
+use super::io::HostRefusal;
+use super::message::{Refusal, Rule};
+use crate::id::{Name, ProjectId, PublicKey};
+use crate::model::{MemoryMib, Project};
+use crate::plan::{Candidate, PlacedHost, Presence, choose};
+use crate::record::{HostStatus, VmState};
+use crate::time::Now;
+
+impl Node {
+    /// Chooses hosts for the VMs of a project that name a group; what is `replaced` counts as gone.
+    pub(super) fn choose_hosts(
+        &self,
+        now: Now,
+        project: &Project,
+        replaced: Option<ProjectId>,
+    ) -> Result<BTreeMap<Name, PlacedHost>, Vec<HostRefusal>> {
+        let names_group =
+            project.vms.iter().any(|vm| vm.service_host.as_ref().is_some_and(|h| h.group().is_some()));
+        if !names_group {
+            return Ok(BTreeMap::new());
+        }
+        let own = self.measure();
+        let defined = self.defined_mib();
+        let candidates: Vec<Candidate> = self
+            .records
+            .members()
+            .filter_map(|(key, member)| {
+                let status = if key == self.me { &own } else { self.records.host(key)? };
+                let host = PlacedHost { name: member.name.clone(), key };
+                let defined = defined.get(&key).copied().unwrap_or(0);
+                Some(self.candidate(now, host, status, defined, replaced))
+            })
+            .collect();
+        let chosen = choose(project, &self.config.name, &candidates, &BTreeMap::new());
+        chosen.map_err(|unplaced| {
+            let refusal = |detail: String| HostRefusal {
+                host: self.config.name.to_string(),
+                refusal: Refusal { rule: Rule::Group, detail },
+            };
+            unplaced.iter().map(|one| refusal(one.to_string())).collect()
+        })
+    }
+
+    fn candidate(
+        &self,
+        now: Now,
+        host: PlacedHost,
+        status: &HostStatus,
+        defined_mib: u64,
+        replaced: Option<ProjectId>,
+    ) -> Candidate {
+        let freed = replaced.map_or(0, |project| {
+            self.memory_mib_of(project).filter(|(there, _)| *there == host.key).map(|(_, mib)| mib).sum()
+        });
+        // What a host says of itself comes later than what it says of its VMs, and may know of more.
+        let used = u64::from(status.memory_used.0).max(defined_mib).saturating_sub(freed);
+        let free = u64::from(status.memory_limit.0).saturating_sub(used);
+        let presence = if host.key == self.me || self.connected.contains(&host.key) {
+            Presence::Live
+        } else {
+            Presence::Off(now.unix_ms.saturating_sub(status.measured_unix_ms) / 1000)
+        };
+        Candidate {
+            host,
+            groups: status.groups.clone(),
+            platforms: status.platforms.clone(),
+            free: MemoryMib(u32::try_from(free).unwrap_or(u32::MAX)),
+            presence,
+        }
+    }
+
+    /// Returns the memory of the VMs that each host has, as far as their records tell.
+    fn defined_mib(&self) -> BTreeMap<PublicKey, u64> {
+        let mut defined: BTreeMap<PublicKey, u64> = BTreeMap::new();
+        for (project, _) in self.projects.heads() {
+            for (host, mib) in self.memory_mib_of(project) {
+                *defined.entry(host).or_default() += mib;
+            }
+        }
+        defined
+    }
+
+    /// Returns the memory of each VM of a project that is not removed, with its host.
+    fn memory_mib_of(&self, project: ProjectId) -> impl Iterator<Item = (PublicKey, u64)> {
+        let there = self.project_vms(project).into_iter().filter(|status| status.state != VmState::Removed);
+        there.filter_map(move |status| {
+            Some((self.projects.owner(project.0, &status.host)?, u64::from(status.memory.0)))
+        })
+    }
+}
