@@ -3,6 +3,7 @@
 //! Made by `resolve` alone; read by `plan`, `node`, the platforms and the guest. Nothing here knows the text
 //! that it came from, nor any bytes.
 
+mod claimed;
 mod kept;
 mod nat;
 mod network;
@@ -10,6 +11,7 @@ mod project;
 mod size;
 mod vm;
 
+pub use claimed::{Claimed, ClaimedPlace, ClaimedValue};
 pub use kept::{Kept, Section};
 pub use nat::NatPlan;
 pub use network::{
