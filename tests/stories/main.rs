@@ -5,6 +5,7 @@ mod exec;
 mod images;
 mod inside;
 mod interrupted;
+mod plugin;
 mod refused;
 mod remote;
 mod ring;

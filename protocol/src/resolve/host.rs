@@ -71,8 +71,7 @@ impl<'a> MergedHost<'a> {
                 let (name, span, body) = (made.interface.clone(), made.span, Merged::default());
                 networks.push(MergedNetwork { name, span, body, bodies: Vec::new() });
             }
-            let amended: Vec<&Body<'a>> = chain.bodies[own..].iter().copied().collect();
-            if !networks[at].is_addressed_by(&amended) {
+            if !networks[at].is_addressed_by(&chain.bodies[own..]) {
                 networks[at].put_address(made);
             }
         }
