@@ -32,7 +32,7 @@ fn what_a_plugin_makes_arrives_in_the_guest_and_no_other_host_needs_it() {
     {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("the site's own folder");
     }
-    let file = site.project("plugged.mln", PROJECT);
+    let file = site.project("plugged", PROJECT);
     let oslo = site.host("oslo");
     oslo.ctl(&["build", "-f", &file]).ended(1).says("--allow-plugins");
     oslo.ctl(&["build", "-f", &file, "--allow-plugins"]).done();
