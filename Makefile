@@ -5,7 +5,7 @@ export CARGO_TARGET_DIR := $(TARGET_DIR)
 TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
 CARGO := cargo --locked
 
-.PHONY: help deps build demo demo-stop test bench check guest binaries fuzz fuzz-canary install uninstall deb deb-check
+.PHONY: plugin-proof help deps build demo demo-stop test bench check guest binaries fuzz fuzz-canary install uninstall deb deb-check
 
 help:
 	@echo 'make deps       the Debian packages that are needed'
@@ -72,6 +72,10 @@ test: deps binaries
 	else \
 		$(CARGO) test --workspace; \
 	fi
+
+# cfengine's plugin with the real package in real guests: a few minutes, most of them downloads.
+plugin-proof: build
+	@scripts/plugin-proof.sh $(TARGET_DIR)/release
 
 check:
 	cargo fmt --all --check

@@ -18,6 +18,7 @@ for path in ./usr/bin/mlnd ./usr/bin/mlnctl ./usr/lib/mln/mlnd-guest \
     ./usr/share/man/man1/mlnd.1.gz ./usr/share/man/man1/mlnctl.1.gz ./usr/share/man/man1/mlnctl-status.1.gz \
     ./usr/share/bash-completion/completions/mlnctl ./usr/share/zsh/vendor-completions/_mlnctl \
     ./usr/share/fish/vendor_completions.d/mlnctl.fish ./usr/share/doc/mln/operations.md \
+    ./usr/share/mln/plugins/cfengine.toml ./usr/share/mln/plugins/cfengine.py ./usr/share/doc/mln/plugins.md \
     ./usr/share/doc/mln/copyright; do
     grep -q " $path\$" "$work/list" || wrong "$path is not in the package"
 done

@@ -48,7 +48,7 @@ Architecture: $architecture
 Maintainer: $maintainer
 Installed-Size: $(du -sk --exclude=DEBIAN "$stage" | cut -f1)
 Depends: libc6 (>= $glibc), libgcc-s1, user-mode-linux, e2fsprogs, passt, passwd
-Recommends: mmdebstrap, fakeroot, openssh-client, iproute2
+Recommends: mmdebstrap, fakeroot, openssh-client, iproute2, python3
 Section: admin
 Priority: optional
 Description: groups of virtual machines over many hosts, without a master

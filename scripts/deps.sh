@@ -15,6 +15,7 @@ programs=(
     passt:passt
     newuidmap:uidmap
     ssh:openssh-client
+    python3:python3-minimal
 )
 if [ "${1:-}" = bench ]; then
     programs+=(uml_switch:uml-utilities resize2fs:e2fsprogs mount:mount setarch:util-linux)

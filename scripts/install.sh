@@ -15,16 +15,22 @@ doc=$root$prefix/share/doc/mln
 bash=$root$prefix/share/bash-completion/completions/mlnctl
 # Debian's packages have it in vendor-completions, which no shell looks through below /usr/local.
 zsh=$root$prefix/share/zsh/$([ "$prefix" = /usr ] && echo vendor-completions || echo site-functions)/_mlnctl
+plugins=$root$prefix/share/mln/plugins
 fish=$root$prefix/share/fish/vendor_completions.d/mlnctl.fish
 
 uninstall() {
     rm -f "$bin/mlnd" "$bin/mlnctl" "$units/system/mlnd.service" "$units/user/mlnd.service" "$bash" "$zsh" "$fish"
     rm -f "$man"/mlnd.1 "$man"/mlnd-*.1 "$man"/mlnctl.1 "$man"/mlnctl-*.1
+    for plugin in "$here"/examples/plugins/*.toml "$here"/examples/plugins/*.py; do
+        # Those of others stay.
+        rm -f "$plugins/$(basename "$plugin")"
+    done
     rm -rf "$lib" "$doc"
+    rmdir -p --ignore-fail-on-non-empty "$plugins" 2>/dev/null || true
 }
 
 install_all() {
-    install -d "$bin" "$lib" "$units/system" "$units/user" "$man" "$doc" \
+    install -d "$bin" "$lib" "$units/system" "$units/user" "$man" "$doc" "$plugins" \
         "$(dirname "$bash")" "$(dirname "$zsh")" "$(dirname "$fish")"
     # Each file is put beside its place and renamed: an agent that runs keeps the one that it began with.
     for program in "mlnd:$bin" "mlnctl:$bin" "mlnd-guest:$lib"; do
@@ -40,6 +46,9 @@ install_all() {
     "$built/mlnctl" completions bash >"$bash"
     "$built/mlnctl" completions zsh >"$zsh"
     "$built/mlnctl" completions fish >"$fish"
+    install -m 644 "$here"/examples/plugins/*.toml "$plugins"
+    install -m 755 "$here"/examples/plugins/*.py "$plugins"
+    install -m 644 "$here/examples/plugins/README.md" "$doc/plugins-shipped.md"
     for page in README.md CHANGELOG.md; do install -m 644 "$here/$page" "$doc"; done
     for page in "$here"/docs/*.md; do
         # The book's own index must not hide the project's first page.

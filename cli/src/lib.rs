@@ -12,6 +12,7 @@ pub mod error;
 pub mod exit;
 pub mod network;
 pub mod offline;
+pub mod plugin;
 pub mod project_file;
 pub mod quantity;
 pub mod source_file;

@@ -12,10 +12,12 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::builder::FalseyValueParser;
+use clap::{ArgAction, Args, Subcommand};
 use mln_protocol::lang::Rewritten;
 
-use crate::project_file::{GuestFiles, LoadedProject, load_with};
+use crate::plugin::{Allowed, Plugins};
+use crate::project_file::{GuestFiles, LoadedProject, load_plugged};
 use crate::source_file;
 use crate::ui::diagnostic::{self, Drawing};
 use crate::ui::outcome::Outcome;
@@ -63,15 +65,23 @@ impl ProjectFile {
     }
 }
 
-/// Variables of the command line.
+/// Variables of the command line, and what else decides what a project is.
 #[derive(Clone, Debug, Args)]
 pub struct Variables {
     /// Set a variable of the project; wins over the file.
     #[arg(long = "var", env = "MLN_VAR", value_name = "NAME=VALUE", value_parser = parse_variable)]
     variables: Vec<(String, String)>,
+    /// Also run plugins from the folder `plugins` beside the project file: they may do whatever you may.
+    #[arg(long, env = "MLN_ALLOW_PLUGINS", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    allow_plugins: bool,
 }
 
 impl Variables {
+    /// Returns which plugins may run.
+    pub fn plugins(&self) -> Plugins {
+        Plugins::Run(if self.allow_plugins { Allowed::OfProject } else { Allowed::Installed })
+    }
+
     /// Returns them by name; the last of several for one name counts.
     pub fn by_name(&self) -> BTreeMap<String, String> {
         self.variables.iter().cloned().collect()
@@ -105,7 +115,13 @@ pub fn run(offline: &Offline, json: bool) -> u8 {
 }
 
 fn open(file: &Path, variables: &Variables, guest_files: GuestFiles) -> Result<LoadedProject, Outcome> {
-    load_with(file, variables.by_name(), guest_files).map_err(|error| failure(&error))
+    load_plugged(file, variables.by_name(), guest_files, variables.plugins()).map_err(|error| failure(&error))
+}
+
+/// Opens a project whose text alone is of interest: plugins are not run.
+fn open_text(file: &Path, variables: &Variables) -> Result<LoadedProject, Outcome> {
+    load_plugged(file, variables.by_name(), GuestFiles::Ignore, Plugins::Read)
+        .map_err(|error| failure(&error))
 }
 
 /// Writes files back; a failure is told with its cause.

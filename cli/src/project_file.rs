@@ -1,4 +1,4 @@
-//! Project files from disk: the file, what it includes, and what it copies into guests.
+//! Project files from disk: the file, what it includes, what its plugins make of it, and what it copies into guests.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use mln_protocol::lang::{self, Code, Diagnostic, LoadError, Rewritten, SourceLoader, Tree};
 use mln_protocol::model::{Kept, Project};
-use mln_protocol::resolve::{self, Options};
+use mln_protocol::resolve::{Options, PluginFile};
+
+use crate::plugin::{self, Allowed, Plugins, Shelf, Understood};
 
 /// The longest project file or included file, in bytes.
 const SOURCE_BYTES_MAX: u64 = 64 << 20;
@@ -42,6 +44,8 @@ pub struct LoadedProject {
     pub tree: Tree,
     /// With what it was resolved.
     pub options: Options,
+    /// The files for guests that plugins have made; they are among `files`, too, where those were read.
+    pub made_files: Vec<PluginFile>,
 }
 
 /// A file that guests receive.
@@ -74,7 +78,7 @@ pub enum OpenError {
     },
 }
 
-/// Loads a project with the bytes of its files, as for `build`.
+/// Loads a project with the bytes of its files, as for `build`. Plugins that are installed are run.
 ///
 /// Paths in the project are relative to the project file. What is wrong in the project, missing files included,
 /// is in the diagnostics.
@@ -88,16 +92,27 @@ pub fn load_with(
     variables: BTreeMap<String, String>,
     guest_files: GuestFiles,
 ) -> Result<LoadedProject, OpenError> {
-    load_from(&Disk, path, variables, guest_files)
+    load_plugged(path, variables, guest_files, Plugins::Run(Allowed::Installed))
 }
 
-/// Loads a project as it would be with some of its source files rewritten; files for guests are not looked at.
+/// Loads a project, with as much of its files as is asked for, and with plugins or without.
+pub fn load_plugged(
+    path: &Path,
+    variables: BTreeMap<String, String>,
+    guest_files: GuestFiles,
+    plugins: Plugins,
+) -> Result<LoadedProject, OpenError> {
+    load_from(&Disk, path, variables, guest_files, plugins)
+}
+
+/// Loads a project as it would be with some of its source files rewritten; files for guests are not looked at, and
+/// plugins are not run.
 pub fn load_rewritten(
     path: &Path,
     variables: BTreeMap<String, String>,
     files: &[Rewritten],
 ) -> Result<LoadedProject, OpenError> {
-    load_from(&RewrittenDisk { files }, path, variables, GuestFiles::Ignore)
+    load_from(&RewrittenDisk { files }, path, variables, GuestFiles::Ignore, Plugins::Read)
 }
 
 fn load_from(
@@ -105,6 +120,7 @@ fn load_from(
     path: &Path,
     variables: BTreeMap<String, String>,
     guest_files: GuestFiles,
+    plugins: Plugins,
 ) -> Result<LoadedProject, OpenError> {
     let path_text = path.to_string_lossy().into_owned();
     let text = match loader.load(&path_text) {
@@ -123,13 +139,19 @@ fn load_from(
         }
     };
     let options = Options { variables, owner: None };
-    let (tree, mut diagnostics) = lang::parse(&path_text, text, loader);
-    let resolved = resolve::resolve(&tree, &options);
-    diagnostics.extend(resolved.diagnostics);
+    let shelf = Shelf::of_project(path);
+    let Understood { tree, resolved, mut diagnostics, files: made_files } =
+        plugin::understand(&path_text, text, loader, &options, &shelf, plugins);
     let mut files = Vec::new();
     if guest_files != GuestFiles::Ignore {
         let folder = path.parent().unwrap_or(Path::new(""));
         for (from, span) in resolved.file_places {
+            if let Some(made) = made_files.iter().find(|made| made.from == from) {
+                if guest_files == GuestFiles::Read {
+                    files.push(LoadedFile { from, bytes: made.bytes.clone(), mode: made.mode });
+                }
+                continue;
+            }
             match (read_guest_file(&folder.join(&from)), guest_files) {
                 (Ok((bytes, mode)), GuestFiles::Read) => files.push(LoadedFile { from, bytes, mode }),
                 (Ok(_), _) => {}
@@ -145,7 +167,7 @@ fn load_from(
     lang::sort(&mut diagnostics);
     let source = lang::fold(&tree);
     let (project, kept) = (resolved.project, resolved.kept);
-    Ok(LoadedProject { source, files, project, kept, diagnostics, tree, options })
+    Ok(LoadedProject { source, files, project, kept, diagnostics, tree, options, made_files })
 }
 
 fn read_guest_file(path: &Path) -> io::Result<(Vec<u8>, u32)> {

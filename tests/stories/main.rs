@@ -8,6 +8,7 @@ mod inside_more;
 mod interrupted;
 mod links;
 mod placement;
+mod plugin;
 mod refused;
 mod remote;
 mod ring;

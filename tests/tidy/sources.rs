@@ -10,13 +10,15 @@ const DRAWERS: [&str; 7] = ["util", "utils", "helper", "helpers", "common", "mis
 
 /// Where types may be serialised: the codec, the shapes of a project for other tools, control messages, and the
 /// two files of an agent's folder that are text, and the one of an operator's contexts.
-const SERDE_PLACES: [&str; 6] = [
+const SERDE_PLACES: [&str; 7] = [
     "protocol/src/wire/",
     "protocol/src/convert/",
     "agent/link/",
     "agent/src/config.rs",
     "agent/src/identity.rs",
     "cli/src/context.rs",
+    // A small file that people write.
+    "cli/src/plugin/manifest.rs",
 ];
 
 /// Words of the machine that something was written on; in halves, so that this file has none of them.

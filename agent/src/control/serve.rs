@@ -122,7 +122,8 @@ where
         | Request::Doctor
         | Request::Terminal(_)
         | Request::Console(_)
-        | Request::Logs(_) => Vec::new(),
+        | Request::Logs(_)
+        | Request::TemplateRecipe(_) => Vec::new(),
     };
     Ok(Some((request, files)))
 }

@@ -1,14 +1,14 @@
-# The recipe of the template `debian`: sh -c RECIPE debian FOLDER IMAGE BYTES, as root or as an ordinary user who has
-# numbers of subordinate users. FOLDER holds `mln-agent.service`. Lines on standard error that begin with "I: " are
+# The recipe of the template `debian`: sh -c RECIPE debian FOLDER IMAGE BYTES PACKAGES, as root or as an ordinary user who has
+# numbers of subordinate users. FOLDER holds `mln-agent.service`; PACKAGES, with commas, are installed as well. Lines on standard error that begin with "I: " are
 # shown as progress.
 set -eu
-folder=$1 image=$2 bytes=$3
+folder=$1 image=$2 bytes=$3 packages=${4:-}
 
 # Its packages are configured, so that apt goes on from there: for that they need a root of their own.
 if [ "$(id -u)" -eq 0 ]; then mode=root as_root=; else mode=unshare as_root=fakeroot; fi
 exclude() { for path; do printf -- '--dpkgopt=path-exclude=%s ' "$path"; done; }
 mmdebstrap --mode=$mode --variant=minbase --format=tar \
-    --include=systemd-sysv,dropbear-bin,iproute2,iputils-ping,kmod,less,netbase,procps,udhcpc,vim-tiny \
+    --include=systemd-sysv,dropbear-bin,iproute2,iputils-ping,kmod,less,netbase,procps,udhcpc,vim-tiny${packages:+,$packages} \
     --aptopt='Acquire::Languages "none"' \
     $(exclude /usr/share/doc/\* /usr/share/man/\* /usr/share/locale/\* /usr/share/info/\* /usr/share/lintian/\* \
         /usr/share/bash-completion/\* /usr/share/bug/\* /usr/share/vim/vim90/doc/\*) \
@@ -72,9 +72,13 @@ done
 
 echo "I: making the file system" >&2
 truncate -s "$bytes" "$image"
+# What further packages bring needs room beyond that of the usual ones, which are some 200 MB in 9,000 files.
+mib=$(($(du -sm "$folder/root" | cut -f1) * 3 / 2 - 300)) inodes=$(($(find "$folder/root" | wc -l) - 12000))
+if [ $mib -lt 0 ]; then mib=0; fi
+if [ $inodes -lt 0 ]; then inodes=0; fi
 # Small in a large sparse file: it grows while it is mounted. The journal is for guests that lose their power.
 mke2fs -q -t ext4 -d "$folder/root" -O ^resize_inode -J size=4 -E lazy_itable_init=0,nodiscard \
-    -L mln-debian -m 1 -N 24576 "$image" 512M >&2
+    -L mln-debian -m 1 -N $((24576 + inodes)) "$image" $((512 + mib))M >&2
 END
 
 echo "I: configuring" >&2

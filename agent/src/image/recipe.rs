@@ -45,6 +45,11 @@ impl Recipe {
         Self::ALL.into_iter().find(|recipe| recipe.word() == name)
     }
 
+    /// Returns whether further packages can be installed: for that the packages' own scripts must run.
+    pub fn takes_packages(self) -> bool {
+        self == Self::Debian
+    }
+
     fn script(self) -> &'static str {
         match self {
             Self::Mini => include_str!("mini.sh"),
@@ -100,16 +105,18 @@ pub fn build_mini(
     name: &Name,
     progress: impl FnMut(&str),
 ) -> Result<Template, RecipeError> {
-    build_recipe(store, Recipe::Mini, name, progress)
+    build_recipe(store, Recipe::Mini, name, &[], progress)
 }
 
-/// Builds a template and adds it under `name`; `progress` is told of each step as it begins.
+/// Builds a template and adds it under `name`; `progress` is told of each step as it begins. `packages` are installed
+/// as well, where the recipe [takes them](Recipe::takes_packages), and are names and nothing else.
 ///
 /// Takes some seconds or minutes, most of it downloads from the Debian mirror that this machine uses. Blocks.
 pub fn build_recipe(
     store: &ImageStore,
     recipe: Recipe,
     name: &Name,
+    packages: &[&str],
     mut progress: impl FnMut(&str),
 ) -> Result<Template, RecipeError> {
     let is_root = rustix::process::geteuid().is_root();
@@ -133,6 +140,7 @@ pub fn build_recipe(
         .arg(work.path())
         .arg(&image)
         .arg(IMAGE_BYTES.to_string())
+        .arg(packages.join(","))
         .env("PATH", TOOL_PATH)
         .env("TMPDIR", work.path())
         .env("LC_ALL", "C.UTF-8")

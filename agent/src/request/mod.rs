@@ -16,7 +16,7 @@ mod template;
 mod transfer;
 
 use mln_link::Reply;
-use mln_link::message::{AgentVersion, Failure, Refusal, Request, Role};
+use mln_link::message::{AgentVersion, Failure, Refusal, Request, Role, TemplateRecipe};
 use mln_protocol::trust::mesh_of;
 
 use crate::control::{ControlCommand, Origin, ReplySender};
@@ -52,7 +52,11 @@ impl EventLoop {
             Request::TokenNew { role: Role::Host, ttl_s } => self.request_host_token(ttl_s, reply),
             Request::OperatorToken(token) => self.request_operator_token(token, &operator, reply),
             Request::PeersLan => self.request_peers_lan(reply),
-            Request::TemplateBuild { name } => self.request_template_build(name, reply),
+            Request::TemplateBuild { name } => {
+                let recipe = TemplateRecipe { recipe: name.clone(), name, packages: Vec::new() };
+                self.request_template_build(recipe, reply);
+            }
+            Request::TemplateRecipe(recipe) => self.request_template_build(recipe, reply),
             Request::TemplateAdd { name, bytes } => self.request_template_add(name, bytes, reply, input),
             Request::TemplateList => self.request_template_list(reply),
             Request::TemplatePeers => self.request_template_peers(reply),

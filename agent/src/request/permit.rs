@@ -37,6 +37,7 @@ fn needs(request: &Request) -> &'static [Verb] {
         Request::TokenNew { role: Role::Host, .. } => &[Verb::Grant, Verb::Join],
         Request::OperatorToken(_) => &[Verb::Grant],
         Request::TemplateBuild { .. }
+        | Request::TemplateRecipe(_)
         | Request::TemplateAdd { .. }
         | Request::TemplatePull(_)
         | Request::TemplatePush(_)

@@ -5,7 +5,8 @@ use std::io::Write;
 
 use mln_link::InputQueue;
 use mln_link::message::{
-    Input, Progress, Reply, Step, StepState, TemplateChoice, TemplateRemoval, TemplateRemove, TemplateRow,
+    Input, PACKAGES_MAX, Package, Progress, Reply, Step, StepState, TemplateChoice, TemplateRecipe,
+    TemplateRemoval, TemplateRemove, TemplateRow,
 };
 use mln_protocol::id::{Digest, Name};
 use mln_protocol::model::TemplateRef;
@@ -27,19 +28,30 @@ const IMAGE_BYTES_MAX: u64 = MANIFEST_FILE_BYTES_MAX;
 const USERS_SHOWN_MAX: usize = 10;
 
 impl EventLoop {
-    pub(super) fn request_template_build(&self, name: Name, reply: ReplySender) {
-        let Some(recipe) = Recipe::of(name.as_str()) else {
+    pub(super) fn request_template_build(&self, wanted: TemplateRecipe, reply: ReplySender) {
+        let TemplateRecipe { recipe, name, packages } = wanted;
+        let Some(recipe) = Recipe::of(recipe.as_str()) else {
             let known = Recipe::ALL.map(Recipe::word).join(", ");
-            let text = format!("there is no recipe {name}; there is {known}");
+            let text = format!("there is no recipe {recipe}; there is {known}");
             return answer(
                 &reply,
                 [refusal("no-such-recipe", text, Some("add an image of your own: mlnctl template add"))],
             );
         };
+        if packages.len() > PACKAGES_MAX {
+            let text = format!("{} packages, where at most {PACKAGES_MAX} are taken", packages.len());
+            return answer(&reply, [refusal("packages", text, None)]);
+        }
+        if !packages.is_empty() && !recipe.takes_packages() {
+            let text = format!("the recipe {} takes no further packages", recipe.word());
+            let next = Some("whoever builds it; try: mlnctl template build debian --package NAME");
+            return answer(&reply, [refusal("packages", text, next)]);
+        }
         let images = self.exchange.images().clone();
         tokio::task::spawn_blocking(move || {
             let told = reply.clone();
-            let made = build_recipe(&images, recipe, &name, |step| {
+            let packages: Vec<&str> = packages.iter().map(Package::as_str).collect();
+            let made = build_recipe(&images, recipe, &name, &packages, |step| {
                 let progress = Progress {
                     project: None,
                     vm: None,

@@ -11,7 +11,7 @@ use crate::conversation::Agent;
 use crate::error::CommandError;
 use crate::exit::Exit;
 use crate::offline::Variables;
-use crate::project_file::{self, LoadedProject};
+use crate::project_file::{self, GuestFiles, LoadedProject};
 use crate::ui::diagnostic;
 use crate::ui::screen::Screen;
 
@@ -38,7 +38,7 @@ pub struct Build {
 pub async fn run(args: Build, agent: &Agent, screen: &Screen) -> Result<Exit, CommandError> {
     let vars = args.variables.by_name();
     let LoadedProject { source, files, diagnostics, tree, .. } =
-        project_file::load(&args.file, vars.clone())?;
+        project_file::load_plugged(&args.file, vars.clone(), GuestFiles::Read, args.variables.plugins())?;
     screen.diagnostics(&diagnostics, tree.sources());
     if diagnostic::has_errors(&diagnostics) {
         return Ok(Exit::Failed);

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, Subcommand};
 use mln_link::Request;
-use mln_link::message::{TemplateChoice, TemplatePull, TemplatePush, TemplateRemoval, TemplateRemove};
+use mln_link::message::{
+    Package, TemplateChoice, TemplatePull, TemplatePush, TemplateRecipe, TemplateRemoval, TemplateRemove,
+};
 use mln_protocol::id::Name;
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
@@ -24,7 +26,9 @@ pub enum Template {
     #[command(after_help = "Example: mlnctl template list --peers")]
     List(List),
     /// Make a template from a recipe that the agent knows: mini, or debian
-    #[command(after_help = "Example: mlnctl template build debian")]
+    #[command(
+        after_help = "Example: mlnctl template build debian --package cfengine3 --name debian-cfengine"
+    )]
     Build(Build),
     /// Add an image as a template
     #[command(after_help = "Example: mlnctl template add mini -f mini.img")]
@@ -86,7 +90,13 @@ pub struct Rm {
 pub struct Build {
     /// The recipe: mini or debian
     #[arg(value_parser = Name::parse)]
-    name: Name,
+    recipe: Name,
+    /// A Debian package to install as well, with what it depends on; several, or with commas (debian only)
+    #[arg(long = "package", env = "MLN_PACKAGES", value_name = "PACKAGE", value_delimiter = ',', value_parser = Package::parse)]
+    packages: Vec<Package>,
+    /// What the template is called [default: as the recipe]
+    #[arg(long, env = "MLN_TEMPLATE_NAME", value_parser = Name::parse)]
+    name: Option<Name>,
 }
 
 /// The arguments of `template add`.
@@ -116,7 +126,18 @@ pub async fn run(args: Template, agent: &Agent, screen: &Screen) -> Result<Exit,
             show(&answer, screen);
             Ok(screen.troubles(&answer))
         }
-        Template::Build(Build { name }) => work(&Request::TemplateBuild { name }, agent, screen).await,
+        Template::Build(Build { recipe, packages, name }) => {
+            // An agent that knows no packages knows this.
+            let request = match name {
+                None if packages.is_empty() => Request::TemplateBuild { name: recipe },
+                name => Request::TemplateRecipe(TemplateRecipe {
+                    name: name.unwrap_or_else(|| recipe.clone()),
+                    recipe,
+                    packages,
+                }),
+            };
+            work(&request, agent, screen).await
+        }
         Template::Add(add) => run_add(add, agent, screen).await,
         Template::Pull(Pull { template, from }) => {
             work(&Request::TemplatePull(TemplatePull { template, from }), agent, screen).await

@@ -6,8 +6,8 @@ use clap::{Args, Subcommand};
 use mln_protocol::convert;
 use mln_protocol::lang::{self, Edit, Severity};
 
-use super::{FAILED, Variables, complaint, failure, open, write_back};
-use crate::project_file::{GuestFiles, LoadedProject, load_rewritten};
+use super::{FAILED, Variables, complaint, failure, open_text, write_back};
+use crate::project_file::{LoadedProject, load_rewritten};
 use crate::ui::diagnostic::Drawing;
 use crate::ui::outcome::Outcome;
 use crate::ui::rewritten;
@@ -99,7 +99,7 @@ impl EditFile {
     }
 
     fn try_outcome(&self, json: bool, drawing: Drawing) -> Result<Outcome, Outcome> {
-        let loaded = open(&self.file, &self.variables, GuestFiles::Ignore)?;
+        let loaded = open_text(&self.file, &self.variables)?;
         let changes = lang::edit(&loaded.tree, &Edit::from(&self.change)).map_err(|error| failure(&error))?;
         let files = lang::rewrite(loaded.tree.sources(), changes);
         let after =

@@ -4,8 +4,7 @@ use clap::Args;
 use mln_protocol::lang::{self, Rewritten, SourceId};
 use serde_json::json;
 
-use super::{FAILED, ProjectFile, open, write_back};
-use crate::project_file::GuestFiles;
+use super::{FAILED, ProjectFile, open_text, write_back};
 use crate::ui::diagnostic::{self, Drawing};
 use crate::ui::outcome::Outcome;
 
@@ -22,7 +21,7 @@ pub struct Fmt {
 impl Fmt {
     pub(super) fn outcome(&self, json: bool, drawing: Drawing) -> Outcome {
         let path = self.project.path();
-        let loaded = match open(path, &self.project.variables, GuestFiles::Ignore) {
+        let loaded = match open_text(path, &self.project.variables) {
             Ok(loaded) => loaded,
             Err(outcome) => return outcome,
         };

@@ -26,7 +26,9 @@ impl Show {
         let code = verdict(&loaded);
         if json {
             let sources = loaded.tree.sources();
-            let answer = convert::project_json(&loaded.project, None, &loaded.diagnostics, sources) + "\n";
+            let made = &loaded.made_files;
+            let answer =
+                convert::project_json_with(&loaded.project, None, &loaded.diagnostics, sources, made) + "\n";
             return Outcome { answer, complaint: String::new(), code };
         }
         Outcome { answer: project::describe(&loaded.project), complaint: complaint(&loaded, drawing), code }

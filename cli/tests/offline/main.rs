@@ -5,6 +5,7 @@ mod edit;
 mod explain;
 mod fix;
 mod fmt;
+mod plugins;
 mod project_file;
 
 use std::path::Path;

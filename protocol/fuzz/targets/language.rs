@@ -7,7 +7,10 @@
 use std::collections::BTreeMap;
 
 use libfuzzer_sys::fuzz_target;
-use mln_protocol::lang::{self, Diagnostic, LoadError, SourceLoader, Tree};
+use mln_protocol::lang::grammar::Context;
+use mln_protocol::lang::{
+    self, Claim, ClaimForm, Diagnostic, LoadError, Manifest, ManifestError, ManifestLoader, Plugged, SourceLoader, Tree,
+};
 use mln_protocol::plan;
 use mln_protocol::resolve::{self, Options, Resolved};
 
@@ -22,6 +25,28 @@ impl SourceLoader for Included {
             Some(b'c') => Ok("#include c".to_owned()),
             Some(_) | None => Err(LoadError::NotFound),
         }
+    }
+}
+
+/// What every plugin claims, told apart by the first letter of its name; those of a digit are not there.
+#[derive(Debug)]
+struct Claiming;
+
+impl ManifestLoader for Claiming {
+    fn manifest(&self, name: &str) -> Result<Manifest, ManifestError> {
+        let letter = name.chars().next().filter(char::is_ascii_lowercase).ok_or(ManifestError::NotHere)?;
+        let claim = |word: &str, form: ClaimForm| Claim { word: format!("{letter}{word}"), form };
+        let inner = vec![claim("f", ClaimForm::Flag), claim("p", ClaimForm::Pair), claim("l", ClaimForm::Lines)];
+        let places = vec![Context::Global, Context::Host, Context::Network, Context::Switch];
+        let claims = [
+            claim("f", ClaimForm::Flag),
+            claim("p", ClaimForm::Pair),
+            claim("s", ClaimForm::Pairs),
+            claim("l", ClaimForm::Lines),
+            claim("b", ClaimForm::Block(inner.clone())),
+            claim("n", ClaimForm::Blocks(inner.clone())),
+        ];
+        Ok(Manifest { claims: claims.map(|claim| (places.clone(), claim)).to_vec(), settings: inner })
     }
 }
 
@@ -42,7 +67,7 @@ fn is_laid_out(text: &str) -> bool {
 }
 
 fn understand(text: &str, options: &Options) -> (Tree, Resolved, Vec<Diagnostic>) {
-    let (tree, mut diagnostics) = lang::parse("p.mln", text.to_owned(), &Included);
+    let (tree, mut diagnostics) = lang::parse_with("p.mln", text.to_owned(), &Included, &Plugged { manifests: &Claiming, made: &[] });
     let resolved = resolve::resolve(&tree, options);
     diagnostics.extend(resolved.diagnostics.iter().cloned());
     (tree, resolved, diagnostics)

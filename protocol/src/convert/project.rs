@@ -10,6 +10,7 @@ use crate::model::{
     AddressPlan, Attachment, Delay, DiskSize, Forward, Group, HookPoint, Mount, MountSource, Network,
     Project, Rate, Switch, SwitchSettings, TemplateRef, Vm,
 };
+use crate::resolve::PluginFile;
 
 #[derive(Serialize)]
 struct ShowJson<'a> {
@@ -17,6 +18,7 @@ struct ShowJson<'a> {
     hosts: Vec<HostJson<'a>>,
     switches: Vec<SwitchJson<'a>>,
     hooks: Vec<HookJson<'a>>,
+    made_files: Vec<MadeFileJson<'a>>,
     diagnostics: Vec<DiagnosticJson<'a>>,
 }
 
@@ -90,6 +92,15 @@ struct FileJson<'a> {
     from: &'a str,
     to: &'a str,
     mode: Option<String>,
+}
+
+/// A file that a plugin has made.
+#[derive(Serialize)]
+struct MadeFileJson<'a> {
+    from: &'a str,
+    bytes: usize,
+    /// Null for one that is no text.
+    text: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -293,6 +304,26 @@ fn mask_text(address: IpAddr, prefix_bits: u8) -> String {
     }
 }
 
+/// Returns the project in the shape of `show --json`, as plugins get it: without diagnostics, since there is nothing
+/// wrong yet.
+pub(super) fn project_value(project: &Project) -> serde_json::Value {
+    serde_json::to_value(shape(project, None)).expect("strings, numbers and lists of them always serialize")
+}
+
+fn shape<'a>(project: &'a Project, owner: Option<&'a Name>) -> ShowJson<'a> {
+    ShowJson {
+        project: LabelJson { owner: owner.map(Name::as_str), name: project.name.as_str() },
+        hosts: project.vms.iter().map(HostJson::from).collect(),
+        switches: project.switches.iter().map(SwitchJson::from).collect(),
+        hooks: HookPoint::ALL
+            .into_iter()
+            .filter_map(|point| Some(HookJson { when: point.keyword(), lines: project.hooks.lines(point)? }))
+            .collect(),
+        made_files: Vec::new(),
+        diagnostics: Vec::new(),
+    }
+}
+
 /// Returns the project as `show --json` prints it, on several lines. The owner is known once it is submitted.
 pub fn project_json(
     project: &Project,
@@ -300,13 +331,25 @@ pub fn project_json(
     diagnostics: &[Diagnostic],
     sources: &Sources,
 ) -> String {
+    project_json_with(project, owner, diagnostics, sources, &[])
+}
+
+/// Returns the project as `show --json` prints it, with the files that plugins have made for it.
+pub fn project_json_with(
+    project: &Project,
+    owner: Option<&Name>,
+    diagnostics: &[Diagnostic],
+    sources: &Sources,
+    made_files: &[PluginFile],
+) -> String {
     let shape = ShowJson {
-        project: LabelJson { owner: owner.map(Name::as_str), name: project.name.as_str() },
-        hosts: project.vms.iter().map(HostJson::from).collect(),
-        switches: project.switches.iter().map(SwitchJson::from).collect(),
-        hooks: HookPoint::ALL
-            .into_iter()
-            .filter_map(|point| Some(HookJson { when: point.keyword(), lines: project.hooks.lines(point)? }))
+        made_files: made_files
+            .iter()
+            .map(|file| MadeFileJson {
+                from: &file.from,
+                bytes: file.bytes.len(),
+                text: std::str::from_utf8(&file.bytes).ok(),
+            })
             .collect(),
         diagnostics: diagnostics
             .iter()
@@ -317,6 +360,7 @@ pub fn project_json(
                 message: &diagnostic.message,
             })
             .collect(),
+        ..shape(project, owner)
     };
     serde_json::to_string_pretty(&shape).expect("strings, numbers and lists of them always serialize")
 }

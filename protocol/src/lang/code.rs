@@ -109,6 +109,15 @@ codes! {
     PlatformNotYet       "E0802" Error   "a platform that is not carried out yet"
     NoEffect             "W0803" Warning "something has no effect on the chosen platform"
     Replaced             "W0804" Warning "something was replaced by something else"
+
+    PluginUnknown        "E0901" Error   "a plugin is not installed"
+    PluginUnusable       "E0902" Error   "a plugin cannot be used"
+    PluginForbidden      "E0903" Error   "a plugin beside the project file is not allowed to run"
+    PluginFailed         "E0904" Error   "a plugin failed"
+    PluginRefuses        "E0905" Error   "a plugin finds something wrong"
+    PluginWarns          "W0906" Warning "a plugin warns of something"
+    PluginIdle           "W0907" Warning "settings of a plugin that the project does not name"
+    AmendedUnknown       "E0908" Error   "a host that is amended is not defined"
 }
 
 impl Code {

@@ -20,7 +20,7 @@ use super::source::{SourceId, Span};
 use super::tree::{Block, Node, Statement, Tree};
 use path::{Leaf, Path};
 use place::Place;
-use value::written;
+pub(super) use value::{written, written_word};
 
 /// An edit of a project file.
 #[derive(Clone, Debug, PartialEq, Eq)]

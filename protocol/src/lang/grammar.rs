@@ -3,6 +3,7 @@
 //! One table per kind of block. The parser needs it to know how the inside of a block is to be read; `resolve`
 //! reports what is not in it. What a keyword means is not known here.
 
+use super::claim::ClaimId;
 use super::nearest::nearest;
 
 /// A keyword in one kind of block.
@@ -55,7 +56,9 @@ pub enum Body {
     Raw,
     /// Names, each with a block of lines.
     Lists,
-    /// Whatever its owner likes: a plugin's block, or one that nobody knows.
+    /// Words that a plugin claims.
+    Claimed(ClaimId),
+    /// Whatever its owner likes: a platform's block, or one that nobody knows.
     Free,
 }
 
@@ -176,7 +179,7 @@ pub fn body_of(outer: Body, word: &str) -> Body {
             .and_then(|keyword| keyword.block)
             .map_or(Body::Free, |form| form.body),
         Body::Lists => Body::Lines,
-        Body::Lines | Body::Raw | Body::Free => Body::Free,
+        Body::Lines | Body::Raw | Body::Claimed(_) | Body::Free => Body::Free,
     }
 }
 
@@ -192,7 +195,7 @@ pub fn slot(keyword: &Keyword) -> &'static str {
 
 /// Returns whether a word with a name and a brace behind it can only begin a block outside of all others.
 pub fn is_outermost(word: &str) -> bool {
-    matches!(word, "global" | "host" | "superclass" | "switch")
+    matches!(word, "amend" | "global" | "host" | "superclass" | "switch")
 }
 
 const fn bare(word: &'static str) -> Keyword {
@@ -268,9 +271,10 @@ impl Keyword {
 }
 
 const TOP: &[Keyword] = &[
+    block("amend", Naming::Required, Body::Keywords(Context::Host)),
     block("global", Naming::None, Body::Keywords(Context::Global)),
     block("host", Naming::Required, Body::Keywords(Context::Host)),
-    block("plugin", Naming::Required, Body::Free).not_yet(),
+    block("plugin", Naming::Required, Body::Free),
     block("superclass", Naming::Required, Body::Keywords(Context::Host)),
     block("switch", Naming::Required, Body::Keywords(Context::Switch)),
 ];
@@ -285,8 +289,8 @@ const GLOBAL: &[Keyword] = &[
     raw("beforeHostsStop"),
     raw("beforeProjectStart"),
     raw("beforeProjectStop"),
-    block("plugin", Naming::Required, Body::Free).not_yet(),
-    pair("plugins").not_yet(),
+    block("plugin", Naming::Required, Body::Free),
+    pair("plugins").several(),
     pair("project"),
     pair("project_password").replaced("grants"),
 ];
@@ -338,7 +342,7 @@ const HOST: &[Keyword] = &[
     block("network", Naming::Required, Body::Keywords(Context::Network)),
     pair("nice"),
     pair("owner").without_effect(),
-    block("plugin", Naming::Required, Body::Free).not_yet(),
+    block("plugin", Naming::Required, Body::Free),
     block("policy", Naming::Required, Body::Keywords(Context::Policy)).not_yet(),
     platform("qemu").refused(),
     pair("ramdisk").without_effect(),

@@ -235,6 +235,23 @@ impl<'a> Lexer<'a> {
     }
 }
 
+/// Returns whether lines stay within the raw block that they are put into, and are nothing but its lines.
+pub(super) fn is_raw(lines: &str) -> bool {
+    let mut lexer = Lexer::new(SourceId::ROOT, lines);
+    let mut depth = 0;
+    loop {
+        if lexer.at_outermost_head() {
+            return false;
+        }
+        match lexer.next_raw(&mut depth).kind {
+            Kind::End => return depth == 0,
+            Kind::Blank | Kind::Newline | Kind::Semicolon | Kind::Comment | Kind::Word { .. } | Kind::Raw => {
+            }
+            Kind::Include | Kind::Open | Kind::Close => return false,
+        }
+    }
+}
+
 fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\x0b' | b'\x0c')
 }

@@ -10,6 +10,7 @@
 //! for byte, and all diagnostics. What a keyword *means* is not known here, only where it may stand and what
 //! shape it has ([`grammar`]); values are looked at by `resolve`. Nothing here reads a file.
 
+mod claim;
 mod code;
 mod diagnostic;
 mod edit;
@@ -20,11 +21,16 @@ pub mod grammar;
 mod lexer;
 mod nearest;
 mod parser;
+mod plugged;
 mod rewrite;
 mod source;
 mod tree;
 mod without_effect;
 
+pub use claim::{
+    CLAIM_CONTEXTS, Claim, ClaimForm, ClaimId, Claims, Manifest, ManifestError, ManifestLoader, NamedPlugin,
+    NoPlugins,
+};
 pub use code::Code;
 pub use diagnostic::{Diagnostic, Fix, Label, Severity, sort};
 pub use edit::{Edit, EditError, Setting, edit};
@@ -32,7 +38,8 @@ pub use explanation::Explanation;
 pub use fold::fold;
 pub use format::format;
 pub use nearest::nearest;
-pub use parser::{INCLUDE_DEPTH_MAX, NESTING_MAX, SOURCE_BYTES_MAX, SOURCES_MAX, parse};
+pub use parser::{INCLUDE_DEPTH_MAX, NESTING_MAX, SOURCE_BYTES_MAX, SOURCES_MAX, parse, parse_with};
+pub use plugged::{AmendedSetting, Amendment, AmendmentError, Made, Plugged};
 pub use rewrite::{Rewritten, rewrite};
 pub use source::{LoadError, NoIncludes, Position, Source, SourceId, SourceLoader, Sources, Span};
 pub use tree::{Block, Include, Node, RawLine, Statement, Tree, Word};

@@ -3,11 +3,13 @@
 //! Open blocks are on a stack of their own, so that nesting in the text is no nesting of calls; only includes
 //! recur, to a named depth.
 
+use super::claim::{Claims, NoPlugins, named_plugins};
 use super::code::Code;
 use super::diagnostic::Diagnostic;
 use super::grammar::{self, Body, Context};
 use super::lexer::{Kind, Lexer, Token};
-use super::source::{LoadError, SourceId, SourceLoader, Sources, Span};
+use super::plugged::{Made, Plugged};
+use super::source::{LoadError, SourceId, SourceLoader, Sources, Span, offset};
 use super::tree::{Block, Include, Node, RawLine, Statement, Tree, Word};
 
 /// How deeply blocks may be nested, over all includes.
@@ -19,23 +21,74 @@ pub const SOURCES_MAX: usize = 1_024;
 /// How long all files together may be, in bytes.
 pub const SOURCE_BYTES_MAX: usize = 256 << 20;
 
-/// Parses a project file and all that it includes. Never fails: what is wrong is in the diagnostics.
+/// How often a project is read until it names the plugins whose words it was read with.
+const ROUNDS_MAX: usize = 4;
+
+/// Parses a project file and all that it includes, without plugins. Never fails: what is wrong is in the diagnostics.
 ///
 /// `path` is the file's own path; those of included files are relative to the file that includes them.
 pub fn parse(path: &str, text: String, loader: &dyn SourceLoader) -> (Tree, Vec<Diagnostic>) {
+    parse_with(path, text, loader, &Plugged { manifests: &NoPlugins, made: &[] })
+}
+
+/// Parses a project file and all that it includes, with the words of the plugins that it names, and what those have
+/// made of it so far. Never fails.
+pub fn parse_with(
+    path: &str,
+    text: String,
+    loader: &dyn SourceLoader,
+    plugged: &Plugged<'_>,
+) -> (Tree, Vec<Diagnostic>) {
+    let mut parsed = parse_once(path, text, loader, plugged, Claims::default());
+    // Which words plugins claim is known once the text is read that names them. What is a plugin's then may hide, or
+    // show, a line that names another one.
+    for _ in 1..ROUNDS_MAX {
+        let named = named_plugins(&parsed.0);
+        if parsed.0.claims.is_of(&named) {
+            break;
+        }
+        let claims = Claims::load(named, plugged.manifests);
+        let text = parsed.0.sources.get(SourceId::ROOT).text().to_owned();
+        parsed = parse_once(path, text, loader, plugged, claims);
+    }
+    let (mut tree, mut diagnostics) = parsed;
+    let named = named_plugins(&tree);
+    tree.claims.report(&named, &mut diagnostics);
+    (tree, diagnostics)
+}
+
+fn parse_once(
+    path: &str,
+    text: String,
+    loader: &dyn SourceLoader,
+    plugged: &Plugged<'_>,
+    claims: Claims,
+) -> (Tree, Vec<Diagnostic>) {
     let mut parser = Parser {
-        tree: Tree { sources: Sources::default(), nodes: Vec::new() },
+        tree: Tree { sources: Sources::default(), nodes: Vec::new(), claims },
         diagnostics: Vec::new(),
         loader,
     };
-    if text.len() > SOURCE_BYTES_MAX {
+    let whole = plugged.made.iter().fold(text.len(), |bytes, made| bytes.saturating_add(made.text.len()));
+    if whole > SOURCE_BYTES_MAX {
         let root = parser.tree.sources.add(path.to_owned(), String::new(), None);
         parser.tree.nodes.push(Vec::new());
-        let message = format!("{} bytes, where at most {SOURCE_BYTES_MAX} are allowed", text.len());
+        let message = format!("{whole} bytes, where at most {SOURCE_BYTES_MAX} are allowed");
         parser.diagnostics.push(Diagnostic::new(Code::IncludeLimit, Span::start_of(root), message));
         return (parser.tree, parser.diagnostics);
     }
-    parser.source(path.to_owned(), text, None, Body::Keywords(Context::Top), 0);
+    let end = offset(text.len());
+    let root = parser.source(path.to_owned(), text, None, Body::Keywords(Context::Top), 0);
+    let named = named_plugins(&parser.tree);
+    for Made { plugin, text } in plugged.made {
+        let place = named.iter().find(|(name, _)| name == plugin);
+        let place = place.map_or(Span::start_of(root), |(_, span)| *span);
+        let (path, body) = (format!("(made by the plugin {plugin})"), Body::Keywords(Context::Top));
+        let target = parser.source(path, text.clone(), Some(place), body, 0);
+        parser.tree.sources.mark_made(target);
+        let span = Span { source: root, start: end, end };
+        parser.tree.nodes[0].push(Node::Include(Include { span, target: Some(target) }));
+    }
     (parser.tree, parser.diagnostics)
 }
 
@@ -209,7 +262,8 @@ impl Parser<'_> {
             self.diagnostics.push(Diagnostic::new(Code::NestingDeep, head, message));
             return;
         }
-        let body = grammar::body_of(nest.body(), &keyword);
+        let name = words.get(1).map(|&word| self.tree.word(word));
+        let body = self.tree.claims.body_of(nest.body(), &keyword, name);
         nest.raw_depth = 0;
         nest.open.push(Open { words, head, body, nodes: Vec::new() });
     }

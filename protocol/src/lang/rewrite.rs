@@ -19,14 +19,15 @@ pub struct Rewritten {
 /// Puts changes into the files that they are about, and returns these, in the order of their first inclusion.
 ///
 /// A change that overlaps one before it is left out, and so is one that is there already: a file that is included
-/// twice is one file, and what is wrong in it is found twice.
+/// twice is one file, and what is wrong in it is found twice. What plugins have made is in no file, and stays.
 pub fn rewrite(sources: &Sources, changes: impl IntoIterator<Item = Fix>) -> Vec<Rewritten> {
     let mut first_of_path: BTreeMap<&str, SourceId> = BTreeMap::new();
     for (id, source) in sources.iter() {
         first_of_path.entry(source.path()).or_insert(id);
     }
     let mut by_file: BTreeMap<SourceId, Vec<Fix>> = BTreeMap::new();
-    for mut change in changes {
+    // What a plugin has made is no file.
+    for mut change in changes.into_iter().filter(|change| !sources.get(change.span.source).is_made()) {
         let file = first_of_path.get(sources.get(change.span.source).path()).copied();
         change.span.source = file.unwrap_or(change.span.source);
         by_file.entry(change.span.source).or_default().push(change);

@@ -47,6 +47,7 @@ pub struct Source {
     text: String,
     included_at: Option<Span>,
     line_starts: Vec<u32>,
+    is_made: bool,
 }
 
 impl Source {
@@ -58,6 +59,11 @@ impl Source {
     /// Returns its text.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// Returns whether a plugin has made it: there is no such file.
+    pub fn is_made(&self) -> bool {
+        self.is_made
     }
 
     /// Returns the `#include` that brought it in; none for the project file.
@@ -92,8 +98,15 @@ impl Sources {
         let line_starts = std::iter::once(0).chain(breaks).collect();
         let id = SourceId(offset(self.all.len()));
         self.bytes += text.len();
-        self.all.push(Source { path, text, included_at, line_starts });
+        self.all.push(Source { path, text, included_at, line_starts, is_made: false });
         id
+    }
+
+    /// Says that a source was made by a plugin, and is no file.
+    pub(super) fn mark_made(&mut self, id: SourceId) {
+        if let Some(source) = self.all.get_mut(id.0 as usize) {
+            source.is_made = true;
+        }
     }
 
     /// Returns how many there are.

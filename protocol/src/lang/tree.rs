@@ -3,6 +3,7 @@
 //! Words keep their quotation marks, backslashes and variables; `resolve` takes those out. Edits (`fmt`, `edit`)
 //! replace the text of spans and leave all else alone.
 
+use super::claim::Claims;
 use super::grammar::Body;
 use super::source::{SourceId, Sources, Span};
 
@@ -11,6 +12,7 @@ use super::source::{SourceId, Sources, Span};
 pub struct Tree {
     pub(super) sources: Sources,
     pub(super) nodes: Vec<Vec<Node>>,
+    pub(super) claims: Claims,
 }
 
 /// A piece of a source.
@@ -98,6 +100,11 @@ impl Tree {
     /// Returns the sources that it was read from.
     pub fn sources(&self) -> &Sources {
         &self.sources
+    }
+
+    /// Returns the plugins that the project names, and the words that they add to the language.
+    pub fn claims(&self) -> &Claims {
+        &self.claims
     }
 
     /// Returns the nodes of one source.

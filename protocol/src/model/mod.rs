@@ -3,6 +3,7 @@
 //! Made by `resolve` alone; read by `plan`, `node`, the platforms and the guest. Nothing here knows the text
 //! that it came from, nor any bytes.
 
+mod claimed;
 mod hooks;
 mod impairment;
 mod kept;
@@ -13,6 +14,7 @@ mod setup;
 mod size;
 mod vm;
 
+pub use claimed::{Claimed, ClaimedPlace, ClaimedValue};
 pub use hooks::{HookPoint, Hooks};
 pub use impairment::{Delay, Impairment, Loss, Rate};
 pub use kept::{Kept, Section};

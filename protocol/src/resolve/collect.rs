@@ -3,7 +3,9 @@
 use super::definitions::{Body, Content, Entry, Line, Removal, Value, slot};
 use super::expand::{Expander, is_variable_name};
 use crate::lang::grammar::{self, Body as Reading, Context, Keyword, Naming, State};
-use crate::lang::{Block, Code, Diagnostic, Node, Span, Statement, Tree, Word, why_without_effect};
+use crate::lang::{
+    Block, CLAIM_CONTEXTS, Code, Diagnostic, Node, Span, Statement, Tree, Word, why_without_effect,
+};
 
 /// Walks the tree.
 pub(super) struct Collector<'e, 'a> {
@@ -42,7 +44,13 @@ impl<'a> Collector<'_, 'a> {
         if word == "no" {
             return self.removal(statement, context, body);
         }
+        if let Some(claim) = self.tree.claims().find(context, word) {
+            return self.claimed_statement(claim, statement, body.claimed.get_or_insert_default());
+        }
         let Some(keyword) = self.keyword(first, statement.span, context) else { return };
+        if keyword.word == "plugins" {
+            self.check_named(rest);
+        }
         let is_flag = rest.is_empty();
         if is_flag && !keyword.flag {
             body.misshapen.push(keyword.canonical);
@@ -116,6 +124,9 @@ impl<'a> Collector<'_, 'a> {
                 .label("expected `no KEYWORD`, such as `no swap` or `no network eth1`");
             return self.expander.report.push(diagnostic);
         };
+        if let Some(claim) = self.tree.claims().find(context, self.tree.word(*word)) {
+            return self.claimed_removal(claim, body.claimed.get_or_insert_default());
+        }
         let Some(keyword) = self.keyword(*word, word.span, context) else { return };
         let named = keyword.block.is_some_and(|form| form.naming != Naming::None);
         match rest {
@@ -133,6 +144,9 @@ impl<'a> Collector<'_, 'a> {
     fn block(&mut self, block: &'a Block, context: Context, body: &mut Body<'a>) {
         // A block without a keyword was reported by the parser.
         let Some((&word, rest)) = block.words.split_first() else { return };
+        if let Some(claim) = self.tree.claims().find(context, self.tree.word(word)) {
+            return self.claimed_block(claim, block, body.claimed.get_or_insert_default());
+        }
         let Some(keyword) = self.keyword(word, block.head, context) else { return };
         let Some(form) = keyword.block else {
             body.misshapen.push(keyword.canonical);
@@ -143,6 +157,9 @@ impl<'a> Collector<'_, 'a> {
         let only = is_list && rest.len() == 1 && self.tree.word(rest[0]) == "only";
         let rest = if only { &[] } else { rest };
         let Some(name) = self.block_name(keyword, form.naming, block, rest) else { return };
+        if let (true, Some(name)) = (keyword.word == "plugin", name) {
+            return self.settings(name, block, body);
+        }
         let content = match form.body {
             Reading::Keywords(inner) => {
                 let mut inside = Body::default();
@@ -151,7 +168,7 @@ impl<'a> Collector<'_, 'a> {
                 Content::Block(Box::new(inside))
             }
             Reading::Lines | Reading::Raw => Content::Lines { lines: self.lines(keyword, block), only },
-            Reading::Lists | Reading::Free => Content::Free(block),
+            Reading::Lists | Reading::Claimed(_) | Reading::Free => Content::Free(block),
         };
         if keyword.canonical == "platform" {
             self.note_setting(keyword, block.head, body);
@@ -189,6 +206,36 @@ impl<'a> Collector<'_, 'a> {
                 self.expander.report.push(diagnostic);
                 // What is meant is clear enough to go on.
                 Some(rest.first().copied().filter(|_| naming != Naming::None))
+            }
+        }
+    }
+
+    /// Takes `plugin NAME { }`.
+    fn settings(&mut self, name: Word, block: &'a Block, body: &mut Body<'a>) {
+        let (text, claims) = (self.tree.word(name), self.tree.claims());
+        match claims.settings(text) {
+            Some(Some(claim)) => self.settings_block(claim, block, body.claimed.get_or_insert_default()),
+            // Its manifest could not be read, which is reported where it is named.
+            Some(None) => {}
+            None => {
+                let message = format!("these are settings of `{text}`, which the project does not name");
+                let diagnostic = Diagnostic::new(Code::PluginIdle, name.span, message)
+                    .label(format!("expected `plugins {text}` in `global {{ }}`"));
+                let named = claims.plugins().iter().map(|plugin| plugin.name.as_str());
+                self.expander.report.push_unknown(diagnostic, name.span, text, named);
+            }
+        }
+    }
+
+    /// Reports plugins that are named in vain: in a text that a plugin has made.
+    fn check_named(&mut self, names: &[Word]) {
+        let claims = self.tree.claims();
+        for &word in names {
+            if claims.plugins().iter().all(|plugin| plugin.name != self.tree.word(word)) {
+                let message = format!("the plugin `{}` is not run", self.tree.word(word));
+                let diagnostic = Diagnostic::new(Code::KeywordElsewhere, word.span, message)
+                    .label("plugins are named in the project file, not by plugins");
+                self.expander.report.push(diagnostic);
             }
         }
     }
@@ -298,11 +345,30 @@ impl<'a> Collector<'_, 'a> {
             self.expander.report.push(diagnostic);
             return None;
         }
+        let claims = self.tree.claims();
+        if let Some(other) =
+            CLAIM_CONTEXTS.into_iter().find(|&other| other != context && claims.find(other, text).is_some())
+        {
+            let message = format!("`{text}` means nothing {}", context.place());
+            let diagnostic = Diagnostic::new(Code::KeywordElsewhere, word.span, message)
+                .label(format!("`{text}`, which is a plugin's, stands {}", other.place()));
+            self.expander.report.push(diagnostic);
+            return None;
+        }
         let diagnostic =
             Diagnostic::new(Code::KeywordUnknown, word.span, format!("unknown keyword `{text}`"));
+        if let Some(meant) = claims.meant(context, text) {
+            let diagnostic = diagnostic.label(format!("did you mean `{meant}`?")).fix(word.span, meant);
+            self.expander.report.push(diagnostic);
+            return None;
+        }
         let meant = grammar::nearest_keyword(context, text, is_block)
             .or_else(|| grammar::nearest_keyword(context, text, !is_block));
         let known = grammar::keywords(context);
+        if meant.is_none() && claims.is_incomplete() {
+            // It may be a word of a plugin whose manifest could not be read: that is reported, and is enough.
+            return None;
+        }
         self.expander.report.push(match meant {
             Some(meant) => {
                 diagnostic.label(format!("did you mean `{}`?", meant.word)).fix(word.span, meant.word)
@@ -358,6 +424,13 @@ pub(super) fn set_twice(slot: &str, span: Span, first: Span) -> Diagnostic {
         slot => format!("`{slot}` is set twice"),
     };
     Diagnostic::new(Code::SetTwice, span, format!("{what}: the last one counts"))
+        .label("this one counts")
+        .other(first, "this one does not")
+}
+
+/// Makes the report that a plugin's word is set twice.
+pub(super) fn set_twice_of_plugin(word: &str, span: Span, first: Span) -> Diagnostic {
+    Diagnostic::new(Code::SetTwice, span, format!("`{word}` is set twice: the last one counts"))
         .label("this one counts")
         .other(first, "this one does not")
 }

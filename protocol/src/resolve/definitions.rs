@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use super::claimed::ClaimedBody;
 use super::collect::{Collector, duplicate, set_twice};
 use super::expand::{Expander, Scope, Variables};
 pub(super) use crate::lang::grammar::slot;
 use crate::lang::grammar::{Context, Keyword};
-use crate::lang::{Block, RawLine, SourceId, Span, Statement, Tree, Word};
+use crate::lang::{Block, Code, Diagnostic, RawLine, SourceId, Span, Statement, Tree, Word};
 
 /// A value: words of the text, or made up by an enumeration.
 #[derive(Clone, Debug)]
@@ -145,6 +146,8 @@ pub(super) struct Body<'a> {
     pub(super) misshapen: Vec<&'static str>,
     /// Where each block with a name is.
     pub(super) names: BTreeMap<(&'static str, &'a str), Span>,
+    /// What it says to plugins; most say nothing.
+    pub(super) claimed: Option<Box<ClaimedBody<'a>>>,
 }
 
 impl<'a> Body<'a> {
@@ -244,6 +247,10 @@ pub(super) struct Definitions<'a> {
     pub(super) superclasses: BTreeMap<String, Named<'a>>,
     pub(super) switches: Vec<(String, Named<'a>)>,
     pub(super) switch_places: BTreeMap<String, usize>,
+    /// What is said outside of all blocks: settings of plugins.
+    pub(super) top: Body<'a>,
+    /// What is said about a host beside its own block, by its name; several add up.
+    pub(super) amendments: BTreeMap<String, Vec<Named<'a>>>,
 }
 
 impl<'a> Definitions<'a> {
@@ -254,7 +261,7 @@ impl<'a> Definitions<'a> {
         collector.nodes(tree.nodes(SourceId::ROOT), Context::Top, &mut top);
         let mut definitions = Self::default();
         let mut rest = Vec::new();
-        for entry in top.entries {
+        for entry in std::mem::take(&mut top.entries) {
             match entry.content {
                 Content::Block(body) if entry.keyword.word == "global" => {
                     definitions.global_span.get_or_insert(entry.word.span);
@@ -263,6 +270,7 @@ impl<'a> Definitions<'a> {
                 _ => rest.push(entry),
             }
         }
+        definitions.top = top;
         definitions.add_enumerations(collector.expander);
         let mut places = BTreeMap::new();
         for entry in rest {
@@ -282,6 +290,9 @@ impl<'a> Definitions<'a> {
         self.global.misshapen.extend(body.misshapen);
         self.global.variables.extend(body.variables);
         self.global.entries.extend(body.entries);
+        if let Some(claimed) = body.claimed {
+            self.global.claimed.get_or_insert_default().entries.extend(claimed.entries);
+        }
     }
 
     fn add_enumerations(&mut self, expander: &mut Expander<'a>) {
@@ -319,6 +330,17 @@ impl<'a> Definitions<'a> {
         let Some(name) = expander.expand_word(word, Scope::global(&self.global.variables)) else { return };
         let kind = entry.keyword.word;
         let name_span = word.span;
+        if kind == "amend" {
+            let named = Named { name_span, body: *body };
+            if let Some((_, span)) = named.body.setting("superclass") {
+                let message = "a host's superclass stands in its own block";
+                let diagnostic = Diagnostic::new(Code::KeywordElsewhere, span, message)
+                    .label("`amend` changes what a host has, and not what it is");
+                expander.report.push(diagnostic);
+            }
+            self.amendments.entry(name).or_default().push(named);
+            return;
+        }
         if let Some(&first) = places.get(&(kind, name.clone())) {
             expander.report.push(duplicate(kind, &name, name_span, first));
             return;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::definitions::{Definitions, Guest, MadeAddress, Value};
+use super::definitions::{Body, Content, Definitions, Guest, MadeAddress, Value};
 use super::expand::{Expander, Scope};
 use super::inherit::{Chain, Merged, MergedContent};
 use crate::lang::Span;
@@ -22,6 +22,8 @@ pub(super) struct MergedNetwork<'a> {
     pub(super) name: String,
     pub(super) span: Span,
     pub(super) body: Merged<'a>,
+    /// What was merged, the farthest first.
+    pub(super) bodies: Vec<&'a Body<'a>>,
 }
 
 /// Returns the scope in which a host's values are looked at.
@@ -43,8 +45,11 @@ impl<'a> MergedHost<'a> {
         expander: &mut Expander<'a>,
     ) -> Self {
         let mut body = Merged::of(&chain.bodies, scope, expander);
-        if let (Some(value), Some(keyword)) =
-            (&guest.service_host, grammar::keyword(Context::Host, "service_host"))
+        // What amends a host is nearer than what its enumeration makes.
+        let own = chain.bodies.len() - chain.amending;
+        let is_amended = body.setting("service_host").is_some_and(|(_, level)| level >= own);
+        if let (Some(value), Some(keyword), false) =
+            (&guest.service_host, grammar::keyword(Context::Host, "service_host"), is_amended)
         {
             body.put(keyword, value.clone());
         }
@@ -56,22 +61,35 @@ impl<'a> MergedHost<'a> {
             {
                 places.insert(name, networks.len());
                 let body = Merged::of(bodies, scope, expander);
-                networks.push(MergedNetwork { name: name.clone(), span: entry.word, body });
+                let bodies = bodies.clone();
+                networks.push(MergedNetwork { name: name.clone(), span: entry.word, body, bodies });
             }
         }
         if let Some(made) = &guest.address {
             let at = places.get(made.interface.as_str()).copied().unwrap_or(networks.len());
             if at == networks.len() {
                 let (name, span, body) = (made.interface.clone(), made.span, Merged::default());
-                networks.push(MergedNetwork { name, span, body });
+                networks.push(MergedNetwork { name, span, body, bodies: Vec::new() });
             }
-            networks[at].put_address(made);
+            if !networks[at].is_addressed_by(&chain.bodies[own..]) {
+                networks[at].put_address(made);
+            }
         }
         Self { body, networks }
     }
 }
 
 impl MergedNetwork<'_> {
+    /// Returns whether its nearest block stands in one of these and has an address.
+    fn is_addressed_by(&self, amending: &[&Body<'_>]) -> bool {
+        let Some(nearest) = self.bodies.iter().rev().find(|body| body.setting("address").is_some()) else {
+            return false;
+        };
+        amending.iter().flat_map(|body| &body.entries).any(
+            |entry| matches!(&entry.content, Content::Block(inside) if std::ptr::eq::<Body<'_>>(&**inside, *nearest)),
+        )
+    }
+
     fn put_address(&mut self, made: &MadeAddress) {
         let Some(keyword) = grammar::keyword(Context::Network, "address") else { return };
         // A mask in the class says more than a guess.

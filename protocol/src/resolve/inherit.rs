@@ -23,6 +23,8 @@ pub(super) struct Inheritance<'a> {
 #[derive(Debug)]
 pub(super) struct Chain<'a> {
     pub(super) bodies: Vec<&'a Body<'a>>,
+    /// How many of them, the last ones, amend the host.
+    pub(super) amending: usize,
     pub(super) variables: Variables<'a>,
 }
 
@@ -74,11 +76,15 @@ impl<'a> Inheritance<'a> {
             next = self.parent(&class.body, expander);
         }
         bodies.reverse();
+        let amendments = if guest.is_class { None } else { self.definitions.amendments.get(&guest.name) };
+        let before = bodies.len();
+        bodies.extend(amendments.into_iter().flatten().map(|named| &named.body));
+        let amending = bodies.len() - before;
         let variables = bodies
             .iter()
             .flat_map(|body| body.variables.iter().map(|(name, value)| (*name, value.clone())))
             .collect();
-        Chain { bodies, variables }
+        Chain { bodies, amending, variables }
     }
 
     fn parent(&self, body: &'a Body<'a>, expander: &mut Expander<'a>) -> Option<(String, Span)> {

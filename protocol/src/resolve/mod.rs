@@ -9,7 +9,9 @@
 //! left out, and everything that is wrong is reported at once. Each host is merged, made and forgotten before the
 //! next, so that time and memory grow with the file and the number of hosts, and with nothing else.
 
+mod answer;
 mod autoenum;
+mod claimed;
 mod collect;
 mod definitions;
 mod expand;
@@ -26,14 +28,15 @@ mod size;
 mod switch;
 mod vm;
 
+pub use answer::{AnsweredFile, PluginAnswer, PluginFile, Remark};
 pub use expand::is_variable_name;
 pub use query::query;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::Name;
 use crate::lang::{Code, Diagnostic, SourceId, Span, Tree};
-use crate::model::{Kept, Project, Switch};
+use crate::model::{Claimed, ClaimedPlace, Kept, Project, Switch};
 
 use definitions::{Definitions, Guest};
 use expand::{Expander, Scope};
@@ -63,6 +66,8 @@ pub struct Resolved {
     pub diagnostics: Vec<Diagnostic>,
     /// What the project says that is not carried out yet.
     pub kept: Vec<Kept>,
+    /// What the project says to its plugins.
+    pub claimed: Vec<Claimed>,
     /// Where each file that guests receive is first asked for, by its path.
     pub file_places: BTreeMap<String, Span>,
 }
@@ -84,6 +89,9 @@ pub fn resolve(tree: &Tree, options: &Options) -> Resolved {
     let mut vms = Vec::with_capacity(guests.len());
     let mut kept = Vec::new();
     kept::Keeper { expander: &mut expander, kept: &mut kept }.outside_of_hosts(&definitions);
+    let mut claimed = Vec::new();
+    claimed_outside_of_hosts(&definitions, &mut expander, &mut claimed);
+    check_amendments(&definitions, &guests, &mut expander);
     for guest in &guests {
         let chain = inheritance.chain(guest, &mut expander);
         let mut maker = vm::Maker {
@@ -91,6 +99,7 @@ pub fn resolve(tree: &Tree, options: &Options) -> Resolved {
             segments: &mut segments,
             file_places: &mut file_places,
             kept: &mut kept,
+            claimed: &mut claimed,
         };
         vms.extend(maker.vm(&definitions, guest, &chain));
         if expander.is_exhausted() {
@@ -104,7 +113,46 @@ pub fn resolve(tree: &Tree, options: &Options) -> Resolved {
 
     let name = name.unwrap_or_else(|| Name::parse(UNNAMED).expect("a literal of letters only"));
     let project = Project { name, vms, switches, hooks };
-    Resolved { project, diagnostics: expander.report.finish(), kept, file_places }
+    Resolved { project, diagnostics: expander.report.finish(), kept, claimed, file_places }
+}
+
+/// Adds what `global` and the switches say to plugins, and the plugins' settings.
+fn claimed_outside_of_hosts<'a>(
+    definitions: &'a Definitions<'a>,
+    expander: &mut Expander<'a>,
+    claimed: &mut Vec<Claimed>,
+) {
+    let scope = Scope::global(&definitions.global.variables);
+    let mut gatherer = claimed::Gatherer { expander, claimed };
+    gatherer.add(&[&definitions.top, &definitions.global], scope, |is_settings| match is_settings {
+        true => ClaimedPlace::Settings,
+        false => ClaimedPlace::Project,
+    });
+    for (name, named) in &definitions.switches {
+        let Ok(name) = Name::parse(name) else { continue };
+        let scope = scope.block(&named.body.variables);
+        gatherer.add(&[&named.body], scope, |_| ClaimedPlace::Switch(name.clone()));
+    }
+}
+
+/// Reports amendments of hosts that there are not.
+fn check_amendments<'a>(definitions: &'a Definitions<'a>, guests: &[Guest<'a>], expander: &mut Expander<'a>) {
+    if definitions.amendments.is_empty() {
+        return;
+    }
+    let names: BTreeSet<&str> = guests.iter().map(|guest| guest.name.as_str()).collect();
+    for (name, amendments) in &definitions.amendments {
+        if names.contains(name.as_str()) {
+            continue;
+        }
+        for amendment in amendments {
+            let span = amendment.name_span;
+            let diagnostic =
+                Diagnostic::new(Code::AmendedUnknown, span, format!("there is no host `{name}`"))
+                    .label("expected a host that the project has, also one that an enumeration makes");
+            expander.report.push_unknown(diagnostic, span, name, names.iter().copied());
+        }
+    }
 }
 
 fn project_name<'a>(definitions: &'a Definitions<'a>, expander: &mut Expander<'a>) -> Option<Name> {
@@ -137,8 +185,13 @@ fn check_unused_superclasses<'a>(
         let mut segments = Segments::new(definitions);
         let mut file_places = BTreeMap::new();
         let mut kept = Vec::new();
-        let mut maker =
-            vm::Maker { expander, segments: &mut segments, file_places: &mut file_places, kept: &mut kept };
+        let mut maker = vm::Maker {
+            expander,
+            segments: &mut segments,
+            file_places: &mut file_places,
+            kept: &mut kept,
+            claimed: &mut Vec::new(),
+        };
         maker.vm(definitions, &guest, &chain);
     }
 }

@@ -1,10 +1,12 @@
 //! One value of a project by its path, after inheritance and variables: `/host/web1/network/eth0/address`.
 
+use super::claimed;
 use super::definitions::{Definitions, Guest, Line, Member};
 use super::expand::{Expander, Scope};
 use super::host::{self, MergedHost};
 use super::inherit::{Inheritance, Merged, MergedContent};
 use super::{Options, autoenum, project_name};
+use crate::id::Name;
 use crate::lang::grammar::{self, Context};
 use crate::lang::{Block, Node, Tree};
 
@@ -93,6 +95,12 @@ fn of_guest<'a>(
             let network = networks.iter().find(|network| network.name == *name)?;
             let scope = scope.block(&network.body.variables);
             block(&network.body, scope, Context::Network, rest, expander)
+        }
+        [word, rest @ ..] if claimed::is_claimed(expander, Context::Host, word) => {
+            let mut claimed = Vec::new();
+            let mut gatherer = claimed::Gatherer { expander, claimed: &mut claimed };
+            gatherer.add(&chain.bodies, scope, claimed::host_place(&Name::parse(&guest.name).ok()?));
+            claimed::query(&claimed, word, rest)
         }
         _ => block(&body, scope, Context::Host, rest, expander),
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::claimed::{self, Gatherer};
 use super::definitions::{Definitions, Guest};
 use super::expand::{Expander, Scope};
 use super::host::{self, MergedHost};
@@ -14,7 +15,8 @@ use super::size::{self, SizeError};
 use crate::id::{Digest, Name};
 use crate::lang::{Code, Diagnostic, Node, Span};
 use crate::model::{
-    BootOrder, DiskSize, GuestFile, HostAddress, Kept, MemoryMib, Platform, Section, TemplateRef, User, Vm,
+    BootOrder, Claimed, ClaimedPlace, DiskSize, GuestFile, HostAddress, Kept, MemoryMib, Platform, Section,
+    TemplateRef, User, Vm,
 };
 
 /// The memory of a VM whose file gives none.
@@ -30,6 +32,7 @@ pub(super) struct Maker<'m, 'a> {
     pub(super) segments: &'m mut Segments<'a>,
     pub(super) file_places: &'m mut BTreeMap<String, Span>,
     pub(super) kept: &'m mut Vec<Kept>,
+    pub(super) claimed: &'m mut Vec<Claimed>,
 }
 
 impl<'a> Maker<'_, 'a> {
@@ -46,6 +49,12 @@ impl<'a> Maker<'_, 'a> {
         let platform = self.platform(&body);
         policy::check(&body, scope, definitions, self.expander);
         let section = Section::Host(name.clone());
+        let mut gatherer = Gatherer { expander: self.expander, claimed: self.claimed };
+        gatherer.add(&chain.bodies, scope, claimed::host_place(&name));
+        for network in &networks {
+            let place = |_| ClaimedPlace::Network(name.clone(), network.name.clone());
+            gatherer.add(&network.bodies, scope.block(&network.body.variables), place);
+        }
         let mut keeper = Keeper { expander: self.expander, kept: self.kept };
         keeper.entries(&body, scope, &section, "");
         for network in &networks {

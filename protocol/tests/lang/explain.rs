@@ -22,8 +22,15 @@ fn diagnostics(text: &str, explanation: &Explanation) -> Vec<Diagnostic> {
     understand("example.mln", text, &Beside(explanation), &options(&variables)).2
 }
 
-/// Codes about what is found on disk; the command line's tests look at their examples.
-const ON_DISK: [Code; 2] = [Code::FileUnread, Code::FileAbsent];
+/// Codes about what is found on disk, and what plugins do; the command line's tests look at them.
+const ON_DISK: [Code; 6] = [
+    Code::FileUnread,
+    Code::FileAbsent,
+    Code::PluginForbidden,
+    Code::PluginFailed,
+    Code::PluginRefuses,
+    Code::PluginWarns,
+];
 
 #[test]
 fn every_code_has_a_paragraph_and_an_example_with_it_and_nothing_else() {

@@ -41,6 +41,7 @@ fn value(context: Context, keyword: &Keyword) -> &'static str {
         (Context::Host, "term") => "xterm",
         (Context::Switch, "type") => "hub",
         (Context::Network, "switch") => "lan",
+        (Context::Global, "plugins") => "made",
         (Context::Network, "tun_address") => "10.0.0.7",
         (_, canonical) => {
             VALUES.iter().find(|(word, _)| *word == canonical).map_or("other", |(_, value)| value)
@@ -60,6 +61,8 @@ fn statements(context: Context, keyword: &Keyword) -> Vec<String> {
     if let Some(form) = keyword.block {
         let name = if form.naming == Naming::Required { " made" } else { "" };
         let inside = match (keyword.word, form.body) {
+            ("amend", _) => "memory 80M",
+            ("plugin", _) => "any x",
             ("autoenum", _) => "numhosts 1; superclass class",
             ("users", _) => "alice x",
             ("files", _) => "from /to",
@@ -68,7 +71,7 @@ fn statements(context: Context, keyword: &Keyword) -> Vec<String> {
             (_, Body::Lists) => "staff { alice }",
             (_, Body::Raw) => "true",
             (_, Body::Lines) => "one",
-            (_, Body::Keywords(_) | Body::Free) => "",
+            (_, Body::Keywords(_) | Body::Claimed(_) | Body::Free) => "",
         };
         written.push(format!("{}{name} {{ {inside} }}", keyword.word));
     }
@@ -87,6 +90,8 @@ fn project(context: Context, keyword: &Keyword, statement: &str) -> String {
     };
     let fill = |other: &str, text: &str| if keyword.canonical == other { "" } else { text }.to_owned();
     let inside = match context {
+        // It is another host's, and that must be there.
+        Context::Top if keyword.word == "amend" => format!("{statement}\nhost made {{ }}"),
         Context::Top if keyword.word == "global" => "global { project p }".to_owned(),
         Context::Top => statement.to_owned(),
         Context::Global if keyword.word == "project" => "global { project p }".to_owned(),
@@ -105,7 +110,8 @@ fn project(context: Context, keyword: &Keyword, statement: &str) -> String {
         Context::Policy => format!("host a {{ policy p {{ {statement} }} }}"),
         Context::Switch => format!("switch made {{ {statement}{uplink} }}"),
     };
-    let named = if inside.contains("project p") { "" } else { "global { project p }" };
+    let plugins = if keyword.word == "plugin" { "; plugins made" } else { "" };
+    let named = if inside.contains("project p") { "" } else { &format!("global {{ project p{plugins} }}") };
     // All that is defined is used, so that nothing else is warned about.
     let attached = if inside.contains("switch made") { "network eth7 { switch made }" } else { "" };
     format!(

@@ -1,7 +1,8 @@
 //! The language on data files: `ok/` and `wrong/` hold projects with what must come of them beside them.
 //!
 //! `UPDATE_GOLDEN=1 cargo test -p mln-protocol --test lang` writes the expected files anew. In a project file,
-//! `#! --var name=value` sets a variable and `#? PATH` asks a query.
+//! `#! --var name=value` sets a variable and `#? PATH` asks a query. Plugins are known by their manifests, and don't
+//! run.
 
 #![expect(clippy::disallowed_methods, reason = "the core does no I/O, but its tests read their cases")]
 
@@ -14,6 +15,7 @@ mod golden;
 mod mutation;
 mod observed;
 mod plan;
+mod plugins;
 mod rows;
 mod scale;
 mod schema;
@@ -21,7 +23,7 @@ mod schema;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use mln_protocol::lang::{self, Diagnostic, LoadError, SourceLoader, Tree};
+use mln_protocol::lang::{self, Diagnostic, LoadError, Made, Plugged, SourceLoader, Tree};
 use mln_protocol::resolve::{self, Options, Resolved};
 
 /// Reads files below a folder.
@@ -48,7 +50,19 @@ fn understand(
     loader: &dyn SourceLoader,
     options: &Options,
 ) -> (Tree, Resolved, Vec<Diagnostic>) {
-    let (tree, mut diagnostics) = lang::parse(path, text.to_owned(), loader);
+    understand_plugged(path, text, loader, options, &[])
+}
+
+/// The same with what plugins have made.
+fn understand_plugged(
+    path: &str,
+    text: &str,
+    loader: &dyn SourceLoader,
+    options: &Options,
+    made: &[Made],
+) -> (Tree, Resolved, Vec<Diagnostic>) {
+    let plugged = Plugged { manifests: &plugins::Known, made };
+    let (tree, mut diagnostics) = lang::parse_with(path, text.to_owned(), loader, &plugged);
     for (id, source) in tree.sources().iter() {
         assert_eq!(tree.text(id), source.text(), "the tree of {} is not lossless", source.path());
     }

@@ -9,6 +9,7 @@ mod image;
 mod inside;
 mod mesh;
 mod outside;
+mod recipe;
 mod reply;
 mod request;
 mod row;
@@ -22,6 +23,7 @@ pub use image::{
 pub use inside::{Console, LogExtent, Logs, Terminal, TerminalSize};
 pub use mesh::{LanRow, OperatorToken};
 pub use outside::{ForwardRow, NatState, OutsideRow, PortProtocol};
+pub use recipe::{PACKAGES_MAX, Package, PackageError, TemplateRecipe};
 pub use reply::{ExecExit, Failure, OutputStream, Progress, Refusal, Reply, Silence, Step, StepState};
 pub use request::{
     Build, Exec, Existing, FileHead, Input, OnFailure, ProjectRef, ProjectSelection, RefError, Removal,

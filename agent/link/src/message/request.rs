@@ -9,6 +9,7 @@ use super::event::Events;
 use super::image::{GcMode, TemplateChoice, TemplatePull, TemplatePush, TemplateRemove};
 use super::inside::{Console, Logs, Terminal, TerminalSize};
 use super::mesh::OperatorToken;
+use super::recipe::TemplateRecipe;
 
 /// A request: the first message of a connection after the hello.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +89,8 @@ pub enum Request {
     Console(Console),
     /// The console log of a VM.
     Logs(Logs),
+    /// Make a template image from a recipe that the agent knows, with more packages.
+    TemplateRecipe(TemplateRecipe),
 }
 
 impl Request {
@@ -105,7 +108,7 @@ impl Request {
             Self::Exec(_) => "exec",
             Self::Peers => "peers",
             Self::TokenNew { .. } => "token new",
-            Self::TemplateBuild { .. } => "template build",
+            Self::TemplateBuild { .. } | Self::TemplateRecipe(_) => "template build",
             Self::TemplateAdd { .. } => "template add",
             Self::TemplateList => "template list",
             Self::OperatorToken(_) => "token new",

@@ -8,11 +8,11 @@ use std::path::Path;
 use mln_link::message::{
     AgentVersion, Build, Console, DaemonStatusRow, DoctorRow, EventReading, EventRow, Events, Exec, ExecExit,
     Existing, Failure, FileHead, ForwardRow, GarbageKind, GarbageReport, GarbageRow, GcMode, HostLiveness,
-    LanRow, LogExtent, Logs, NatState, OnFailure, OperatorToken, OutputStream, OutsideRow, PeerLink, PeerRow,
-    PortProtocol, Progress, ProjectRef, ProjectRow, ProjectSelection, Refusal, Removal, Remove, Role,
-    Silence, Start, Status, StatusRow, StatusWait, Step, StepState, Stop, StopManner, Target, TemplateChoice,
-    TemplateHostRow, TemplatePull, TemplatePush, TemplateRemoval, TemplateRemove, TemplateRow, Terminal,
-    TerminalSize, Token, Verdict, VmRef, VmState, WaitFor,
+    LanRow, LogExtent, Logs, NatState, OnFailure, OperatorToken, OutputStream, OutsideRow, Package, PeerLink,
+    PeerRow, PortProtocol, Progress, ProjectRef, ProjectRow, ProjectSelection, Refusal, Removal, Remove,
+    Role, Silence, Start, Status, StatusRow, StatusWait, Step, StepState, Stop, StopManner, Target,
+    TemplateChoice, TemplateHostRow, TemplatePull, TemplatePush, TemplateRecipe, TemplateRemoval,
+    TemplateRemove, TemplateRow, Terminal, TerminalSize, Token, Verdict, VmRef, VmState, WaitFor,
 };
 use mln_link::{Input, Reply, Request};
 use mln_protocol::id::{Name, hex};
@@ -100,6 +100,11 @@ fn requests() -> Vec<Request> {
             size: SIZE,
         }),
         Request::Logs(Logs { vm: VmRef { project, vm: name("r1") }, lines: 7, extent: LogExtent::Follow }),
+        Request::TemplateRecipe(TemplateRecipe {
+            recipe: name("debian"),
+            name: name("web"),
+            packages: vec![Package::parse("apache2").expect("a package")],
+        }),
     ]
 }
 

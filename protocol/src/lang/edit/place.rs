@@ -130,7 +130,11 @@ impl<'a> Place<'a> {
 
 fn blocks_of_step<'a>(tree: &'a Tree, nodes: &'a [Node], step: Option<&Step<'_>>) -> Vec<&'a Block> {
     let Some(step) = step else { return Vec::new() };
-    let found = blocks(tree, nodes, step.keyword, step.name);
+    let mut found = blocks(tree, nodes, step.keyword, step.name);
+    if step.keyword == "host" && step.name.is_some() {
+        // What amends a host is nearer than its own block, wherever it stands.
+        found.extend(blocks(tree, nodes, "amend", step.name));
+    }
     // An enumeration without a name is called by its number.
     if found.is_empty() && step.keyword == "autoenum" {
         let number =

@@ -3,7 +3,7 @@
 use super::EditError;
 
 /// Returns how a value is written so that it is read as it is: in quotation marks where it needs them.
-pub(super) fn written(value: &str) -> Result<String, EditError> {
+pub(in crate::lang) fn written(value: &str) -> Result<String, EditError> {
     if value.contains('\n') {
         return Err(EditError::ValueLines);
     }
@@ -23,7 +23,7 @@ fn quoted_where_needed(value: &str) -> String {
 }
 
 /// Returns one word, in quotation marks where it would be read otherwise.
-pub(super) fn written_word(word: &str) -> String {
+pub(in crate::lang) fn written_word(word: &str) -> String {
     if word.contains(' ') { quoted(word) } else { quoted_where_needed(word) }
 }
 
