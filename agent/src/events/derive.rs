@@ -12,7 +12,7 @@ use mln_protocol::trust::Verified;
 use mln_protocol::wire::Refusal;
 
 use super::{Event, EventKind};
-use crate::platform::{VmEvent, VmEventKind};
+use crate::platform::{BootProgress, VmEvent, VmEventKind};
 
 /// How many strangers are told of in [`STRANGERS_WINDOW_MS`], each once. A key costs nothing: whoever knocks with a new
 /// one each time must not drive out what else has happened.
@@ -93,21 +93,26 @@ impl Deriver {
 
     /// Returns what a VM of this host tells that is in no record.
     pub(crate) fn vm_event(&self, event: &VmEvent, now_unix_ms: u64, label: Option<Label>) -> Option<Event> {
-        match &event.kind {
-            VmEventKind::Panicked { text } => Some(Event {
-                project: label,
-                vm: Some(event.vm.name.clone()),
-                ..self.event(now_unix_ms, EventKind::Panic, text.clone())
-            }),
-            VmEventKind::Booting { .. }
-            | VmEventKind::Progress(_)
+        let (kind, text) = match &event.kind {
+            VmEventKind::Panicked { text } => (EventKind::Panic, text.clone()),
+            VmEventKind::Progress(BootProgress::SeedFailed { text }) => {
+                (EventKind::Setup, format!("runs, but could not be configured: {text}"))
+            }
+            VmEventKind::Progress(BootProgress::StartupFailed { end, log_tail }) => {
+                let last = log_tail.trim_end().lines().next_back().unwrap_or("they printed nothing");
+                (EventKind::Setup, format!("runs, but its startup lines failed ({end}): {last}"))
+            }
+            VmEventKind::Progress(BootProgress::Booting | BootProgress::Ready)
+            | VmEventKind::Booting { .. }
             | VmEventKind::GuestAgent { .. }
             | VmEventKind::InterfaceUp { .. }
             | VmEventKind::InterfaceDown { .. }
             | VmEventKind::Nat(_)
             | VmEventKind::Exited(_)
-            | VmEventKind::Lost => None,
-        }
+            | VmEventKind::Lost => return None,
+        };
+        let vm = Some(event.vm.name.clone());
+        Some(Event { project: label, vm, ..self.event(now_unix_ms, kind, text) })
     }
 
     /// Returns that this agent began to run.

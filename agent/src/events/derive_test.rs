@@ -6,6 +6,7 @@ use mln_protocol::trust::KeyPair;
 use mln_protocol::wire::sign_record;
 
 use super::*;
+use crate::platform::End;
 
 const NOW: u64 = 1_000_000;
 
@@ -165,6 +166,24 @@ fn a_panic_is_told_with_the_kernels_words_and_a_plain_exit_by_its_record() {
     let told = deriver.vm_event(&event, NOW, None).expect("an event");
     assert_eq!((told.kind, told.text.as_str()), (EventKind::Panic, "no init found"));
     assert_eq!(deriver.vm_event(&VmEvent { vm, kind: VmEventKind::Lost }, NOW, None), None);
+}
+
+#[test]
+fn a_guest_that_runs_and_is_not_what_it_should_be_is_told() {
+    let deriver = oslo();
+    let vm = VmId { birth: Digest::of(b"ring"), name: name("router1") };
+    let told = |progress| {
+        let event = VmEvent { vm: vm.clone(), kind: VmEventKind::Progress(progress) };
+        deriver.vm_event(&event, NOW, None).map(|event| (event.kind, event.text))
+    };
+    let failed =
+        BootProgress::StartupFailed { end: End::Exited(127), log_tail: "one\nnosuchcmd: not found\n".into() };
+    let (kind, text) = told(failed).expect("an event");
+    assert_eq!(kind, EventKind::Setup);
+    assert!(text.contains("127") && text.ends_with("nosuchcmd: not found"), "{text}");
+    let (kind, text) = told(BootProgress::SeedFailed { text: "mount /maps".into() }).expect("an event");
+    assert_eq!((kind, text.contains("mount /maps")), (EventKind::Setup, true));
+    assert_eq!(told(BootProgress::Ready), None);
 }
 
 #[test]

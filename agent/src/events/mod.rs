@@ -68,6 +68,8 @@ pub(crate) enum EventKind {
     Panic,
     /// A step with it failed.
     Failed,
+    /// It runs, and isn't what it should be.
+    Setup,
     /// It is removed.
     Remove,
     /// Somebody was told no.
@@ -94,6 +96,7 @@ impl EventKind {
             Self::Exit => "exit",
             Self::Panic => "panic",
             Self::Failed => "failed",
+            Self::Setup => "setup",
             Self::Remove => "remove",
             Self::Refusal => "refusal",
             Self::Join => "join",

@@ -302,11 +302,14 @@ impl Agent {
             },
             Setup::Startup { shell, .. } => {
                 if let Ok(Some(status)) = shell.try_wait() {
-                    info!(%status, "startup lines have run");
                     let report = if status.success() {
+                        info!("startup lines have run");
                         ReportWire::Ready
                     } else {
-                        ReportWire::StartupFailed { end: end_of(status), log_tail: log_tail() }
+                        let log_tail = log_tail();
+                        let last = log_tail.trim_end().lines().next_back().unwrap_or_default();
+                        warn!(%status, last, log = STARTUP_LOG, "startup lines failed");
+                        ReportWire::StartupFailed { end: end_of(status), log_tail }
                     };
                     self.over(report);
                 }
