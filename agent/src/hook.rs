@@ -93,7 +93,7 @@ impl HookRunner {
     ) -> Result<(), HookError> {
         // It is never closed.
         let _turn = self.running.acquire().await;
-        let folder = self.folder.join(format!("{}-{}", label.owner, label.project));
+        let folder = self.folder.join(label.owner.as_str()).join(label.project.as_str());
         info!(%label, hook = point.keyword(), "is run");
         let failed = |source| HookError::Run { folder: folder.clone(), source };
         fs::DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(&folder).map_err(failed)?;
@@ -194,7 +194,7 @@ mod tests {
         let runner = runner(data.path(), TIME_LIMIT);
         let lines = ["X=1", "echo $MLN_OWNER/$MLN_PROJECT on $MLN_HOST $MLN_HOOK $X", "pwd >here"];
         assert_eq!(run(&runner, &lines).await, Ok(()));
-        let folder = data.path().join("hooks/anna-shop");
+        let folder = data.path().join("hooks/anna/shop");
         let log = fs::read_to_string(folder.join("beforeProjectStart.log")).expect("is kept");
         assert_eq!(log, "anna/shop on oslo beforeProjectStart 1\n");
         assert!(folder.join("here").exists());
@@ -221,7 +221,19 @@ mod tests {
         let data = tempfile::tempdir().expect("a folder");
         let runner = runner(data.path(), TIME_LIMIT);
         assert_eq!(run(&runner, &["head -c 1000000 /dev/zero"]).await, Ok(()));
-        let log = data.path().join("hooks/anna-shop/beforeProjectStart.log");
+        let log = data.path().join("hooks/anna/shop/beforeProjectStart.log");
         assert_eq!(fs::metadata(log).expect("is kept").len(), OUTPUT_BYTES_MAX as u64);
+    }
+
+    #[tokio::test]
+    async fn two_projects_never_share_a_folder() {
+        let data = tempfile::tempdir().expect("a folder");
+        let runner = runner(data.path(), TIME_LIMIT);
+        let name = |text| Name::parse(text).expect("a name");
+        for (owner, project) in [("a", "b-c"), ("a-b", "c")] {
+            let label = Label { owner: name(owner), project: name(project) };
+            let lines = ["[ ! -e mine ] && touch mine".to_owned()];
+            runner.run(&label, HookPoint::BeforeProjectStart, &lines).await.expect("it is the first here");
+        }
     }
 }
