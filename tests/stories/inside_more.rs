@@ -68,7 +68,9 @@ fn a_guest_has_groups_swap_and_a_disk_that_its_last_lines_write_to() {
 #[test]
 fn paths_of_a_host_are_mounted_where_its_configuration_shares_them_and_no_others() {
     let mut site = Site::mesh(&["oslo"]);
-    let shared = site.folder().join("shared");
+    let place = site.folder().to_owned();
+    let (shared, secret) = (place.join("shared"), place.join("secret"));
+    fs::write(&secret, "").expect("the folder is ours");
     let (image, folder) = (shared.join("a.img"), shared.join("folder"));
     fs::create_dir_all(&folder).expect("the folder is ours");
     fs::write(folder.join("note"), "of the host\n").expect("the folder is ours");
@@ -110,11 +112,9 @@ fn paths_of_a_host_are_mounted_where_its_configuration_shares_them_and_no_others
     }
 
     // Nor are modes and owners changed, there or anywhere: a guest is root.
-    let secret = site.folder().join("secret");
-    fs::write(&secret, "").expect("the folder is ours");
     let line = format!(
         "mkdir -p /mnt/x; mount -t hostfs none /mnt/x -o {} && chmod 4777 /mnt/x/secret /shared/note",
-        site.folder().display()
+        place.display()
     );
     let mode = |path: &std::path::Path| fs::metadata(path).expect("is there").permissions().mode() & 0o7777;
     let before = (mode(&secret), mode(&shared.join("folder/note")));
