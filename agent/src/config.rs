@@ -6,6 +6,7 @@ use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use mln_protocol::id::Name;
 use mln_protocol::model::MemoryMib;
+use mln_protocol::node::{HookOwner, Vouched};
 use serde::Deserialize;
 
 use crate::mesh::Reach;
@@ -43,7 +44,7 @@ pub(crate) struct Config {
     /// The folders whose images and folders VMs may mount.
     pub shared_folders: Vec<PathBuf>,
     /// Those whose projects' hooks are run here.
-    pub hook_owners: Vec<Name>,
+    pub hook_owners: Vec<HookOwner>,
 }
 
 /// Why there is no configuration. Nothing was started.
@@ -169,8 +170,9 @@ impl Config {
             }
         };
         let owner = |text: String| {
-            let expected = "the name of an owner";
-            Name::parse(&text).map_err(|_| ConfigError::Value { key: "hooks.owners", value: text, expected })
+            let expected =
+                "an owner as this host knows them (anna), or as another one does (anna@oslo, anna@*)";
+            hook_owner(&text).ok_or(ConfigError::Value { key: "hooks.owners", value: text, expected })
         };
         let listen = if file.listen.is_empty() { LISTEN.map(str::to_owned).to_vec() } else { file.listen };
         Ok(Self {
@@ -200,6 +202,17 @@ impl Config {
             MemoryMib(u32::try_from(share).unwrap_or(u32::MAX))
         })
     }
+}
+
+/// Parses an owner whose hooks are run, and whose word it is that they are the one.
+fn hook_owner(text: &str) -> Option<HookOwner> {
+    let (owner, host) = text.split_once('@').map_or((text, None), |(owner, host)| (owner, Some(host)));
+    let vouched = match host {
+        None => Vouched::Here,
+        Some("*") => Vouched::ByAnybody,
+        Some(host) => Vouched::By(Name::parse(host).ok()?),
+    };
+    Some(HookOwner { owner: Name::parse(owner).ok()?, vouched })
 }
 
 #[cfg(test)]
@@ -238,6 +251,15 @@ mod tests {
             parse("[hooks]\nowners = ['a b']"),
             Err(ConfigError::Value { key: "hooks.owners", .. })
         ));
+        for (text, vouched) in [
+            ("anna", Some(Vouched::Here)),
+            ("anna@oslo", Name::parse("oslo").ok().map(Vouched::By)),
+            ("anna@*", Some(Vouched::ByAnybody)),
+            ("anna@", None),
+            ("@oslo", None),
+        ] {
+            assert_eq!(hook_owner(text).map(|owner| owner.vouched), vouched, "{text}");
+        }
         let config =
             parse("[share]\nfolders = ['/srv/mln']\n[hooks]\nowners = ['root']").expect("both are known");
         assert_eq!((config.shared_folders.len(), config.hook_owners.len()), (1, 1));

@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mln_protocol::id::{Label, Name};
@@ -93,7 +93,7 @@ impl HookRunner {
     ) -> Result<(), HookError> {
         // It is never closed.
         let _turn = self.running.acquire().await;
-        let folder = self.folder.join(format!("{}-{}", label.owner, label.project));
+        let folder = self.folder.join(label.owner.as_str()).join(label.project.as_str());
         info!(%label, hook = point.keyword(), "is run");
         let failed = |source| HookError::Run { folder: folder.clone(), source };
         fs::DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(&folder).map_err(failed)?;
@@ -117,7 +117,8 @@ impl HookRunner {
             .spawn()
             .map_err(failed)?;
         let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-        let reading = tokio::spawn(read(reader));
+        let output = Arc::new(Mutex::new(Vec::new()));
+        let mut reading = tokio::spawn(read(reader, output.clone()));
         let status = match tokio::time::timeout(self.time_limit, child.wait()).await {
             Ok(status) => Some(status.map_err(failed)?),
             Err(_) => {
@@ -129,10 +130,11 @@ impl HookRunner {
                 None
             }
         };
-        let output = match tokio::time::timeout(OUTPUT_GRACE, reading).await {
-            Ok(Ok(output)) => output,
-            Ok(Err(_)) | Err(_) => Vec::new(),
-        };
+        if tokio::time::timeout(OUTPUT_GRACE, &mut reading).await.is_err() {
+            // What it left in the background is heard no longer, and what was said until now is kept.
+            reading.abort();
+        }
+        let output = std::mem::take(&mut *output.lock().unwrap_or_else(PoisonError::into_inner));
         let log = folder.join(format!("{}.log", point.keyword()));
         if let Err(error) = create(&log).and_then(|mut file| io::Write::write_all(&mut file, &output)) {
             warn!(log = %log.display(), %error, "the output of a hook is not kept");
@@ -154,15 +156,14 @@ fn ending(status: std::process::ExitStatus) -> String {
 }
 
 /// Reads all output; what is more than is kept is read and dropped, so that nobody waits.
-async fn read(pipe: io::PipeReader) -> Vec<u8> {
-    let mut output = Vec::new();
-    let Ok(mut pipe) = tokio::net::unix::pipe::Receiver::from_owned_fd(pipe.into()) else { return output };
+async fn read(pipe: io::PipeReader, output: Arc<Mutex<Vec<u8>>>) {
+    let Ok(mut pipe) = tokio::net::unix::pipe::Receiver::from_owned_fd(pipe.into()) else { return };
     let mut buffer = [0; 4096];
     while let Ok(count @ 1..) = pipe.read(&mut buffer).await {
+        let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
         let room = OUTPUT_BYTES_MAX.saturating_sub(output.len());
         output.extend_from_slice(&buffer[..count.min(room)]);
     }
-    output
 }
 
 fn last_lines(output: &[u8]) -> String {
@@ -194,7 +195,7 @@ mod tests {
         let runner = runner(data.path(), TIME_LIMIT);
         let lines = ["X=1", "echo $MLN_OWNER/$MLN_PROJECT on $MLN_HOST $MLN_HOOK $X", "pwd >here"];
         assert_eq!(run(&runner, &lines).await, Ok(()));
-        let folder = data.path().join("hooks/anna-shop");
+        let folder = data.path().join("hooks/anna/shop");
         let log = fs::read_to_string(folder.join("beforeProjectStart.log")).expect("is kept");
         assert_eq!(log, "anna/shop on oslo beforeProjectStart 1\n");
         assert!(folder.join("here").exists());
@@ -221,7 +222,28 @@ mod tests {
         let data = tempfile::tempdir().expect("a folder");
         let runner = runner(data.path(), TIME_LIMIT);
         assert_eq!(run(&runner, &["head -c 1000000 /dev/zero"]).await, Ok(()));
-        let log = data.path().join("hooks/anna-shop/beforeProjectStart.log");
+        let log = data.path().join("hooks/anna/shop/beforeProjectStart.log");
         assert_eq!(fs::metadata(log).expect("is kept").len(), OUTPUT_BYTES_MAX as u64);
+    }
+
+    #[tokio::test]
+    async fn what_is_left_in_the_background_takes_nothing_of_what_was_said() {
+        let data = tempfile::tempdir().expect("a folder");
+        let runner = runner(data.path(), TIME_LIMIT);
+        // It outlives the shell, and then goes by itself.
+        let failed = run(&runner, &["sleep 2 &", "echo no bridge; exit 1"]).await;
+        assert_eq!(failed, Err("it ended with status 1: no bridge".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn two_projects_never_share_a_folder() {
+        let data = tempfile::tempdir().expect("a folder");
+        let runner = runner(data.path(), TIME_LIMIT);
+        let name = |text| Name::parse(text).expect("a name");
+        for (owner, project) in [("a", "b-c"), ("a-b", "c")] {
+            let label = Label { owner: name(owner), project: name(project) };
+            let lines = ["[ ! -e mine ] && touch mine".to_owned()];
+            runner.run(&label, HookPoint::BeforeProjectStart, &lines).await.expect("it is the first here");
+        }
     }
 }

@@ -48,6 +48,8 @@ pub struct Shaper {
 
 #[derive(Debug)]
 struct Waiting {
+    /// When it has waited for the rate.
+    left: Duration,
     due: Duration,
     frame: Box<[u8]>,
 }
@@ -65,9 +67,28 @@ impl Shaper {
         }
     }
 
-    /// Does something else to frames from now on; those that wait leave as they would have.
-    pub fn set(&mut self, impairment: Impairment) {
-        self.impairment = impairment;
+    /// Does something else to frames from now on; those that are delayed leave as they would have, and those that wait for
+    /// the rate wait for the new one. Else a link that was slow would stay so until the last of them has left.
+    pub fn set(&mut self, now: Duration, impairment: Impairment) {
+        let old = std::mem::replace(&mut self.impairment, impairment);
+        if old.rate == impairment.rate {
+            return;
+        }
+        let mut free_at = now;
+        let mut last_due = Duration::ZERO;
+        for waiting in &mut self.queue {
+            if waiting.left > now {
+                let delay = waiting.due - waiting.left;
+                if let Some(rate) = impairment.rate {
+                    free_at += time_of(waiting.frame.len(), rate.bits_per_s());
+                }
+                waiting.left = free_at;
+                waiting.due = (free_at + delay).max(last_due);
+            }
+            last_due = waiting.due;
+        }
+        self.free_at = free_at;
+        self.last_due = last_due;
     }
 
     /// Takes a frame, or doesn't.
@@ -96,7 +117,7 @@ impl Shaper {
         let due = (left + delay).max(self.last_due);
         self.last_due = due;
         self.queue_bytes += frame.len();
-        self.queue.push_back(Waiting { due, frame: frame.into() });
+        self.queue.push_back(Waiting { left, due, frame: frame.into() });
         Fate::Queued
     }
 
@@ -232,12 +253,36 @@ mod tests {
     fn frames_keep_their_order_when_the_delay_becomes_shorter() {
         let mut shaper = Shaper::new(impairment("1s", "", ""), 1);
         shaper.offer(ms(0), b"first");
-        shaper.set(impairment("1ms", "", ""));
+        shaper.set(ms(5), impairment("1ms", "", ""));
         shaper.offer(ms(10), b"second");
         assert_eq!(shaper.take_due(ms(999)), None);
         assert_eq!(shaper.take_due(ms(1000)).as_deref(), Some(&b"first"[..]));
         assert_eq!(shaper.take_due(ms(1000)).as_deref(), Some(&b"second"[..]));
         shaper.offer(ms(1000), b"third");
         assert_eq!(shaper.next_due(), Some(ms(1001)));
+    }
+    #[test]
+    fn what_waits_for_a_slow_rate_waits_no_longer_when_that_is_raised() {
+        let mut shaper = Shaper::new(impairment("50ms", "", "8kbit"), 1);
+        let offer = |shaper: &mut Shaper, now| shaper.offer(ms(now), &[0; 1000]);
+        // Each takes a second.
+        while offer(&mut shaper, 0) == Fate::Queued {}
+        let count = shaper.queue.len();
+        assert_eq!(count, 32);
+        // One has left, and is delayed; those behind it take a millisecond each from now on.
+        shaper.set(ms(1010), impairment("50ms", "", "8Mbit"));
+        assert_eq!(offer(&mut shaper, 1010), Fate::Queued);
+        assert_eq!(shaper.next_due(), Some(ms(1050)));
+        assert!(shaper.take().is_some());
+        for nth in 1..=count as u64 {
+            assert_eq!(shaper.next_due(), Some(ms(1060 + nth)));
+            assert!(shaper.take().is_some());
+        }
+        // Without a rate they leave at once.
+        let mut shaper = Shaper::new(impairment("", "", "8kbit"), 1);
+        while offer(&mut shaper, 0) == Fate::Queued {}
+        shaper.set(ms(10), impairment("", "1%", ""));
+        assert_eq!(std::iter::from_fn(|| shaper.take_due(ms(10))).count(), 32);
+        assert_eq!((shaper.free_at, shaper.queue_bytes), (ms(10), 0));
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! open the tap ──▶ put it on its bridge ──▶ hand it to the switch ──▶ wait until it is gone ──▶ again
+//!                          ▲                                                 │
+//!                          └────────────── the bridge was made anew ─────────┘
 //! ```
 //! A tap that this program makes goes when it ends, however that comes about; so none is ever left behind.
 
@@ -21,6 +23,9 @@ use crate::vnet::{Fabric, FabricError, SwitchKey, tap_device};
 
 /// How long after one that failed the next attempt is made: a bridge may come later.
 const RETRY: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether a tap is still on its bridge: one that is made anew has no ports.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Why a switch is not joined to this host's network. Nothing is left of the attempt; it is repeated.
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +96,11 @@ async fn keep(fabric: Fabric, key: SwitchKey, wanted: UplinkWanted) {
             Ok(end) => {
                 info!(switch = %key.name, "is joined to this host's network");
                 told.clear();
-                end.wait().await;
+                // Which of both is over first: the wait keeps its state, the other never ends by itself.
+                tokio::select! {
+                    () = end.wait() => {}
+                    () = stay(&key, &wanted) => {}
+                }
                 warn!(switch = %key.name, "is cut off from this host's network");
             }
             Err(error) => {
@@ -105,6 +114,41 @@ async fn keep(fabric: Fabric, key: SwitchKey, wanted: UplinkWanted) {
         }
         tokio::time::sleep(RETRY).await;
     }
+}
+
+/// Keeps the tap of an uplink on its bridge, as far as that is possible. Never ends.
+async fn stay(key: &SwitchKey, wanted: &UplinkWanted) {
+    let Uplink { tap, bridge } = &wanted.uplink;
+    let Some(bridge) = bridge.as_ref().filter(|_| rustix::process::geteuid().is_root()) else {
+        return std::future::pending().await;
+    };
+    let (tap, bridge) = (tap_name(&key.project, &key.name, tap.as_ref()), bridge.to_string());
+    let mut told = false;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let (tap, bridge) = (tap.clone(), bridge.clone());
+        // It asks `ip`. What it is cut off by is the end of the program.
+        match tokio::task::spawn_blocking(move || put_back(&tap, &bridge)).await {
+            Ok(Ok(true)) => {
+                info!(switch = %key.name, "is joined again to its bridge, which was made anew");
+                told = false;
+            }
+            // Once is enough.
+            Ok(Err(error)) if !told => {
+                warn!(switch = %key.name, error = chain(&error), "is cut off from its bridge");
+                told = true;
+            }
+            Ok(Ok(false) | Err(_)) | Err(_) => {}
+        }
+    }
+}
+
+/// Puts a tap on its bridge where it isn't; true where that was so. A bridge that isn't there is waited for.
+fn put_back(tap: &str, bridge: &str) -> Result<bool, TapError> {
+    if tap::is_on(tap, bridge) || !tap::is_bridge(bridge) || !tap::exists(tap) {
+        return Ok(false);
+    }
+    tap::bring_up(tap, TapOrigin::Found, Some(bridge)).map(|()| true)
 }
 
 async fn join(

@@ -1,6 +1,7 @@
 //! What a guest has beside its disk: groups, swap, mounts, lines for its shutdown; and how its process runs.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use mln_e2e::{Host, Site, until};
@@ -67,7 +68,9 @@ fn a_guest_has_groups_swap_and_a_disk_that_its_last_lines_write_to() {
 #[test]
 fn paths_of_a_host_are_mounted_where_its_configuration_shares_them_and_no_others() {
     let mut site = Site::mesh(&["oslo"]);
-    let shared = site.folder().join("shared");
+    let place = site.folder().to_owned();
+    let (shared, secret) = (place.join("shared"), place.join("secret"));
+    fs::write(&secret, "").expect("the folder is ours");
     let (image, folder) = (shared.join("a.img"), shared.join("folder"));
     fs::create_dir_all(&folder).expect("the folder is ours");
     fs::write(folder.join("note"), "of the host\n").expect("the folder is ours");
@@ -85,8 +88,8 @@ fn paths_of_a_host_are_mounted_where_its_configuration_shares_them_and_no_others
     let oslo = site.host("oslo");
     oslo.ctl(&["build", "-f", &file]).ended(3).says("share").says("[share] folders = [");
     oslo.stop();
-    let before = fs::read_to_string(oslo.folder().join("config.toml")).unwrap_or_default();
-    oslo.configure(&format!("{before}\n[share]\nfolders = [{:?}]\n", shared.display().to_string()));
+    let configured = fs::read_to_string(oslo.folder().join("config.toml")).unwrap_or_default();
+    oslo.configure(&format!("{configured}\n[share]\nfolders = [{:?}]\n", shared.display().to_string()));
     oslo.run();
     oslo.ctl(&["build", "-f", &linked]).ended(3).says("share");
     oslo.ctl(&["build", "-f", &file]).done();
@@ -108,10 +111,20 @@ fn paths_of_a_host_are_mounted_where_its_configuration_shares_them_and_no_others
         assert!(found.out.is_empty() || found.out == "0\n", "{path}: {found}");
     }
 
+    // Nor are modes and owners changed, there or anywhere: a guest is root.
+    let line = format!(
+        "mkdir -p /mnt/x; mount -t hostfs none /mnt/x -o {} && chmod 4777 /mnt/x/secret /shared/note",
+        place.display()
+    );
+    let mode = |path: &std::path::Path| fs::metadata(path).expect("is there").permissions().mode() & 0o7777;
+    let before = (mode(&secret), mode(&shared.join("folder/note")));
+    oslo.shell("sharing/vm", &line).ended(1);
+    assert_eq!((mode(&secret), mode(&shared.join("folder/note"))), before);
+
     // What is no longer shared is not mounted at the next start either.
     oslo.ctl(&["stop", "-p", "sharing"]).done();
     oslo.stop();
-    oslo.configure(&before);
+    oslo.configure(&configured);
     oslo.run();
     oslo.ctl(&["start", "-p", "sharing"]).ended(1).says("[share] folders");
 }
@@ -153,7 +166,7 @@ fn a_host_runs_hooks_for_owners_whom_its_configuration_names() {
     oslo.run();
     oslo.ctl(&["build", "-f", &file]).done();
 
-    let folder = |project: &str| oslo.folder().join(format!("hooks/{owner}-{project}"));
+    let folder = |project: &str| oslo.folder().join(format!("hooks/{owner}/{project}"));
     let order = folder("hooked").join("order");
     let has_run = |expected: &[&str]| {
         until("the hooks have been run", LIMIT, || {

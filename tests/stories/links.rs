@@ -176,6 +176,13 @@ fn a_switch_is_joined_to_a_bridge_on_one_host_and_leaves_no_tap() {
     reaches(oslo, "near", "10.50.0.1");
     reaches(oslo, "far", "10.50.0.1");
 
+    // A bridge that is made anew gets its port again.
+    oslo.ip(&["link", "delete", "br9"]).done();
+    oslo.ip(&["link", "add", "br9", "type", "bridge"]).done();
+    oslo.ip(&["address", "add", "10.50.0.1/24", "dev", "br9"]).done();
+    oslo.ip(&["link", "set", "br9", "up"]).done();
+    reaches(oslo, "near", "10.50.0.1");
+
     oslo.ctl(&["stop", "-p", "outward", "-w", "20"]).done();
     oslo.ctl(&["status", "-p", "outward", "--wait", "down", "--timeout", "60"]).ended(0);
     until("only what was there before is left", LIMIT, || {

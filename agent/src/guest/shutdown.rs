@@ -26,6 +26,7 @@ RemainAfterExit=yes
 ExecStart=/bin/true
 ExecStop=/bin/sh /run/mln/shutdown
 TimeoutStopSec=30
+TimeoutStopFailureMode=kill
 StandardOutput=journal+console
 StandardError=journal+console
 ";

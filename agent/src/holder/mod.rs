@@ -20,6 +20,7 @@ pub mod files;
 pub(crate) mod group;
 mod keeper;
 mod mconsole;
+mod metadata;
 mod nat;
 pub(crate) mod packet;
 mod room;

@@ -150,6 +150,11 @@ pub fn is_bridge(name: &str) -> bool {
     ip(&["-o", "link", "show", "dev", name, "type", "bridge"]).is_ok_and(|text| !text.trim().is_empty())
 }
 
+/// Whether an interface is a port of a bridge.
+pub fn is_on(interface: &str, bridge: &str) -> bool {
+    ip(&["-o", "link", "show", "dev", interface, "master", bridge]).is_ok_and(|text| !text.trim().is_empty())
+}
+
 /// Whether the network that this program is in has a tap of that name.
 pub fn is_tap(name: &str) -> bool {
     ip(&["-o", "-d", "link", "show", "dev", name]).is_ok_and(|text| text.contains("tun type tap"))

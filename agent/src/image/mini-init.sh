@@ -33,6 +33,8 @@ shutdown_lines() {
 }
 
 shut_down() {
+    # Who asks twice gets one shutdown. Not ignored, which what is started here would inherit.
+    trap : INT TERM USR1 USR2
     shutdown_lines
     trap '' INT TERM USR1 USR2
     kill -TERM -1

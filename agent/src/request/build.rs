@@ -13,7 +13,7 @@ use mln_protocol::resolve::{self, Options};
 use super::{answer, failure, refusal, select};
 use crate::blob::Blobs;
 use crate::causes::chain;
-use crate::control::{Operator, ReplySender, SubmittedFile, crypt_password};
+use crate::control::{Operator, Origin, ReplySender, SubmittedFile, crypt_password};
 use crate::event_loop::{EventLoop, Work};
 use crate::image::exchange::{Exchange, newest};
 use crate::operations::Kind;
@@ -38,7 +38,7 @@ impl EventLoop {
         reply: ReplySender,
     ) {
         self.preparing += 1;
-        let owner = operator.name.clone();
+        let (owner, origin) = (operator.name.clone(), operator.origin);
         let author = format!("{owner} at {}", self.identity.name);
         let (blobs, results) = (self.blobs.clone(), self.results.clone());
         let (exchange, platform) = (self.exchange.clone(), self.platform.clone());
@@ -57,6 +57,11 @@ impl EventLoop {
             let cut_off =
                 |_| Err(vec![failure("reading the project", "the work was cut off".to_owned(), &[])]);
             let mut result = preparing.await.unwrap_or_else(cut_off);
+            if let Ok((label, project, _)) = &result
+                && let Some(refused) = hooks_from_elsewhere(origin, label, project)
+            {
+                result = Err(vec![refused]);
+            }
             if let Ok((_, project, _)) = &mut result {
                 pin_templates(&exchange, &*platform, project).await;
             }
@@ -106,6 +111,21 @@ impl EventLoop {
         let operation = Operation::Remove { project: project.id, running };
         self.handle(Input::Operate { op, operation }).await;
     }
+}
+
+/// Refuses hooks of whom this host doesn't know by itself: it is believed who its own users are, and no more than that.
+fn hooks_from_elsewhere(origin: Origin, label: &Label, project: &Project) -> Option<Reply> {
+    match origin {
+        Origin::Socket { .. } => return None,
+        Origin::Peer { .. } | Origin::Operator { .. } if project.hooks.is_empty() => return None,
+        Origin::Peer { .. } | Origin::Operator { .. } => {}
+    }
+    let text = format!(
+        "the project has hooks, and only users of a host may build such a one there: that {} is who they say, this host \
+         has from somebody else",
+        label.owner
+    );
+    Some(refusal("hooks", text, Some("you: log in to a host of the mesh, and build it there")))
 }
 
 /// Resolves a submitted project, hashes its plain passwords, and stores the contents of its files.
@@ -199,5 +219,31 @@ struct NoFiles;
 impl SourceLoader for NoFiles {
     fn load(&self, _path: &str) -> Result<String, LoadError> {
         Err(LoadError::NotFound)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mln_protocol::id::{Name, PublicKey};
+
+    #[test]
+    fn hooks_are_taken_from_users_of_this_host_only() {
+        let build = |text: &str| {
+            let (tree, _) = lang::parse("p.mln", text.to_owned(), &NoFiles);
+            let project = resolve::resolve(&tree, &Options::default()).project;
+            let label = Label { owner: Name::parse("root").expect("a name"), project: project.name.clone() };
+            let refused = |origin| hooks_from_elsewhere(origin, &label, &project).is_some();
+            let verbs = mln_protocol::trust::Verb::ALL.into_iter().collect();
+            let key = PublicKey([1; 32]);
+            [
+                refused(Origin::Socket { uid: 0 }),
+                refused(Origin::Operator { key, verbs }),
+                refused(Origin::Peer { key }),
+            ]
+        };
+        assert_eq!(build("global { project p }\nhost a { }\n"), [false; 3]);
+        let hooked = "global { project p; beforeHostsStart { true } }\nhost a { }\n";
+        assert_eq!(build(hooked), [false, true, true]);
     }
 }

@@ -18,7 +18,7 @@ use super::port::{Gone, Port, Reading};
 use super::table::{LinkId, MacTable};
 use super::timer::Timer;
 use super::trunk::{Trunk, TrunkStream};
-use super::uplink::Uplink;
+use super::uplink::{TAG_BYTES, Uplink};
 use super::{FRAME_BYTES_MAX, LinkName};
 use crate::shaper::{Fate, Shaper};
 
@@ -98,8 +98,8 @@ impl Switch {
             registry,
             links: Vec::new(),
             table: MacTable::new(),
-            // One byte more than the longest frame, so that a longer one is told from it.
-            buffer: vec![0; FRAME_BYTES_MAX + 1].into_boxed_slice(),
+            // One byte more than the longest frame with a tag, so that a longer one is told from it.
+            buffer: vec![0; FRAME_BYTES_MAX + TAG_BYTES + 1].into_boxed_slice(),
             start: Instant::now(),
             kind: SwitchKind::default(),
             impaired: BTreeMap::new(),
@@ -180,9 +180,10 @@ impl Switch {
 
     /// Holds back what comes from a link, or no longer, as it was said.
     fn shape(&mut self, index: usize) {
+        let now = self.start.elapsed();
         let Some(link) = self.links.get_mut(index).and_then(Option::as_mut) else { return };
         match (self.impaired.get(&link.name).copied(), &mut link.shaper) {
-            (Some(impairment), Some(shaper)) => shaper.set(impairment),
+            (Some(impairment), Some(shaper)) => shaper.set(now, impairment),
             (Some(impairment), none) => *none = Some(Box::new(Shaper::new(impairment, seed()))),
             (None, None) => {}
             (None, Some(_)) => self.pass_all(index),

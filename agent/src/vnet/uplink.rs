@@ -15,7 +15,7 @@ use super::{FRAME_BYTES_MAX, FRAME_BYTES_MIN};
 /// Where a frame's tag stands: behind both addresses.
 const TAG_AT: usize = 12;
 /// How long a tag is.
-const TAG_BYTES: usize = 4;
+pub(super) const TAG_BYTES: usize = 4;
 /// What a tag begins with.
 const TAG_TYPE: [u8; 2] = [0x81, 0x00];
 /// The bits of a tag that are the VLAN's number; the others are its priority.

@@ -12,11 +12,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::io::Output;
+use super::io::{HookOwner, Output, Vouched};
 use super::message::{Refusal, Rule};
 use super::timers::Timer;
 use super::{Node, limits};
-use crate::id::{Label, ProjectId, VmId};
+use crate::id::{Label, Name, ProjectId, PublicKey, VmId};
 use crate::model::{Fragment, HookPoint};
 use crate::plan::{Existence, Observed, RunPhase, Step, StopLimit};
 use crate::record::RunState;
@@ -80,15 +80,30 @@ impl Standing {
 }
 
 impl Node {
-    /// Refuses a part with hooks of somebody for whom this host runs none.
-    pub(super) fn judge_hooks(&self, label: &Label, fragment: &Fragment) -> Result<(), Refusal> {
-        if fragment.hooks.is_empty() || self.config.hook_owners.contains(&label.owner) {
+    /// Refuses a part with hooks of somebody for whom this host runs none; `author` has signed what it is part of.
+    pub(super) fn judge_hooks(
+        &self,
+        author: PublicKey,
+        label: &Label,
+        fragment: &Fragment,
+    ) -> Result<(), Refusal> {
+        let is_known = |vouched: &Vouched| match vouched {
+            Vouched::Here => author == self.me,
+            Vouched::By(host) => self.records.named(host.as_str()) == Some(author),
+            Vouched::ByAnybody => true,
+        };
+        let mut named = self.config.hook_owners.iter().filter(|one| one.owner == label.owner);
+        if fragment.hooks.is_empty() || named.any(|one| is_known(&one.vouched)) {
             return Ok(());
         }
+        let owner = &label.owner;
+        let whom = match self.records.member(author) {
+            Some(member) if author != self.me => format!("{owner}@{}", member.name),
+            Some(_) | None => owner.to_string(),
+        };
         let detail = format!(
-            "the project has hooks, and this host runs none of {owner}; whoever runs it can allow it in config.toml, and \
-             then restart the agent: [hooks] owners = [\"{owner}\"]",
-            owner = label.owner
+            "the project has hooks, and this host runs none of {whom}; whoever runs it can allow it in config.toml, and \
+             then restart the agent: [hooks] owners = [\"{whom}\"]"
         );
         Err(Refusal { rule: Rule::Hooks, detail })
     }
@@ -133,10 +148,15 @@ impl Node {
                 }
                 rounds.running = Some(point);
                 rounds.waiting.insert(id.clone());
-                if let Err(refusal) = self.judge_hooks(&label, &fragment) {
-                    self.hook_done(now, project, point, Err(refusal.detail));
-                } else {
+                if is_named(&self.config.hook_owners, &label.owner) {
                     self.outbox.push(Output::Hook { project, point, label, fragment });
+                } else {
+                    let reason = format!(
+                        "this host runs no hooks of {owner} any more; whoever runs it can allow it in config.toml, and \
+                         then restart the agent: [hooks] owners = [\"{owner}\"]",
+                        owner = label.owner
+                    );
+                    self.hook_done(now, project, point, Err(reason));
                 }
                 return false;
             }
@@ -258,7 +278,7 @@ impl Node {
             let owned = self.vms.part(&first.vm).filter(|(label, fragment)| {
                 over == Over::Run
                     && fragment.hooks.lines(point).is_some()
-                    && self.config.hook_owners.contains(&label.owner)
+                    && is_named(&self.config.hook_owners, &label.owner)
             });
             match owned {
                 Some((label, fragment)) => {
@@ -270,6 +290,11 @@ impl Node {
             }
         }
     }
+}
+
+/// Returns whether hooks of an owner are run at all: whose word that is was judged before the part was built.
+fn is_named(owners: &[HookOwner], owner: &Name) -> bool {
+    owners.iter().any(|one| one.owner == *owner)
 }
 
 /// Whether what has begun is over.

@@ -5,7 +5,7 @@ use crate::id::{Label, Name};
 use crate::lang::{NoIncludes, parse};
 use crate::model::{HookPoint, MemoryMib, Platform};
 use crate::node::{
-    BuildOrder, ExistingProject, Input, NodeConfig, OnFailure, OpId, Operation, Outcome, RunOrder,
+    BuildOrder, ExistingProject, HookOwner, Input, NodeConfig, OnFailure, OpId, Operation, Outcome, RunOrder,
     StoredState,
 };
 use crate::record::VmState;
@@ -40,6 +40,10 @@ fn name(text: &str) -> Name {
     Name::parse(text).expect("a name")
 }
 
+fn here(owner: &str) -> HookOwner {
+    HookOwner { owner: name(owner), vouched: Vouched::Here }
+}
+
 fn order(text: &str) -> BuildOrder {
     let (tree, _) = parse("p.mln", text.to_owned(), &NoIncludes);
     let resolved = resolve::resolve(&tree, &Options::default());
@@ -70,7 +74,7 @@ impl Host {
         let config = NodeConfig {
             platforms: vec![Platform::Uml],
             memory_limit: MemoryMib(1024),
-            hook_owners: owners.iter().map(|owner| name(owner)).collect(),
+            hook_owners: owners.iter().map(|owner| here(owner)).collect(),
             ..NodeConfig::new(keys, name("oslo"), chain)
         };
         let node = Node::new(config, StoredState::default());
@@ -341,4 +345,21 @@ fn a_project_with_hooks_is_refused_where_its_owner_may_run_none() {
         host.end_steps();
         assert_eq!(host.outcomes[1], Outcome::Done);
     }
+}
+
+#[test]
+fn whose_user_an_owner_is_matters_as_much_as_the_name() {
+    let (me, other) = (KeyPair::from_secret([1; 32]).public(), KeyPair::from_secret([2; 32]).public());
+    let order = order(PROJECT);
+    let fragment = Fragment { hooks: order.project.hooks.clone(), ..Fragment::default() };
+    let judge = |vouched: Vouched, author| {
+        let mut host = Host::new(&[]);
+        host.node.config.hook_owners = vec![HookOwner { owner: name("root"), vouched }];
+        host.node.judge_hooks(author, &order.label, &fragment).map_err(|refusal| refusal.rule)
+    };
+    assert_eq!(judge(Vouched::Here, me), Ok(()));
+    assert_eq!(judge(Vouched::Here, other), Err(Rule::Hooks), "another host has a root, too");
+    assert_eq!(judge(Vouched::By(name("oslo")), me), Ok(()));
+    assert_eq!(judge(Vouched::By(name("oslo")), other), Err(Rule::Hooks));
+    assert_eq!(judge(Vouched::ByAnybody, other), Ok(()));
 }

@@ -25,7 +25,7 @@ pub struct NodeConfig {
     /// The memory that VMs may have here in all.
     pub memory_limit: MemoryMib,
     /// Those whose projects' hooks are run here.
-    pub hook_owners: Vec<Name>,
+    pub hook_owners: Vec<HookOwner>,
     /// The version of its agent.
     pub agent_version: String,
     /// Seeds what is drawn by lot: which peer to compare records with.
@@ -33,6 +33,27 @@ pub struct NodeConfig {
     /// The rule that is switched off, to see whether the simulator notices.
     #[cfg(feature = "mutants")]
     pub mutation: Option<super::Mutation>,
+}
+
+/// Somebody whose projects' hooks a host runs. A name alone would be anybody's: each host of a mesh says by itself who its
+/// users are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookOwner {
+    /// The owner.
+    pub owner: Name,
+    /// Whose word it is that they are the one.
+    pub vouched: Vouched,
+}
+
+/// The hosts that are believed who their users are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Vouched {
+    /// The one that runs the hooks.
+    Here,
+    /// The member of that name.
+    By(Name),
+    /// Each.
+    ByAnybody,
 }
 
 impl NodeConfig {

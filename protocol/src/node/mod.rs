@@ -40,8 +40,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use io::{
-    BuildOrder, ExistingProject, FailureCause, HostRefusal, ImpairedPort, Input, NodeConfig, OnFailure, OpId,
-    Operation, Outcome, Output, StoredState, SwitchWanted, UplinkWanted, VmFailure, Write, WriteId,
+    BuildOrder, ExistingProject, FailureCause, HookOwner, HostRefusal, ImpairedPort, Input, NodeConfig,
+    OnFailure, OpId, Operation, Outcome, Output, StoredState, SwitchWanted, UplinkWanted, VmFailure, Vouched,
+    Write, WriteId,
 };
 pub use message::{Ask, Message, Refusal, Rule, RunOrder, RunRequest, RunVerdict, RunningVms};
 #[cfg(feature = "mutants")]

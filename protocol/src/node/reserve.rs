@@ -88,7 +88,9 @@ impl Node {
             return self.refuse(from, revision, Refusal { rule: Rule::NoAnswer, detail });
         }
         let judged = match &fragment {
-            Some(fragment) => self.judge_part(ask, fragment),
+            Some(fragment) => self
+                .judge_hooks(ask.author(), &ask.revision.label, fragment)
+                .and_then(|()| self.judge_part(ask, fragment)),
             None => self.judge_removal(ask),
         };
         let memory_mib = match judged {
@@ -131,7 +133,6 @@ impl Node {
             let detail = format!("{}: this host does not run {} VMs", vm.name, vm.platform.keyword());
             return Err(Refusal { rule: Rule::Platform, detail });
         }
-        self.judge_hooks(&ask.revision.label, fragment)?;
         self.judge_ports(ask, fragment)?;
         self.judge_memory(ask, fragment)
     }

@@ -44,7 +44,8 @@ pub(super) fn check(
     // Where the space can't be asked for, the build says what is wrong.
     let folder = &folders.folder;
     let available = space::available(folder).unwrap_or(DISK_SPACE_MIN);
-    let least = DiskBytes(DISK_SPACE_MIN.0.saturating_add(template.fetch_bytes));
+    let more = template.fetch_bytes.saturating_add(drives::bytes_at_once(vm));
+    let least = DiskBytes(DISK_SPACE_MIN.0.saturating_add(more));
     if available < least {
         return Err(Refusal::DiskSpace { folder: folder.to_owned(), available, least });
     }
