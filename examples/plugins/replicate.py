@@ -9,7 +9,7 @@ for host in json.load(sys.stdin)["project"]["hosts"]:
     wanted = host["claimed"].get("replicate")
     if wanted is None:
         continue
-    if not wanted.isdigit() or not 1 <= int(wanted) <= MOST:
+    if not wanted.isdecimal() or not 1 <= int(wanted) <= MOST:
         message = f"`replicate {wanted}`: expected a number from 1 to {MOST}"
         answer["diagnostics"].append({"severity": "error", "host": host["name"], "message": message})
         continue

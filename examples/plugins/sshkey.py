@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+BYTES_MAX = 65536
 request = json.load(sys.stdin)
 answer = {"version": 1, "files": [], "startup": [], "diagnostics": []}
 own = sorted(Path.home().glob(".ssh/id_*.pub")) if request["global"].get("sshkeys") else []
@@ -13,10 +14,19 @@ for host in request["project"]["hosts"]:
     keys = []
     for path in own + named:
         try:
-            keys.append(path.read_text().strip())
+            if path.stat().st_size > BYTES_MAX or not path.is_file():
+                raise OSError(0, f"it is no file of at most {BYTES_MAX} bytes")
+            lines = [line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()]
         except OSError as error:
             message = f"the key {path} cannot be read: {error.strerror}"
             answer["diagnostics"].append({"severity": "error", "host": host["name"], "message": message})
+            continue
+        # A project from somebody else, or a slip, must not put a private key or another secret into a guest.
+        if not lines or not all(line.startswith(("ssh-", "ecdsa-", "sk-", "#")) for line in lines):
+            message = f"{path} holds no public keys; is {path}.pub meant?"
+            answer["diagnostics"].append({"severity": "error", "host": host["name"], "message": message})
+            continue
+        keys += lines
     if keys:
         text = "".join(f"{key}\n" for key in keys)
         answer["files"].append(

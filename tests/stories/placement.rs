@@ -16,14 +16,14 @@ const UNTOUCHED_BYTES_MAX: u64 = 2 << 20;
 const GATEWAYS: &str = "memory_mib = 1280\ngroups = ['gateways']\n";
 const BACKENDS: &str = "memory_mib = 1024\ngroups = ['backends']\n";
 
-/// The table of the paper, by the names of hosts.
+/// The table of the paper.
 const HOSTING: &str = "\
 Server    #Projs  #vms  Mem.Used  Mem.Ava  Groups
+gateway1       2     2       512      768  gateways
 backend1       1     1       128      896  backends
 backend2       1     1       128      896  backends
 backend3       2     2       256      768  backends
 backend4       1     1       128      896  backends
-gateway1       2     2       512      768  gateways
 Total          7     7      1152     4224
 ";
 

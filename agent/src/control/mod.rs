@@ -29,7 +29,7 @@ pub use account::AccountError;
 pub(crate) use account::gid_of;
 pub use forward::forward;
 pub use lock::{DataFolderLock, LockError};
-pub use password::{PasswordError, PasswordForm, crypt_password, form_of};
+pub use password::{Account, PasswordError, PasswordForm, crypt_password, form_of};
 pub use reply::{REPLIES_WAITING_MAX, ReplyError, ReplySender};
 pub use serve::{CONTROL_COMMANDS_WAITING_MAX, serve};
 pub use socket::{BindError, ControlSocket};

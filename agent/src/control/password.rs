@@ -1,5 +1,6 @@
 //! Passwords of guests' users: what is in plain becomes crypt(5) before anything is signed or stored.
 
+use mln_protocol::id::{Digest, Label, Name, PublicKey};
 use sha_crypt::{CustomizedPasswordHasher, Params, ShaCrypt};
 
 /// How a password is written in a project file.
@@ -14,9 +15,6 @@ pub enum PasswordForm {
 /// Why a password could not be hashed. Nothing changed.
 #[derive(Debug, thiserror::Error)]
 pub enum PasswordError {
-    /// The system gave no randomness for a salt.
-    #[error("no randomness to be had for a password's salt: {0}")]
-    Randomness(getrandom::Error),
     /// The hash function refused.
     #[error("the password can't be hashed: {0}")]
     Hash(sha_crypt::password_hash::Error),
@@ -24,6 +22,41 @@ pub enum PasswordError {
 
 /// The bytes of a salt: 16 characters once encoded, the most that SHA-crypt uses.
 const SALT_BYTES: usize = 12;
+/// What a salt is derived for, so that it is no other digest.
+const SALT_DOMAIN: &str = "mln password salt 1";
+
+/// Whose password it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Account<'a> {
+    /// The mesh's root key: other meshes have other salts.
+    pub mesh: PublicKey,
+    /// The project.
+    pub label: &'a Label,
+    /// The VM.
+    pub vm: &'a Name,
+    /// The user in the VM.
+    pub user: &'a str,
+}
+
+impl Account<'_> {
+    /// Returns the account's salt: the same at each submission and at every peer, and another one for every account.
+    ///
+    /// The password is no part of it. A salt stands in the open beside the hash, so it would be a fast digest of the
+    /// password, by which guesses could be tried without the slow one.
+    fn salt(&self) -> [u8; SALT_BYTES] {
+        let Label { owner, project } = self.label;
+        let words = [SALT_DOMAIN, owner.as_str(), project.as_str(), self.vm.as_str(), self.user];
+        let mut bytes = self.mesh.0.to_vec();
+        for word in words {
+            // The lengths keep words apart that are equal once joined.
+            bytes.extend_from_slice(&(word.len() as u64).to_le_bytes());
+            bytes.extend_from_slice(word.as_bytes());
+        }
+        let mut salt = [0; SALT_BYTES];
+        salt.copy_from_slice(&Digest::of(&bytes).0[..SALT_BYTES]);
+        salt
+    }
+}
 
 /// Returns how a password is written.
 ///
@@ -42,15 +75,15 @@ pub fn form_of(password: &str) -> PasswordForm {
     if modular || locked || des { PasswordForm::Crypt } else { PasswordForm::Plain }
 }
 
-/// Returns the password as crypt(5) has it: as it is, or hashed with sha512-crypt and a random salt.
+/// Returns the password as crypt(5) has it: as it is, or hashed with sha512-crypt and the account's salt, so that an
+/// unchanged file makes an unchanged definition.
 ///
 /// It takes milliseconds: for many users, off the event loop.
-pub fn crypt_password(password: &str) -> Result<String, PasswordError> {
+pub fn crypt_password(password: &str, account: Account<'_>) -> Result<String, PasswordError> {
     match form_of(password) {
         PasswordForm::Crypt => Ok(password.to_owned()),
         PasswordForm::Plain => {
-            let mut salt = [0; SALT_BYTES];
-            getrandom::fill(&mut salt).map_err(PasswordError::Randomness)?;
+            let salt = account.salt();
             let hash = ShaCrypt::SHA512
                 .hash_password_customized(password.as_bytes(), &salt, None, None, Params::RECOMMENDED)
                 .map_err(PasswordError::Hash)?;
@@ -77,14 +110,34 @@ mod tests {
         }
     }
 
+    fn name(text: &str) -> Name {
+        Name::parse(text).expect("a valid name")
+    }
+
     #[test]
-    fn a_plain_password_is_hashed_with_a_salt_of_its_own() {
-        let first = crypt_password("secret").expect("hashed");
-        let second = crypt_password("secret").expect("hashed");
-        assert_ne!(first, second);
-        assert_eq!(crypt_password(&first).expect("as it is"), first);
-        let salt = first.rsplit('$').nth(1).expect("a salt");
-        assert_eq!(salt.len(), 16, "{first}");
+    fn an_accounts_password_has_the_same_hash_each_time_and_no_other_accounts() {
+        let label = |owner: &str, project: &str| Label { owner: name(owner), project: name(project) };
+        let (lab, other_lab, annas) = (label("berta", "lab"), label("berta", "labw"), label("anna", "lab"));
+        let (web, eb) = (name("web"), name("eb"));
+        let mesh = PublicKey([1; 32]);
+        let account = Account { mesh, label: &lab, vm: &web, user: "root" };
+        let hashed = |password: &str, account| crypt_password(password, account).expect("hashed");
+        let first = hashed("secret", account);
+        assert_eq!(hashed("secret", account), first);
+        assert_eq!(hashed(&first, account), first, "as it is");
+        let others = [
+            Account { mesh: PublicKey([2; 32]), ..account },
+            Account { label: &annas, ..account },
+            Account { label: &other_lab, vm: &eb, ..account },
+            Account { vm: &eb, ..account },
+            Account { user: "toor", ..account },
+        ];
+        let salt = |hash: &str| hash.rsplit('$').nth(1).expect("a salt").to_owned();
+        for other in others {
+            assert_ne!(salt(&hashed("secret", other)), salt(&first), "{other:?}");
+        }
+        assert_eq!(salt(&hashed("another", account)), salt(&first), "nothing of the password is in the open");
+        assert_eq!(salt(&first).len(), 16, "{first}");
         let hash = PasswordHash::new(&first).expect("modular crypt format");
         ShaCrypt::SHA512.verify_password(b"secret", &hash).expect("the same password");
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use mln_link::Reply;
 use mln_link::message::{Build, Existing, OnFailure as UndoOrKeep, Removal, Remove};
-use mln_protocol::id::Label;
+use mln_protocol::id::{Label, PublicKey};
 use mln_protocol::lang::{self, LoadError, Severity, SourceLoader};
 use mln_protocol::model::{Attachment, Blob, Project, TemplateRef, Vm};
 use mln_protocol::node::{BuildOrder, ExistingProject, Input, OnFailure, Operation, RunningVms};
@@ -13,7 +13,7 @@ use mln_protocol::resolve::{self, Options};
 use super::{answer, failure, refusal, select};
 use crate::blob::Blobs;
 use crate::causes::chain;
-use crate::control::{Operator, Origin, ReplySender, SubmittedFile, crypt_password};
+use crate::control::{Account, Operator, Origin, ReplySender, SubmittedFile, crypt_password};
 use crate::event_loop::{EventLoop, Work};
 use crate::image::exchange::{Exchange, newest};
 use crate::operations::Kind;
@@ -40,6 +40,7 @@ impl EventLoop {
         self.preparing += 1;
         let (owner, origin) = (operator.name.clone(), operator.origin);
         let author = format!("{owner} at {}", self.identity.name);
+        let mesh = self.identity.root;
         let (blobs, results) = (self.blobs.clone(), self.results.clone());
         let (exchange, platform) = (self.exchange.clone(), self.platform.clone());
         // Hashing passwords, writing files and asking for templates takes a while, in which the loop has others to serve.
@@ -53,7 +54,7 @@ impl EventLoop {
                 UndoOrKeep::Undo => OnFailure::Undo,
                 UndoOrKeep::Keep => OnFailure::Keep,
             };
-            let preparing = tokio::task::spawn_blocking(move || prepare(&build, files, owner, &blobs));
+            let preparing = tokio::task::spawn_blocking(move || prepare(&build, files, owner, mesh, &blobs));
             let cut_off =
                 |_| Err(vec![failure("reading the project", "the work was cut off".to_owned(), &[])]);
             let mut result = preparing.await.unwrap_or_else(cut_off);
@@ -136,6 +137,7 @@ fn prepare(
     build: &Build,
     files: Vec<SubmittedFile>,
     owner: mln_protocol::id::Name,
+    mesh: PublicKey,
     blobs: &Blobs,
 ) -> Result<(Label, Project, Vec<Blob>), Vec<Reply>> {
     let (tree, mut diagnostics) = lang::parse("project", build.source.clone(), &NoFiles);
@@ -159,9 +161,12 @@ fn prepare(
         return Err(wrong);
     }
     let mut project = resolved.project;
-    for user in project.vms.iter_mut().flat_map(|vm| &mut vm.users) {
+    let label = Label { owner, project: project.name.clone() };
+    let users = project.vms.iter_mut().flat_map(|vm| vm.users.iter_mut().map(|user| (&vm.name, user)));
+    for (vm, user) in users {
         if let Some(password) = &mut user.password {
-            let crypted = crypt_password(password);
+            let account = Account { mesh, label: &label, vm, user: user.name.as_str() };
+            let crypted = crypt_password(password, account);
             *password = crypted.map_err(|error| vec![failure("hashing a password", chain(&error), &[])])?;
         }
     }
@@ -172,7 +177,7 @@ fn prepare(
     let stored: Result<Vec<Blob>, crate::blob::BlobError> = stored.collect();
     let stored =
         stored.map_err(|error| vec![failure("storing a file of the project", chain(&error), &[])])?;
-    Ok((Label { owner, project: project.name.clone() }, project, stored))
+    Ok((label, project, stored))
 }
 
 /// Settles for the whole project which image each template is, so that all hosts build from the same.

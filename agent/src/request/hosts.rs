@@ -46,7 +46,7 @@ impl EventLoop {
         };
         let rows: Vec<DaemonStatusRow> = self
             .node
-            .hosts()
+            .hosts_by_introduction()
             .into_iter()
             .filter_map(row)
             .filter(|row| group.is_none_or(|group| row.groups.contains(group)))

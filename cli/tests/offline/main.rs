@@ -98,9 +98,8 @@ fn show_prints_the_published_shape() {
             "name": "router1", "platform": "uml", "service_host": null, "template": null, "memory_mib": 64,
             "vcpus": 1, "disk_bytes": null, "free_space_bytes": null, "boot_order": 99,
             "networks": [network("eth0", "A"), network("eth1", "B")],
-            "users": [], "files": [], "startup": [], "nameservers": [], "modules": [],
-            "shutdown": [], "groups": [], "swap_bytes": null, "mounts": [], "nice": null, "cpus": [],
-            "ec2": null,
+            "users": [], "files": [], "startup": [], "nameservers": [], "modules": [], "shutdown": [],
+            "groups": [], "swap_bytes": null, "mounts": [], "nice": null, "cpus": [], "ec2": null,
         })
     );
     assert_eq!(shown["project"], serde_json::json!({"owner": null, "name": "ring-bare"}));

@@ -113,6 +113,25 @@ fn what_is_sent_needs_no_plugin() {
     }
 }
 
+#[test]
+fn what_is_no_public_key_goes_into_no_guest() {
+    let plugins = shipped();
+    let folder = folder_with(&[("id", "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n"), ("empty", "")]);
+    for key in ["id", "empty"] {
+        let text = format!("global {{ project p; plugins sshkey }}\nhost a {{ sshkey {key} }}\n");
+        let case = folder.path().join("p.mln");
+        let made = understood(&case, &text, vec![plugins.path().to_owned()], Allowed::Installed);
+        let said: Vec<_> = made.diagnostics.iter().map(|one| one.message.as_str()).collect();
+        assert_eq!(said, [format!("sshkey: host a: {key} holds no public keys; is {key}.pub meant?")]);
+        assert!(made.files.is_empty(), "{key}");
+    }
+    // Nor is anything read that has no end.
+    let text = "global { project p; plugins sshkey }\nhost a { sshkey /dev/zero }\n";
+    let made =
+        understood(&folder.path().join("p.mln"), text, vec![plugins.path().to_owned()], Allowed::Installed);
+    assert!(made.diagnostics[0].message.contains("/dev/zero cannot be read"), "{:?}", made.diagnostics);
+}
+
 /// Runs a plugin `x` of one script; returns what is wrong.
 fn said(script: &str, mode: u32) -> Vec<(String, String)> {
     let folder = folder_with(&[(

@@ -68,6 +68,7 @@ fn parse_once(
         tree: Tree { sources: Sources::default(), nodes: Vec::new(), claims },
         diagnostics: Vec::new(),
         loader,
+        has_unclosed: false,
     };
     let whole = plugged.made.iter().fold(text.len(), |bytes, made| bytes.saturating_add(made.text.len()));
     if whole > SOURCE_BYTES_MAX {
@@ -96,6 +97,8 @@ struct Parser<'l> {
     tree: Tree,
     diagnostics: Vec<Diagnostic>,
     loader: &'l dyn SourceLoader,
+    /// Whether a block was closed without a brace, so that a brace that closes nothing may have been its own.
+    has_unclosed: bool,
 }
 
 /// A block whose end has not been seen.
@@ -184,9 +187,11 @@ impl Parser<'_> {
                     nest.push(Node::Skipped(token.span));
                     let diagnostic =
                         Diagnostic::new(Code::BraceStray, token.span, "this brace closes nothing")
-                            .label("no block is open here")
-                            .fix(token.span, "");
-                    self.diagnostics.push(diagnostic);
+                            .label("no block is open here");
+                    self.diagnostics.push(match self.has_unclosed {
+                        true => diagnostic,
+                        false => diagnostic.fix(token.span, ""),
+                    });
                 }
                 Kind::Close => nest.close(Some(token.span)),
             }
@@ -271,6 +276,7 @@ impl Parser<'_> {
     /// Reports that the innermost open block has no end, and what came instead.
     fn report_unclosed(&mut self, nest: &Nest, instead: Option<(Span, &str)>) {
         let Some(open) = nest.open.last() else { return };
+        self.has_unclosed = true;
         let text_of =
             |words: &[Word]| words.iter().map(|&word| self.tree.word(word)).collect::<Vec<_>>().join(" ");
         let name = text_of(&open.words);

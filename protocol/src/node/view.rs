@@ -11,6 +11,8 @@ pub struct HostView {
     pub name: Name,
     /// Its key.
     pub key: PublicKey,
+    /// How many grants lead from the mesh's root key to it: a first host has one, and whoever it lets in one more.
+    pub grants: usize,
     /// What it last said of itself; none until it has.
     pub status: Option<HostStatus>,
     /// Whether this node is connected to it, or is it.
@@ -74,11 +76,20 @@ impl Node {
             .map(|(key, member)| HostView {
                 name: member.name.clone(),
                 key,
+                grants: member.chain.len(),
                 status: self.records.host(key).cloned(),
                 reach: reach(key),
             })
             .collect();
         hosts.sort_by(|a, b| (&a.name, a.key).cmp(&(&b.name, b.key)));
+        hosts
+    }
+
+    /// Returns the members of the mesh, first hosts before those that they let in, alike ones by name: the same order at
+    /// every peer, since the grants are part of what a member says of itself.
+    pub fn hosts_by_introduction(&self) -> Vec<HostView> {
+        let mut hosts = self.hosts();
+        hosts.sort_by_key(|host| host.grants);
         hosts
     }
 
@@ -138,5 +149,61 @@ impl Node {
     /// Returns whether anybody else has this name in the mesh.
     pub fn name_taken(&self, name: &Name, by_other_than: PublicKey) -> bool {
         self.records.members().any(|(key, member)| member.name == *name && key != by_other_than)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::{Input, NodeConfig, Output, StoredState};
+    use crate::time::Now;
+    use crate::trust::{Domain, Grant, KeyPair, Signed, Verb, mesh_of};
+
+    const NOW: Now = Now { mono_ms: 0, unix_ms: 0 };
+
+    fn keys(seed: u8) -> KeyPair {
+        KeyPair::from_secret([seed; 32])
+    }
+
+    /// A member's name, the seed of its key, and the seed of whoever lets it in, with that one's grants.
+    fn started(name: &str, seed: u8, by: u8, before: &[Signed]) -> (Node, Vec<Signed>, Vec<Input>) {
+        let name = Name::parse(name).expect("a valid name");
+        let grant = Grant {
+            mesh: mesh_of(keys(0).public()),
+            subject: keys(seed).public(),
+            name: Some(name.clone()),
+            verbs: Verb::ALL.into_iter().collect(),
+            passes: 3 - u8::try_from(before.len()).expect("few grants"),
+            not_after_unix_ms: None,
+        };
+        let chain = [before, &[keys(by).sign(Domain::Grant, grant.to_bytes())]].concat();
+        let mut node = Node::new(NodeConfig::new(keys(seed), name, chain.clone()), StoredState::default());
+        node.handle(NOW, Input::Start { found: Vec::new() });
+        let mut told = Vec::new();
+        while let Some(output) = node.poll_output() {
+            match output {
+                Output::Persist { id, .. } => node.handle(NOW, Input::Persisted(id)),
+                Output::Broadcast(record) => told.push(Input::Record(record)),
+                _ => {}
+            }
+        }
+        (node, chain, told)
+    }
+
+    #[test]
+    fn who_made_the_mesh_comes_before_those_that_it_let_in() {
+        let (west, founder, from_west) = started("west", 1, 0, &[]);
+        let (oslo, second, from_oslo) = started("oslo", 2, 1, &founder);
+        let (bergen, _, from_bergen) = started("bergen", 3, 1, &founder);
+        let (aalen, _, from_aalen) = started("aalen", 4, 2, &second);
+        let told = [from_west, from_oslo, from_bergen, from_aalen].concat();
+        for mut node in [west, oslo, bergen, aalen] {
+            for input in &told {
+                node.handle(NOW, input.clone());
+            }
+            let names: Vec<String> =
+                node.hosts_by_introduction().iter().map(|host| host.name.to_string()).collect();
+            assert_eq!(names, ["west", "bergen", "oslo", "aalen"]);
+        }
     }
 }

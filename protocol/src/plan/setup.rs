@@ -1,5 +1,7 @@
 //! What differs in what a guest has beside its disk and its interfaces, and in how its process runs.
 
+use std::collections::BTreeMap;
+
 use super::difference::Replaced;
 use super::row::{Item, given, items_of_list};
 use crate::model::{Group, Hooks, Mount, MountSource, Scheduling};
@@ -21,11 +23,18 @@ pub enum SetupChange {
 
 /// Returns whether a disk of its own goes, or is to be another one: what is on it would be lost.
 pub(super) fn loses_a_disk(mounts: &Replaced<Vec<Mount>>) -> bool {
-    let disks = mounts.from.iter().filter(|mount| matches!(mount.source, MountSource::Disk(_)));
-    let stays = |mount: &Mount| {
-        mounts.to.iter().any(|there| there.source == mount.source && there.file_system == mount.file_system)
+    let disks = |mounts: &[Mount]| -> BTreeMap<(u64, String), usize> {
+        let mut counts = BTreeMap::new();
+        for Mount { source, file_system, .. } in mounts {
+            if let MountSource::Disk(bytes) = source {
+                *counts.entry((bytes.0, file_system.clone())).or_default() += 1;
+            }
+        }
+        counts
     };
-    disks.into_iter().any(|mount| !stays(mount))
+    // Of equal disks as many have to stay as there are.
+    let stay = disks(&mounts.to);
+    disks(&mounts.from).iter().any(|(kind, count)| stay.get(kind).is_none_or(|stay| stay < count))
 }
 
 pub(super) fn items_of_setup(change: &SetupChange) -> Vec<Item> {

@@ -11,6 +11,8 @@ use crate::model::ClaimedPlace;
 
 /// How much text of a plugin's remark is shown, in bytes.
 const REMARK_BYTES_MAX: usize = 2_000;
+/// How much of the host's name that a remark gives is shown, in bytes.
+const HOST_BYTES_MAX: usize = 200;
 /// How many remarks of one plugin are shown.
 const REMARKS_MAX: usize = 200;
 
@@ -114,7 +116,10 @@ impl PluginAnswer {
                 Severity::Error => Code::PluginRefuses,
                 Severity::Warning => Code::PluginWarns,
             };
-            let host = remark.host.as_ref().map_or(String::new(), |host| format!("host {host}: "));
+            let host = remark
+                .host
+                .as_deref()
+                .map_or(String::new(), |host| format!("host {}: ", readable(host, HOST_BYTES_MAX)));
             let message = readable(&remark.message, REMARK_BYTES_MAX);
             let span = remark.host.as_deref().and_then(place).unwrap_or(plugin.span);
             Diagnostic::new(code, span, format!("{}: {host}{message}", plugin.name))
@@ -170,5 +175,13 @@ mod tests {
     fn remarks_are_cut_and_obeyed_by_no_terminal() {
         assert_eq!(readable("a\u{1b}[2Jb\n", 100), "a [2Jb");
         assert_eq!(readable("äää", 3), "ä");
+        let plugin = crate::lang::parse("p", "global { plugins x }".to_owned(), &crate::lang::NoIncludes).0;
+        let resolved = crate::resolve::resolve(&plugin, &crate::resolve::Options::default());
+        let host = Some("a\u{1b}[2J".repeat(HOST_BYTES_MAX));
+        let remark = Remark { severity: Severity::Warning, message: "odd".to_owned(), host };
+        let answer = PluginAnswer { remarks: vec![remark], ..Default::default() };
+        let named = plugin.claims().plugins().first().expect("it is named");
+        let said = answer.diagnostics(named, 0, &resolved);
+        assert!(said[0].message.len() < 2 * HOST_BYTES_MAX && !said[0].message.contains(char::is_control));
     }
 }

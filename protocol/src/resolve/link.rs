@@ -3,7 +3,7 @@
 use super::expand::Scope;
 use super::host::MergedNetwork;
 use super::network::NetworkMaker;
-use crate::lang::{Code, Span};
+use crate::lang::{Code, Diagnostic, Span};
 use crate::model::{Attachment, Delay, Impairment, InterfaceAddress, Loss, Rate};
 
 impl<'a> NetworkMaker<'_, 'a> {
@@ -38,30 +38,39 @@ impl<'a> NetworkMaker<'_, 'a> {
         Impairment {
             delay: delay.and_then(|(text, span, _)| {
                 let label = "expected a time up to 60s with its unit, such as `50ms`, `1.5s` or `200us`";
-                self.quantity(Delay::parse(&text), "delay", &text, span, label)
+                self.quantity(Delay::parse, ("delay", "ms"), &text, span, label)
             }),
             loss: loss.and_then(|(text, span, _)| {
                 let label = "expected a share above 0 and up to 100%, such as `1%` or `0.5%`";
-                self.quantity(Loss::parse(&text), "loss", &text, span, label)
+                self.quantity(Loss::parse, ("loss", "%"), &text, span, label)
             }),
             rate: rate.and_then(|(text, span, _)| {
                 let label =
                     "expected bits per second with their unit, from `8kbit` to `1000Gbit`, such as `10Mbit`";
-                self.quantity(Rate::parse(&text), "rate", &text, span, label)
+                self.quantity(Rate::parse, ("rate", "bit"), &text, span, label)
             }),
         }
     }
 
+    /// Parses a quantity; `usual` is the unit that was most likely meant where there is none.
     fn quantity<T>(
         &mut self,
-        parsed: Option<T>,
-        word: &str,
+        parse: fn(&str) -> Option<T>,
+        (word, usual): (&str, &str),
         text: &str,
         span: Span,
         label: &str,
     ) -> Option<T> {
+        let parsed = parse(text);
         if parsed.is_none() {
-            self.report(Code::ValueInvalid, span, format!("`{text}` cannot be a `{word}`"), label);
+            let message = format!("`{text}` cannot be a `{word}`");
+            let diagnostic = Diagnostic::new(Code::ValueInvalid, span, message).label(label);
+            let meant = format!("{text}{usual}");
+            let is_written = self.expander.tree.sources().slice(span) == text;
+            self.expander.report.push(match is_written && parse(&meant).is_some() {
+                true => diagnostic.fix(span, meant),
+                false => diagnostic,
+            });
         }
         parsed
     }

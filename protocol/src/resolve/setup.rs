@@ -8,7 +8,7 @@ use super::inherit::{Merged, MergedContent};
 use super::size;
 use super::vm::Maker;
 use crate::id::Name;
-use crate::lang::{Code, Node, Span};
+use crate::lang::{Code, Node, Span, nearest};
 use crate::model::{
     DiskBytes, Group, GuestSetup, HookPoint, Hooks, MemoryMib, Mount, MountSource, Scheduling,
 };
@@ -227,6 +227,10 @@ impl<'a> Maker<'_, 'a> {
             if !is_folder(from) || from.contains([',', ':']) {
                 let label = "expected a path without `..`, `,` and `:`";
                 return refused(self, format!("`{from}` can't be mounted"), label);
+            }
+            if nearest(file_system, [HOSTFS]).is_some() {
+                let label = format!("did you mean `{HOSTFS}`?");
+                return refused(self, format!("`{file_system}` is no type of a file system"), &label);
             }
             match file_system.as_str() {
                 HOSTFS => MountSource::Folder(from.clone()),

@@ -113,6 +113,19 @@ fn links_change_as_hosts_run_unless_the_change_is_of_what_was_started() {
 }
 
 #[test]
+fn of_equal_further_disks_as_many_have_to_stay_as_there_are() {
+    let refused = |from: &str, to: &str| {
+        let host = |mounts: &str| format!("global {{ project p }}\nhost a {{ mount {{ {mounts} }} }}");
+        let planned = planned(&host(from), &host(to), &[]);
+        plan::rows(&planned).iter().any(|row| row.permission != Permission::Granted)
+    };
+    assert!(!refused("1G /a ext4", "1G /a ext4; 1G /b ext4"), "another one comes");
+    assert!(refused("1G /a ext4; 1G /b ext4", "1G /a ext4"), "one of two goes");
+    assert!(refused("1G /a ext4; 1G /b ext4", "1G /a ext4; 1G /b ext3"), "one of two is another one");
+    assert!(refused("1G /a ext4", "2G /a ext4"), "it is another size");
+}
+
+#[test]
 fn lists_are_told_by_what_came_and_what_went_and_passwords_are_not_shown() {
     check_host(
         "users { a x; b y; c z }",
