@@ -562,13 +562,15 @@ fn a_sooner_stop_overtakes_one_that_waits() {
 fn a_build_is_not_reserved_for_without_its_part() {
     let mut cluster = Cluster::new(512);
     let key = keys(1).public();
-    let host = crate::record::RevisionHost { name: name("bergen"), key, fragment: Digest([7; 32]), vms: 9 };
+    let host =
+        crate::record::RevisionHost { name: name("bergen"), key, fragment: Digest([7; 32]), vms: Vec::new() };
     let revision = crate::record::Revision {
         project: None,
         parent: None,
         label: Label { owner: name("root"), project: name("evil") },
         hosts: vec![host],
         definition: Digest([0; 32]),
+        consent: crate::record::Consent::Majority,
         made_unix_ms: 0,
         author: String::new(),
         reason: String::new(),

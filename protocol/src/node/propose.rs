@@ -13,7 +13,9 @@ use crate::id::{Digest, ProjectId, PublicKey, VmId};
 use crate::lang::nearest;
 use crate::model::{Fragment, HostAddress};
 use crate::plan::{PlacedHost, fragments};
-use crate::record::{Commit, Record, Reservation, Revision, RevisionHost, VmState, VmStatus};
+use crate::record::{
+    Commit, Consent, Record, Reservation, Revision, RevisionHost, RevisionVm, VmState, VmStatus,
+};
 use crate::time::Now;
 use crate::trust::{Domain, Verified};
 use crate::wire;
@@ -127,7 +129,11 @@ impl Node {
                 name: host.name.clone(),
                 key: host.key,
                 fragment: Digest::of(&wire::encode_fragment(fragment)),
-                vms: u32::try_from(fragment.vms.len()).unwrap_or(u32::MAX),
+                vms: fragment
+                    .vms
+                    .iter()
+                    .map(|vm| RevisionVm { name: vm.name.clone(), birth: None })
+                    .collect(),
             })
             .collect();
         let revision = Revision {
@@ -136,6 +142,7 @@ impl Node {
             label: order.label.clone(),
             hosts,
             definition: definition_of(&parts),
+            consent: Consent::Majority,
             made_unix_ms: now.unix_ms,
             author: order.author.clone(),
             reason: "build".to_owned(),
@@ -192,6 +199,7 @@ impl Node {
             label: head.revision.label.clone(),
             hosts: Vec::new(),
             definition: head.revision.definition,
+            consent: Consent::Majority,
             made_unix_ms: now.unix_ms,
             author: self.config.name.to_string(),
             reason: reason.to_owned(),
@@ -426,10 +434,7 @@ impl Node {
 
     fn end_watch(&mut self, now: Now, op: OpId, project: ProjectId) {
         let Some(proposal) = self.proposals.by_op.get(&op) else { return };
-        let wanted: usize = self
-            .projects
-            .commit(project.0)
-            .map_or(0, |first| first.revision.hosts.iter().map(|host| host.vms as usize).sum());
+        let wanted: usize = self.projects.commit(project.0).map_or(0, |first| first.revision.vm_count());
         let statuses = self.project_vms(project);
         let gone = statuses.iter().filter(|status| status.state == VmState::Removed).count();
         let built = statuses.iter().filter(|status| is_built(&status.state)).count();
@@ -510,7 +515,7 @@ impl Draft {
                 Answer::Awaited | Answer::Refused(_) => None,
             })
             .collect();
-        Commit { revision: self.revision.clone(), digest: self.digest, reservations }
+        Commit { revision: self.revision.clone(), digest: self.digest, reservations, promises: Vec::new() }
     }
 }
 

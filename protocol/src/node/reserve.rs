@@ -115,7 +115,7 @@ impl Node {
             return Err(malformed("the revision has no part for this host"));
         };
         if part.fragment != Digest::of(&wire::encode_fragment(fragment))
-            || part.vms as usize != fragment.vms.len()
+            || !part.vms.iter().map(|vm| &vm.name).eq(fragment.vms.iter().map(|vm| &vm.name))
         {
             return Err(malformed("the part is not the one that the revision names"));
         }

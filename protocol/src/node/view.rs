@@ -88,7 +88,7 @@ impl Node {
             id,
             label: head.revision.label.clone(),
             hosts: head.revision.hosts.iter().map(|host| host.name.clone()).collect(),
-            vms: head.revision.hosts.iter().map(|host| host.vms as usize).sum(),
+            vms: head.revision.vm_count(),
             made_unix_ms: head.revision.made_unix_ms,
             author: head.revision.author.clone(),
         };

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::commit::{decode_revision, encode_revision, verify_reservation};
 use super::fragment::{decode_fragment, encode_fragment};
 use super::grant::SignedWire;
-use super::record::{RecordError, decode_revision, encode_revision, verify_record, verify_reservation};
+use super::record::{RecordError, verify_record};
 use super::{DecodeError, MESSAGE_BYTES_MAX, RECORD_BYTES_MAX, decode, encode, known, name, text};
 use crate::id::{Digest, ProjectId, PublicKey, VmId};
 use crate::node::limits::{SYNC_RANGES_MAX, SYNC_RECORDS_MAX};
