@@ -21,7 +21,9 @@ pub mod seed;
 mod token;
 mod trunk;
 
-pub use ballot::{sign_answered, sign_promise, verify_answered, verify_promise};
+pub use ballot::{
+    decode_decision_note, encode_decision_note, sign_answered, sign_promise, verify_answered, verify_promise,
+};
 pub use commit::{commit_bytes_max, decode_revision, encode_revision, sign_reservation, verify_reservation};
 pub use fragment::{decode_fragment, encode_fragment};
 pub use grant::{GrantWire, SignedWire, decode_chain, encode_chain};
