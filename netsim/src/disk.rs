@@ -10,7 +10,7 @@ use mln_protocol::plan::Observed;
 use mln_protocol::record::{RecordKey, VerifiedRecord};
 
 /// What survives a crash of the agent.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Disk {
     records: BTreeMap<RecordKey, VerifiedRecord>,
     fragments: BTreeMap<Digest, Arc<Fragment>>,
@@ -20,7 +20,7 @@ pub(crate) struct Disk {
 }
 
 /// A VM on a host.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct SimulatedVm {
     pub(crate) observed: Observed,
     pub(crate) memory_mib: u32,
@@ -49,6 +49,16 @@ impl Disk {
                 }
             }
         }
+    }
+
+    /// Returns all of it, as a backup of the machine has it.
+    pub(crate) fn copy(&self) -> Self {
+        self.clone()
+    }
+
+    /// Returns what the agent keeps, without the VMs.
+    pub(crate) fn database(&self) -> Self {
+        Self { vms: BTreeMap::new(), ..self.clone() }
     }
 
     pub(crate) fn record(&self, key: &RecordKey) -> Option<&VerifiedRecord> {

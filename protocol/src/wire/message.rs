@@ -17,7 +17,7 @@ use crate::node::{
     SyncRange,
 };
 use crate::plan::StopLimit;
-use crate::record::RecordKey;
+use crate::record::{RecordKey, VerifiedRecord};
 use crate::trust::{Domain, Signed};
 
 /// The version of the shapes below: the first two bytes of every message.
@@ -119,6 +119,15 @@ pub fn encode_message(message: &Message) -> Vec<u8> {
 
 /// Decodes a message and verifies all that is signed in it, by the mesh with this root key.
 pub fn decode_message(bytes: &[u8], root: PublicKey) -> Result<Message, MessageError> {
+    decode_message_with(bytes, |signed| verify_record(signed, root))
+}
+
+/// Decodes a message as [`decode_message`] does, but has records verified by `verify_one`: whoever sees the same
+/// records again and again may remember which it has verified, byte for byte.
+pub fn decode_message_with(
+    bytes: &[u8],
+    mut verify_one: impl FnMut(Signed) -> Result<VerifiedRecord, RecordError>,
+) -> Result<Message, MessageError> {
     known(bytes, VERSION, KINDS, "version or kind of a message")?;
     let wire: Versioned = decode(bytes, MESSAGE_BYTES_MAX)?;
     Ok(match wire.message {
@@ -155,7 +164,7 @@ pub fn decode_message(bytes: &[u8], root: PublicKey) -> Result<Message, MessageE
         }
         MessageWire::Records(records) => {
             at_most(records.len(), SYNC_RECORDS_MAX)?;
-            let verified = records.into_iter().map(|wire| verify_record(wire.try_into()?, root));
+            let verified = records.into_iter().map(|wire| verify_one(wire.try_into()?));
             // One that only newer hosts understand doesn't take the others with it.
             let understood = verified.filter(|record| !record.as_ref().is_err_and(RecordError::is_newer));
             Message::Records(understood.collect::<Result<_, RecordError>>()?)

@@ -41,7 +41,8 @@ pub use manifest::{
     ManifestError,
 };
 pub use message::{
-    MessageError, decode_message, encode_ask, encode_message, encode_record_key, encode_run_request,
+    MessageError, decode_message, decode_message_with, encode_ask, encode_message, encode_record_key,
+    encode_run_request,
 };
 pub use record::{REASON_BYTES_MAX, RecordError, sign_record, verify_record};
 pub use refusal::Refusal;
