@@ -39,7 +39,10 @@ impl EventLoop {
                     self.drop_unused_blobs();
                 }
             }
-            Output::Check { revision, coordinator, fragment } => self.check(revision, coordinator, fragment),
+            Output::Check { revision, coordinator, fragment, before, arriving, leaving } => {
+                let change = PartChange { before, arriving, leaving };
+                self.check(revision, coordinator, fragment, change);
+            }
             Output::Step { vm, step, label, fragment } => self.step(vm, step, label, fragment),
             Output::Switches(wanted) => self.switches.want(wanted).await,
             Output::Progress { op, vm, host, state } => {
@@ -54,14 +57,17 @@ impl EventLoop {
         }
     }
 
-    fn check(&self, revision: Digest, coordinator: PublicKey, fragment: Arc<Fragment>) {
+    fn check(&self, revision: Digest, coordinator: PublicKey, fragment: Arc<Fragment>, change: PartChange) {
         let (platform, blobs, mesh) = (self.platform.clone(), self.blobs.clone(), self.mesh.clone());
         let exchange = self.exchange.clone();
         let source = (coordinator != self.node.key()).then_some(coordinator);
         self.spawn(async move {
-            let verdict = check_part(&*platform, &blobs, &mesh, &exchange, source, &fragment).await;
+            let verdict = match change.judge(&fragment) {
+                Ok(()) => check_part(&*platform, &blobs, &mesh, &exchange, source, &fragment).await,
+                Err(refusal) => Err(refusal),
+            };
             if let Err(refusal) = &verdict {
-                info!(rule = refusal.rule.code(), detail = %refusal.detail, "a build is refused");
+                info!(rule = refusal.rule.code(), detail = %refusal.detail, "a change is refused");
             }
             Input::Checked { revision, verdict }
         });

@@ -488,3 +488,7 @@ impl Node {
 #[cfg(test)]
 #[path = "node_test.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "decide_test.rs"]
+mod decision_tests;

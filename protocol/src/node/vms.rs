@@ -64,8 +64,10 @@ impl Vms {
         self.owned.values().map(|vm| vm.status.memory.0).sum()
     }
 
-    pub(super) fn memory_mib_of(&self, project: ProjectId) -> u32 {
-        self.owned.values().filter(|vm| vm.status.project == project).map(|vm| vm.status.memory.0).sum()
+    /// Returns the memory of the VMs of a project that `counts` holds of.
+    pub(super) fn memory_mib_of(&self, project: ProjectId, counts: impl Fn(&VmId) -> bool) -> u32 {
+        let of_project = self.owned.iter().filter(|(id, vm)| vm.status.project == project && counts(id));
+        of_project.map(|(_, vm)| vm.status.memory.0).sum()
     }
 
     /// Returns the ports of this host that lead to VMs that are defined here, but for those of one project.
@@ -143,6 +145,7 @@ impl Node {
         let mut due = Vec::new();
         for birth in self.projects.births(project) {
             let born = self.projects.commit(birth).and_then(|commit| commit.host(self.me));
+            let Some(born_part) = born.map(|part| part.fragment) else { continue };
             for vm in born.into_iter().flat_map(|part| part.ids(birth)).filter(|vm| vm.birth == birth) {
                 let known = self.records.vm(&vm, self.me);
                 let owned = self.vms.owned.contains_key(&vm);
@@ -151,13 +154,13 @@ impl Node {
                     continue;
                 };
                 let existence = match fate {
-                    Fate::Placed(_) | Fate::Kept(_) => Existence::Wanted,
+                    Fate::Placed | Fate::Kept => Existence::Wanted,
                     // What isn't there yet is not made for a head that has lost.
-                    Fate::Stranded(_) if known.is_none() && !self.vms.found.contains_key(&vm) => continue,
-                    Fate::Stranded(_) => Existence::Wanted,
-                    Fate::Removed(_) => Existence::Unwanted,
+                    Fate::Stranded if known.is_none() && !self.vms.found.contains_key(&vm) => continue,
+                    Fate::Stranded => Existence::Wanted,
+                    Fate::Removed => Existence::Unwanted,
                 };
-                let part = self.part_here(project, &vm).unwrap_or(fate.part().fragment);
+                let part = self.part_here(project, &vm).unwrap_or(born_part);
                 due.push((vm, existence, part));
             }
         }
