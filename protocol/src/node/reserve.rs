@@ -329,15 +329,16 @@ impl Node {
             ask.revision.consent == Consent::Majority && !stays.contains(vm) && self.projects.was_decided(vm)
         };
         let changed = ask.replaces.or(ask.revision.project);
-        let own = changed
-            .map_or(0, |project| self.vms.memory_mib_of(project, |vm| part.contains(vm) || makes_room(vm)));
+        let staying = changed.map_or(0, |project| self.vms.memory_mib_of(project, |vm| part.contains(vm)));
+        let going = changed.map_or(0, |project| self.vms.memory_mib_of(project, makes_room));
+        let own = staying + going;
         let used = (self.vms.memory_mib() + reserved).saturating_sub(own);
         let limit = self.config.memory_limit.0;
         let free = limit.saturating_sub(used);
         match u32::try_from(wanted) {
-            // What a project has here is counted with its VMs; what a build replaces goes only later.
-            Ok(wanted) if wanted <= free && ask.revision.project.is_some() => Ok(wanted.saturating_sub(own)),
-            Ok(wanted) if wanted <= free => Ok(wanted),
+            // What stays is counted with its VMs. What goes makes room only once it has gone: until then others must not
+            // take it.
+            Ok(wanted) if wanted <= free => Ok(wanted.saturating_sub(staying)),
             _ => {
                 let detail = format!(
                     "{wanted} MiB wanted, {free} of {limit} MiB free; remove a project there, ask for less, or raise \
