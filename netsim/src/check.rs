@@ -129,8 +129,23 @@ impl Oracle {
     }
 
     pub(crate) fn note_message(&mut self, by: PublicKey, message: &Message) {
-        if let Message::Run(request) = message {
-            self.requests.entry((request.vm.clone(), by)).or_default().insert(request.digest());
+        match message {
+            Message::Run(request) => {
+                self.requests.entry((request.vm.clone(), by)).or_default().insert(request.digest());
+            }
+            // What was durable when its author crashed is heard of in this way only.
+            Message::Records(records) if !self.exempt.hostile.contains(&by) => {
+                for record in records {
+                    if let Record::Commit(commit) = &***record
+                        && !self.commits.contains_key(&commit.digest)
+                        && !self.exempt.hostile.contains(&record.author())
+                    {
+                        self.check_commit(commit);
+                        self.commits.insert(commit.digest, commit.clone());
+                    }
+                }
+            }
+            _ => {}
         }
     }
 
@@ -162,6 +177,13 @@ impl Oracle {
         {
             self.broken(format!("S5: {} promised memory to {} that it did not have", status.host, status.vm));
         }
+    }
+
+    /// Whether a VM waits for room that its host promised, forgot in a crash, and promised to another.
+    fn is_blocked(&self, host: PublicKey, status: &VmStatus) -> bool {
+        let no_room =
+            matches!(&status.state, VmState::Failed { reason } if reason.contains("no memory left"));
+        no_room && self.crashed.contains(&host)
     }
 
     /// S1: only the host that a committed revision names may touch a VM, and only its part of it.
@@ -215,7 +237,7 @@ impl Oracle {
             // What a backup doesn't have can't be brought back: it is shown as failed, and that is all.
             let lost =
                 self.exempt.has_lost_state(node.key()) && matches!(status.state, VmState::Failed { .. });
-            if lost {
+            if lost || self.is_blocked(node.key(), status) {
                 continue;
             }
             if existence == Existence::Unwanted || running != (status.run == RunState::Up) {
@@ -230,7 +252,8 @@ impl Oracle {
         for id in disk.vms.keys() {
             let Some(commit) = self.commits.get(&id.birth) else { continue };
             let first = labels.entry(&commit.revision.label).or_insert(id);
-            if first.birth != id.birth {
+            // A host that has forgotten what it reserved may have said yes to two.
+            if first.birth != id.birth && !self.crashed.contains(&node.key()) {
                 let label = &commit.revision.label;
                 problems.push(format!("S2: {host} carries two projects called {label}"));
             }

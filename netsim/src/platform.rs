@@ -35,7 +35,8 @@ impl World {
             return self.at(asleep_ms, Event::StepEnds { node, life, vm, step, memory_mib });
         }
         let alive = self.hosts[node].life == life && self.hosts[node].node.is_some();
-        if !alive && step == Step::Build && self.lot.chance(self.options.rate(Fault::CutBuild)) {
+        if !alive && step == Step::Build {
+            // It was being made in the agent's own process.
             self.tally.faults.add(Fault::CutBuild);
             return;
         }

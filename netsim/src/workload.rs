@@ -144,6 +144,8 @@ impl Workload {
         {
             if now.mono_ms.saturating_sub(waiting.since_ms) > PATIENCE_MS {
                 errand.waiting = None;
+                errand.answer = Some(Answer::Failed);
+                errand.go_on();
             }
             return (None, look_again);
         }

@@ -306,6 +306,9 @@ impl World {
         let mut violations = self.oracle.take_violations();
         if violations.is_empty() {
             violations = self.unsettled();
+            if let Some(node) = self.alone.values().next() {
+                violations.push(format!("L2: {}, alone, never answered", self.hosts[*node].name));
+            }
             if !self.workload.is_over() {
                 violations.push(format!("L1: customers still wait: {}", self.workload.waiting().join("; ")));
             }
