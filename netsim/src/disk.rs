@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mln_protocol::id::{Digest, VmId};
 use mln_protocol::model::Fragment;
-use mln_protocol::node::{StoredState, Write};
+use mln_protocol::node::{DecisionNote, StoredState, Write};
 use mln_protocol::plan::Observed;
 use mln_protocol::record::{RecordKey, VerifiedRecord};
 
@@ -14,6 +14,7 @@ use mln_protocol::record::{RecordKey, VerifiedRecord};
 pub(crate) struct Disk {
     records: BTreeMap<RecordKey, VerifiedRecord>,
     fragments: BTreeMap<Digest, Arc<Fragment>>,
+    decisions: BTreeMap<Digest, DecisionNote>,
     /// The VMs, which run on while the agent is down.
     pub(crate) vms: BTreeMap<VmId, SimulatedVm>,
 }
@@ -40,6 +41,12 @@ impl Disk {
                 Write::DropFragment(digest) => {
                     self.fragments.remove(&digest);
                 }
+                Write::Decision(note) => {
+                    self.decisions.insert(note.parent, *note);
+                }
+                Write::DropDecision(parent) => {
+                    self.decisions.remove(&parent);
+                }
             }
         }
     }
@@ -62,6 +69,7 @@ impl Disk {
         StoredState {
             records: self.records.values().cloned().collect(),
             fragments: self.fragments.iter().map(|(digest, fragment)| (*digest, fragment.clone())).collect(),
+            decisions: self.decisions.values().cloned().collect(),
         }
     }
 

@@ -412,6 +412,7 @@ fn after_a_restart_what_should_run_is_started_and_what_runs_is_left_alone() {
         let stored = StoredState {
             records: old.records.range(..).map(|(_, record)| record.clone()).collect(),
             fragments: old.fragments.iter().map(|(digest, fragment)| (*digest, fragment.clone())).collect(),
+            ..StoredState::default()
         };
         cluster.nodes[0] = Node::new(config(0, 512), stored);
         cluster.input(0, Input::Start { found: vec![(vm.clone(), found)] });
@@ -429,6 +430,7 @@ fn a_disk_that_is_gone_is_not_made_anew() {
     let stored = StoredState {
         records: old.records.range(..).map(|(_, record)| record.clone()).collect(),
         fragments: old.fragments.iter().map(|(digest, fragment)| (*digest, fragment.clone())).collect(),
+        ..StoredState::default()
     };
     cluster.nodes[0] = Node::new(config(0, 512), stored);
     cluster.input(0, Input::Start { found: Vec::new() });
@@ -562,13 +564,15 @@ fn a_sooner_stop_overtakes_one_that_waits() {
 fn a_build_is_not_reserved_for_without_its_part() {
     let mut cluster = Cluster::new(512);
     let key = keys(1).public();
-    let host = crate::record::RevisionHost { name: name("bergen"), key, fragment: Digest([7; 32]), vms: 9 };
+    let host =
+        crate::record::RevisionHost { name: name("bergen"), key, fragment: Digest([7; 32]), vms: Vec::new() };
     let revision = crate::record::Revision {
         project: None,
         parent: None,
         label: Label { owner: name("root"), project: name("evil") },
         hosts: vec![host],
         definition: Digest([0; 32]),
+        consent: crate::record::Consent::Majority,
         made_unix_ms: 0,
         author: String::new(),
         reason: String::new(),
@@ -594,6 +598,7 @@ struct Alone {
     node: Node,
     records: BTreeMap<Vec<u8>, VerifiedRecord>,
     fragments: BTreeMap<Digest, Arc<Fragment>>,
+    decisions: BTreeMap<Digest, DecisionNote>,
     steps: Vec<Step>,
 }
 
@@ -616,6 +621,12 @@ impl Alone {
                                 }
                                 Write::DropFragment(digest) => {
                                     self.fragments.remove(&digest);
+                                }
+                                Write::Decision(note) => {
+                                    self.decisions.insert(note.parent, *note);
+                                }
+                                Write::DropDecision(parent) => {
+                                    self.decisions.remove(&parent);
                                 }
                             }
                         }
@@ -642,6 +653,7 @@ impl Alone {
         let stored = StoredState {
             records: self.records.values().cloned().collect(),
             fragments: self.fragments.iter().map(|(digest, fragment)| (*digest, fragment.clone())).collect(),
+            decisions: self.decisions.values().cloned().collect(),
         };
         Self { node: Node::new(config(0, 512), stored), steps: Vec::new(), ..self }
     }
@@ -650,7 +662,13 @@ impl Alone {
 #[test]
 fn a_removal_goes_on_however_often_its_host_is_killed() {
     let node = Node::new(config(0, 512), StoredState::default());
-    let mut alone = Alone { node, records: BTreeMap::new(), fragments: BTreeMap::new(), steps: Vec::new() };
+    let mut alone = Alone {
+        node,
+        records: BTreeMap::new(),
+        fragments: BTreeMap::new(),
+        decisions: BTreeMap::new(),
+        steps: Vec::new(),
+    };
     alone.input(Input::Start { found: Vec::new() });
     let mut order = ring(64, OnFailure::Undo);
     order.project.vms.truncate(1);

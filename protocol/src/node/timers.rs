@@ -22,6 +22,8 @@ pub(super) enum Timer {
     Retry(VmId),
     /// Ask again for a fragment.
     Fragment(Digest),
+    /// See to it that the child of this revision is decided, because one was promised.
+    Undecided(Digest),
 }
 
 /// Timers by their due time; each is set at most once.

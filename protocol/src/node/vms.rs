@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::io::{Output, SwitchWanted};
 use super::message::{Message, RunOrder};
+use super::projects::Fate;
 use super::timers::Timer;
 use super::{Node, limits};
 use crate::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
@@ -75,13 +76,18 @@ impl Vms {
         others.flat_map(|(id, vm)| vm.status.forwards.iter().map(|port| (&vm.label, &id.name, port)))
     }
 
+    /// Returns the parts that VMs here were made from.
+    pub(super) fn fragments(&self) -> impl Iterator<Item = &Arc<Fragment>> {
+        self.owned.values().map(|vm| &vm.fragment)
+    }
+
     /// Returns the VMs of a project that run or are about to.
-    pub(super) fn running(&self, project: ProjectId) -> impl Iterator<Item = &Name> {
+    pub(super) fn running(&self, project: ProjectId) -> impl Iterator<Item = &VmId> {
         self.owned
             .iter()
             .filter(move |(_, vm)| vm.status.project == project)
             .filter(|(_, vm)| vm.status.run == RunState::Up || matches!(vm.observed, Observed::Running(_)))
-            .map(|(id, _)| &id.name)
+            .map(|(id, _)| id)
     }
 
     /// Whether one more long step would be too many. Stopping is mostly waiting and does not count.
@@ -117,46 +123,84 @@ impl Node {
 
     /// Does what another head revision means for this host.
     pub(super) fn head_changed(&mut self, now: Now, project: ProjectId) {
-        self.settle_reservation(project);
-        let Some(first) = self.projects.commit(project.0) else { return };
-        let Some(part) = first.host(self.me).filter(|_| first.reserved_by(self.me)).cloned() else {
-            self.forget_fragments(project);
-            return;
-        };
-        match self.fragments.get(&part.fragment).cloned() {
-            Some(fragment) => self.adopt(now, project, &fragment),
-            None if self.is_over(project) => {}
-            None => self.want_fragment(now, part.fragment),
+        self.settle_reservations(project);
+        let mut parts: BTreeMap<Digest, Vec<(VmId, Existence)>> = BTreeMap::new();
+        for (vm, existence, part) in self.due_here(project) {
+            parts.entry(part).or_default().push((vm, existence));
+        }
+        for (part, vms) in parts {
+            match self.fragments.get(&part).cloned() {
+                Some(fragment) => self.adopt(now, project, &fragment, &vms),
+                None => self.want_fragment(now, part),
+            }
         }
         self.forget_fragments(project);
     }
 
-    /// Whether a project is removed and nothing of it is left to do here.
-    pub(super) fn is_over(&self, project: ProjectId) -> bool {
-        let removed = self.projects.head(project).is_some_and(Commit::removes);
-        let owned = self.vms.owned.values().any(|vm| vm.status.project == project);
-        let mut statuses =
-            self.records.born_in(project.0).filter(|(author, _)| *author == self.me).peekable();
-        removed
-            && !owned
-            && statuses.peek().is_some()
-            && statuses.all(|(_, status)| status.state == VmState::Removed)
+    /// Whether this host owns a VM: where it was born, it is until it is handed over.
+    fn owns(&self, vm: &VmId) -> bool {
+        self.projects.birthplace(vm).is_some_and(|host| host.key == self.me)
+    }
+
+    /// Returns the VMs of a project that this host has to do with, whether they are to exist, and the digest of the
+    /// part that defines them.
+    fn due_here(&self, project: ProjectId) -> Vec<(VmId, Existence, Digest)> {
+        let mut due = Vec::new();
+        for birth in self.projects.births(project) {
+            let born = self.projects.commit(birth).and_then(|commit| commit.host(self.me));
+            for vm in born.into_iter().flat_map(|part| part.ids(birth)).filter(|vm| vm.birth == birth) {
+                let known = self.records.vm(&vm, self.me);
+                let owned = self.vms.owned.contains_key(&vm);
+                let gone = known.is_some_and(|status| status.state == VmState::Removed) && !owned;
+                let Some(fate) = self.projects.fate(&vm).filter(|_| !gone && self.owns(&vm)) else {
+                    continue;
+                };
+                let existence = match fate {
+                    Fate::Placed(_) | Fate::Kept(_) => Existence::Wanted,
+                    // What isn't there yet is not made for a head that has lost.
+                    Fate::Stranded(_) if known.is_none() && !self.vms.found.contains_key(&vm) => continue,
+                    Fate::Stranded(_) => Existence::Wanted,
+                    Fate::Removed(_) => Existence::Unwanted,
+                };
+                let part = self.part_here(project, &vm).unwrap_or(fate.part().fragment);
+                due.push((vm, existence, part));
+            }
+        }
+        due
+    }
+
+    /// Returns the digest of the newest part of this host that has a VM.
+    fn part_here(&self, project: ProjectId, vm: &VmId) -> Option<Digest> {
+        let path = self.projects.heads_of(project)?.path().rev();
+        path.filter_map(|revision| self.projects.commit(*revision)).find_map(|commit| {
+            let part = commit.host(self.me)?;
+            part.ids(commit.digest).any(|here| here == *vm).then_some(part.fragment)
+        })
+    }
+
+    /// Returns the digests of the parts that define VMs which this host has to do with.
+    pub(super) fn parts_here(&self) -> BTreeSet<Digest> {
+        let projects = self.projects.heads().map(|(project, _)| project);
+        projects.flat_map(|project| self.due_here(project)).map(|(_, _, part)| part).collect()
     }
 
     pub(super) fn want_fragment(&mut self, now: Now, digest: Digest) {
-        if self.fragments.contains_key(&digest) {
+        if self.fragments.contains_key(&digest) || !self.parts_here().contains(&digest) {
             return;
         }
-        let holders: Vec<PublicKey> = self
-            .projects
-            .heads()
-            .filter_map(|(project, _)| {
-                let record = self.projects.record(project.0)?;
-                let names_it =
-                    self.projects.commit(project.0)?.revision.hosts.iter().any(|h| h.fragment == digest);
-                names_it.then(|| record.author())
-            })
-            .collect();
+        let mut holders: BTreeSet<PublicKey> = BTreeSet::new();
+        for (project, _) in self.projects.heads() {
+            for commit in self.projects.proven(project) {
+                if commit.revision.hosts.iter().any(|host| host.fragment == digest) {
+                    holders.extend(self.projects.record(commit.digest).map(|record| record.author()));
+                }
+            }
+        }
+        // Whoever proposed it has it, and need not be who published it.
+        if !self.connected.is_empty() {
+            let turn = self.draw() as usize % self.connected.len();
+            holders.extend(self.connected.iter().nth(turn));
+        }
         let me = self.me;
         for holder in holders.into_iter().filter(|&holder| holder != me) {
             self.send(holder, Message::FragmentWanted(digest));
@@ -171,56 +215,60 @@ impl Node {
         }
         self.timers.cancel(&Timer::Fragment(digest));
         self.keep_fragment(fragment);
-        let projects: Vec<ProjectId> = self
-            .projects
-            .heads()
-            .filter(|(project, _)| {
-                self.projects
-                    .commit(project.0)
-                    .is_some_and(|first| first.revision.hosts.iter().any(|host| host.fragment == digest))
-            })
-            .map(|(project, _)| project)
-            .collect();
+        let names_it =
+            |project: &ProjectId| self.due_here(*project).iter().any(|(_, _, part)| *part == digest);
+        let projects: Vec<ProjectId> =
+            self.projects.heads().map(|(project, _)| project).filter(names_it).collect();
         for project in projects {
             self.head_changed(now, project);
         }
     }
 
-    /// Drops a removed project's fragments where no VM of it is left.
+    /// Drops a project's parts that nothing needs any more.
     fn forget_fragments(&mut self, project: ProjectId) {
-        let owned = self.vms.owned.values().any(|vm| vm.status.project == project);
-        if owned || !self.projects.head(project).is_some_and(Commit::removes) {
-            return;
-        }
-        let Some(first) = self.projects.commit(project.0) else { return };
-        let fragments: Vec<Digest> = first.revision.hosts.iter().map(|host| host.fragment).collect();
-        for digest in fragments {
-            self.timers.cancel(&Timer::Fragment(digest));
+        let named = self.projects.proven(project).flat_map(|commit| &commit.revision.hosts);
+        let kept: BTreeSet<Digest> =
+            named.map(|host| host.fragment).filter(|part| self.fragments.contains_key(part)).collect();
+        for digest in kept {
             self.drop_fragment(digest);
         }
     }
 
-    fn adopt(&mut self, now: Now, project: ProjectId, fragment: &Arc<Fragment>) {
+    fn adopt(&mut self, now: Now, project: ProjectId, fragment: &Arc<Fragment>, vms: &[(VmId, Existence)]) {
         let Some(head) = self.projects.head(project) else { return };
-        let existence = if head.removes() { Existence::Unwanted } else { Existence::Wanted };
         let label = head.revision.label.clone();
-        for definition in &fragment.vms {
-            let id = VmId { birth: project.0, name: definition.name.clone() };
-            if let Some(vm) = self.vms.owned.get_mut(&id) {
-                vm.existence = existence;
+        for (id, existence) in vms {
+            let Some(definition) = fragment.vms.iter().find(|vm| vm.name == id.name) else { continue };
+            if let Some(vm) = self.vms.owned.get_mut(id) {
+                vm.existence = *existence;
                 self.timers.cancel(&Timer::Retry(id.clone()));
-            } else if !self.own(now, &id, definition, &label, fragment, existence) {
+                self.redefine(now, id, definition, fragment);
+            } else if !self.own(now, project, id, definition, &label, fragment, *existence) {
                 continue;
             }
-            self.reconcile(now, &id);
+            self.reconcile(now, id);
         }
         self.host_changed(now);
+    }
+
+    /// Gives a VM another definition: what it takes a boot to change counts from the next one on.
+    fn redefine(&mut self, now: Now, id: &VmId, definition: &Vm, fragment: &Arc<Fragment>) {
+        let Some(vm) = self.vms.owned.get_mut(id).filter(|vm| vm.fragment != *fragment) else { return };
+        vm.fragment = fragment.clone();
+        vm.status.memory = definition.memory;
+        vm.status.boot_order = definition.boot_order;
+        vm.status.address = guest_address(definition);
+        vm.status.forwards =
+            definition.networks.iter().flat_map(|network| network.forwards.clone()).collect();
+        self.publish_vm(now, id);
+        self.switches_changed();
     }
 
     /// Takes up one VM; false where it is removed already.
     fn own(
         &mut self,
         now: Now,
+        project: ProjectId,
         id: &VmId,
         definition: &Vm,
         label: &Label,
@@ -248,7 +296,7 @@ impl Node {
         let status = stored.unwrap_or_else(|| VmStatus {
             counter: 0,
             vm: id.clone(),
-            project: ProjectId(id.birth),
+            project,
             // A host that has lost its memory doesn't shut down what it finds running.
             run: if matches!(observed, Observed::Running(_)) { RunState::Up } else { RunState::Down },
             run_counter: 0,
@@ -323,10 +371,11 @@ impl Node {
     fn blocked(&mut self, now: Now, id: &VmId) {
         let Some(blocked) = self.vms.owned.get(id) else { return };
         // The removal of what this replaces may be heard of later than this.
-        let goes = |(other, vm): (&VmId, &OwnedVm)| {
-            vm.existence == Existence::Unwanted || (vm.label == blocked.label && other.birth != id.birth)
+        let goes = |vm: &OwnedVm| {
+            vm.existence == Existence::Unwanted
+                || (vm.label == blocked.label && vm.status.project != blocked.status.project)
         };
-        if self.vms.owned.iter().any(goes) {
+        if self.vms.owned.values().any(goes) {
             self.vms.queued.insert(id.clone());
             return;
         }
@@ -516,7 +565,7 @@ impl Node {
             for network in &definition.networks {
                 if let Attachment::Switch(name) = &network.attachment {
                     let peers = wanted.entry((vm.status.project, name.clone())).or_default();
-                    peers.extend(self.switch_peers(id.birth, &vm.fragment, name));
+                    peers.extend(self.switch_peers(id, &vm.fragment, name));
                 }
             }
         }
@@ -535,7 +584,7 @@ impl Node {
     }
 
     /// Returns the other hosts that carry a switch.
-    fn switch_peers(&self, birth: Digest, fragment: &Fragment, name: &Name) -> BTreeSet<PublicKey> {
+    fn switch_peers(&self, vm: &VmId, fragment: &Fragment, name: &Name) -> BTreeSet<PublicKey> {
         let switch = fragment.switches.iter().find(|switch| switch.name == *name);
         let members: BTreeSet<&Name> =
             switch.into_iter().flat_map(|s| s.members.iter().map(|m| &m.vm)).collect();
@@ -543,9 +592,16 @@ impl Node {
             .placement
             .iter()
             .filter(|placement| members.contains(&placement.vm))
-            .filter_map(|placement| self.projects.owner(birth, &placement.host))
+            .filter_map(|placement| self.host_of(vm, &placement.host))
             .filter(|&key| key != self.me)
             .collect()
+    }
+
+    /// Returns the host with this name in the project of a VM.
+    fn host_of(&self, vm: &VmId, name: &Name) -> Option<PublicKey> {
+        let head = self.projects.project_of(vm).and_then(|project| self.projects.head(project));
+        let by_name = |commit: &Commit| commit.revision.hosts.iter().find(|h| h.name == *name).map(|h| h.key);
+        head.and_then(by_name).or_else(|| self.projects.owner(vm.birth, name))
     }
 
     /// Returns what this host has of a VM: its project's label, its part of the project, and its definition.
@@ -557,7 +613,7 @@ impl Node {
     /// Whether a peer is known to carry a switch that this host carries too.
     pub fn shares_switch(&self, peer: PublicKey, project: ProjectId, name: &Name) -> bool {
         self.vms.owned.iter().any(|(id, vm)| {
-            vm.status.project == project && self.switch_peers(id.birth, &vm.fragment, name).contains(&peer)
+            vm.status.project == project && self.switch_peers(id, &vm.fragment, name).contains(&peer)
         })
     }
 

@@ -5,12 +5,14 @@
 
 mod commit;
 mod host;
+mod promise;
 mod vm;
 
 use std::sync::Arc;
 
-pub use commit::{Commit, Reservation, Revision, RevisionHost};
+pub use commit::{Commit, Consent, Reservation, Revision, RevisionHost, RevisionVm};
 pub use host::{HostStatus, Member};
+pub use promise::{Answered, Ballot, Choice, Promise, choice, is_majority};
 pub use vm::{ExitStatus, Nat, RunState, VmState, VmStatus};
 
 use crate::id::{Digest, PublicKey, VmId};
@@ -61,8 +63,8 @@ impl Record {
         match self {
             Self::Member(member) => member.counter,
             Self::Host(status) => status.counter,
-            // Whoever leaves reservations out does not win the slot.
-            Self::Commit(commit) => commit.reserving() as u64,
+            // Whoever leaves reservations or promises out does not win the slot.
+            Self::Commit(commit) => (commit.reserving().len() + commit.promising().len()) as u64,
             Self::Vm(status) => status.counter,
         }
     }

@@ -4,14 +4,17 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::ballot::{BallotWire, verify_answered, verify_promise};
+use super::commit::{CommitWire, decode_commit, decode_revision, encode_revision, verify_reservation};
 use super::fragment::{decode_fragment, encode_fragment};
 use super::grant::SignedWire;
-use super::record::{RecordError, decode_revision, encode_revision, verify_record, verify_reservation};
+use super::record::{RecordError, verify_record};
 use super::{DecodeError, MESSAGE_BYTES_MAX, RECORD_BYTES_MAX, decode, encode, known, name, text};
 use crate::id::{Digest, ProjectId, PublicKey, VmId};
-use crate::node::limits::{SYNC_RANGES_MAX, SYNC_RECORDS_MAX};
+use crate::node::limits::{PROJECT_HOSTS_MAX, SYNC_RANGES_MAX, SYNC_RECORDS_MAX};
 use crate::node::{
-    Ask, Message, Refusal, Rule, RunOrder, RunRequest, RunVerdict, RunningVms, SyncContent, SyncRange,
+    Ask, Message, Propose, Refusal, Rule, RunOrder, RunRequest, RunVerdict, RunningVms, SyncContent,
+    SyncRange,
 };
 use crate::plan::StopLimit;
 use crate::record::{RecordKey, VerifiedRecord};
@@ -27,7 +30,7 @@ struct Versioned {
 }
 
 /// How many kinds there are below.
-const KINDS: u32 = 10;
+const KINDS: u32 = 15;
 
 #[derive(Serialize, Deserialize)]
 enum MessageWire {
@@ -41,6 +44,11 @@ enum MessageWire {
     Records(Vec<SignedWire>),
     FragmentWanted([u8; 32]),
     FragmentFound(Vec<u8>),
+    Ballot { parent: [u8; 32], ballot: BallotWire },
+    Answered { answer: SignedWire, candidate: Option<CommitWire> },
+    Propose { ballot: BallotWire, candidate: CommitWire, answers: Vec<SignedWire> },
+    Promised(SignedWire),
+    Outbid { parent: [u8; 32], ballot: BallotWire, number: u64 },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -163,6 +171,26 @@ pub fn decode_message_with(
         }
         MessageWire::FragmentWanted(digest) => Message::FragmentWanted(Digest(digest)),
         MessageWire::FragmentFound(bytes) => Message::FragmentFound(Arc::new(decode_fragment(&bytes)?)),
+        MessageWire::Ballot { parent, ballot } => {
+            Message::Ballot { parent: Digest(parent), ballot: ballot.into() }
+        }
+        MessageWire::Answered { answer, candidate } => Message::Answered {
+            answer: verify_answered(answer.try_into()?)?,
+            candidate: candidate.map(decode_commit).transpose()?.map(Box::new),
+        },
+        MessageWire::Propose { ballot, candidate, answers } => {
+            at_most(answers.len(), PROJECT_HOSTS_MAX)?;
+            let answers = answers.into_iter().map(|answer| verify_answered(answer.try_into()?));
+            Message::Propose(Box::new(Propose {
+                ballot: ballot.into(),
+                candidate: decode_commit(candidate)?,
+                answers: answers.collect::<Result<_, RecordError>>()?,
+            }))
+        }
+        MessageWire::Promised(promise) => Message::Promised(verify_promise(promise.try_into()?)?),
+        MessageWire::Outbid { parent, ballot, number } => {
+            Message::Outbid { parent: Digest(parent), ballot: ballot.into(), number }
+        }
     })
 }
 
@@ -274,6 +302,20 @@ impl From<&Message> for MessageWire {
             Message::Records(records) => Self::Records(records.iter().map(|r| r.signed().into()).collect()),
             Message::FragmentWanted(digest) => Self::FragmentWanted(digest.0),
             Message::FragmentFound(fragment) => Self::FragmentFound(encode_fragment(fragment)),
+            Message::Ballot { parent, ballot } => Self::Ballot { parent: parent.0, ballot: (*ballot).into() },
+            Message::Answered { answer, candidate } => Self::Answered {
+                answer: answer.signed().into(),
+                candidate: candidate.as_deref().map(CommitWire::from),
+            },
+            Message::Propose(propose) => Self::Propose {
+                ballot: propose.ballot.into(),
+                candidate: (&propose.candidate).into(),
+                answers: propose.answers.iter().map(|answer| answer.signed().into()).collect(),
+            },
+            Message::Promised(promise) => Self::Promised(promise.signed().into()),
+            Message::Outbid { parent, ballot, number } => {
+                Self::Outbid { parent: parent.0, ballot: (*ballot).into(), number: *number }
+            }
         }
     }
 }

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::commit::{CommitWire, decode_commit, prove};
 use super::grant::SignedWire;
 use super::{DecodeError, RECORD_BYTES_MAX, decode, encode, known, name, text};
-use crate::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
+use crate::id::{Digest, Name, ProjectId, PublicKey, VmId};
 use crate::model::{BootOrder, Forward, MemoryMib, Platform, Transport};
 use crate::record::{
-    Commit, ExitStatus, HostStatus, Member, Nat, Record, Reservation, Revision, RevisionHost, RunState,
-    VerifiedRecord, VmState, VmStatus,
+    ExitStatus, HostStatus, Member, Nat, Record, RunState, VerifiedRecord, VmState, VmStatus,
 };
 use crate::time::Now;
 use crate::trust::{Domain, KeyPair, SignatureError, Signed, Verified, admit};
@@ -40,10 +40,7 @@ enum RecordWire {
         chain: Vec<SignedWire>,
     },
     Host(HostWire),
-    Commit {
-        revision: Vec<u8>,
-        reservations: Vec<SignedWire>,
-    },
+    Commit(CommitWire),
     Vm(Box<VmWire>),
     /// A VM with something to say about the outside; all others stay readable for older agents.
     VmOutside {
@@ -101,32 +98,6 @@ enum ExitWire {
     Signal(i32),
 }
 
-#[derive(Serialize, Deserialize)]
-struct RevisionWire {
-    project: Option<[u8; 32]>,
-    parent: Option<[u8; 32]>,
-    owner: String,
-    label: String,
-    hosts: Vec<RevisionHostWire>,
-    definition: [u8; 32],
-    made_unix_ms: u64,
-    author: String,
-    reason: String,
-}
-
-#[derive(Serialize, Deserialize)]
-struct RevisionHostWire {
-    name: String,
-    key: [u8; 32],
-    fragment: [u8; 32],
-    vms: u32,
-}
-
-#[derive(Serialize, Deserialize)]
-struct ReservationWire {
-    revision: [u8; 32],
-}
-
 /// Why a record was not accepted. Nothing changed; the sender is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
@@ -175,79 +146,10 @@ pub fn verify_record(signed: Signed, root: PublicKey) -> Result<VerifiedRecord, 
                 return Err(RecordError::Unproven { what: "the member's name" });
             }
         }
-        Record::Commit(commit) => {
-            let all = commit.revision.hosts.iter().all(|host| commit.reserved_by(host.key));
-            if !all || commit.reservations.is_empty() {
-                return Err(RecordError::Unproven { what: "the reservation of every host" });
-            }
-        }
+        Record::Commit(commit) => prove(commit)?,
         Record::Host(_) | Record::Vm(_) => {}
     }
     Ok(Arc::new(verified))
-}
-
-/// Returns the encoding of a revision, whose digest is its identity.
-pub fn encode_revision(revision: &Revision) -> Vec<u8> {
-    encode(&RevisionWire {
-        project: revision.project.map(|p| p.0.0),
-        parent: revision.parent.map(|p| p.0),
-        owner: revision.label.owner.to_string(),
-        label: revision.label.project.to_string(),
-        hosts: revision
-            .hosts
-            .iter()
-            .map(|h| RevisionHostWire {
-                name: h.name.to_string(),
-                key: h.key.0,
-                fragment: h.fragment.0,
-                vms: h.vms,
-            })
-            .collect(),
-        definition: revision.definition.0,
-        made_unix_ms: revision.made_unix_ms,
-        author: revision.author.clone(),
-        reason: revision.reason.clone(),
-    })
-}
-
-/// Decodes a revision.
-pub fn decode_revision(bytes: &[u8]) -> Result<Revision, DecodeError> {
-    let wire: RevisionWire = decode(bytes, RECORD_BYTES_MAX)?;
-    let host = |h: RevisionHostWire| {
-        Ok(RevisionHost {
-            name: name(&h.name)?,
-            key: PublicKey(h.key),
-            fragment: Digest(h.fragment),
-            vms: h.vms,
-        })
-    };
-    if wire.project.is_some() != wire.parent.is_some() {
-        return Err(DecodeError::Invalid { what: "revision's parent" });
-    }
-    Ok(Revision {
-        project: wire.project.map(|p| ProjectId(Digest(p))),
-        parent: wire.parent.map(Digest),
-        label: Label { owner: name(&wire.owner)?, project: name(&wire.label)? },
-        hosts: wire.hosts.into_iter().map(host).collect::<Result<_, DecodeError>>()?,
-        definition: Digest(wire.definition),
-        made_unix_ms: wire.made_unix_ms,
-        author: text(wire.author, REASON_BYTES_MAX)?,
-        reason: text(wire.reason, REASON_BYTES_MAX)?,
-    })
-}
-
-/// Signs a reservation for a revision.
-pub fn sign_reservation(keys: &KeyPair, revision: Digest) -> Verified<Reservation> {
-    let payload = encode(&ReservationWire { revision: revision.0 });
-    Verified::own(keys, Domain::Request, Reservation { revision }, payload)
-}
-
-/// Verifies a reservation.
-pub fn verify_reservation(signed: Signed) -> Result<Verified<Reservation>, RecordError> {
-    let decode_payload = |bytes: &[u8]| {
-        decode::<ReservationWire>(bytes, 64).map(|wire| Reservation { revision: Digest(wire.revision) })
-    };
-    signed.verify(Domain::Request, decode_payload).map_err(|_| RecordError::Signature)
 }
 
 fn decode_record(bytes: &[u8]) -> Result<Record, RecordError> {
@@ -259,14 +161,7 @@ fn decode_record(bytes: &[u8]) -> Result<Record, RecordError> {
             Ok(Record::Member(Member { counter, name: name(&text)?, chain }))
         }
         RecordWire::Host(wire) => Ok(Record::Host(wire.try_into()?)),
-        RecordWire::Commit { revision, reservations } => {
-            let digest = Digest::of(&revision);
-            let reservations = reservations
-                .into_iter()
-                .map(|wire| verify_reservation(wire.try_into()?))
-                .collect::<Result<_, RecordError>>()?;
-            Ok(Record::Commit(Commit { revision: decode_revision(&revision)?, digest, reservations }))
-        }
+        RecordWire::Commit(wire) => Ok(Record::Commit(decode_commit(wire)?)),
         RecordWire::Vm(wire) => Ok(Record::Vm((*wire).try_into()?)),
         RecordWire::VmOutside { vm, nat, forwards } => {
             let forwards = forwards.into_iter().map(|(host, guest, byte)| forward(host, guest, byte));
@@ -288,10 +183,7 @@ impl From<&Record> for RecordWire {
                 chain: member.chain.iter().map(SignedWire::from).collect(),
             },
             Record::Host(status) => Self::Host(status.into()),
-            Record::Commit(commit) => Self::Commit {
-                revision: encode_revision(&commit.revision),
-                reservations: commit.reservations.iter().map(|r| r.signed().into()).collect(),
-            },
+            Record::Commit(commit) => Self::Commit(commit.into()),
             Record::Vm(status) if status.nat.is_none() && status.forwards.is_empty() => {
                 Self::Vm(Box::new(status.into()))
             }
