@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mln_protocol::id::{Digest, Label, Name, PublicKey, VmId};
+use mln_protocol::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
 use mln_protocol::model::Fragment;
 use mln_protocol::node::{Message, Node};
 use mln_protocol::plan::{Existence, Observed, Step};
 use mln_protocol::record::{Commit, Record, RecordKey, RunState, VerifiedRecord, VmState, VmStatus};
 use mln_protocol::wire;
 
+use crate::check_decision::Decisions;
 use crate::disk::Disk;
 
 /// What was said by whom, and which rules were broken.
@@ -18,7 +19,7 @@ pub(crate) struct Oracle {
     /// The newest record that each host has said in each of its slots.
     said: BTreeMap<PublicKey, BTreeMap<RecordKey, (u64, Digest)>>,
     verified: BTreeSet<Digest>,
-    commits: BTreeMap<Digest, Commit>,
+    decisions: Decisions,
     /// Distinct requests per VM and author.
     requests: BTreeMap<(VmId, PublicKey), BTreeSet<Digest>>,
     /// Hosts that have crashed: what they had reserved in memory is gone.
@@ -55,7 +56,7 @@ impl Oracle {
             violations: Vec::new(),
             said: BTreeMap::new(),
             verified: BTreeSet::new(),
-            commits: BTreeMap::new(),
+            decisions: Decisions::default(),
             requests: BTreeMap::new(),
             crashed: BTreeSet::new(),
             applied: BTreeMap::new(),
@@ -101,8 +102,7 @@ impl Oracle {
         self.said.entry(by).or_default().insert(record.key(record.author()), said);
         match &***record {
             Record::Commit(commit) => {
-                self.check_commit(commit);
-                self.commits.insert(commit.digest, commit.clone());
+                self.note_commit(commit);
             }
             Record::Vm(status) => {
                 self.check_applied(status, by);
@@ -112,20 +112,12 @@ impl Oracle {
         }
     }
 
-    /// S2: a revision is committed with the word of every host that it changes.
-    fn check_commit(&mut self, commit: &Commit) {
-        let concerned: Vec<PublicKey> = match commit.revision.parent {
-            None => commit.revision.hosts.iter().map(|host| host.key).collect(),
-            Some(parent) => self
-                .commits
-                .get(&parent)
-                .iter()
-                .flat_map(|c| c.revision.hosts.iter().map(|h| h.key))
-                .collect(),
-        };
-        if let Some(missing) = concerned.iter().find(|&&key| !commit.reserved_by(key)) {
-            self.broken(format!("S2: {} is committed without the word of {missing}", commit.revision.label));
-        }
+    /// S2: looks at a commit that an honest host has published or passed on.
+    fn note_commit(&mut self, commit: &Commit) {
+        let lied = self.exempt.hostile.iter().chain(&self.exempt.restored).chain(&self.exempt.cloned);
+        let lied = lied.copied().collect();
+        let broken = self.decisions.note(commit, &lied);
+        self.violations.extend(broken);
     }
 
     pub(crate) fn note_message(&mut self, by: PublicKey, message: &Message) {
@@ -137,11 +129,10 @@ impl Oracle {
             Message::Records(records) if !self.exempt.hostile.contains(&by) => {
                 for record in records {
                     if let Record::Commit(commit) = &***record
-                        && !self.commits.contains_key(&commit.digest)
                         && !self.exempt.hostile.contains(&record.author())
+                        && self.decisions.born(commit.digest).is_none()
                     {
-                        self.check_commit(commit);
-                        self.commits.insert(commit.digest, commit.clone());
+                        self.note_commit(commit);
                     }
                 }
             }
@@ -195,12 +186,12 @@ impl Oracle {
         step: Step,
         fragment: &Fragment,
     ) {
-        let named = self.commits.get(&vm.birth).and_then(|commit| {
-            let digest = Digest::of(&wire::encode_fragment(fragment));
-            commit.revision.hosts.iter().find(|h| h.name == *host && h.fragment == digest)
-        });
-        if named.is_none() {
+        let digest = Digest::of(&wire::encode_fragment(fragment));
+        if !self.decisions.is_part_of(host, digest, vm) {
             self.broken(format!("S1: {host} does {step:?} of {vm}, which is not its own"));
+        }
+        if step == Step::Remove && !self.decisions.may_go(vm) {
+            self.broken(format!("S2: {host} deletes {vm}, which no majority has left out"));
         }
     }
 
@@ -248,12 +239,13 @@ impl Oracle {
         if let Some(stray) = stray.filter(|_| !self.exempt.has_lost_state(node.key())) {
             problems.push(format!("L1: {host}: {stray} is on the disk and belongs to nobody"));
         }
-        let mut labels: BTreeMap<&Label, &VmId> = BTreeMap::new();
+        let mut labels: BTreeMap<&Label, ProjectId> = BTreeMap::new();
         for id in disk.vms.keys() {
-            let Some(commit) = self.commits.get(&id.birth) else { continue };
-            let first = labels.entry(&commit.revision.label).or_insert(id);
+            let Some(commit) = self.decisions.born(id.birth) else { continue };
+            let project = commit.project();
+            let other = *labels.entry(&commit.revision.label).or_insert(project) != project;
             // A host that has forgotten what it reserved may have said yes to two.
-            if first.birth != id.birth && !self.crashed.contains(&node.key()) {
+            if other && !self.crashed.contains(&node.key()) {
                 let label = &commit.revision.label;
                 problems.push(format!("S2: {host} carries two projects called {label}"));
             }

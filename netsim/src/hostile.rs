@@ -12,7 +12,9 @@ use mln_protocol::node::{
     Ask, Message, Refusal, Rule, RunOrder, RunRequest, RunVerdict, RunningVms, SyncContent, SyncRange,
 };
 use mln_protocol::plan::StopLimit;
-use mln_protocol::record::{Commit, HostStatus, Record, RecordKey, Revision, RunState, VmState, VmStatus};
+use mln_protocol::record::{
+    Ballot, Commit, Consent, HostStatus, Promise, Record, RecordKey, Revision, RunState, VmState, VmStatus,
+};
 use mln_protocol::trust::{Domain, KeyPair, Signed, Verified};
 use mln_protocol::wire;
 
@@ -285,12 +287,21 @@ fn removal(keys: &KeyPair, project: ProjectId, label: Label, made_unix_ms: u64) 
         label,
         hosts: Vec::new(),
         definition: Digest([0; 32]),
+        consent: Consent::Majority,
         made_unix_ms,
         author: "liar".to_owned(),
         reason: "remove".to_owned(),
     };
     let digest = Digest::of(&wire::encode_revision(&revision));
-    Commit { revision, digest, reservations: vec![wire::sign_reservation(keys, digest)] }
+    // Its promises are as good as its reservation: from the liar alone.
+    let ballot = Ballot { number: u64::MAX, coordinator: keys.public() };
+    let promise = Promise { parent: project.0, child: digest, ballot };
+    Commit {
+        revision,
+        digest,
+        reservations: vec![wire::sign_reservation(keys, digest)],
+        promises: vec![wire::sign_promise(keys, promise)],
+    }
 }
 
 fn unasked(keys: &KeyPair, victim: PublicKey, lot: &mut Lot) -> Message {
@@ -313,6 +324,7 @@ fn unasked(keys: &KeyPair, victim: PublicKey, lot: &mut Lot) -> Message {
                 label: Label { owner: name("people"), project: name("ghost") },
                 hosts: Vec::new(),
                 definition: digest,
+                consent: Consent::Majority,
                 made_unix_ms: 0,
                 author: "liar".to_owned(),
                 reason: "build".to_owned(),

@@ -2,6 +2,7 @@
 
 mod check;
 mod check_bounds;
+mod check_decision;
 mod codec;
 mod command;
 mod disk;

@@ -153,6 +153,7 @@ pub(crate) struct Tally {
     pub(crate) started: u64,
     pub(crate) stopped: u64,
     pub(crate) removed: u64,
+    pub(crate) changed: u64,
     /// Requests of hosts that were alone, which they could carry out.
     pub(crate) alone: u64,
     /// Bytes of hostile senders that nobody could read.
