@@ -6,7 +6,7 @@ use super::sync::SyncRange;
 use crate::id::{Digest, ProjectId, PublicKey, VmId};
 use crate::model::Fragment;
 use crate::plan::StopLimit;
-use crate::record::{RecordKey, Reservation, Revision, VerifiedRecord};
+use crate::record::{Epoch, Ready, RecordKey, Reservation, Revision, VerifiedRecord};
 use crate::trust::Verified;
 
 /// A message to one node.
@@ -50,6 +50,61 @@ pub enum Message {
     FragmentWanted(Digest),
     /// A fragment that was asked for.
     FragmentFound(Arc<Fragment>),
+    /// About who owns a VM.
+    HandOver(HandOver),
+}
+
+/// What hosts say to each other about who owns a VM, beside the records that everybody hears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HandOver {
+    /// To the owner: I have nearly all of its disk; stop it and tell the digest of what is left.
+    Halt {
+        /// Which VM.
+        vm: VmId,
+        /// The owner's epoch.
+        epoch: Epoch,
+    },
+    /// To the new host: it is stopped, and its disk has this root digest.
+    Halted {
+        /// Which VM.
+        vm: VmId,
+        /// The owner's epoch.
+        epoch: Epoch,
+        /// The digest.
+        root: Digest,
+    },
+    /// To the owner: the disk lies complete on mine.
+    Ready(Arc<Verified<Ready>>),
+    /// To the new host: not now, or not to you; nothing was changed.
+    NotNow {
+        /// Which VM.
+        vm: VmId,
+        /// The epoch that was asked about.
+        epoch: Epoch,
+        /// Why, for people.
+        reason: String,
+    },
+    /// To anybody: what do you know of who owns these VMs?
+    LinksWanted(Vec<VmId>),
+    /// The answer: the links of each that the sender holds, newest first where there are too many.
+    LinksTold {
+        /// The VMs that were asked about.
+        vms: Vec<VmId>,
+        /// What there is.
+        links: Vec<VerifiedRecord>,
+    },
+    /// To anybody: when did you last hear this host?
+    HeardWanted {
+        /// Which.
+        host: PublicKey,
+    },
+    /// The answer.
+    HeardTold {
+        /// Which host.
+        host: PublicKey,
+        /// How many milliseconds ago; none where never.
+        ago_ms: Option<u64>,
+    },
 }
 
 /// Asks one host to reserve for its part of a revision.
@@ -83,6 +138,8 @@ pub struct RunRequest {
     pub owner: PublicKey,
     /// Which VM.
     pub vm: VmId,
+    /// The epoch of its ownership that the author saw: in another one the request is stale.
+    pub epoch: Epoch,
     /// The run counter that the author saw: where it has moved on, the request is stale.
     pub seen_counter: u64,
     /// What to do.
@@ -156,11 +213,13 @@ pub enum Rule {
     Grant,
     /// The project is larger than one revision can be.
     Size,
+    /// Who owns the VM stands against it.
+    Ownership,
 }
 
 impl Rule {
     /// Every rule, in the order of its code.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::UnknownHost,
         Self::HostOff,
         Self::NoAnswer,
@@ -175,6 +234,7 @@ impl Rule {
         Self::Malformed,
         Self::Grant,
         Self::Size,
+        Self::Ownership,
     ];
 
     /// Returns its stable name, as users and scripts see it.
@@ -194,6 +254,7 @@ impl Rule {
             Self::Malformed => "malformed",
             Self::Grant => "grant",
             Self::Size => "size",
+            Self::Ownership => "ownership",
         }
     }
 }

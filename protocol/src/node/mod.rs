@@ -17,12 +17,15 @@
 //!
 //! Each module below handles one part over borrowed parts of the state; the node itself only routes.
 
+mod handover;
 mod io;
+mod ledger;
 pub mod limits;
 mod message;
 #[cfg(feature = "mutants")]
 mod mutation;
 mod outbox;
+mod ownership;
 mod projects;
 mod propose;
 mod records;
@@ -30,6 +33,7 @@ mod reserve;
 mod run;
 mod status;
 mod sync;
+mod takeover;
 mod timers;
 mod view;
 mod vms;
@@ -38,10 +42,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use io::{
-    BuildOrder, ExistingProject, FailureCause, HostRefusal, Input, NodeConfig, OnFailure, OpId, Operation,
-    Outcome, Output, StoredState, SwitchWanted, VmFailure, Write, WriteId,
+    BuildOrder, ExistingProject, FailureCause, Holding, HostRefusal, Input, NodeConfig, OnFailure, OpId, Operation,
+    Outcome, Output, OwnerHeard, PullRound, StoredState, SwitchWanted, VmFailure, Write, WriteId,
 };
-pub use message::{Ask, Message, Refusal, Rule, RunOrder, RunRequest, RunVerdict, RunningVms};
+pub use ledger::{Ownership, Tenure};
+pub use message::{Ask, HandOver, Message, Refusal, Rule, RunOrder, RunRequest, RunVerdict, RunningVms};
 #[cfg(feature = "mutants")]
 pub use mutation::Mutation;
 pub use sync::{SyncContent, SyncRange};
@@ -52,13 +57,17 @@ use crate::model::Fragment;
 use crate::record::{Record, RecordKey, VerifiedRecord};
 use crate::time::Now;
 use crate::wire;
+use handover::HandOvers;
+use ledger::{Ledger, Rules};
 use outbox::{Outbox, WriteOrder};
+use ownership::Holdings;
 use projects::Projects;
 use propose::Proposals;
 use records::{Merge, Records};
 use reserve::Reservations;
 use run::RunOperations;
 use status::StatusClock;
+use takeover::Takeovers;
 use timers::{Timer, Timers};
 use vms::Vms;
 
@@ -72,6 +81,10 @@ pub struct Node {
     fragments: BTreeMap<Digest, Arc<Fragment>>,
     reservations: Reservations,
     vms: Vms,
+    ledger: Ledger,
+    holdings: Holdings,
+    hand_overs: HandOvers,
+    takeovers: Takeovers,
     proposals: Proposals,
     runs: RunOperations,
     status: StatusClock,
@@ -86,9 +99,16 @@ impl Node {
     pub fn new(config: NodeConfig, stored: StoredState) -> Self {
         let mut records = Records::default();
         let mut projects = Projects::default();
-        for record in stored.records {
+        let mut ledger = Ledger::default();
+        let holdings = Holdings::load(stored.holdings);
+        // What was signed here counts even where the records were lost.
+        for record in stored.records.into_iter().chain(holdings.links().cloned()) {
             if records.merge(record.clone(), Records::newer) == Merge::Taken {
                 projects.insert(&record);
+                ledger.insert(&record, Rules::ALL);
+                if let Record::Commit(commit) = &**record {
+                    ledger.born(commit, Rules::ALL);
+                }
             }
         }
         Self {
@@ -100,6 +120,10 @@ impl Node {
             fragments: stored.fragments.into_iter().collect(),
             reservations: Reservations::default(),
             vms: Vms::default(),
+            ledger,
+            holdings,
+            hand_overs: HandOvers::default(),
+            takeovers: Takeovers::default(),
             proposals: Proposals::default(),
             runs: RunOperations::default(),
             status: StatusClock::default(),
@@ -113,9 +137,10 @@ impl Node {
     pub fn handle(&mut self, now: Now, input: Input) {
         match input {
             Input::Start { found } => self.start(now, found),
-            Input::Connected(peer) => self.connect(peer),
+            Input::Connected(peer) => self.connect(now, peer),
             Input::Disconnected(peer) => {
                 self.connected.remove(&peer);
+                self.takeovers.hear(now.mono_ms, peer);
             }
             Input::Unreachable(peer) => self.unreachable(now, peer),
             Input::Message { from, message } => self.message(now, from, message),
@@ -127,6 +152,10 @@ impl Node {
             Input::StepDone { vm, step, result } => self.step_done(now, &vm, step, result),
             Input::Observed { vm, observed } => self.observed(now, &vm, observed),
             Input::Nat { vm, nat } => self.nat_seen(now, &vm, nat),
+            Input::Pulled { vm, result } => self.pulled(now, &vm, result),
+            Input::Sealed { vm, result } => self.sealed(now, &vm, result),
+            Input::CopyRead { vm, result } => self.copy_read(now, &vm, result),
+            Input::SpaceShort => self.space_short(),
             Input::Timeout => {
                 while let Some(timer) = self.timers.pop(now.mono_ms) {
                     self.timeout(now, timer);
@@ -152,6 +181,7 @@ impl Node {
     }
 
     fn start(&mut self, now: Now, found: Vec<(crate::id::VmId, crate::plan::Observed)>) {
+        self.confirm(now);
         self.adopt_all(now, found);
         self.drop_unused_fragments();
         self.publish_member(now);
@@ -159,7 +189,8 @@ impl Node {
         self.timers.set(Timer::Sync, now.mono_ms + limits::SYNC_MS);
     }
 
-    fn connect(&mut self, peer: PublicKey) {
+    fn connect(&mut self, now: Now, peer: PublicKey) {
+        self.takeovers.hear(now.mono_ms, peer);
         if !self.connected.insert(peer) {
             return;
         }
@@ -170,6 +201,7 @@ impl Node {
         if self.me < peer {
             self.send(peer, sync::opening(&self.records));
         }
+        self.ask_to_confirm(peer);
     }
 
     fn message(&mut self, now: Now, from: PublicKey, message: Message) {
@@ -207,6 +239,7 @@ impl Node {
                 }
             }
             Message::FragmentFound(fragment) => self.fragment_found(now, fragment),
+            Message::HandOver(message) => self.hand_over(now, from, message),
         }
     }
 
@@ -218,6 +251,7 @@ impl Node {
             // comparison.
             return;
         }
+        self.note_fork(&record);
         if self.merge(&record) != Merge::Taken {
             return;
         }
@@ -234,7 +268,7 @@ impl Node {
             Record::Member(_) => self.publish_member(now),
             Record::Host(_) => self.publish_host(now),
             Record::Vm(status) => self.outbid_vm(now, &status.vm, status.counter),
-            Record::Commit(_) => {}
+            Record::Commit(_) | Record::Link(_) => {}
         }
     }
 
@@ -262,7 +296,11 @@ impl Node {
 
     fn act_on(&mut self, now: Now, record: &VerifiedRecord) {
         match &***record {
-            Record::Commit(_) => {
+            Record::Commit(commit) => {
+                let rules = self.rules();
+                for vm in self.ledger.born(commit, rules) {
+                    self.link_heard(now, &vm);
+                }
                 if let Some(project) = self.projects.insert(record) {
                     self.head_changed(now, project);
                 }
@@ -270,6 +308,12 @@ impl Node {
             Record::Vm(status) => {
                 self.watch_build(now, status.project);
                 self.watch_run(now, &status.vm);
+            }
+            Record::Link(_) => {
+                let rules = self.rules();
+                if let Some(vm) = self.ledger.insert(record, rules) {
+                    self.link_heard(now, &vm);
+                }
             }
             Record::Member(_) | Record::Host(_) => {}
         }
@@ -286,11 +330,16 @@ impl Node {
             Timer::Reservation(revision) => self.reservation_lapsed(revision),
             Timer::Retry(vm) => self.retry(now, &vm),
             Timer::Fragment(digest) => self.want_fragment(now, digest),
+            Timer::Confirm => self.confirmed(now),
+            Timer::Doubtful => self.doubtful_due(now),
+            Timer::Arrival(vm) => self.arrival_due(now, &vm),
+            Timer::Leaving(vm) => self.stay(now, &vm),
+            Timer::Release(vm) => self.release_due(now, &vm),
         }
     }
 
     fn operate(&mut self, now: Now, op: OpId, operation: Operation) {
-        if self.proposals.len() + self.runs.len() >= limits::OPERATIONS_MAX {
+        if self.proposals.len() + self.runs.len() + self.takeovers.len() >= limits::OPERATIONS_MAX {
             let refusal = Refusal {
                 rule: Rule::NoAnswer,
                 detail: format!(
@@ -306,6 +355,7 @@ impl Node {
             Operation::Build(order) => self.propose_build(now, op, *order),
             Operation::Remove { project, running } => self.propose_removal(now, op, project, running),
             Operation::Run { vms, order, pause_ms } => self.run(now, op, vms, order, pause_ms),
+            Operation::TakeOver { vm, owner, author } => self.take_over(now, op, vm, owner, author),
         }
     }
 
@@ -316,6 +366,7 @@ impl Node {
     fn operation_due(&mut self, now: Now, op: OpId) {
         self.proposal_due(now, op);
         self.run_due(now, op);
+        self.takeover_due(now, op);
     }
 
     fn unreachable(&mut self, now: Now, peer: PublicKey) {
@@ -379,6 +430,16 @@ mutations! {
     mutated_commit_before_all_reserved => CommitBeforeAllReserved,
     mutated_output_before_persisted => OutputBeforePersisted,
     mutated_label_not_checked => LabelNotChecked,
+    mutated_decline_without_epoch => DeclineWithoutEpoch,
+    mutated_resume_without_claim => ResumeWithoutClaim,
+    mutated_takeover_keeps_term => TakeoverKeepsTerm,
+    mutated_first_epoch_by_another => FirstEpochByAnother,
+    mutated_release_before_ready => ReleaseBeforeReady,
+    mutated_shadow_unpinned => ShadowUnpinned,
+    mutated_claim_before_fsync => ClaimBeforeFsync,
+    mutated_note_after_send => NoteAfterSend,
+    mutated_epoch_not_compared => EpochNotCompared,
+    mutated_run_request_without_epoch => RunRequestWithoutEpoch,
 }
 
 impl Node {

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::id::{Digest, Label, Name, ProjectId, PublicKey};
-use crate::record::{Commit, Record, VerifiedRecord};
+use crate::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
+use crate::record::{Commit, Record, RevisionHost, VerifiedRecord};
 
 /// Every project that a node has heard of.
 #[derive(Debug, Default)]
@@ -52,7 +52,7 @@ impl Projects {
     pub(super) fn commit(&self, revision: Digest) -> Option<&Commit> {
         match &***self.commits.get(&revision)? {
             Record::Commit(commit) => Some(commit),
-            Record::Member(_) | Record::Host(_) | Record::Vm(_) => None,
+            Record::Member(_) | Record::Host(_) | Record::Vm(_) | Record::Link(_) => None,
         }
     }
 
@@ -77,6 +77,17 @@ impl Projects {
             .flatten()
             .copied()
             .filter(|project| self.head(*project).is_some_and(|head| !head.removes()))
+    }
+
+    /// Returns the project that a VM belongs to.
+    pub(super) fn project_of(&self, vm: &VmId) -> Option<ProjectId> {
+        self.commit(vm.birth).map(Commit::project)
+    }
+
+    /// Returns the host at which the head wants a VM; none where it leaves it out.
+    pub(super) fn placement(&self, vm: &VmId) -> Option<&RevisionHost> {
+        let head = self.head(self.project_of(vm)?)?;
+        head.placed().find(|(id, _)| id == vm).map(|(_, host)| host)
     }
 
     /// Returns which hosts carry the VMs that were born in a revision.

@@ -477,7 +477,7 @@ impl Node {
     pub(super) fn project_vms(&self, project: ProjectId) -> Vec<&VmStatus> {
         self.records
             .born_in(project.0)
-            .filter(|(author, status)| self.projects.owner(project.0, &status.host) == Some(*author))
+            .filter(|(author, status)| self.owner(&status.vm) == Some(*author))
             .map(|(_, status)| status)
             .collect()
     }

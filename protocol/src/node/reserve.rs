@@ -190,7 +190,7 @@ impl Node {
         let reserved =
             if self.mutated_reservation_not_counted() { 0 } else { self.reservations.memory_mib() };
         let replaced = ask.replaces.map_or(0, |project| self.vms.memory_mib_of(project));
-        let used = (self.vms.memory_mib() + reserved).saturating_sub(replaced);
+        let used = (self.vms.memory_mib() + self.arriving_memory().0 + reserved).saturating_sub(replaced);
         let limit = self.config.memory_limit.0;
         let free = limit.saturating_sub(used);
         match u32::try_from(wanted) {
@@ -285,7 +285,8 @@ impl Node {
         // The same part may stand in several revisions: what is still being decided needs it, too.
         let decided = self.reservations.fragments().chain(self.proposals.fragments());
         let awaited = decided.into_iter().any(|part| Digest::of(&wire::encode_fragment(part)) == digest);
-        if !used && !awaited && self.fragments.remove(&digest).is_some() {
+        let held = self.holdings.names_fragment(digest);
+        if !used && !awaited && !held && self.fragments.remove(&digest).is_some() {
             self.outbox.write(Write::DropFragment(digest));
         }
     }

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::io::{Output, SwitchWanted};
+use super::io::{Holding, Output, SwitchWanted};
 use super::message::{Message, RunOrder};
+use super::ownership::Right;
 use super::timers::Timer;
 use super::{Node, limits};
 use crate::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
 use crate::model::{Attachment, Forward, Fragment, MemoryMib, Vm};
 use crate::plan::{Existence, Observed, RunPhase, Step, StopLimit, guest_address, next_step};
-use crate::record::{Commit, Nat, Record, RunState, VmState, VmStatus};
+use crate::record::{Commit, Epoch, Nat, Record, ReleasedDisk, RunState, VmState, VmStatus};
 use crate::time::Now;
 use crate::wire;
 
@@ -39,6 +40,13 @@ struct OwnedVm {
     seen_starting: Option<Observed>,
     failures: u32,
     disk: Disk,
+}
+
+impl OwnedVm {
+    /// Returns what brings it to hold still, without a change of what it should be doing.
+    fn pause_step(&self) -> Option<Step> {
+        matches!(self.observed, Observed::Running(_)).then_some(Step::Stop(self.stop_limit))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,10 +97,44 @@ impl Vms {
     }
 
     /// Whether one more VM has room beside those whose disks are there or being made.
-    fn has_room(&self, memory: MemoryMib, limit: MemoryMib) -> bool {
+    pub(super) fn has_room(&self, memory: MemoryMib, limit: MemoryMib) -> bool {
         let there = |vm: &&OwnedVm| vm.observed != Observed::Absent || vm.busy == Some(Step::Build);
         let used: u64 = self.owned.values().filter(there).map(|vm| u64::from(vm.status.memory.0)).sum();
         used + u64::from(memory.0) <= u64::from(limit.0)
+    }
+
+    /// Whether this is a VM of ours.
+    pub(super) fn owns(&self, id: &VmId) -> bool {
+        self.owned.contains_key(id)
+    }
+
+    /// Whether no disk was ever made for a VM of ours, and none is being made.
+    pub(super) fn never_built(&self, id: &VmId) -> bool {
+        self.owned.get(id).is_some_and(|vm| {
+            vm.observed == Observed::Absent && vm.busy.is_none() && vm.disk == Disk::Sound
+        })
+    }
+
+    /// Whether the disk of a VM of ours is being made.
+    pub(super) fn is_building(&self, id: &VmId) -> bool {
+        self.owned.get(id).is_some_and(|vm| vm.busy == Some(Step::Build))
+    }
+
+    /// Whether a VM of ours has a disk and nothing is done with it.
+    pub(super) fn is_down(&self, id: &VmId) -> bool {
+        self.owned.get(id).is_some_and(|vm| {
+            matches!(vm.observed, Observed::Down { .. } | Observed::Lost) && vm.busy.is_none()
+        })
+    }
+
+    /// Whether there is something of a VM on this host's disk.
+    pub(super) fn has_disk(&self, id: &VmId) -> bool {
+        self.found.contains_key(id) || self.owned.get(id).is_some_and(|vm| vm.observed != Observed::Absent)
+    }
+
+    /// Returns what a VM of ours should be doing, how often that has changed, and who changed it last.
+    pub(super) fn run_of(&self, id: &VmId) -> Option<(RunState, u64, PublicKey)> {
+        self.owned.get(id).map(|vm| (vm.status.run, vm.status.run_counter, vm.status.run_by))
     }
 
     fn definition<'a>(id: &VmId, vm: &'a OwnedVm) -> Option<&'a Vm> {
@@ -108,13 +150,47 @@ impl Node {
         for project in projects {
             self.head_changed(now, project);
         }
+        self.take_up_held(now);
+    }
+
+    /// Takes up what this host owns or has released and no head places here any more.
+    fn take_up_held(&mut self, now: Now) {
+        let held = self.holdings.iter().filter_map(|(id, holding)| match holding {
+            Holding::Claimed { fragment, .. } | Holding::Released { fragment, .. } => {
+                Some((id.clone(), *fragment))
+            }
+            Holding::Arriving { .. }
+            | Holding::Arrived { .. }
+            | Holding::Declined { .. }
+            | Holding::Shadow { .. } => None,
+        });
+        let held: Vec<(VmId, Digest)> = held.filter(|(id, _)| !self.vms.owns(id)).collect();
+        for (id, digest) in held {
+            let Some(fragment) = self.definition_in(digest, &id) else { continue };
+            let Some(definition) = fragment.vms.iter().find(|found| found.name == id.name) else { continue };
+            let Some(project) = self.projects.project_of(&id) else { continue };
+            let Some(label) = self.projects.head(project).map(|head| head.revision.label.clone()) else {
+                continue;
+            };
+            let wanted = self.projects.placement(&id).is_some();
+            let existence = if wanted { Existence::Wanted } else { Existence::Unwanted };
+            if self.own(now, &id, definition, &label, &fragment, existence) {
+                self.suspend_or_go_on(now, &id);
+            }
+            if matches!(self.holdings.get(&id), Some(Holding::Released { .. })) {
+                self.timers.set(Timer::Release(id.clone()), now.mono_ms + limits::RELEASE_MS);
+                self.settle_release(now, &id);
+            }
+        }
     }
 
     /// Does what another head revision means for this host.
     pub(super) fn head_changed(&mut self, now: Now, project: ProjectId) {
         self.settle_reservation(project);
         let Some(first) = self.projects.commit(project.0) else { return };
-        let Some(part) = first.host(self.me).filter(|_| first.reserved_by(self.me)).cloned() else {
+        let head = self.projects.head(project).filter(|head| !head.removes()).unwrap_or(first);
+        let Some(part) = head.host(self.me).filter(|_| head.reserved_by(self.me)).cloned() else {
+            self.placements_changed(now, project);
             self.forget_fragments(project);
             return;
         };
@@ -123,6 +199,7 @@ impl Node {
             None if self.is_over(project) => {}
             None => self.want_fragment(now, part.fragment),
         }
+        self.placements_changed(now, project);
         self.forget_fragments(project);
     }
 
@@ -165,6 +242,7 @@ impl Node {
             return;
         }
         self.timers.cancel(&Timer::Fragment(digest));
+        self.doubt(now, &fragment, digest);
         self.keep_fragment(fragment);
         let projects: Vec<ProjectId> = self
             .projects
@@ -204,12 +282,42 @@ impl Node {
             if let Some(vm) = self.vms.owned.get_mut(&id) {
                 vm.existence = existence;
                 self.timers.cancel(&Timer::Retry(id.clone()));
-            } else if !self.own(now, &id, definition, &label, fragment, existence) {
+            } else if !self.take_up(now, &id, definition, &label, fragment, existence) {
                 continue;
             }
             self.reconcile(now, &id);
         }
         self.host_changed(now);
+    }
+
+    /// Takes up a VM that the head places here: one of ours, one that is born here, or one that is to come.
+    /// Returns false where it is not here, not yet, or no longer.
+    fn take_up(
+        &mut self,
+        now: Now,
+        id: &VmId,
+        definition: &Vm,
+        label: &Label,
+        fragment: &Arc<Fragment>,
+        existence: Existence,
+    ) -> bool {
+        let stored = self.records.vm(id, self.me);
+        if stored.is_some_and(|status| status.state == VmState::Removed) {
+            return false;
+        }
+        if self.may_claim_birth(id) {
+            let digest = Digest::of(&wire::encode_fragment(fragment));
+            self.claim_birth(now, id, digest);
+        }
+        let held = matches!(self.holdings.get(id), Some(Holding::Claimed { .. } | Holding::Released { .. }));
+        if held || self.speaks_for(id) {
+            return self.own(now, id, definition, label, fragment, existence);
+        }
+        if existence == Existence::Wanted {
+            self.settle_arrival(now, id);
+            self.arrive(now, id);
+        }
+        false
     }
 
     /// Takes up one VM; false where it is removed already.
@@ -238,12 +346,18 @@ impl Node {
             VmState::Failed { .. } => status.run_counter > 0,
             VmState::Building | VmState::Removed => false,
         });
-        let disk = if had_disk && observed == Observed::Absent { Disk::Lost } else { Disk::Sound };
+        let made = matches!(
+            self.holdings.get(id),
+            Some(Holding::Claimed { made: true, .. } | Holding::Released { made: true, .. })
+        );
+        let gone = (had_disk || made) && observed == Observed::Absent;
+        let disk = if gone { Disk::Lost } else { Disk::Sound };
         let known = stored.is_some();
         let status = stored.unwrap_or_else(|| VmStatus {
             counter: 0,
             vm: id.clone(),
-            project: ProjectId(id.birth),
+            epoch: Epoch::FIRST,
+            project: self.projects.project_of(id).unwrap_or(ProjectId(id.birth)),
             // A host that has lost its memory doesn't shut down what it finds running.
             run: if matches!(observed, Observed::Running(_)) { RunState::Up } else { RunState::Down },
             run_counter: 0,
@@ -260,7 +374,8 @@ impl Node {
         });
         // A record from before there were forwards has none.
         let forwards = definition.networks.iter().flat_map(|network| network.forwards.clone()).collect();
-        let status = VmStatus { forwards, ..status };
+        let epoch = self.own_epoch(id).unwrap_or(status.epoch);
+        let status = VmStatus { forwards, epoch, ..status };
         let vm = OwnedVm {
             label: label.clone(),
             fragment: fragment.clone(),
@@ -292,7 +407,14 @@ impl Node {
         if self.timers.is_set(&Timer::Retry(id.clone())) {
             return;
         }
-        let step = next_step(vm.existence, vm.status.run, vm.stop_limit, &vm.observed);
+        let step = match self.right(id) {
+            // It is to be as it is when it goes, and to be so without being built or removed meanwhile.
+            Right::Own(_) if self.hand_overs.holds_still(id) => vm.pause_step(),
+            Right::Own(_) => next_step(vm.existence, vm.status.run, vm.stop_limit, &vm.observed),
+            Right::Suspended { .. } => vm.pause_step(),
+            Right::Unconfirmed | Right::None => return,
+        };
+        let Some(vm) = self.vms.owned.get(id) else { return };
         let sooner = match (vm.busy, step) {
             (Some(Step::Stop(old)), Some(Step::Stop(new))) => new.is_sooner_than(old),
             _ => false,
@@ -380,6 +502,8 @@ impl Node {
 
     /// Takes in what the platform sees of a VM.
     pub(super) fn observed(&mut self, now: Now, id: &VmId, observed: Observed) {
+        // One that is stopped for its new host, or because somebody else owns it, should run all the same.
+        let owns = matches!(self.right(id), Right::Own(_) | Right::Unconfirmed) && !self.hand_overs.holds_still(id);
         let Some(vm) = self.vms.owned.get_mut(id) else { return };
         if vm.busy == Some(Step::Start) {
             vm.seen_starting = Some(observed);
@@ -390,8 +514,10 @@ impl Node {
             && ran
         {
             vm.status.exit = Some(exit);
-            let unasked =
-                vm.busy.is_none() && vm.status.run == RunState::Up && vm.status.state != VmState::Building;
+            let unasked = vm.busy.is_none()
+                && owns
+                && vm.status.run == RunState::Up
+                && vm.status.state != VmState::Building;
             if unasked {
                 // The guest has shut itself down, or died: starting it again is for somebody to decide.
                 vm.status.run = RunState::Down;
@@ -403,6 +529,7 @@ impl Node {
         self.settle(now, id);
         self.switches_changed();
         self.reconcile_after(now, id);
+        self.seal_if_down(id);
     }
 
     fn reconcile_after(&mut self, now: Now, id: &VmId) {
@@ -431,6 +558,7 @@ impl Node {
         if removed && self.vms.owned.get(id).is_some_and(|vm| vm.busy.is_none()) {
             self.vms.owned.remove(id);
             self.vms.queued.remove(id);
+            self.let_go(id);
             self.forget_fragments(project);
             self.host_changed(now);
             self.next_queued(now);
@@ -457,6 +585,10 @@ impl Node {
 
     /// Publishes the status of a VM if it differs from what was published last.
     fn publish_vm(&mut self, now: Now, id: &VmId) {
+        // Whoever gave it away says nothing of it any more.
+        if !self.speaks_for(id) {
+            return;
+        }
         let Some(vm) = self.vms.owned.get_mut(id) else { return };
         if self.records.vm(id, self.me) == Some(&vm.status) {
             return;
@@ -494,9 +626,110 @@ impl Node {
     }
 
     /// Returns the run counter of a VM of ours that the head revision wants, and who raised it last.
-    pub(super) fn run_counter(&self, id: &VmId) -> Option<(u64, PublicKey)> {
+    pub(super) fn run_counter(&self, id: &VmId) -> Option<(Epoch, u64, PublicKey)> {
         let vm = self.vms.owned.get(id).filter(|vm| vm.existence == Existence::Wanted)?;
-        Some((vm.status.run_counter, vm.status.run_by))
+        match self.right(id) {
+            Right::Own(epoch) => Some((epoch, vm.status.run_counter, vm.status.run_by)),
+            Right::Unconfirmed => Some((vm.status.epoch, vm.status.run_counter, vm.status.run_by)),
+            Right::Suspended { .. } | Right::None => None,
+        }
+    }
+
+    fn own_epoch(&self, id: &VmId) -> Option<Epoch> {
+        match self.holdings.get(id)? {
+            Holding::Claimed { claim: link, .. } | Holding::Released { release: link, .. } => match &***link {
+                Record::Link(link) => Some(link.epoch()),
+                Record::Member(_) | Record::Host(_) | Record::Commit(_) | Record::Vm(_) => None,
+            },
+            Holding::Arriving { .. }
+            | Holding::Arrived { .. }
+            | Holding::Declined { .. }
+            | Holding::Shadow { .. } => None,
+        }
+    }
+
+    /// Holds a VM still that others claim too, says why, or lets it go on.
+    pub(super) fn suspend_or_go_on(&mut self, now: Now, id: &VmId) {
+        let epoch = self.own_epoch(id);
+        let Some(vm) = self.vms.owned.get_mut(id) else { return };
+        if let Some(epoch) = epoch {
+            vm.status.epoch = epoch;
+        }
+        match self.right(id) {
+            Right::Own(_) => {
+                self.settle(now, id);
+                self.publish_vm(now, id);
+            }
+            Right::Suspended { reason } => self.set_state(now, id, VmState::Failed { reason }),
+            Right::Unconfirmed | Right::None => {}
+        }
+        self.reconcile_after(now, id);
+    }
+
+    /// Takes up a VM that was released to this host and that it has claimed.
+    pub(super) fn take_over_from(
+        &mut self,
+        now: Now,
+        id: &VmId,
+        fragment: &Arc<Fragment>,
+        release: &crate::record::Release,
+    ) {
+        let made = release.disk != ReleasedDisk::NeverBuilt;
+        let run = Some((release.run, release.run_counter, release.run_by));
+        self.begin_owning(now, id, fragment, made, run);
+    }
+
+    /// Takes up a VM that this host has just claimed, with what it should be doing.
+    pub(super) fn begin_owning(
+        &mut self,
+        now: Now,
+        id: &VmId,
+        fragment: &Arc<Fragment>,
+        made: bool,
+        run: Option<(RunState, u64, PublicKey)>,
+    ) {
+        let Some(definition) = fragment.vms.iter().find(|found| found.name == id.name) else { return };
+        let Some(project) = self.projects.project_of(id) else { return };
+        let Some(label) = self.projects.head(project).map(|head| head.revision.label.clone()) else { return };
+        let wanted = self.projects.placement(id).is_some();
+        let existence = if wanted { Existence::Wanted } else { Existence::Unwanted };
+        let observed = if made { Observed::Down { exit: None } } else { Observed::Absent };
+        if !self.vms.owned.contains_key(id) {
+            self.vms.found.insert(id.clone(), observed);
+            self.own(now, id, definition, &label, fragment, existence);
+        }
+        let me = self.config.name.clone();
+        let epoch = self.own_epoch(id);
+        let Some(vm) = self.vms.owned.get_mut(id) else { return };
+        vm.fragment = fragment.clone();
+        vm.status.epoch = epoch.unwrap_or(vm.status.epoch);
+        vm.status.host = me;
+        vm.failures = 0;
+        if let Some((run, counter, by)) = run {
+            (vm.status.run, vm.status.run_counter, vm.status.run_by) = (run, counter, by);
+        }
+        self.settle(now, id);
+        self.publish_vm(now, id);
+        self.reconcile_after(now, id);
+        self.host_changed(now);
+    }
+
+    /// Lets go of a VM that somebody else owns by now; what is on the disk stays.
+    pub(super) fn disown(&mut self, now: Now, id: &VmId) {
+        if self.vms.owned.remove(id).is_some() {
+            self.vms.queued.remove(id);
+            self.timers.cancel(&Timer::Retry(id.clone()));
+            self.switches_changed();
+            self.host_changed(now);
+            self.next_queued(now);
+        }
+    }
+
+    /// Returns what a VM should be doing as its owner last said, for whoever takes it over.
+    pub(super) fn last_run(&self, id: &VmId) -> Option<(RunState, u64, PublicKey)> {
+        let owner = self.owner(id)?;
+        let status = self.records.vm(id, owner)?;
+        Some((status.run, status.run_counter, status.run_by))
     }
 
     /// Asks for other switches where other ones are needed now.
