@@ -6,7 +6,7 @@ use super::message::{Message, Refusal, RunOrder, RunningVms};
 use crate::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
 use crate::model::{Blob, Fragment, MemoryMib, Platform, Project};
 use crate::plan::{Observed, Step};
-use crate::record::{Epoch, Nat, RecordKey, VerifiedRecord, VmState};
+use crate::record::{Ballot, Commit, Consent, Epoch, Nat, RecordKey, VerifiedRecord, VmState};
 use crate::trust::{KeyPair, Signed};
 
 /// What a node is told once, when it starts.
@@ -58,6 +58,8 @@ pub struct StoredState {
     pub records: Vec<VerifiedRecord>,
     /// Fragments by their digest.
     pub fragments: Vec<(Digest, Arc<Fragment>)>,
+    /// What the host has said about revisions whose child is not decided.
+    pub decisions: Vec<DecisionNote>,
     /// What this host has signed about VMs, and which copies of disks it has.
     pub holdings: Vec<(VmId, Holding)>,
 }
@@ -115,6 +117,21 @@ pub enum Holding {
         /// The fragment that defined the VM here.
         fragment: Digest,
     },
+}
+
+/// What a host has said about one revision whose child is not decided, and must not forget.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecisionNote {
+    /// The revision.
+    pub parent: Digest,
+    /// The highest ballot that it has answered.
+    pub answered: Option<Ballot>,
+    /// The last promise that it has made: its ballot and the child, with the reservations for it.
+    pub promised: Option<(Ballot, Commit)>,
+    /// The number of the last ballot that it has coordinated itself: none is used twice.
+    pub coordinated: u64,
+    /// The children that it has reserved for, each with the digest of its own part, oldest first.
+    pub reserved: Vec<(Digest, Digest)>,
 }
 
 /// Names a request of the operator, from input to outcome.
@@ -228,6 +245,8 @@ pub enum Operation {
         /// What becomes of VMs that run.
         running: RunningVms,
     },
+    /// Change a project: its next revision.
+    Revise(Box<ReviseOrder>),
     /// Start or stop VMs, in boot order or in its reverse.
     Run {
         /// The VMs.
@@ -272,6 +291,40 @@ pub struct BuildOrder {
     pub existing: ExistingProject,
     /// What happens if a host fails to build its part.
     pub on_failure: OnFailure,
+}
+
+/// A project to be changed.
+#[derive(Clone, Debug)]
+pub struct ReviseOrder {
+    /// The project.
+    pub project: ProjectId,
+    /// What it is to be.
+    pub content: ReviseContent,
+    /// Who asks, for people.
+    pub author: String,
+    /// Why, for people.
+    pub reason: String,
+    /// What it takes for the change to count.
+    pub consent: Consent,
+    /// What becomes of running VMs that are left out.
+    pub running: RunningVms,
+    /// Whose VMs it goes on with where partial revisions contradict each other, or to settle a partial one; none
+    /// means the head's, where nothing is contested.
+    pub from_head: Option<Digest>,
+}
+
+/// What a project is to be.
+#[derive(Clone, Debug)]
+pub enum ReviseContent {
+    /// This.
+    Definition {
+        /// Its definition.
+        project: Project,
+        /// The contents of its files.
+        blobs: Vec<Blob>,
+    },
+    /// What it was in this revision.
+    Revision(Digest),
 }
 
 /// What a build does with a project that has its label.
@@ -320,6 +373,12 @@ pub enum Output {
         coordinator: PublicKey,
         /// The part.
         fragment: Arc<Fragment>,
+        /// The part that it replaces; none where the host carries nothing of the project.
+        before: Option<Arc<Fragment>>,
+        /// The VMs of the part whose disks are at other hosts.
+        arriving: Vec<Name>,
+        /// The VMs whose disks are here and go to other hosts.
+        leaving: Vec<Name>,
     },
     /// Carry out a step, then say [`Input::StepDone`].
     Step {
@@ -398,6 +457,10 @@ pub enum Write {
     Holding(VmId, Holding),
     /// Forget that this host ever had anything to do with a VM: it has no copy of it any more.
     DropHolding(VmId),
+    /// Store what was said about a revision, in the place of what stood there.
+    Decision(Box<DecisionNote>),
+    /// Forget what was said about a revision: its child is decided, and known.
+    DropDecision(Digest),
 }
 
 /// Whether a VM runs while its disk is copied.

@@ -133,6 +133,7 @@ pub(super) struct Rules {
 }
 
 impl Rules {
+    #[cfg(test)]
     pub(super) const ALL: Self = Self { decline_takes_epoch: true, first_by_birth: true };
 }
 

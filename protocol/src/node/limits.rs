@@ -99,3 +99,20 @@ pub const PROJECT_HOSTS_MAX: usize = 200;
 
 /// How large one host's part of a project may be, in bytes: it travels in one message.
 pub const FRAGMENT_BYTES_MAX: usize = 3 << 20;
+
+/// How many ballots a coordinator tries for one change before it gives up: others are as eager, or a host lies.
+pub const BALLOTS_MAX: u32 = 12;
+
+/// After how long, in milliseconds, a host that has promised a child sees to it that it is decided: longer than a
+/// coordinator needs that is still there. By lot, up to twice as long.
+pub const UNDECIDED_MS: u64 = 20_000;
+
+/// How many parts a host remembers that it has reserved for one parent's children, the newest ones: one of them may
+/// still be committed.
+pub const RESERVED_PARTS_MAX: usize = 8;
+
+/// How often a partial change is asked about anew without the hosts that did not reserve.
+pub const PARTIAL_ROUNDS_MAX: u32 = 3;
+
+/// How many of a project's last revisions a host keeps its parts of, so that they can be gone back to.
+pub const REVISIONS_KEPT: usize = 8;

@@ -6,7 +6,9 @@ use super::sync::SyncRange;
 use crate::id::{Digest, ProjectId, PublicKey, VmId};
 use crate::model::Fragment;
 use crate::plan::StopLimit;
-use crate::record::{Epoch, Ready, RecordKey, Reservation, Revision, VerifiedRecord};
+use crate::record::{
+    Answered, Ballot, Commit, Epoch, Promise, Ready, RecordKey, Reservation, Revision, VerifiedRecord,
+};
 use crate::trust::Verified;
 
 /// A message to one node.
@@ -16,7 +18,8 @@ pub enum Message {
     Ask {
         /// The question, signed by whoever coordinates.
         ask: Arc<Verified<Ask>>,
-        /// The part; none where the revision leaves the host out.
+        /// The part; none where the revision leaves the host out, doesn't change its part, or where the host has it
+        /// already.
         fragment: Option<Arc<Fragment>>,
     },
     /// The answer to an [`Ask`].
@@ -50,6 +53,33 @@ pub enum Message {
     FragmentWanted(Digest),
     /// A fragment that was asked for.
     FragmentFound(Arc<Fragment>),
+    /// Would you take part in this ballot on a revision's child, and in no lower one?
+    Ballot {
+        /// The revision.
+        parent: Digest,
+        /// The ballot; its coordinator is the sender.
+        ballot: Ballot,
+    },
+    /// The answer to a ballot.
+    Answered {
+        /// What the host says, signed.
+        answer: Verified<Answered>,
+        /// The child that it promised last, with the reservations for it.
+        candidate: Option<Box<Commit>>,
+    },
+    /// Would you promise this child of a revision?
+    Propose(Box<Propose>),
+    /// The answer to a [`Propose`].
+    Promised(Verified<Promise>),
+    /// A higher ballot was answered for this parent: the receiver's is over.
+    Outbid {
+        /// The parent.
+        parent: Digest,
+        /// The ballot of the receiver.
+        ballot: Ballot,
+        /// The number of the ballot that was answered.
+        number: u64,
+    },
     /// About who owns a VM.
     HandOver(HandOver),
 }
@@ -105,6 +135,17 @@ pub enum HandOver {
         /// How many milliseconds ago; none where never.
         ago_ms: Option<u64>,
     },
+}
+
+/// Asks a voter to promise a child, with all that shows that it may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Propose {
+    /// The ballot.
+    pub ballot: Ballot,
+    /// The child, with the reservations of all hosts that it changes, and no promises.
+    pub candidate: Commit,
+    /// The answers of a majority of the voters to this ballot.
+    pub answers: Vec<Verified<Answered>>,
 }
 
 /// Asks one host to reserve for its part of a revision.
@@ -213,13 +254,25 @@ pub enum Rule {
     Grant,
     /// The project is larger than one revision can be.
     Size,
+    /// The disk of a VM would be lost, and nobody asked for that.
+    DiskLoss,
+    /// Too few of the hosts that decide on the change have answered.
+    Majority,
+    /// Another change of the project was decided first.
+    Overtaken,
+    /// Partial revisions contradict each other: they have to be resolved first.
+    Contested,
+    /// Nothing would change.
+    Unchanged,
+    /// The change was put forward, and it is not known whether it was decided.
+    Undecided,
     /// Who owns the VM stands against it.
     Ownership,
 }
 
 impl Rule {
     /// Every rule, in the order of its code.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 21] = [
         Self::UnknownHost,
         Self::HostOff,
         Self::NoAnswer,
@@ -234,6 +287,12 @@ impl Rule {
         Self::Malformed,
         Self::Grant,
         Self::Size,
+        Self::DiskLoss,
+        Self::Majority,
+        Self::Overtaken,
+        Self::Contested,
+        Self::Unchanged,
+        Self::Undecided,
         Self::Ownership,
     ];
 
@@ -255,6 +314,12 @@ impl Rule {
             Self::Grant => "grant",
             Self::Size => "size",
             Self::Ownership => "ownership",
+            Self::DiskLoss => "disk-loss",
+            Self::Majority => "majority",
+            Self::Overtaken => "overtaken",
+            Self::Contested => "contested",
+            Self::Unchanged => "unchanged",
+            Self::Undecided => "undecided",
         }
     }
 }

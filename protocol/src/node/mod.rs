@@ -17,6 +17,7 @@
 //!
 //! Each module below handles one part over borrowed parts of the state; the node itself only routes.
 
+mod draft;
 mod handover;
 mod io;
 mod ledger;
@@ -27,8 +28,10 @@ mod mutation;
 mod outbox;
 mod ownership;
 mod projects;
+mod promise;
 mod propose;
 mod records;
+mod recover;
 mod reserve;
 mod run;
 mod status;
@@ -37,33 +40,43 @@ mod takeover;
 mod timers;
 mod view;
 mod vms;
+mod vote;
+mod watch;
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use io::{
-    BuildOrder, ExistingProject, FailureCause, Holding, HostRefusal, Input, NodeConfig, OnFailure, OpId, Operation,
-    Outcome, Output, OwnerHeard, PullRound, StoredState, SwitchWanted, VmFailure, Write, WriteId,
+    BuildOrder, DecisionNote, ExistingProject, FailureCause, Holding, HostRefusal, Input, NodeConfig,
+    OnFailure, OpId, Operation, Outcome, Output, OwnerHeard, PullRound, ReviseContent, ReviseOrder,
+    StoredState, SwitchWanted, VmFailure, Write, WriteId,
 };
 pub use ledger::{Ownership, Tenure};
-pub use message::{Ask, HandOver, Message, Refusal, Rule, RunOrder, RunRequest, RunVerdict, RunningVms};
+pub use message::{
+    Ask, HandOver, Message, Propose, Refusal, Rule, RunOrder, RunRequest, RunVerdict, RunningVms,
+};
 #[cfg(feature = "mutants")]
 pub use mutation::Mutation;
+pub use projects::ProjectHeads;
 pub use sync::{SyncContent, SyncRange};
 pub use view::{HostView, ProjectView, Reach, VmView};
 
-use crate::id::{Digest, PublicKey};
+use crate::id::{Digest, ProjectId, PublicKey};
 use crate::model::Fragment;
 use crate::record::{Record, RecordKey, VerifiedRecord};
 use crate::time::Now;
+use crate::trust::Grant;
 use crate::wire;
 use handover::HandOvers;
-use ledger::{Ledger, Rules};
+use ledger::Ledger;
 use outbox::{Outbox, WriteOrder};
 use ownership::Holdings;
-use projects::Projects;
+use projects::{ChainRule, Projects};
+use promise::Decisions;
 use propose::Proposals;
 use records::{Merge, Records};
+use recover::Recoveries;
 use reserve::Reservations;
 use run::RunOperations;
 use status::StatusClock;
@@ -80,6 +93,8 @@ pub struct Node {
     projects: Projects,
     fragments: BTreeMap<Digest, Arc<Fragment>>,
     reservations: Reservations,
+    decisions: Decisions,
+    recoveries: Recoveries,
     vms: Vms,
     ledger: Ledger,
     holdings: Holdings,
@@ -97,31 +112,19 @@ pub struct Node {
 impl Node {
     /// Makes a node from what it found on its disk. It does nothing before [`Input::Start`].
     pub fn new(config: NodeConfig, stored: StoredState) -> Self {
-        let mut records = Records::default();
-        let mut projects = Projects::default();
-        let mut ledger = Ledger::default();
-        let holdings = Holdings::load(stored.holdings);
-        // What was signed here counts even where the records were lost.
-        for record in stored.records.into_iter().chain(holdings.links().cloned()) {
-            if records.merge(record.clone(), Records::newer) == Merge::Taken {
-                projects.insert(&record);
-                ledger.insert(&record, Rules::ALL);
-                if let Record::Commit(commit) = &**record {
-                    ledger.born(commit, Rules::ALL);
-                }
-            }
-        }
-        Self {
+        let mut node = Self {
             me: config.keys.public(),
             lot: config.seed,
             config,
-            records,
-            projects,
+            records: Records::default(),
+            projects: Projects::default(),
             fragments: stored.fragments.into_iter().collect(),
             reservations: Reservations::default(),
+            decisions: Decisions::load(stored.decisions),
+            recoveries: Recoveries::default(),
             vms: Vms::default(),
-            ledger,
-            holdings,
+            ledger: Ledger::default(),
+            holdings: Holdings::load(stored.holdings),
             hand_overs: HandOvers::default(),
             takeovers: Takeovers::default(),
             proposals: Proposals::default(),
@@ -130,6 +133,36 @@ impl Node {
             connected: BTreeSet::new(),
             timers: Timers::default(),
             outbox: Outbox::default(),
+        };
+        node.projects.rule = node.chain_rule();
+        let rules = node.rules();
+        // What was signed here counts even where the records were lost.
+        let signed: Vec<VerifiedRecord> = node.holdings.links().cloned().collect();
+        for record in stored.records.into_iter().chain(signed) {
+            if node.records.merge(record.clone(), Records::newer) == Merge::Taken {
+                node.projects.insert(&record);
+                node.ledger.insert(&record, rules);
+                if let Record::Commit(commit) = &**record {
+                    node.ledger.born(commit, rules);
+                }
+            }
+        }
+        node
+    }
+
+    fn chain_rule(&self) -> ChainRule {
+        if self.mutated_majority_over_live() {
+            ChainRule::AnyPromises
+        } else if self.mutated_changed_hosts_from_commit() {
+            ChainRule::ChangedHostsFromCommit
+        } else if self.mutated_partial_beats_majority() {
+            ChainRule::PartialFirst
+        } else if self.mutated_stranded_deleted() {
+            ChainRule::StrandedRemoved
+        } else if self.mutated_promise_before_all_reserved() {
+            ChainRule::ReservationsIgnored
+        } else {
+            ChainRule::InForce
         }
     }
 
@@ -183,6 +216,11 @@ impl Node {
     fn start(&mut self, now: Now, found: Vec<(crate::id::VmId, crate::plan::Observed)>) {
         self.confirm(now);
         self.adopt_all(now, found);
+        self.forget_decided();
+        let promised: Vec<Digest> = self.decisions.promised().collect();
+        for parent in promised {
+            self.await_decision(now, parent);
+        }
         self.drop_unused_fragments();
         self.publish_member(now);
         self.publish_host(now);
@@ -240,6 +278,13 @@ impl Node {
             }
             Message::FragmentFound(fragment) => self.fragment_found(now, fragment),
             Message::HandOver(message) => self.hand_over(now, from, message),
+            Message::Ballot { parent, ballot } => self.ballot_called(from, parent, ballot),
+            Message::Answered { answer, candidate } => {
+                self.ballot_answered(now, answer, candidate.map(|candidate| *candidate));
+            }
+            Message::Propose(propose) => self.promise_wanted(now, from, *propose),
+            Message::Promised(promise) => self.promise_heard(now, &promise),
+            Message::Outbid { parent, ballot, number } => self.outbid(parent, ballot, number),
         }
     }
 
@@ -252,18 +297,21 @@ impl Node {
             return;
         }
         self.note_fork(&record);
+        if self.mutated_commit_judged_again() && self.is_refused_by_grants(now, &record) {
+            return;
+        }
         if self.merge(&record) != Merge::Taken {
             return;
         }
         if record.author() == self.me {
-            self.outbid(now, &record);
+            self.outbid_record(now, &record);
         }
         self.act_on(now, &record);
     }
 
     /// Says again what is so, above a record under our own key that we no longer knew: after a lost disk, others
     /// have heard more of us than we remember.
-    fn outbid(&mut self, now: Now, record: &VerifiedRecord) {
+    fn outbid_record(&mut self, now: Now, record: &VerifiedRecord) {
         match &***record {
             Record::Member(_) => self.publish_member(now),
             Record::Host(_) => self.publish_host(now),
@@ -287,11 +335,34 @@ impl Node {
         } else {
             Records::newer
         };
-        let merge = self.records.merge(record.clone(), newer);
+        let merge = match self.proof_order(record) {
+            Some(Ordering::Less) => Merge::Old,
+            Some(Ordering::Greater) => self.records.merge(record.clone(), |_, _| true),
+            Some(Ordering::Equal) | None => self.records.merge(record.clone(), newer),
+        };
         if merge == Merge::Taken {
             self.outbox.write(Write::Record(record.key(record.author()), record.clone()));
         }
         merge
+    }
+
+    /// Compares a commit with the one that holds its slot by whether they prove what they say, for all that is known
+    /// of the parent: a hundred strangers' signatures don't take the place of a proof.
+    fn proof_order(&self, record: &VerifiedRecord) -> Option<Ordering> {
+        let Record::Commit(new) = &***record else { return None };
+        let held = self.projects.commit(new.digest)?;
+        Some(self.projects.proves(new).cmp(&self.projects.proves(held)))
+    }
+
+    /// Whether the clock and the grants of a commit's hosts speak against it: only a mutation asks.
+    fn is_refused_by_grants(&self, now: Now, record: &VerifiedRecord) -> bool {
+        let Record::Commit(commit) = &***record else { return false };
+        let expired = |host: PublicKey| {
+            let chain = self.records.member(host).map(|member| &member.chain);
+            let links = chain.into_iter().flatten().filter_map(|link| Grant::from_bytes(&link.payload).ok());
+            links.filter_map(|grant| grant.not_after_unix_ms).any(|until| until < now.unix_ms)
+        };
+        commit.reserving().into_iter().any(expired)
     }
 
     fn act_on(&mut self, now: Now, record: &VerifiedRecord) {
@@ -302,7 +373,7 @@ impl Node {
                     self.link_heard(now, &vm);
                 }
                 if let Some(project) = self.projects.insert(record) {
-                    self.head_changed(now, project);
+                    self.heads_moved(now, project);
                 }
             }
             Record::Vm(status) => {
@@ -317,6 +388,19 @@ impl Node {
             }
             Record::Member(_) | Record::Host(_) => {}
         }
+    }
+
+    /// Does what follows from a project's standing elsewhere, for what is decided and for what is carried out.
+    fn heads_moved(&mut self, now: Now, project: ProjectId) {
+        let asked: BTreeSet<Digest> = self.proposals.parents().chain(self.recoveries.parents()).collect();
+        for parent in asked {
+            if self.projects.decided_child(parent).is_some() {
+                self.parent_decided(now, parent);
+            }
+        }
+        self.head_changed(now, project);
+        self.forget_decided();
+        self.watch_build(now, project);
     }
 
     fn timeout(&mut self, now: Now, timer: Timer) {
@@ -335,6 +419,7 @@ impl Node {
             Timer::Arrival(vm) => self.arrival_due(now, &vm),
             Timer::Leaving(vm) => self.stay(now, &vm),
             Timer::Release(vm) => self.release_due(now, &vm),
+            Timer::Undecided(parent) => self.undecided(now, parent),
         }
     }
 
@@ -354,6 +439,7 @@ impl Node {
         match operation {
             Operation::Build(order) => self.propose_build(now, op, *order),
             Operation::Remove { project, running } => self.propose_removal(now, op, project, running),
+            Operation::Revise(order) => self.propose_revision(now, op, &order),
             Operation::Run { vms, order, pause_ms } => self.run(now, op, vms, order, pause_ms),
             Operation::TakeOver { vm, owner, author } => self.take_over(now, op, vm, owner, author),
         }
@@ -440,6 +526,16 @@ mutations! {
     mutated_note_after_send => NoteAfterSend,
     mutated_epoch_not_compared => EpochNotCompared,
     mutated_run_request_without_epoch => RunRequestWithoutEpoch,
+    mutated_promise_lapses => PromiseLapses,
+    mutated_ask_round_skipped => AskRoundSkipped,
+    mutated_promise_before_all_reserved => PromiseBeforeAllReserved,
+    mutated_highest_promise_ignored => HighestPromiseIgnored,
+    mutated_majority_over_live => MajorityOverLive,
+    mutated_commit_judged_again => CommitJudgedAgain,
+    mutated_changed_hosts_from_commit => ChangedHostsFromCommit,
+    mutated_stranded_deleted => StrandedDeleted,
+    mutated_partial_beats_majority => PartialBeatsMajority,
+    mutated_identity_without_birth => IdentityWithoutBirth,
 }
 
 impl Node {

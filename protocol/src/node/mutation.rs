@@ -37,11 +37,31 @@ pub enum Mutation {
     EpochNotCompared,
     /// A request to start or stop is applied whatever epoch its author saw.
     RunRequestWithoutEpoch,
+    /// A host forgets what it promised when the room that it kept is free again.
+    PromiseLapses,
+    /// A coordinator puts a child forward without having asked for a ballot.
+    AskRoundSkipped,
+    /// A child is promised before every host that it changes has reserved.
+    PromiseBeforeAllReserved,
+    /// A coordinator puts its own child forward whatever was promised before.
+    HighestPromiseIgnored,
+    /// Majorities are counted over the hosts that are connected.
+    MajorityOverLive,
+    /// A commit is judged again by the clock and its hosts' grants by whoever hears of it.
+    CommitJudgedAgain,
+    /// The hosts that a revision leaves out are not asked.
+    ChangedHostsFromCommit,
+    /// What only a losing head has is removed.
+    StrandedDeleted,
+    /// A partial commit goes before one by majority.
+    PartialBeatsMajority,
+    /// A VM's name that was removed and comes back is taken for the old VM.
+    IdentityWithoutBirth,
 }
 
 impl Mutation {
     /// Every mutation with its name on the command line.
-    pub const ALL: [(&'static str, Self); 17] = [
+    pub const ALL: [(&'static str, Self); 27] = [
         ("merge-keeps-first", Self::MergeKeepsFirst),
         ("no-anti-entropy", Self::NoAntiEntropy),
         ("reservation-not-counted", Self::ReservationNotCounted),
@@ -59,5 +79,15 @@ impl Mutation {
         ("note-after-send", Self::NoteAfterSend),
         ("epoch-not-compared", Self::EpochNotCompared),
         ("run-request-without-epoch", Self::RunRequestWithoutEpoch),
+        ("promise-lapses", Self::PromiseLapses),
+        ("ask-round-skipped", Self::AskRoundSkipped),
+        ("promise-before-all-reserved", Self::PromiseBeforeAllReserved),
+        ("highest-promise-ignored", Self::HighestPromiseIgnored),
+        ("majority-over-live", Self::MajorityOverLive),
+        ("commit-judged-again", Self::CommitJudgedAgain),
+        ("changed-hosts-from-commit", Self::ChangedHostsFromCommit),
+        ("stranded-deleted", Self::StrandedDeleted),
+        ("partial-beats-majority", Self::PartialBeatsMajority),
+        ("identity-without-birth", Self::IdentityWithoutBirth),
     ];
 }

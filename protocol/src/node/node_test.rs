@@ -619,6 +619,7 @@ struct Alone {
     records: BTreeMap<Vec<u8>, VerifiedRecord>,
     fragments: BTreeMap<Digest, Arc<Fragment>>,
     holdings: BTreeMap<VmId, Holding>,
+    decisions: BTreeMap<Digest, DecisionNote>,
     steps: Vec<Step>,
 }
 
@@ -647,6 +648,12 @@ impl Alone {
                                 }
                                 Write::DropHolding(vm) => {
                                     self.holdings.remove(&vm);
+                                }
+                                Write::Decision(note) => {
+                                    self.decisions.insert(note.parent, *note);
+                                }
+                                Write::DropDecision(parent) => {
+                                    self.decisions.remove(&parent);
                                 }
                             }
                         }
@@ -678,8 +685,8 @@ impl Alone {
         let stored = StoredState {
             records: self.records.values().cloned().collect(),
             fragments: self.fragments.iter().map(|(digest, fragment)| (*digest, fragment.clone())).collect(),
+            decisions: self.decisions.values().cloned().collect(),
             holdings: self.holdings.iter().map(|(vm, holding)| (vm.clone(), holding.clone())).collect(),
-            ..StoredState::default()
         };
         Self { node: Node::new(config(0, 512), stored), steps: Vec::new(), ..self }
     }
@@ -693,6 +700,7 @@ fn a_removal_goes_on_however_often_its_host_is_killed() {
         records: BTreeMap::new(),
         fragments: BTreeMap::new(),
         holdings: BTreeMap::new(),
+        decisions: BTreeMap::new(),
         steps: Vec::new(),
     };
     alone.input(Input::Start { found: Vec::new() });

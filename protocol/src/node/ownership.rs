@@ -231,13 +231,10 @@ impl Node {
     /// that. It claims them once somebody has told what they know.
     pub(super) fn doubt(&mut self, now: Now, fragment: &Fragment, digest: Digest) {
         let mut vms = Vec::new();
-        for (_, head) in self.projects.heads() {
-            let born = self.projects.commit(head.project().0).into_iter().chain([head]);
-            for part in born.flat_map(|commit| {
-                let host = commit.host(self.me).filter(|host| host.fragment == digest);
-                host.into_iter().flat_map(|host| host.ids(commit.digest))
-            }) {
-                vms.push(part);
+        for (project, _) in self.projects.heads() {
+            for commit in self.projects.proven(project) {
+                let part = commit.host(self.me).filter(|host| host.fragment == digest);
+                vms.extend(part.into_iter().flat_map(|host| host.ids(commit.digest)));
             }
         }
         vms.retain(|vm| fragment.vms.iter().any(|found| found.name == vm.name));

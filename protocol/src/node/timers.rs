@@ -32,6 +32,8 @@ pub(super) enum Timer {
     Leaving(VmId),
     /// Say again that a VM is released.
     Release(VmId),
+    /// See to it that the child of this revision is decided, because one was promised.
+    Undecided(Digest),
 }
 
 /// Timers by their due time; each is set at most once.

@@ -16,7 +16,7 @@ pub use claim::{
 };
 pub use commit::{Commit, Consent, Reservation, Revision, RevisionHost, RevisionVm};
 pub use host::{HostStatus, Member};
-pub use promise::{Answered, Ballot, Promise, is_majority};
+pub use promise::{Answered, Ballot, Choice, Promise, choice, is_majority};
 pub use vm::{ExitStatus, Nat, RunState, VmState, VmStatus};
 
 use crate::id::{Digest, PublicKey, VmId};

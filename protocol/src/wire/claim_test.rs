@@ -25,7 +25,7 @@ fn release(by: u8, to: u8) -> Verified<Release> {
     (*record).clone().map(|_| release)
 }
 
-fn decline(by: u8, release: Verified<Release>) -> Decline {
+fn decline(release: Verified<Release>) -> Decline {
     Decline { vm: vm(), epoch: Epoch { term: 2, n: 6 }, release: Box::new(release), reason: "no room".into() }
 }
 
@@ -77,10 +77,10 @@ fn who_may_claim_is_named_by_the_epoch_before() {
 
 #[test]
 fn a_decline_names_a_release_and_gives_back_to_its_author() {
-    check(Link::Decline(decline(2, release(1, 2))), 2, Ok(()));
-    check(Link::Decline(decline(2, release(1, 2))), 3, Err("the decline of an epoch"));
+    check(Link::Decline(decline(release(1, 2))), 2, Ok(()));
+    check(Link::Decline(decline(release(1, 2))), 3, Err("the decline of an epoch"));
     let back = |by: u8| {
-        let decline = decline(by, release(1, 2));
+        let decline = decline(release(1, 2));
         let record = sign_record(&keys(by), Record::Link(Link::Decline(decline.clone())));
         ClaimBasis::Declined(Box::new((*record).clone().map(|_| decline)))
     };
@@ -118,7 +118,7 @@ fn nothing_but_a_release_is_read_inside_a_claim() {
 fn notes_of_ownership_come_back_as_they_were() {
     let claim = sign_record(&keys(1), Record::Link(claim(1, 1, ClaimBasis::Birth)));
     let given = release(1, 2).map(|release| Record::Link(Link::Release(release)));
-    let no = sign_record(&keys(2), Record::Link(Link::Decline(decline(2, release(1, 2)))));
+    let no = sign_record(&keys(2), Record::Link(Link::Decline(decline(release(1, 2)))));
     let (epoch, from, root) = (Epoch { term: 1, n: 2 }, keys(3).public(), Digest([5; 32]));
     let fragment = Digest([6; 32]);
     for holding in [

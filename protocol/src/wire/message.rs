@@ -4,19 +4,21 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::ballot::{BallotWire, verify_answered, verify_promise};
 use super::claim::{EpochWire, VmIdWire, decode_ready};
-use super::commit::{decode_revision, encode_revision, verify_reservation};
+use super::commit::{CommitWire, decode_commit, decode_revision, encode_revision, verify_reservation};
 use super::fragment::{decode_fragment, encode_fragment};
 use super::grant::SignedWire;
 use super::record::{REASON_BYTES_MAX, RecordError, shorten, verify_record};
 use super::{DecodeError, MESSAGE_BYTES_MAX, RECORD_BYTES_MAX, decode, encode, known, name, text};
 use crate::id::{Digest, ProjectId, PublicKey, VmId};
-use crate::node::limits::{LINKS_WANTED_MAX, SYNC_RANGES_MAX, SYNC_RECORDS_MAX};
+use crate::node::limits::{LINKS_WANTED_MAX, PROJECT_HOSTS_MAX, SYNC_RANGES_MAX, SYNC_RECORDS_MAX};
 use crate::node::{
-    Ask, HandOver, Message, Refusal, Rule, RunOrder, RunRequest, RunVerdict, RunningVms, SyncContent, SyncRange,
+    Ask, HandOver, Message, Propose, Refusal, Rule, RunOrder, RunRequest, RunVerdict, RunningVms, SyncContent,
+    SyncRange,
 };
 use crate::plan::StopLimit;
-use crate::record::{Epoch, LinkKind, RecordKey};
+use crate::record::{Epoch, LinkKind, RecordKey, VerifiedRecord};
 use crate::trust::{Domain, Signed};
 
 /// The version of the shapes below: the first two bytes of every message.
@@ -29,7 +31,7 @@ struct Versioned {
 }
 
 /// How many kinds there are below.
-const KINDS: u32 = 11;
+const KINDS: u32 = 16;
 
 #[derive(Serialize, Deserialize)]
 enum MessageWire {
@@ -43,6 +45,11 @@ enum MessageWire {
     Records(Vec<SignedWire>),
     FragmentWanted([u8; 32]),
     FragmentFound(Vec<u8>),
+    Ballot { parent: [u8; 32], ballot: BallotWire },
+    Answered { answer: SignedWire, candidate: Option<CommitWire> },
+    Propose { ballot: BallotWire, candidate: CommitWire, answers: Vec<SignedWire> },
+    Promised(SignedWire),
+    Outbid { parent: [u8; 32], ballot: BallotWire, number: u64 },
     HandOver(HandOverWire),
 }
 
@@ -135,6 +142,15 @@ pub fn encode_message(message: &Message) -> Vec<u8> {
 
 /// Decodes a message and verifies all that is signed in it, by the mesh with this root key.
 pub fn decode_message(bytes: &[u8], root: PublicKey) -> Result<Message, MessageError> {
+    decode_message_with(bytes, |signed| verify_record(signed, root))
+}
+
+/// Decodes a message as [`decode_message`] does, but has records verified by `verify_one`: whoever sees the same
+/// records again and again may remember which it has verified, byte for byte.
+pub fn decode_message_with(
+    bytes: &[u8],
+    mut verify_one: impl FnMut(Signed) -> Result<VerifiedRecord, RecordError>,
+) -> Result<Message, MessageError> {
     known(bytes, VERSION, KINDS, "version or kind of a message")?;
     let wire: Versioned = decode(bytes, MESSAGE_BYTES_MAX)?;
     Ok(match wire.message {
@@ -171,18 +187,41 @@ pub fn decode_message(bytes: &[u8], root: PublicKey) -> Result<Message, MessageE
         }
         MessageWire::Records(records) => {
             at_most(records.len(), SYNC_RECORDS_MAX)?;
-            let verified = records.into_iter().map(|wire| verify_record(wire.try_into()?, root));
+            let verified = records.into_iter().map(|wire| verify_one(wire.try_into()?));
             // One that only newer hosts understand doesn't take the others with it.
             let understood = verified.filter(|record| !record.as_ref().is_err_and(RecordError::is_newer));
             Message::Records(understood.collect::<Result<_, RecordError>>()?)
         }
         MessageWire::FragmentWanted(digest) => Message::FragmentWanted(Digest(digest)),
         MessageWire::FragmentFound(bytes) => Message::FragmentFound(Arc::new(decode_fragment(&bytes)?)),
-        MessageWire::HandOver(wire) => Message::HandOver(decode_hand_over(wire, root)?),
+        MessageWire::HandOver(wire) => Message::HandOver(decode_hand_over(wire, verify_one)?),
+        MessageWire::Ballot { parent, ballot } => {
+            Message::Ballot { parent: Digest(parent), ballot: ballot.into() }
+        }
+        MessageWire::Answered { answer, candidate } => Message::Answered {
+            answer: verify_answered(answer.try_into()?)?,
+            candidate: candidate.map(decode_commit).transpose()?.map(Box::new),
+        },
+        MessageWire::Propose { ballot, candidate, answers } => {
+            at_most(answers.len(), PROJECT_HOSTS_MAX)?;
+            let answers = answers.into_iter().map(|answer| verify_answered(answer.try_into()?));
+            Message::Propose(Box::new(Propose {
+                ballot: ballot.into(),
+                candidate: decode_commit(candidate)?,
+                answers: answers.collect::<Result<_, RecordError>>()?,
+            }))
+        }
+        MessageWire::Promised(promise) => Message::Promised(verify_promise(promise.try_into()?)?),
+        MessageWire::Outbid { parent, ballot, number } => {
+            Message::Outbid { parent: Digest(parent), ballot: ballot.into(), number }
+        }
     })
 }
 
-fn decode_hand_over(wire: HandOverWire, root: PublicKey) -> Result<HandOver, RecordError> {
+fn decode_hand_over(
+    wire: HandOverWire,
+    verify_one: impl FnMut(Signed) -> Result<VerifiedRecord, RecordError>,
+) -> Result<HandOver, RecordError> {
     Ok(match wire {
         HandOverWire::Halt { vm, epoch } => HandOver::Halt { vm: vm.try_into()?, epoch: epoch.into() },
         HandOverWire::Halted { vm, epoch, root } => {
@@ -197,7 +236,8 @@ fn decode_hand_over(wire: HandOverWire, root: PublicKey) -> Result<HandOver, Rec
         HandOverWire::LinksWanted(vms) => HandOver::LinksWanted(vm_ids(vms)?),
         HandOverWire::LinksTold { vms, links } => {
             at_most(links.len(), SYNC_RECORDS_MAX)?;
-            let links = links.into_iter().map(|wire| verify_record(wire.try_into()?, root));
+            let mut verify_one = verify_one;
+            let links = links.into_iter().map(|wire| verify_one(wire.try_into()?));
             HandOver::LinksTold { vms: vm_ids(vms)?, links: links.collect::<Result<_, _>>()? }
         }
         HandOverWire::HeardWanted { host } => HandOver::HeardWanted { host: PublicKey(host) },
@@ -343,6 +383,20 @@ impl From<&Message> for MessageWire {
             Message::FragmentWanted(digest) => Self::FragmentWanted(digest.0),
             Message::FragmentFound(fragment) => Self::FragmentFound(encode_fragment(fragment)),
             Message::HandOver(message) => Self::HandOver(message.into()),
+            Message::Ballot { parent, ballot } => Self::Ballot { parent: parent.0, ballot: (*ballot).into() },
+            Message::Answered { answer, candidate } => Self::Answered {
+                answer: answer.signed().into(),
+                candidate: candidate.as_deref().map(CommitWire::from),
+            },
+            Message::Propose(propose) => Self::Propose {
+                ballot: propose.ballot.into(),
+                candidate: (&propose.candidate).into(),
+                answers: propose.answers.iter().map(|answer| answer.signed().into()).collect(),
+            },
+            Message::Promised(promise) => Self::Promised(promise.signed().into()),
+            Message::Outbid { parent, ballot, number } => {
+                Self::Outbid { parent: parent.0, ballot: (*ballot).into(), number: *number }
+            }
         }
     }
 }
