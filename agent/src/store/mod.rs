@@ -39,6 +39,7 @@ pub(crate) struct Store {
     database: sled::Db,
     records: sled::Tree,
     fragments: sled::Tree,
+    holdings: sled::Tree,
 }
 
 /// Why the store can't be used. What is on the disk is as it was.
@@ -87,7 +88,8 @@ impl Store {
         }
         let records = database.open_tree("records").map_err(error)?;
         let fragments = database.open_tree("fragments").map_err(error)?;
-        Ok(Self { database, records, fragments })
+        let holdings = database.open_tree("holdings").map_err(error)?;
+        Ok(Self { database, records, fragments, holdings })
     }
 
     /// Loads everything, verifying it again; what doesn't hold is left out and reported.
@@ -113,12 +115,21 @@ impl Store {
                 _ => warn!("a stored part of a project is damaged and left out"),
             }
         }
+        for value in self.holdings.iter().values() {
+            let value = value.map_err(error)?;
+            match wire::decode_holding(&value, root) {
+                Ok(holding) => state.holdings.push(holding),
+                // Without it the VM is not run by itself: somebody has to say so.
+                Err(error) => warn!(%error, "a note of ownership is left out"),
+            }
+        }
         Ok(state)
     }
 
     fn apply(&self, writes: &[Write]) -> Result<(), sled::Error> {
         let mut records = sled::Batch::default();
         let mut fragments = sled::Batch::default();
+        let mut holdings = sled::Batch::default();
         for write in writes {
             match write {
                 Write::Record(key, record) => {
@@ -128,8 +139,14 @@ impl Store {
                     fragments.insert(&digest.0, wire::encode_fragment(fragment));
                 }
                 Write::DropFragment(digest) => fragments.remove(&digest.0),
+                Write::Holding(vm, holding) => {
+                    holdings.insert(wire::encode_vm_id(vm), wire::encode_holding(vm, holding));
+                }
+                Write::DropHolding(vm) => holdings.remove(wire::encode_vm_id(vm)),
             }
         }
+        // What was signed comes first: where the rest is torn off, peers still have what follows from it.
+        self.holdings.apply_batch(holdings)?;
         self.fragments.apply_batch(fragments)?;
         self.records.apply_batch(records)
     }
