@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mln_protocol::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
 use mln_protocol::model::Fragment;
-use mln_protocol::node::{Message, Node};
+use mln_protocol::node::{HandOver, Message, Node};
 use mln_protocol::plan::{Existence, Observed, Step};
 use mln_protocol::record::{Commit, Record, RecordKey, RunState, VerifiedRecord, VmState, VmStatus};
 use mln_protocol::wire;
 
 use crate::check_decision::Decisions;
+use crate::check_ownership::Ownerships;
 use crate::disk::Disk;
 
 /// What was said by whom, and which rules were broken.
@@ -28,6 +29,7 @@ pub(crate) struct Oracle {
     applied: BTreeMap<VmId, (u64, BTreeMap<PublicKey, usize>)>,
     root: PublicKey,
     exempt: Exempt,
+    pub(crate) ownership: Ownerships,
 }
 
 /// Who is exempt from which rules, by what happened to it: the cases that `mesh.md` names, and no others.
@@ -53,6 +55,7 @@ impl Oracle {
         Self {
             root,
             exempt: Exempt::default(),
+            ownership: Ownerships::default(),
             violations: Vec::new(),
             said: BTreeMap::new(),
             verified: BTreeSet::new(),
@@ -76,6 +79,18 @@ impl Oracle {
     /// From now on this host says what isn't so.
     pub(crate) fn exempt_hostile(&mut self, key: PublicKey) {
         self.exempt.hostile.insert(key);
+    }
+
+    /// Takes over what the rules of ownership have found broken, but for hosts that have lost or forged state.
+    pub(crate) fn take_ownership(&mut self) {
+        for (hosts, rule) in self.ownership.take_broken() {
+            let excused = |host: &PublicKey| {
+                self.exempt.has_lost_state(*host) || self.exempt.hostile.contains(host)
+            };
+            if !hosts.iter().any(excused) {
+                self.broken(rule);
+            }
+        }
     }
 
     pub(crate) fn broken(&mut self, rule: String) {
@@ -108,6 +123,7 @@ impl Oracle {
                 self.check_applied(status, by);
                 self.check_promise(status, by);
             }
+            Record::Link(link) => self.ownership.note_link(by, link),
             Record::Member(_) | Record::Host(_) => {}
         }
     }
@@ -122,12 +138,18 @@ impl Oracle {
 
     pub(crate) fn note_message(&mut self, by: PublicKey, message: &Message) {
         match message {
+            Message::HandOver(HandOver::Ready(ready)) => self.ownership.note_ready(by, ready),
             Message::Run(request) => {
                 self.requests.entry((request.vm.clone(), by)).or_default().insert(request.digest());
             }
             // What was durable when its author crashed is heard of in this way only.
             Message::Records(records) if !self.exempt.hostile.contains(&by) => {
                 for record in records {
+                    if let Record::Link(link) = &***record
+                        && !self.exempt.hostile.contains(&record.author())
+                    {
+                        self.ownership.note_link(record.author(), link);
+                    }
                     if let Record::Commit(commit) = &***record
                         && !self.exempt.hostile.contains(&record.author())
                         && self.decisions.born(commit.digest).is_none()
@@ -210,6 +232,8 @@ impl Oracle {
         if self.exempt.has_lost_state(key) {
             return;
         }
+        self.ownership.check_noted(name, key, disk);
+        self.take_ownership();
         let Some(said) = self.said.get(&key) else { return };
         let forgotten = said.iter().find(|(slot, (counter, digest))| {
             disk.record(slot).is_none_or(|kept| (kept.counter(), kept.digest()) < (*counter, *digest))

@@ -19,6 +19,7 @@ use mln_protocol::wire;
 
 use crate::check::Oracle;
 use crate::codec::Codec;
+use crate::copying::CopyWork;
 use crate::fault::{Fault, FaultCount};
 use crate::gossip::{Gossip, HEARTBEAT_MS, Overlay};
 use crate::host::{Age, Honesty, Host, Presence};
@@ -62,6 +63,13 @@ pub(crate) enum Event {
         node: usize,
         life: u32,
         due_ms: u64,
+    },
+    /// Something about the copy of a disk has ended.
+    Copied {
+        node: usize,
+        life: u32,
+        vm: VmId,
+        work: CopyWork,
     },
     Heartbeat {
         node: usize,
@@ -378,6 +386,7 @@ impl World {
                     self.input(node, Input::Timeout);
                 }
             }
+            Event::Copied { node, life, vm, work } => self.copied(node, life, vm, work),
             Event::Heartbeat { node, life } => self.heartbeat(node, life),
             Event::Checked { node, life, revision } => {
                 if self.hosts[node].life == life {
@@ -472,6 +481,7 @@ impl World {
             self.output(node, output);
         }
         self.oracle.check_outputs(&self.hosts[node], outputs, self.options.nodes);
+        self.oracle.take_ownership();
         self.arm(node);
     }
 
@@ -495,6 +505,7 @@ impl World {
                 self.send(node, to, message);
             }
             Output::Broadcast(record) => {
+                self.note_link(&record);
                 self.oracle.note_record(self.hosts[node].keys.public(), &record);
                 match self.codec.record(record.signed()) {
                     Ok(record) => {
@@ -525,6 +536,11 @@ impl World {
                 self.at(at, Event::Checked { node, life, revision });
             }
             Output::Step { vm, step, fragment, .. } => self.begin_step(node, vm, step, &fragment),
+            Output::Pull { vm, from, round } => self.copy(node, vm, CopyWork::Pull { from, round }),
+            Output::Seal { vm } => self.copy(node, vm, CopyWork::Seal),
+            Output::ReadCopy { vm } => self.copy(node, vm, CopyWork::Read),
+            Output::Shelve { vm } => self.shelve(node, &vm),
+            Output::DropCopy { vm } => self.drop_copy(node, &vm),
             Output::Switches(_) | Output::Progress { .. } => {}
             Output::Done { op, outcome } => match self.alone.remove(&op) {
                 Some(alone) => {
@@ -546,6 +562,8 @@ impl World {
             return self.stop(node, 1_000);
         }
         while let Some((first, writes)) = host.unsynced.pop_front_if(|(first, _)| *first <= id) {
+            let key = host.keys.public();
+            self.oracle.ownership.note_writes(key, &writes);
             host.disk.apply(writes);
             self.trace.update(&first.0.to_le_bytes());
         }

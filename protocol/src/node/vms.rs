@@ -488,11 +488,11 @@ impl Node {
             _ if vm.busy.is_some() && !sooner => {}
             None => self.settle(now, id),
             Some(Step::Build) if vm.disk == Disk::Lost => {}
+            // Whoever is to have it makes its disk.
+            Some(Step::Build) if self.is_to_leave(id) => {}
             Some(Step::Build) if self.vms.adopting => {
                 self.vms.queued.insert(id.clone());
             }
-            // Whoever is to have it makes its disk.
-            Some(Step::Build) if self.is_to_leave(id) => {}
             Some(Step::Build) if !self.vms.has_room(vm.status.memory, self.config.memory_limit) => {
                 self.blocked(now, id);
             }
