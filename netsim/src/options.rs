@@ -9,6 +9,7 @@ use mln_protocol::node::Mutation;
 
 use crate::fault::Fault;
 use crate::lot::Lot;
+use crate::regions;
 
 /// How long things go wrong, in milliseconds; then they must come right.
 pub(crate) const FAULTS_MS: u64 = 60_000;
@@ -47,16 +48,23 @@ pub(crate) enum Delay {
     Far,
     /// Mostly short, with a long tail (Pareto, from 5 ms, cut at 5 s).
     Tailed,
+    /// As measured between ten regions of the world, and up to a tenth more.
+    Regions,
 }
 
 impl Delay {
-    pub(crate) fn draw(self, lot: &mut Lot) -> u64 {
+    /// Draws how long a packet takes between these two hosts.
+    pub(crate) fn draw(self, (from, to): (usize, usize), lot: &mut Lot) -> u64 {
         match self {
             Self::Near => lot.between(5, 50),
             Self::Far => lot.between(20, 400),
             Self::Tailed => {
                 let share = lot.between(1, 1_000);
                 (5_000 / share).max(5)
+            }
+            Self::Regions => {
+                let ms = regions::one_way_ms(from, to);
+                ms + lot.between(0, ms / 10 + 1)
             }
         }
     }
@@ -97,6 +105,12 @@ impl Options {
         options.rates =
             Fault::ALL.iter().filter_map(|(_, fault)| Some((*fault, rate(*fault, &mut lot)?))).collect();
         options
+    }
+
+    /// A large quiet world over wide-area links: one project is built in it.
+    pub(crate) fn scale(seed: u64, nodes: usize) -> Self {
+        let rates = BTreeMap::from([(Fault::Loss, 10)]);
+        Self { delay: Delay::Regions, rates, ..Self::everyday(seed, nodes, 1) }
     }
 
     pub(crate) fn rate(&self, fault: Fault) -> u64 {

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use mln_protocol::id::{Digest, PublicKey, VmId};
 use mln_protocol::model::{MemoryMib, Platform};
+use mln_protocol::node::limits::{STATUS_MS, STATUS_PEERS};
 use mln_protocol::node::{Input, Node, NodeConfig, OpId, Output, Write, WriteId};
 use mln_protocol::plan::{Observed, RunPhase, Step};
 use mln_protocol::record::{ExitStatus, Member, Record, VerifiedRecord};
@@ -28,6 +29,8 @@ use crate::lot::Lot;
 use crate::mishap::{self, Mishap, Planned};
 use crate::network::Network;
 use crate::options::{FAULTS_MS, Options};
+use crate::scale::Measured;
+use crate::traffic::{Change, Traffic};
 use crate::transport::Packet;
 use crate::workload::{Customer, Workload};
 
@@ -200,6 +203,7 @@ pub(crate) struct World {
     pub(crate) planned: Vec<Planned>,
     pub(crate) trace: blake3::Hasher,
     pub(crate) tally: Tally,
+    pub(crate) traffic: Traffic,
     /// What hosts that were alone have been asked for.
     pub(crate) alone: BTreeMap<OpId, usize>,
 }
@@ -235,6 +239,7 @@ impl World {
             planned,
             trace: blake3::Hasher::new(),
             tally: Tally::default(),
+            traffic: Traffic::default(),
             alone: BTreeMap::new(),
             options,
         };
@@ -332,6 +337,49 @@ impl World {
             violations,
             planned: self.planned.len(),
         }
+    }
+
+    /// Runs a quiet world for as long as each host takes to repeat its status, and measures it.
+    pub(crate) fn measure(mut self) -> Measured {
+        let idle_from_ms = 2 * FAULTS_MS;
+        let period_ms = STATUS_MS * self.options.nodes.div_ceil(STATUS_PEERS) as u64;
+        let until_ms = idle_from_ms + period_ms;
+        let (mut idle_began, mut change_ended) = (None, None);
+        self.traffic.change = Some(Change::default());
+        while let Some(Scheduled { at_ms, event, .. }) = self.queue.pop() {
+            self.now_ms = at_ms;
+            let (bytes, packets) = (self.traffic.bytes, self.traffic.packets);
+            if at_ms >= idle_from_ms {
+                idle_began.get_or_insert((bytes, packets));
+            }
+            let change = self.traffic.change.as_ref().and_then(|change| change.made);
+            if let Some((made_ms, before)) = change
+                && at_ms >= made_ms + 10_000
+            {
+                change_ended.get_or_insert(bytes - before);
+            }
+            if at_ms >= until_ms {
+                break;
+            }
+            self.tally.events += 1;
+            self.happen(event);
+        }
+        let (bytes, packets) = idle_began.unwrap_or_default();
+        let (idle_s, nodes) = (period_ms as f64 / 1000.0, self.options.nodes as f64);
+        let mut measured = Measured {
+            idle_bytes: (self.traffic.bytes - bytes) as f64 / idle_s / nodes,
+            idle_packets: (self.traffic.packets - packets) as f64 / idle_s / nodes,
+            idle_s,
+            change_bytes: change_ended.unwrap_or_default() as f64 / nodes,
+            events: self.tally.events,
+            ..Measured::default()
+        };
+        if let Some(change) = self.traffic.change.take() {
+            measured.copies = change.copies;
+            measured.reached_ms = change.known.into_values().collect();
+            measured.reached_ms.sort_unstable();
+        }
+        measured
     }
 
     /// Ends the safety phase: old agents are replaced, clones are gone, nobody lies any more.
@@ -509,6 +557,7 @@ impl World {
                 self.oracle.note_record(self.hosts[node].keys.public(), &record);
                 match self.codec.record(record.signed()) {
                     Ok(record) => {
+                        self.traffic.published(node, &record, self.now_ms);
                         self.hosts[node].gossip.note(&record);
                         self.spread(node, None, &record);
                     }

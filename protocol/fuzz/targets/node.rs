@@ -89,8 +89,16 @@ impl Disk {
                 Write::Record(_, record) => stored.records.push(record),
                 Write::Fragment(digest, fragment) => stored.fragments.push((digest, fragment)),
                 Write::DropFragment(digest) => stored.fragments.retain(|(other, _)| *other != digest),
-                #[allow(unreachable_patterns, reason = "what later versions write besides is lost in this crash")]
-                _ => {}
+                Write::Holding(vm, holding) => {
+                    stored.holdings.retain(|(other, _)| *other != vm);
+                    stored.holdings.push((vm, holding));
+                }
+                Write::DropHolding(vm) => stored.holdings.retain(|(other, _)| *other != vm),
+                Write::Decision(note) => {
+                    stored.decisions.retain(|other| other.parent != note.parent);
+                    stored.decisions.push(*note);
+                }
+                Write::DropDecision(parent) => stored.decisions.retain(|other| other.parent != parent),
             }
         }
         stored
@@ -200,8 +208,9 @@ impl Script<'_> {
             11 => {
                 self.nodes[whom] = Node::new(config(whom), self.disks[whom].load());
                 self.pending.retain(|(to, input)| *to != whom || matches!(input, Input::Message { .. }));
-                let found = self.vms.iter().take(self.next() % 4).map(|vm| (vm.clone(), Observed::Running(RunPhase::Ready)));
-                let found = found.collect();
+                let count = self.next() % 4;
+                let running = |vm: &VmId| (vm.clone(), Observed::Running(RunPhase::Ready));
+                let found = self.vms.iter().take(count).map(running).collect();
                 self.input(whom, Input::Start { found });
             }
             12 => self.operate(whom),
