@@ -127,7 +127,9 @@ fn memory(nodes: usize) -> String {
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = peak.and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok());
     match kib {
-        Some(kib) => format!("{} MiB in all, {:.2} MiB a host", kib / 1024, kib as f64 / 1024.0 / nodes as f64),
+        Some(kib) => {
+            format!("{} MiB in all, {:.2} MiB a host", kib / 1024, kib as f64 / 1024.0 / nodes as f64)
+        }
         None => "its memory is not known on this system".to_owned(),
     }
 }

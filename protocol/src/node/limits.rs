@@ -36,8 +36,8 @@ pub const STATUS_MS_MIN: u64 = 200;
 /// [`STATUS_PEERS`] hosts; in larger ones in proportion less often.
 pub const STATUS_MS: u64 = 30_000;
 
-/// See [`STATUS_MS`].
-pub const STATUS_PEERS: usize = 50;
+/// See [`STATUS_MS`]: so each host hears less than one repeated status a second, however large the mesh is.
+pub const STATUS_PEERS: usize = 25;
 
 /// How often a node compares its records with a peer, in milliseconds.
 pub const SYNC_MS: u64 = 10_000;

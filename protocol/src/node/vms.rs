@@ -118,9 +118,9 @@ impl Vms {
 
     /// Whether no disk was ever made for a VM of ours, and none is being made.
     pub(super) fn never_built(&self, id: &VmId) -> bool {
-        self.owned.get(id).is_some_and(|vm| {
-            vm.observed == Observed::Absent && vm.busy.is_none() && vm.disk == Disk::Sound
-        })
+        self.owned
+            .get(id)
+            .is_some_and(|vm| vm.observed == Observed::Absent && vm.busy.is_none() && vm.disk == Disk::Sound)
     }
 
     /// Whether the disk of a VM of ours is being made.
@@ -574,7 +574,8 @@ impl Node {
     /// Takes in what the platform sees of a VM.
     pub(super) fn observed(&mut self, now: Now, id: &VmId, observed: Observed) {
         // One that is stopped for its new host, or because somebody else owns it, should run all the same.
-        let owns = matches!(self.right(id), Right::Own(_) | Right::Unconfirmed) && !self.hand_overs.holds_still(id);
+        let owns =
+            matches!(self.right(id), Right::Own(_) | Right::Unconfirmed) && !self.hand_overs.holds_still(id);
         let Some(vm) = self.vms.owned.get_mut(id) else { return };
         if vm.busy == Some(Step::Start) {
             vm.seen_starting = Some(observed);
@@ -709,10 +710,12 @@ impl Node {
 
     fn own_epoch(&self, id: &VmId) -> Option<Epoch> {
         match self.holdings.get(id)? {
-            Holding::Claimed { claim: link, .. } | Holding::Released { release: link, .. } => match &***link {
-                Record::Link(link) => Some(link.epoch()),
-                Record::Member(_) | Record::Host(_) | Record::Commit(_) | Record::Vm(_) => None,
-            },
+            Holding::Claimed { claim: link, .. } | Holding::Released { release: link, .. } => {
+                match &***link {
+                    Record::Link(link) => Some(link.epoch()),
+                    Record::Member(_) | Record::Host(_) | Record::Commit(_) | Record::Vm(_) => None,
+                }
+            }
             Holding::Arriving { .. }
             | Holding::Arrived { .. }
             | Holding::Declined { .. }
