@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mln_protocol::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
 use mln_protocol::model::Fragment;
-use mln_protocol::node::{Message, Node};
+use mln_protocol::node::{HandOver, Message, Node};
 use mln_protocol::plan::{Existence, Observed, Step};
-use mln_protocol::record::{Record, RecordKey, RunState, VerifiedRecord, VmState, VmStatus};
+use mln_protocol::record::{Commit, Record, RecordKey, RunState, VerifiedRecord, VmState, VmStatus};
 use mln_protocol::wire;
 
 use crate::check_decision::Decisions;
+use crate::check_ownership::Ownerships;
 use crate::disk::Disk;
 
 /// What was said by whom, and which rules were broken.
@@ -28,6 +29,7 @@ pub(crate) struct Oracle {
     applied: BTreeMap<VmId, (u64, BTreeMap<PublicKey, usize>)>,
     root: PublicKey,
     exempt: Exempt,
+    pub(crate) ownership: Ownerships,
 }
 
 /// Who is exempt from which rules, by what happened to it: the cases that `mesh.md` names, and no others.
@@ -53,6 +55,7 @@ impl Oracle {
         Self {
             root,
             exempt: Exempt::default(),
+            ownership: Ownerships::default(),
             violations: Vec::new(),
             said: BTreeMap::new(),
             verified: BTreeSet::new(),
@@ -76,6 +79,17 @@ impl Oracle {
     /// From now on this host says what isn't so.
     pub(crate) fn exempt_hostile(&mut self, key: PublicKey) {
         self.exempt.hostile.insert(key);
+    }
+
+    /// Takes over what the rules of ownership have found broken, but for hosts that have lost or forged state.
+    pub(crate) fn take_ownership(&mut self) {
+        for (hosts, rule) in self.ownership.take_broken() {
+            let excused =
+                |host: &PublicKey| self.exempt.has_lost_state(*host) || self.exempt.hostile.contains(host);
+            if !hosts.iter().any(excused) {
+                self.broken(rule);
+            }
+        }
     }
 
     pub(crate) fn broken(&mut self, rule: String) {
@@ -102,22 +116,48 @@ impl Oracle {
         self.said.entry(by).or_default().insert(record.key(record.author()), said);
         match &***record {
             Record::Commit(commit) => {
-                let lied = self.exempt.hostile.iter().chain(&self.exempt.restored).chain(&self.exempt.cloned);
-                let lied = lied.copied().collect();
-                let broken = self.decisions.note(commit, &lied);
-                self.violations.extend(broken);
+                self.note_commit(commit);
             }
             Record::Vm(status) => {
                 self.check_applied(status, by);
                 self.check_promise(status, by);
             }
+            Record::Link(link) => self.ownership.note_link(by, link),
             Record::Member(_) | Record::Host(_) => {}
         }
     }
 
+    /// S2: looks at a commit that an honest host has published or passed on.
+    fn note_commit(&mut self, commit: &Commit) {
+        let lied = self.exempt.hostile.iter().chain(&self.exempt.restored).chain(&self.exempt.cloned);
+        let lied = lied.copied().collect();
+        let broken = self.decisions.note(commit, &lied);
+        self.violations.extend(broken);
+    }
+
     pub(crate) fn note_message(&mut self, by: PublicKey, message: &Message) {
-        if let Message::Run(request) = message {
-            self.requests.entry((request.vm.clone(), by)).or_default().insert(request.digest());
+        match message {
+            Message::HandOver(HandOver::Ready(ready)) => self.ownership.note_ready(by, ready),
+            Message::Run(request) => {
+                self.requests.entry((request.vm.clone(), by)).or_default().insert(request.digest());
+            }
+            // What was durable when its author crashed is heard of in this way only.
+            Message::Records(records) if !self.exempt.hostile.contains(&by) => {
+                for record in records {
+                    if let Record::Link(link) = &***record
+                        && !self.exempt.hostile.contains(&record.author())
+                    {
+                        self.ownership.note_link(record.author(), link);
+                    }
+                    if let Record::Commit(commit) = &***record
+                        && !self.exempt.hostile.contains(&record.author())
+                        && self.decisions.born(commit.digest).is_none()
+                    {
+                        self.note_commit(commit);
+                    }
+                }
+            }
+            _ => {}
         }
     }
 
@@ -146,9 +186,18 @@ impl Oracle {
             && reason.contains("no memory left")
             && !self.crashed.contains(&owner)
             && !self.exempt.has_lost_state(owner)
+            // "A late commit still counts, and a host without room then shows the step as blocked."
+            && self.decisions.has_only_first_revisions(owner)
         {
             self.broken(format!("S5: {} promised memory to {} that it did not have", status.host, status.vm));
         }
+    }
+
+    /// Whether a VM waits for room that its host promised, forgot in a crash, and promised to another.
+    fn is_blocked(&self, host: PublicKey, status: &VmStatus) -> bool {
+        let no_room =
+            matches!(&status.state, VmState::Failed { reason } if reason.contains("no memory left"));
+        no_room && self.crashed.contains(&host)
     }
 
     /// S1: only the host that a committed revision names may touch a VM, and only its part of it.
@@ -182,6 +231,8 @@ impl Oracle {
         if self.exempt.has_lost_state(key) {
             return;
         }
+        self.ownership.check_noted(name, key, disk);
+        self.take_ownership();
         let Some(said) = self.said.get(&key) else { return };
         let forgotten = said.iter().find(|(slot, (counter, digest))| {
             disk.record(slot).is_none_or(|kept| (kept.counter(), kept.digest()) < (*counter, *digest))
@@ -202,7 +253,7 @@ impl Oracle {
             // What a backup doesn't have can't be brought back: it is shown as failed, and that is all.
             let lost =
                 self.exempt.has_lost_state(node.key()) && matches!(status.state, VmState::Failed { .. });
-            if lost {
+            if lost || self.is_blocked(node.key(), status) {
                 continue;
             }
             if existence == Existence::Unwanted || running != (status.run == RunState::Up) {
@@ -217,7 +268,9 @@ impl Oracle {
         for id in disk.vms.keys() {
             let Some(commit) = self.decisions.born(id.birth) else { continue };
             let project = commit.project();
-            if *labels.entry(&commit.revision.label).or_insert(project) != project {
+            let other = *labels.entry(&commit.revision.label).or_insert(project) != project;
+            // A host that has forgotten what it reserved may have said yes to two.
+            if other && !self.crashed.contains(&node.key()) {
                 let label = &commit.revision.label;
                 problems.push(format!("S2: {host} carries two projects called {label}"));
             }

@@ -77,6 +77,16 @@ impl Decisions {
         })
     }
 
+    /// Whether no project with a part on this host was ever changed: only then can nothing have been committed late.
+    pub(crate) fn has_only_first_revisions(&self, host: PublicKey) -> bool {
+        let mut here = self.commits.values().filter(|c| c.revision.hosts.iter().any(|part| part.key == host));
+        here.all(|commit| commit.revision.parent.is_none())
+            && self.commits.values().all(|child| {
+                let parent = child.revision.parent.and_then(|parent| self.commits.get(&parent));
+                !parent.is_some_and(|parent| parent.revision.hosts.iter().any(|part| part.key == host))
+            })
+    }
+
     /// Returns the published revision with this digest.
     pub(crate) fn born(&self, birth: Digest) -> Option<&Commit> {
         self.commits.get(&birth)

@@ -12,7 +12,7 @@ use crate::minimise::minimise;
 use crate::options::Options;
 use crate::replay::{Cuts, Kind, command_line};
 use crate::world::{Ending, World};
-use crate::{mutate, swarm};
+use crate::{mutate, scale, swarm};
 
 #[derive(Parser)]
 #[command(version, about = "The mesh's state machine, by the hundred, over a simulated network with faults")]
@@ -27,6 +27,18 @@ enum Command {
     Run(RunArguments),
     /// Switch off each rule of the core in turn: every one must be noticed
     Mutate(MutateArguments),
+    /// Measure a large quiet mesh over wide-area links
+    Scale(ScaleArguments),
+}
+
+#[derive(Args)]
+struct ScaleArguments {
+    /// How many hosts
+    #[arg(long, default_value_t = 100)]
+    nodes: usize,
+    /// What everything is drawn from
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
 }
 
 #[derive(Args)]
@@ -72,6 +84,7 @@ pub(crate) fn run() -> std::io::Result<ExitCode> {
             None => run_one(&mut out, &arguments)?,
         },
         Command::Mutate(arguments) => mutate::run(&mut out, &arguments.only, arguments.seeds, mutants_world)?,
+        Command::Scale(arguments) => scale::run(&mut out, arguments.nodes.max(10), arguments.seed)?,
     };
     Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

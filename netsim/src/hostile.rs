@@ -116,6 +116,8 @@ impl World {
         let victim = lot.index(self.options.nodes);
         for (to, message) in self.make_up(lie, index, node, victim, &mut lot) {
             if to != node {
+                // A request that happens to name the right counter is as good as any: it counts, but once.
+                self.oracle.note_message(self.hosts[node].keys.public(), &message);
                 self.tell(node, to, &message, &mut lot, lie);
             }
         }
@@ -201,6 +203,7 @@ impl World {
                     let request = RunRequest {
                         owner: view.owner,
                         vm: view.status.vm.clone(),
+                        epoch: view.status.epoch,
                         // Too low or too high: it never saw that.
                         seen_counter: view.status.run_counter + 1 + lot.between(0, 3),
                         order: [RunOrder::Up, RunOrder::Down(StopLimit::Now)][lot.index(2)],
@@ -260,6 +263,7 @@ fn name(text: &str) -> Name {
 fn invented_vm(birth: Digest, by: PublicKey) -> Record {
     Record::Vm(VmStatus {
         counter: 1,
+        epoch: mln_protocol::record::Epoch::FIRST,
         vm: VmId { birth, name: name("ghost") },
         project: ProjectId(birth),
         run: RunState::Up,

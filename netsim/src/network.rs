@@ -89,7 +89,7 @@ impl Network {
         now_ms: u64,
         counts: &mut FaultCount,
     ) -> Fate {
-        let delay = options.delay.draw(&mut self.lot);
+        let delay = options.delay.draw((from, to), &mut self.lot);
         if now_ms >= FAULTS_MS {
             return Fate::Arrives(delay);
         }

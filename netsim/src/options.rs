@@ -9,6 +9,7 @@ use mln_protocol::node::Mutation;
 
 use crate::fault::Fault;
 use crate::lot::Lot;
+use crate::regions;
 
 /// How long things go wrong, in milliseconds; then they must come right.
 pub(crate) const FAULTS_MS: u64 = 60_000;
@@ -47,16 +48,23 @@ pub(crate) enum Delay {
     Far,
     /// Mostly short, with a long tail (Pareto, from 5 ms, cut at 5 s).
     Tailed,
+    /// As measured between ten regions of the world, and up to a tenth more.
+    Regions,
 }
 
 impl Delay {
-    pub(crate) fn draw(self, lot: &mut Lot) -> u64 {
+    /// Draws how long a packet takes between these two hosts.
+    pub(crate) fn draw(self, (from, to): (usize, usize), lot: &mut Lot) -> u64 {
         match self {
             Self::Near => lot.between(5, 50),
             Self::Far => lot.between(20, 400),
             Self::Tailed => {
                 let share = lot.between(1, 1_000);
                 (5_000 / share).max(5)
+            }
+            Self::Regions => {
+                let ms = regions::one_way_ms(from, to);
+                ms + lot.between(0, ms / 10 + 1)
             }
         }
     }
@@ -70,7 +78,6 @@ impl Options {
             (Fault::Repeat, 20),
             (Fault::Late, 20),
             (Fault::Crash, 300),
-            (Fault::CutBuild, 1000),
             (Fault::SlowDisk, 30),
             (Fault::StepFails, 20),
             (Fault::GuestEnds, 10),
@@ -98,6 +105,12 @@ impl Options {
         options.rates =
             Fault::ALL.iter().filter_map(|(_, fault)| Some((*fault, rate(*fault, &mut lot)?))).collect();
         options
+    }
+
+    /// A large quiet world over wide-area links: one project is built in it.
+    pub(crate) fn scale(seed: u64, nodes: usize) -> Self {
+        let rates = BTreeMap::from([(Fault::Loss, 10)]);
+        Self { delay: Delay::Regions, rates, ..Self::everyday(seed, nodes, 1) }
     }
 
     pub(crate) fn rate(&self, fault: Fault) -> u64 {
@@ -136,7 +149,8 @@ fn rate(fault: Fault, lot: &mut Lot) -> Option<u64> {
         Fault::Hostile => (250, 1, 3),
         Fault::StepFails => (500, 5, 150),
         Fault::GuestEnds => (500, 5, 150),
-        Fault::CutBuild => (700, 300, 1_000),
+        // It comes with crashes.
+        Fault::CutBuild => (0, 1, 2),
     };
     // Both are drawn in any case, so that one kind's lot doesn't move the next one's.
     let (there, rate) = (lot.chance(chance), lot.between(from, until));

@@ -69,6 +69,7 @@ impl World {
             return self.at(at, Event::Deliver { from, to, packet });
         }
         let direct = matches!(packet, Packet::Direct(_));
+        self.traffic.sent(&packet);
         match self.network.send(&self.options, (from, to), self.now_ms, &mut self.tally.faults) {
             Fate::Arrives(ms) => self.at(self.now_ms + ms, Event::Deliver { from, to, packet }),
             Fate::Twice(first, second) => {
@@ -99,6 +100,7 @@ impl World {
             return self.at(at, Event::Deliver { from, to, packet });
         }
         let old = host.age == Age::Old;
+        self.traffic.arrived(to, &packet, self.now_ms);
         self.tally.delivered += 1;
         self.trace.update(&self.now_ms.to_le_bytes());
         self.trace.update(&(to as u64).to_le_bytes());

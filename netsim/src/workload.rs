@@ -171,6 +171,8 @@ impl Workload {
         {
             if now.mono_ms.saturating_sub(waiting.since_ms) > PATIENCE_MS {
                 errand.waiting = None;
+                errand.answer = Some(Answer::Failed);
+                errand.go_on();
             }
             return (None, look_again);
         }
@@ -263,7 +265,7 @@ impl Errand {
             ReviseContent::Revision(revisions[self.lot.index(revisions.len())].1.digest)
         } else {
             let mut lab = self.project.clone();
-            match self.lot.index(4) {
+            match self.lot.index(6) {
                 0 if lab.vms.len() > 1 => {
                     lab.vms.pop();
                 }
@@ -274,6 +276,11 @@ impl Errand {
                     more.service_host = Some(HostAddress(hosts[self.lot.index(hosts.len())].to_string()));
                     more.networks.clear();
                     lab.vms.push(more);
+                }
+                2 | 3 => {
+                    let vm = self.lot.index(lab.vms.len());
+                    lab.vms[vm].service_host =
+                        Some(HostAddress(hosts[self.lot.index(hosts.len())].to_string()));
                 }
                 _ => {
                     let vm = self.lot.index(lab.vms.len());

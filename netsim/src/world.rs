@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use mln_protocol::id::{Digest, PublicKey, VmId};
 use mln_protocol::model::{MemoryMib, Platform};
+use mln_protocol::node::limits::{STATUS_MS, STATUS_PEERS};
 use mln_protocol::node::{Input, Node, NodeConfig, OpId, Output, Write, WriteId};
 use mln_protocol::plan::{Observed, RunPhase, Step};
 use mln_protocol::record::{ExitStatus, Member, Record, VerifiedRecord};
@@ -19,6 +20,7 @@ use mln_protocol::wire;
 
 use crate::check::Oracle;
 use crate::codec::Codec;
+use crate::copying::CopyWork;
 use crate::fault::{Fault, FaultCount};
 use crate::gossip::{Gossip, HEARTBEAT_MS, Overlay};
 use crate::host::{Age, Honesty, Host, Presence};
@@ -27,6 +29,8 @@ use crate::lot::Lot;
 use crate::mishap::{self, Mishap, Planned};
 use crate::network::Network;
 use crate::options::{FAULTS_MS, Options};
+use crate::scale::Measured;
+use crate::traffic::{Change, Traffic};
 use crate::transport::Packet;
 use crate::workload::{Customer, Workload};
 
@@ -62,6 +66,13 @@ pub(crate) enum Event {
         node: usize,
         life: u32,
         due_ms: u64,
+    },
+    /// Something about the copy of a disk has ended.
+    Copied {
+        node: usize,
+        life: u32,
+        vm: VmId,
+        work: CopyWork,
     },
     Heartbeat {
         node: usize,
@@ -192,6 +203,7 @@ pub(crate) struct World {
     pub(crate) planned: Vec<Planned>,
     pub(crate) trace: blake3::Hasher,
     pub(crate) tally: Tally,
+    pub(crate) traffic: Traffic,
     /// What hosts that were alone have been asked for.
     pub(crate) alone: BTreeMap<OpId, usize>,
 }
@@ -227,6 +239,7 @@ impl World {
             planned,
             trace: blake3::Hasher::new(),
             tally: Tally::default(),
+            traffic: Traffic::default(),
             alone: BTreeMap::new(),
             options,
         };
@@ -307,6 +320,9 @@ impl World {
         let mut violations = self.oracle.take_violations();
         if violations.is_empty() {
             violations = self.unsettled();
+            if let Some(node) = self.alone.values().next() {
+                violations.push(format!("L2: {}, alone, never answered", self.hosts[*node].name));
+            }
             if !self.workload.is_over() {
                 violations.push(format!("L1: customers still wait: {}", self.workload.waiting().join("; ")));
             }
@@ -321,6 +337,49 @@ impl World {
             violations,
             planned: self.planned.len(),
         }
+    }
+
+    /// Runs a quiet world for as long as each host takes to repeat its status, and measures it.
+    pub(crate) fn measure(mut self) -> Measured {
+        let idle_from_ms = 2 * FAULTS_MS;
+        let period_ms = STATUS_MS * self.options.nodes.div_ceil(STATUS_PEERS) as u64;
+        let until_ms = idle_from_ms + period_ms;
+        let (mut idle_began, mut change_ended) = (None, None);
+        self.traffic.change = Some(Change::default());
+        while let Some(Scheduled { at_ms, event, .. }) = self.queue.pop() {
+            self.now_ms = at_ms;
+            let (bytes, packets) = (self.traffic.bytes, self.traffic.packets);
+            if at_ms >= idle_from_ms {
+                idle_began.get_or_insert((bytes, packets));
+            }
+            let change = self.traffic.change.as_ref().and_then(|change| change.made);
+            if let Some((made_ms, before)) = change
+                && at_ms >= made_ms + 10_000
+            {
+                change_ended.get_or_insert(bytes - before);
+            }
+            if at_ms >= until_ms {
+                break;
+            }
+            self.tally.events += 1;
+            self.happen(event);
+        }
+        let (bytes, packets) = idle_began.unwrap_or_default();
+        let (idle_s, nodes) = (period_ms as f64 / 1000.0, self.options.nodes as f64);
+        let mut measured = Measured {
+            idle_bytes: (self.traffic.bytes - bytes) as f64 / idle_s / nodes,
+            idle_packets: (self.traffic.packets - packets) as f64 / idle_s / nodes,
+            idle_s,
+            change_bytes: change_ended.unwrap_or_default() as f64 / nodes,
+            events: self.tally.events,
+            ..Measured::default()
+        };
+        if let Some(change) = self.traffic.change.take() {
+            measured.copies = change.copies;
+            measured.reached_ms = change.known.into_values().collect();
+            measured.reached_ms.sort_unstable();
+        }
+        measured
     }
 
     /// Ends the safety phase: old agents are replaced, clones are gone, nobody lies any more.
@@ -375,6 +434,7 @@ impl World {
                     self.input(node, Input::Timeout);
                 }
             }
+            Event::Copied { node, life, vm, work } => self.copied(node, life, vm, work),
             Event::Heartbeat { node, life } => self.heartbeat(node, life),
             Event::Checked { node, life, revision } => {
                 if self.hosts[node].life == life {
@@ -469,6 +529,7 @@ impl World {
             self.output(node, output);
         }
         self.oracle.check_outputs(&self.hosts[node], outputs, self.options.nodes);
+        self.oracle.take_ownership();
         self.arm(node);
     }
 
@@ -492,9 +553,11 @@ impl World {
                 self.send(node, to, message);
             }
             Output::Broadcast(record) => {
+                self.note_link(&record);
                 self.oracle.note_record(self.hosts[node].keys.public(), &record);
                 match self.codec.record(record.signed()) {
                     Ok(record) => {
+                        self.traffic.published(node, &record, self.now_ms);
                         self.hosts[node].gossip.note(&record);
                         self.spread(node, None, &record);
                     }
@@ -522,6 +585,11 @@ impl World {
                 self.at(at, Event::Checked { node, life, revision });
             }
             Output::Step { vm, step, fragment, .. } => self.begin_step(node, vm, step, &fragment),
+            Output::Pull { vm, from, round } => self.copy(node, vm, CopyWork::Pull { from, round }),
+            Output::Seal { vm } => self.copy(node, vm, CopyWork::Seal),
+            Output::ReadCopy { vm } => self.copy(node, vm, CopyWork::Read),
+            Output::Shelve { vm } => self.shelve(node, &vm),
+            Output::DropCopy { vm } => self.drop_copy(node, &vm),
             Output::Switches(_) | Output::Progress { .. } => {}
             Output::Done { op, outcome } => match self.alone.remove(&op) {
                 Some(alone) => {
@@ -543,6 +611,8 @@ impl World {
             return self.stop(node, 1_000);
         }
         while let Some((first, writes)) = host.unsynced.pop_front_if(|(first, _)| *first <= id) {
+            let key = host.keys.public();
+            self.oracle.ownership.note_writes(key, &writes);
             host.disk.apply(writes);
             self.trace.update(&first.0.to_le_bytes());
         }

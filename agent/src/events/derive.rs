@@ -64,7 +64,9 @@ impl Deriver {
                     Write::Fragment(..)
                     | Write::DropFragment(_)
                     | Write::Decision(_)
-                    | Write::DropDecision(_) => None,
+                    | Write::DropDecision(_)
+                    | Write::Holding(..)
+                    | Write::DropHolding(_) => None,
                 });
                 records.filter_map(|record| self.record(record, now_unix_ms, label)).collect()
             }
@@ -87,6 +89,11 @@ impl Deriver {
             | Output::Broadcast(_)
             | Output::Check { .. }
             | Output::Step { .. }
+            | Output::Pull { .. }
+            | Output::Seal { .. }
+            | Output::ReadCopy { .. }
+            | Output::Shelve { .. }
+            | Output::DropCopy { .. }
             | Output::Switches(_)
             | Output::Progress { .. }
             | Output::Done { outcome: Outcome::Done | Outcome::Failed(_), .. } => Vec::new(),

@@ -42,6 +42,7 @@ pub(crate) struct Store {
     fragments: sled::Tree,
     /// What this host has said about revisions whose child is not decided.
     decisions: sled::Tree,
+    holdings: sled::Tree,
 }
 
 /// Why the store can't be used. What is on the disk is as it was.
@@ -91,7 +92,8 @@ impl Store {
         let records = database.open_tree("records").map_err(error)?;
         let fragments = database.open_tree("fragments").map_err(error)?;
         let decisions = database.open_tree("decisions").map_err(error)?;
-        Ok(Self { database, records, fragments, decisions })
+        let holdings = database.open_tree("holdings").map_err(error)?;
+        Ok(Self { database, records, fragments, decisions, holdings })
     }
 
     /// Loads everything, verifying it again; what doesn't hold is left out and reported.
@@ -128,6 +130,14 @@ impl Store {
                 mute(Digest(parent))
             }));
         }
+        for value in self.holdings.iter().values() {
+            let value = value.map_err(error)?;
+            match wire::decode_holding(&value, root) {
+                Ok(holding) => state.holdings.push(holding),
+                // Without it the VM is not run by itself: somebody has to say so.
+                Err(error) => warn!(%error, "a note of ownership is left out"),
+            }
+        }
         Ok(state)
     }
 
@@ -135,6 +145,7 @@ impl Store {
         let mut records = sled::Batch::default();
         let mut fragments = sled::Batch::default();
         let mut decisions = sled::Batch::default();
+        let mut holdings = sled::Batch::default();
         for write in writes {
             match write {
                 Write::Record(key, record) => {
@@ -148,8 +159,14 @@ impl Store {
                     decisions.insert(&note.parent.0, wire::encode_decision_note(note));
                 }
                 Write::DropDecision(parent) => decisions.remove(&parent.0),
+                Write::Holding(vm, holding) => {
+                    holdings.insert(wire::encode_vm_id(vm), wire::encode_holding(vm, holding));
+                }
+                Write::DropHolding(vm) => holdings.remove(wire::encode_vm_id(vm)),
             }
         }
+        // What was signed comes first: where the rest is torn off, peers still have what follows from it.
+        self.holdings.apply_batch(holdings)?;
         self.fragments.apply_batch(fragments)?;
         self.records.apply_batch(records)?;
         // Last: a note goes only once the commit that makes it needless is there.

@@ -44,6 +44,7 @@ struct Mesh {
     records: Vec<BTreeMap<Vec<u8>, VerifiedRecord>>,
     fragments: Vec<BTreeMap<Digest, Arc<Fragment>>>,
     decisions: Vec<BTreeMap<Digest, DecisionNote>>,
+    holdings: Vec<BTreeMap<VmId, Holding>>,
     found: Vec<BTreeMap<VmId, Observed>>,
     removed: Vec<VmId>,
     away: BTreeSet<usize>,
@@ -61,6 +62,7 @@ impl Mesh {
             records: vec![BTreeMap::new(); count],
             fragments: vec![BTreeMap::new(); count],
             decisions: vec![BTreeMap::new(); count],
+            holdings: vec![BTreeMap::new(); count],
             found: vec![BTreeMap::new(); count],
             removed: Vec::new(),
             away: BTreeSet::new(),
@@ -134,6 +136,12 @@ impl Mesh {
                         Write::DropDecision(parent) => {
                             self.decisions[from].remove(&parent);
                         }
+                        Write::Holding(vm, holding) => {
+                            self.holdings[from].insert(vm, holding);
+                        }
+                        Write::DropHolding(vm) => {
+                            self.holdings[from].remove(&vm);
+                        }
                     }
                 }
                 queue.push_back((from, Input::Persisted(id)));
@@ -155,7 +163,14 @@ impl Mesh {
                 }
                 queue.push_back((from, Input::StepDone { vm, step, result: Ok(observed) }));
             }
-            Output::Switches(_) | Output::Progress { .. } => {}
+            // Disks stay where they are in these tests.
+            Output::Switches(_)
+            | Output::Progress { .. }
+            | Output::Pull { .. }
+            | Output::Seal { .. }
+            | Output::ReadCopy { .. }
+            | Output::Shelve { .. }
+            | Output::DropCopy { .. } => {}
             Output::Done { op, outcome } => {
                 self.outcomes.insert(op, outcome);
             }
@@ -168,6 +183,10 @@ impl Mesh {
             records: self.records[index].values().cloned().collect(),
             fragments: self.fragments[index].iter().map(|(digest, part)| (*digest, part.clone())).collect(),
             decisions: self.decisions[index].values().cloned().collect(),
+            holdings: self.holdings[index]
+                .iter()
+                .map(|(vm, holding)| (vm.clone(), holding.clone()))
+                .collect(),
         };
         self.nodes[index] = Node::new(config(index), stored);
         let found = self.found[index].iter().map(|(vm, observed)| (vm.clone(), observed.clone())).collect();

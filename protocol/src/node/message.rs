@@ -6,7 +6,9 @@ use super::sync::SyncRange;
 use crate::id::{Digest, ProjectId, PublicKey, VmId};
 use crate::model::Fragment;
 use crate::plan::StopLimit;
-use crate::record::{Answered, Ballot, Commit, Promise, RecordKey, Reservation, Revision, VerifiedRecord};
+use crate::record::{
+    Answered, Ballot, Commit, Epoch, Promise, Ready, RecordKey, Reservation, Revision, VerifiedRecord,
+};
 use crate::trust::Verified;
 
 /// A message to one node.
@@ -78,6 +80,61 @@ pub enum Message {
         /// The number of the ballot that was answered.
         number: u64,
     },
+    /// About who owns a VM.
+    HandOver(HandOver),
+}
+
+/// What hosts say to each other about who owns a VM, beside the records that everybody hears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HandOver {
+    /// To the owner: I have nearly all of its disk; stop it and tell the digest of what is left.
+    Halt {
+        /// Which VM.
+        vm: VmId,
+        /// The owner's epoch.
+        epoch: Epoch,
+    },
+    /// To the new host: it is stopped, and its disk has this root digest.
+    Halted {
+        /// Which VM.
+        vm: VmId,
+        /// The owner's epoch.
+        epoch: Epoch,
+        /// The digest.
+        root: Digest,
+    },
+    /// To the owner: the disk lies complete on mine.
+    Ready(Arc<Verified<Ready>>),
+    /// To the new host: not now, or not to you; nothing was changed.
+    NotNow {
+        /// Which VM.
+        vm: VmId,
+        /// The epoch that was asked about.
+        epoch: Epoch,
+        /// Why, for people.
+        reason: String,
+    },
+    /// To anybody: what do you know of who owns these VMs?
+    LinksWanted(Vec<VmId>),
+    /// The answer: the links of each that the sender holds, newest first where there are too many.
+    LinksTold {
+        /// The VMs that were asked about.
+        vms: Vec<VmId>,
+        /// What there is.
+        links: Vec<VerifiedRecord>,
+    },
+    /// To anybody: when did you last hear this host?
+    HeardWanted {
+        /// Which.
+        host: PublicKey,
+    },
+    /// The answer.
+    HeardTold {
+        /// Which host.
+        host: PublicKey,
+        /// How many milliseconds ago; none where never.
+        ago_ms: Option<u64>,
+    },
 }
 
 /// Asks a voter to promise a child, with all that shows that it may.
@@ -122,6 +179,8 @@ pub struct RunRequest {
     pub owner: PublicKey,
     /// Which VM.
     pub vm: VmId,
+    /// The epoch of its ownership that the author saw: in another one the request is stale.
+    pub epoch: Epoch,
     /// The run counter that the author saw: where it has moved on, the request is stale.
     pub seen_counter: u64,
     /// What to do.
@@ -207,11 +266,13 @@ pub enum Rule {
     Unchanged,
     /// The change was put forward, and it is not known whether it was decided.
     Undecided,
+    /// Who owns the VM stands against it.
+    Ownership,
 }
 
 impl Rule {
     /// Every rule, in the order of its code.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::UnknownHost,
         Self::HostOff,
         Self::NoAnswer,
@@ -232,6 +293,7 @@ impl Rule {
         Self::Contested,
         Self::Unchanged,
         Self::Undecided,
+        Self::Ownership,
     ];
 
     /// Returns its stable name, as users and scripts see it.
@@ -251,6 +313,7 @@ impl Rule {
             Self::Malformed => "malformed",
             Self::Grant => "grant",
             Self::Size => "size",
+            Self::Ownership => "ownership",
             Self::DiskLoss => "disk-loss",
             Self::Majority => "majority",
             Self::Overtaken => "overtaken",

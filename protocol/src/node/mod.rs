@@ -18,12 +18,15 @@
 //! Each module below handles one part over borrowed parts of the state; the node itself only routes.
 
 mod draft;
+mod handover;
 mod io;
+mod ledger;
 pub mod limits;
 mod message;
 #[cfg(feature = "mutants")]
 mod mutation;
 mod outbox;
+mod ownership;
 mod projects;
 mod promise;
 mod propose;
@@ -33,6 +36,7 @@ mod reserve;
 mod run;
 mod status;
 mod sync;
+mod takeover;
 mod timers;
 mod view;
 mod vms;
@@ -44,11 +48,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use io::{
-    BuildOrder, DecisionNote, ExistingProject, FailureCause, HostRefusal, Input, NodeConfig, OnFailure, OpId,
-    Operation, Outcome, Output, ReviseContent, ReviseOrder, StoredState, SwitchWanted, VmFailure, Write,
-    WriteId,
+    BuildOrder, DecisionNote, ExistingProject, FailureCause, Holding, HostRefusal, Input, NodeConfig,
+    OnFailure, OpId, Operation, Outcome, Output, OwnerHeard, PullRound, ReviseContent, ReviseOrder,
+    StoredState, SwitchWanted, VmFailure, Write, WriteId,
 };
-pub use message::{Ask, Message, Propose, Refusal, Rule, RunOrder, RunRequest, RunVerdict, RunningVms};
+pub use ledger::{Ownership, Tenure};
+pub use message::{
+    Ask, HandOver, Message, Propose, Refusal, Rule, RunOrder, RunRequest, RunVerdict, RunningVms,
+};
 #[cfg(feature = "mutants")]
 pub use mutation::Mutation;
 pub use projects::ProjectHeads;
@@ -61,7 +68,10 @@ use crate::record::{Record, RecordKey, VerifiedRecord};
 use crate::time::Now;
 use crate::trust::Grant;
 use crate::wire;
+use handover::HandOvers;
+use ledger::Ledger;
 use outbox::{Outbox, WriteOrder};
+use ownership::Holdings;
 use projects::{ChainRule, Projects};
 use promise::Decisions;
 use propose::Proposals;
@@ -70,6 +80,7 @@ use recover::Recoveries;
 use reserve::Reservations;
 use run::RunOperations;
 use status::StatusClock;
+use takeover::Takeovers;
 use timers::{Timer, Timers};
 use vms::Vms;
 
@@ -85,6 +96,10 @@ pub struct Node {
     decisions: Decisions,
     recoveries: Recoveries,
     vms: Vms,
+    ledger: Ledger,
+    holdings: Holdings,
+    hand_overs: HandOvers,
+    takeovers: Takeovers,
     proposals: Proposals,
     runs: RunOperations,
     status: StatusClock,
@@ -108,6 +123,10 @@ impl Node {
             decisions: Decisions::load(stored.decisions),
             recoveries: Recoveries::default(),
             vms: Vms::default(),
+            ledger: Ledger::default(),
+            holdings: Holdings::load(stored.holdings),
+            hand_overs: HandOvers::default(),
+            takeovers: Takeovers::default(),
             proposals: Proposals::default(),
             runs: RunOperations::default(),
             status: StatusClock::default(),
@@ -116,9 +135,16 @@ impl Node {
             outbox: Outbox::default(),
         };
         node.projects.rule = node.chain_rule();
-        for record in stored.records {
+        let rules = node.rules();
+        // What was signed here counts even where the records were lost.
+        let signed: Vec<VerifiedRecord> = node.holdings.links().cloned().collect();
+        for record in stored.records.into_iter().chain(signed) {
             if node.records.merge(record.clone(), Records::newer) == Merge::Taken {
                 node.projects.insert(&record);
+                node.ledger.insert(&record, rules);
+                if let Record::Commit(commit) = &**record {
+                    node.ledger.born(commit, rules);
+                }
             }
         }
         node
@@ -144,9 +170,10 @@ impl Node {
     pub fn handle(&mut self, now: Now, input: Input) {
         match input {
             Input::Start { found } => self.start(now, found),
-            Input::Connected(peer) => self.connect(peer),
+            Input::Connected(peer) => self.connect(now, peer),
             Input::Disconnected(peer) => {
                 self.connected.remove(&peer);
+                self.takeovers.hear(now.mono_ms, peer);
             }
             Input::Unreachable(peer) => self.unreachable(now, peer),
             Input::Message { from, message } => self.message(now, from, message),
@@ -158,6 +185,10 @@ impl Node {
             Input::StepDone { vm, step, result } => self.step_done(now, &vm, step, result),
             Input::Observed { vm, observed } => self.observed(now, &vm, observed),
             Input::Nat { vm, nat } => self.nat_seen(now, &vm, nat),
+            Input::Pulled { vm, result } => self.pulled(now, &vm, result),
+            Input::Sealed { vm, result } => self.sealed(now, &vm, result),
+            Input::CopyRead { vm, result } => self.copy_read(now, &vm, result),
+            Input::SpaceShort => self.space_short(),
             Input::Timeout => {
                 while let Some(timer) = self.timers.pop(now.mono_ms) {
                     self.timeout(now, timer);
@@ -183,6 +214,7 @@ impl Node {
     }
 
     fn start(&mut self, now: Now, found: Vec<(crate::id::VmId, crate::plan::Observed)>) {
+        self.confirm(now);
         self.adopt_all(now, found);
         self.forget_decided();
         let promised: Vec<Digest> = self.decisions.promised().collect();
@@ -195,7 +227,8 @@ impl Node {
         self.timers.set(Timer::Sync, now.mono_ms + limits::SYNC_MS);
     }
 
-    fn connect(&mut self, peer: PublicKey) {
+    fn connect(&mut self, now: Now, peer: PublicKey) {
+        self.takeovers.hear(now.mono_ms, peer);
         if !self.connected.insert(peer) {
             return;
         }
@@ -206,6 +239,7 @@ impl Node {
         if self.me < peer {
             self.send(peer, sync::opening(&self.records));
         }
+        self.ask_to_confirm(peer);
     }
 
     fn message(&mut self, now: Now, from: PublicKey, message: Message) {
@@ -243,6 +277,7 @@ impl Node {
                 }
             }
             Message::FragmentFound(fragment) => self.fragment_found(now, fragment),
+            Message::HandOver(message) => self.hand_over(now, from, message),
             Message::Ballot { parent, ballot } => self.ballot_called(from, parent, ballot),
             Message::Answered { answer, candidate } => {
                 self.ballot_answered(now, answer, candidate.map(|candidate| *candidate));
@@ -261,6 +296,7 @@ impl Node {
             // comparison.
             return;
         }
+        self.note_fork(&record);
         if self.mutated_commit_judged_again() && self.is_refused_by_grants(now, &record) {
             return;
         }
@@ -280,7 +316,7 @@ impl Node {
             Record::Member(_) => self.publish_member(now),
             Record::Host(_) => self.publish_host(now),
             Record::Vm(status) => self.outbid_vm(now, &status.vm, status.counter),
-            Record::Commit(_) => {}
+            Record::Commit(_) | Record::Link(_) => {}
         }
     }
 
@@ -331,7 +367,11 @@ impl Node {
 
     fn act_on(&mut self, now: Now, record: &VerifiedRecord) {
         match &***record {
-            Record::Commit(_) => {
+            Record::Commit(commit) => {
+                let rules = self.rules();
+                for vm in self.ledger.born(commit, rules) {
+                    self.link_heard(now, &vm);
+                }
                 if let Some(project) = self.projects.insert(record) {
                     self.heads_moved(now, project);
                 }
@@ -339,6 +379,12 @@ impl Node {
             Record::Vm(status) => {
                 self.watch_build(now, status.project);
                 self.watch_run(now, &status.vm);
+            }
+            Record::Link(_) => {
+                let rules = self.rules();
+                if let Some(vm) = self.ledger.insert(record, rules) {
+                    self.link_heard(now, &vm);
+                }
             }
             Record::Member(_) | Record::Host(_) => {}
         }
@@ -368,12 +414,17 @@ impl Node {
             Timer::Reservation(revision) => self.reservation_lapsed(revision),
             Timer::Retry(vm) => self.retry(now, &vm),
             Timer::Fragment(digest) => self.want_fragment(now, digest),
+            Timer::Confirm => self.confirmed(now),
+            Timer::Doubtful => self.doubtful_due(now),
+            Timer::Arrival(vm) => self.arrival_due(now, &vm),
+            Timer::Leaving(vm) => self.stay(now, &vm),
+            Timer::Release(vm) => self.release_due(now, &vm),
             Timer::Undecided(parent) => self.undecided(now, parent),
         }
     }
 
     fn operate(&mut self, now: Now, op: OpId, operation: Operation) {
-        if self.proposals.len() + self.runs.len() >= limits::OPERATIONS_MAX {
+        if self.proposals.len() + self.runs.len() + self.takeovers.len() >= limits::OPERATIONS_MAX {
             let refusal = Refusal {
                 rule: Rule::NoAnswer,
                 detail: format!(
@@ -390,6 +441,7 @@ impl Node {
             Operation::Remove { project, running } => self.propose_removal(now, op, project, running),
             Operation::Revise(order) => self.propose_revision(now, op, &order),
             Operation::Run { vms, order, pause_ms } => self.run(now, op, vms, order, pause_ms),
+            Operation::TakeOver { vm, owner, author } => self.take_over(now, op, vm, owner, author),
         }
     }
 
@@ -400,6 +452,7 @@ impl Node {
     fn operation_due(&mut self, now: Now, op: OpId) {
         self.proposal_due(now, op);
         self.run_due(now, op);
+        self.takeover_due(now, op);
     }
 
     fn unreachable(&mut self, now: Now, peer: PublicKey) {
@@ -463,6 +516,16 @@ mutations! {
     mutated_commit_before_all_reserved => CommitBeforeAllReserved,
     mutated_output_before_persisted => OutputBeforePersisted,
     mutated_label_not_checked => LabelNotChecked,
+    mutated_decline_without_epoch => DeclineWithoutEpoch,
+    mutated_resume_without_claim => ResumeWithoutClaim,
+    mutated_takeover_keeps_term => TakeoverKeepsTerm,
+    mutated_first_epoch_by_another => FirstEpochByAnother,
+    mutated_release_before_ready => ReleaseBeforeReady,
+    mutated_shadow_unpinned => ShadowUnpinned,
+    mutated_claim_before_fsync => ClaimBeforeFsync,
+    mutated_note_after_send => NoteAfterSend,
+    mutated_epoch_not_compared => EpochNotCompared,
+    mutated_run_request_without_epoch => RunRequestWithoutEpoch,
     mutated_promise_lapses => PromiseLapses,
     mutated_ask_round_skipped => AskRoundSkipped,
     mutated_promise_before_all_reserved => PromiseBeforeAllReserved,

@@ -331,8 +331,8 @@ impl Node {
         let changed = ask.replaces.or(ask.revision.project);
         let staying = changed.map_or(0, |project| self.vms.memory_mib_of(project, |vm| part.contains(vm)));
         let going = changed.map_or(0, |project| self.vms.memory_mib_of(project, makes_room));
-        let own = staying + going;
-        let used = (self.vms.memory_mib() + reserved).saturating_sub(own);
+        let arriving = self.arriving_memory().0;
+        let used = (self.vms.memory_mib() + arriving + reserved).saturating_sub(staying + going);
         let limit = self.config.memory_limit.0;
         let free = limit.saturating_sub(used);
         match u32::try_from(wanted) {
@@ -441,6 +441,7 @@ impl Node {
         // The same part may stand in several revisions: what is still being decided needs it, too.
         let held = parts.into_iter().any(|part| Digest::of(&wire::encode_fragment(part)) == digest)
             || self.decisions.parts().any(|part| part == digest)
+            || self.holdings.names_fragment(digest)
             || self.parts_here().contains(&digest);
         if !used && !held && self.fragments.remove(&digest).is_some() {
             self.outbox.write(Write::DropFragment(digest));

@@ -106,7 +106,7 @@ impl Node {
     pub fn vms(&self, project: ProjectId) -> Vec<VmView> {
         let Some(head) = self.projects.head(project) else { return Vec::new() };
         let label = &head.revision.label;
-        let owner = |status: &VmStatus| self.projects.owner(status.vm.birth, &status.host);
+        let owner = |status: &VmStatus| self.owner(&status.vm);
         self.project_vms(project)
             .into_iter()
             .filter(|status| status.state != VmState::Removed)

@@ -106,9 +106,8 @@ impl Node {
         births
             .into_iter()
             .flat_map(|birth| {
-                let of_owner = move |(author, status): &(PublicKey, &VmStatus)| {
-                    self.projects.owner(birth, &status.host) == Some(*author)
-                };
+                let of_owner =
+                    move |(author, status): &(PublicKey, &VmStatus)| self.owner(&status.vm) == Some(*author);
                 self.records.born_in(birth).filter(of_owner)
             })
             .map(|(_, status)| status)

@@ -5,19 +5,20 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::ballot::{BallotWire, verify_answered, verify_promise};
+use super::claim::{EpochWire, VmIdWire, decode_ready};
 use super::commit::{CommitWire, decode_commit, decode_revision, encode_revision, verify_reservation};
 use super::fragment::{decode_fragment, encode_fragment};
 use super::grant::SignedWire;
-use super::record::{RecordError, verify_record};
+use super::record::{REASON_BYTES_MAX, RecordError, shorten, verify_record};
 use super::{DecodeError, MESSAGE_BYTES_MAX, RECORD_BYTES_MAX, decode, encode, known, name, text};
 use crate::id::{Digest, ProjectId, PublicKey, VmId};
-use crate::node::limits::{PROJECT_HOSTS_MAX, SYNC_RANGES_MAX, SYNC_RECORDS_MAX};
+use crate::node::limits::{LINKS_WANTED_MAX, PROJECT_HOSTS_MAX, SYNC_RANGES_MAX, SYNC_RECORDS_MAX};
 use crate::node::{
-    Ask, Message, Propose, Refusal, Rule, RunOrder, RunRequest, RunVerdict, RunningVms, SyncContent,
-    SyncRange,
+    Ask, HandOver, Message, Propose, Refusal, Rule, RunOrder, RunRequest, RunVerdict, RunningVms,
+    SyncContent, SyncRange,
 };
 use crate::plan::StopLimit;
-use crate::record::{RecordKey, VerifiedRecord};
+use crate::record::{Epoch, LinkKind, RecordKey, VerifiedRecord};
 use crate::trust::{Domain, Signed};
 
 /// The version of the shapes below: the first two bytes of every message.
@@ -30,7 +31,7 @@ struct Versioned {
 }
 
 /// How many kinds there are below.
-const KINDS: u32 = 15;
+const KINDS: u32 = 16;
 
 #[derive(Serialize, Deserialize)]
 enum MessageWire {
@@ -49,6 +50,19 @@ enum MessageWire {
     Propose { ballot: BallotWire, candidate: CommitWire, answers: Vec<SignedWire> },
     Promised(SignedWire),
     Outbid { parent: [u8; 32], ballot: BallotWire, number: u64 },
+    HandOver(HandOverWire),
+}
+
+#[derive(Serialize, Deserialize)]
+enum HandOverWire {
+    Halt { vm: VmIdWire, epoch: EpochWire },
+    Halted { vm: VmIdWire, epoch: EpochWire, root: [u8; 32] },
+    Ready(SignedWire),
+    NotNow { vm: VmIdWire, epoch: EpochWire, reason: String },
+    LinksWanted(Vec<VmIdWire>),
+    LinksTold { vms: Vec<VmIdWire>, links: Vec<SignedWire> },
+    HeardWanted { host: [u8; 32] },
+    HeardTold { host: [u8; 32], ago_ms: Option<u64> },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -77,6 +91,7 @@ struct RunWire {
     owner: [u8; 32],
     birth: [u8; 32],
     vm: String,
+    epoch: EpochWire,
     seen_counter: u64,
     order: RunOrderWire,
     made_unix_ms: u64,
@@ -107,6 +122,14 @@ enum KeyWire {
     Host([u8; 32]),
     Commit([u8; 32]),
     Vm { birth: [u8; 32], name: String, author: [u8; 32] },
+    Link { birth: [u8; 32], name: String, epoch: (u64, u64), kind: LinkKindWire, author: [u8; 32] },
+}
+
+#[derive(Serialize, Deserialize)]
+enum LinkKindWire {
+    Claim,
+    Decline,
+    Release,
 }
 
 /// Why a message was not accepted. Nothing changed; the sender is at fault.
@@ -171,6 +194,7 @@ pub fn decode_message_with(
         }
         MessageWire::FragmentWanted(digest) => Message::FragmentWanted(Digest(digest)),
         MessageWire::FragmentFound(bytes) => Message::FragmentFound(Arc::new(decode_fragment(&bytes)?)),
+        MessageWire::HandOver(wire) => Message::HandOver(decode_hand_over(wire, verify_one)?),
         MessageWire::Ballot { parent, ballot } => {
             Message::Ballot { parent: Digest(parent), ballot: ballot.into() }
         }
@@ -194,6 +218,60 @@ pub fn decode_message_with(
     })
 }
 
+fn decode_hand_over(
+    wire: HandOverWire,
+    verify_one: impl FnMut(Signed) -> Result<VerifiedRecord, RecordError>,
+) -> Result<HandOver, RecordError> {
+    Ok(match wire {
+        HandOverWire::Halt { vm, epoch } => HandOver::Halt { vm: vm.try_into()?, epoch: epoch.into() },
+        HandOverWire::Halted { vm, epoch, root } => {
+            HandOver::Halted { vm: vm.try_into()?, epoch: epoch.into(), root: Digest(root) }
+        }
+        HandOverWire::Ready(signed) => HandOver::Ready(Arc::new(verify(signed, decode_ready)?)),
+        HandOverWire::NotNow { vm, epoch, reason } => HandOver::NotNow {
+            vm: vm.try_into()?,
+            epoch: epoch.into(),
+            reason: text(reason, REASON_BYTES_MAX)?,
+        },
+        HandOverWire::LinksWanted(vms) => HandOver::LinksWanted(vm_ids(vms)?),
+        HandOverWire::LinksTold { vms, links } => {
+            at_most(links.len(), SYNC_RECORDS_MAX)?;
+            let mut verify_one = verify_one;
+            let links = links.into_iter().map(|wire| verify_one(wire.try_into()?));
+            HandOver::LinksTold { vms: vm_ids(vms)?, links: links.collect::<Result<_, _>>()? }
+        }
+        HandOverWire::HeardWanted { host } => HandOver::HeardWanted { host: PublicKey(host) },
+        HandOverWire::HeardTold { host, ago_ms } => HandOver::HeardTold { host: PublicKey(host), ago_ms },
+    })
+}
+
+fn vm_ids(vms: Vec<VmIdWire>) -> Result<Vec<VmId>, DecodeError> {
+    at_most(vms.len(), LINKS_WANTED_MAX)?;
+    vms.into_iter().map(VmId::try_from).collect()
+}
+
+impl From<&HandOver> for HandOverWire {
+    fn from(message: &HandOver) -> Self {
+        match message {
+            HandOver::Halt { vm, epoch } => Self::Halt { vm: vm.into(), epoch: (*epoch).into() },
+            HandOver::Halted { vm, epoch, root } => {
+                Self::Halted { vm: vm.into(), epoch: (*epoch).into(), root: root.0 }
+            }
+            HandOver::Ready(ready) => Self::Ready(ready.signed().into()),
+            HandOver::NotNow { vm, epoch, reason } => {
+                Self::NotNow { vm: vm.into(), epoch: (*epoch).into(), reason: shorten(reason) }
+            }
+            HandOver::LinksWanted(vms) => Self::LinksWanted(vms.iter().map(VmIdWire::from).collect()),
+            HandOver::LinksTold { vms, links } => Self::LinksTold {
+                vms: vms.iter().map(VmIdWire::from).collect(),
+                links: links.iter().map(|link| link.signed().into()).collect(),
+            },
+            HandOver::HeardWanted { host } => Self::HeardWanted { host: host.0 },
+            HandOver::HeardTold { host, ago_ms } => Self::HeardTold { host: host.0, ago_ms: *ago_ms },
+        }
+    }
+}
+
 /// Encodes an ask, as it is signed.
 pub fn encode_ask(ask: &Ask) -> Vec<u8> {
     encode(&AskWire {
@@ -210,6 +288,7 @@ pub fn encode_run_request(request: &RunRequest) -> Vec<u8> {
         owner: request.owner.0,
         birth: request.vm.birth.0,
         vm: request.vm.name.to_string(),
+        epoch: request.epoch.into(),
         seen_counter: request.seen_counter,
         order: match request.order {
             RunOrder::Up => RunOrderWire::Up,
@@ -247,6 +326,7 @@ fn decode_run_request(bytes: &[u8]) -> Result<RunRequest, DecodeError> {
     Ok(RunRequest {
         owner: PublicKey(wire.owner),
         vm: VmId { birth: Digest(wire.birth), name: name(&wire.vm)? },
+        epoch: wire.epoch.into(),
         seen_counter: wire.seen_counter,
         order: match wire.order {
             RunOrderWire::Up => RunOrder::Up,
@@ -302,6 +382,7 @@ impl From<&Message> for MessageWire {
             Message::Records(records) => Self::Records(records.iter().map(|r| r.signed().into()).collect()),
             Message::FragmentWanted(digest) => Self::FragmentWanted(digest.0),
             Message::FragmentFound(fragment) => Self::FragmentFound(encode_fragment(fragment)),
+            Message::HandOver(message) => Self::HandOver(message.into()),
             Message::Ballot { parent, ballot } => Self::Ballot { parent: parent.0, ballot: (*ballot).into() },
             Message::Answered { answer, candidate } => Self::Answered {
                 answer: answer.signed().into(),
@@ -367,6 +448,17 @@ impl From<&RecordKey> for KeyWire {
             RecordKey::Vm(vm, author) => {
                 Self::Vm { birth: vm.birth.0, name: vm.name.to_string(), author: author.0 }
             }
+            RecordKey::Link(vm, epoch, kind, author) => Self::Link {
+                birth: vm.birth.0,
+                name: vm.name.to_string(),
+                epoch: (epoch.term, epoch.n),
+                kind: match kind {
+                    LinkKind::Claim => LinkKindWire::Claim,
+                    LinkKind::Decline => LinkKindWire::Decline,
+                    LinkKind::Release => LinkKindWire::Release,
+                },
+                author: author.0,
+            },
         }
     }
 }
@@ -381,6 +473,15 @@ impl TryFrom<KeyWire> for RecordKey {
             KeyWire::Commit(digest) => Self::Commit(Digest(digest)),
             KeyWire::Vm { birth, name: text, author } => {
                 Self::Vm(VmId { birth: Digest(birth), name: name(&text)? }, PublicKey(author))
+            }
+            KeyWire::Link { birth, name: text, epoch: (term, n), kind, author } => {
+                let vm = VmId { birth: Digest(birth), name: name(&text)? };
+                let kind = match kind {
+                    LinkKindWire::Claim => LinkKind::Claim,
+                    LinkKindWire::Decline => LinkKind::Decline,
+                    LinkKindWire::Release => LinkKind::Release,
+                };
+                Self::Link(vm, Epoch { term, n }, kind, PublicKey(author))
             }
         })
     }

@@ -5,6 +5,7 @@
 //! use up all of its input.
 
 mod ballot;
+mod claim;
 mod commit;
 mod fragment;
 mod grant;
@@ -24,6 +25,7 @@ mod trunk;
 pub use ballot::{
     decode_decision_note, encode_decision_note, sign_answered, sign_promise, verify_answered, verify_promise,
 };
+pub use claim::{decode_holding, encode_holding, encode_ready, encode_vm_id};
 pub use commit::{commit_bytes_max, decode_revision, encode_revision, sign_reservation, verify_reservation};
 pub use fragment::{decode_fragment, encode_fragment};
 pub use grant::{GrantWire, SignedWire, decode_chain, encode_chain};

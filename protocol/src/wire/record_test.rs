@@ -28,6 +28,7 @@ fn vm_status() -> VmStatus {
     VmStatus {
         counter: 7,
         vm: VmId { birth: Digest([3; 32]), name: named("router1") },
+        epoch: crate::record::Epoch { term: 1, n: 2 },
         project: ProjectId(Digest([3; 32])),
         run: RunState::Up,
         run_counter: 2,
