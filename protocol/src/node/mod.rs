@@ -245,7 +245,7 @@ impl Node {
             Message::FragmentFound(fragment) => self.fragment_found(now, fragment),
             Message::Ballot { parent, ballot } => self.ballot_called(from, parent, ballot),
             Message::Answered { answer, candidate } => {
-                self.ballot_answered(now, answer, candidate.map(|candidate| *candidate));
+                self.ballot_answered(now, *answer, candidate.map(|candidate| *candidate));
             }
             Message::Propose(propose) => self.promise_wanted(now, from, *propose),
             Message::Promised(promise) => self.promise_heard(now, &promise),

@@ -233,15 +233,13 @@ impl Node {
     }
 
     fn adopt(&mut self, now: Now, project: ProjectId, fragment: &Arc<Fragment>, vms: &[(VmId, Existence)]) {
-        let Some(head) = self.projects.head(project) else { return };
-        let label = head.revision.label.clone();
         for (id, existence) in vms {
             let Some(definition) = fragment.vms.iter().find(|vm| vm.name == id.name) else { continue };
             if let Some(vm) = self.vms.owned.get_mut(id) {
                 vm.existence = *existence;
                 self.timers.cancel(&Timer::Retry(id.clone()));
                 self.redefine(now, id, definition, fragment);
-            } else if !self.own(now, project, id, definition, &label, fragment, *existence) {
+            } else if !self.own(now, project, id, definition, fragment, *existence) {
                 continue;
             }
             self.reconcile(now, id);
@@ -269,10 +267,12 @@ impl Node {
         project: ProjectId,
         id: &VmId,
         definition: &Vm,
-        label: &Label,
         fragment: &Arc<Fragment>,
         existence: Existence,
     ) -> bool {
+        let Some(label) = self.projects.head(project).map(|head| head.revision.label.clone()) else {
+            return false;
+        };
         let stored = self.records.vm(id, self.me).cloned();
         if stored.as_ref().is_some_and(|status| status.state == VmState::Removed) {
             return false;
@@ -313,7 +313,7 @@ impl Node {
         let forwards = definition.networks.iter().flat_map(|network| network.forwards.clone()).collect();
         let status = VmStatus { forwards, ..status };
         let vm = OwnedVm {
-            label: label.clone(),
+            label,
             fragment: fragment.clone(),
             status,
             existence,
