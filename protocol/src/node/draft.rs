@@ -32,6 +32,9 @@ pub(super) struct Draft {
     pub(super) vote: Option<Vote>,
 }
 
+/// The parts of a revision that are known here.
+type Parts = BTreeMap<PublicKey, Arc<Fragment>>;
+
 /// What a host has said about its part.
 #[derive(Debug)]
 pub(super) enum Answer {
@@ -230,7 +233,7 @@ impl Node {
         base: &Commit,
         project: &Project,
         blobs: &[Blob],
-    ) -> Result<(Revision, BTreeMap<PublicKey, Arc<Fragment>>), Vec<HostRefusal>> {
+    ) -> Result<(Revision, Parts), Vec<HostRefusal>> {
         let at = |vm: &Name| {
             let (_, host) = base.placed().find(|(id, _)| id.name == *vm)?;
             Some(PlacedHost { name: host.name.clone(), key: host.key })

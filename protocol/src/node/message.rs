@@ -63,14 +63,14 @@ pub enum Message {
     /// The answer to a ballot.
     Answered {
         /// What the host says, signed.
-        answer: Verified<Answered>,
+        answer: Box<Verified<Answered>>,
         /// The child that it promised last, with the reservations for it.
         candidate: Option<Box<Commit>>,
     },
     /// Would you promise this child of a revision?
     Propose(Box<Propose>),
     /// The answer to a [`Propose`].
-    Promised(Verified<Promise>),
+    Promised(Box<Verified<Promise>>),
     /// A higher ballot was answered for this parent: the receiver's is over.
     Outbid {
         /// The parent.

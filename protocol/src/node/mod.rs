@@ -280,7 +280,7 @@ impl Node {
             Message::HandOver(message) => self.hand_over(now, from, message),
             Message::Ballot { parent, ballot } => self.ballot_called(from, parent, ballot),
             Message::Answered { answer, candidate } => {
-                self.ballot_answered(now, answer, candidate.map(|candidate| *candidate));
+                self.ballot_answered(now, *answer, candidate.map(|candidate| *candidate));
             }
             Message::Propose(propose) => self.promise_wanted(now, from, *propose),
             Message::Promised(promise) => self.promise_heard(now, &promise),

@@ -266,9 +266,7 @@ impl Projects {
     /// Returns the child of a revision that was decided on by its voters, if it is known.
     pub(super) fn decided_child(&self, parent: Digest) -> Option<&Commit> {
         let parent_commit = self.commit(parent)?;
-        self.proven_children(parent)
-            .filter(|child| self.needs_votes(parent_commit, child.revision.consent))
-            .next_back()
+        self.proven_children(parent).rfind(|child| self.needs_votes(parent_commit, child.revision.consent))
     }
 
     pub(super) fn commit(&self, revision: Digest) -> Option<&Commit> {

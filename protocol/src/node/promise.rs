@@ -128,7 +128,7 @@ impl Node {
             None => (None, None),
         };
         let answer = wire::sign_answered(&self.config.keys, Answered { parent, ballot, promised: named });
-        self.send(from, Message::Answered { answer, candidate });
+        self.send(from, Message::Answered { answer: Box::new(answer), candidate });
     }
 
     /// Promises a child, if no higher ballot was answered and its answers show that it may be put forward.
@@ -196,7 +196,7 @@ impl Node {
         };
         let promise = Promise { parent, child: child.digest, ballot: *ballot };
         let promise = wire::sign_promise(&self.config.keys, promise);
-        self.send(to, Message::Promised(promise));
+        self.send(to, Message::Promised(Box::new(promise)));
     }
 
     /// Sends who won to whoever asks about a parent whose child is decided; false where it isn't.

@@ -324,15 +324,13 @@ impl Node {
     }
 
     fn adopt(&mut self, now: Now, project: ProjectId, fragment: &Arc<Fragment>, vms: &[(VmId, Existence)]) {
-        let Some(head) = self.projects.head(project) else { return };
-        let label = head.revision.label.clone();
         for (id, existence) in vms {
             let Some(definition) = fragment.vms.iter().find(|vm| vm.name == id.name) else { continue };
             if let Some(vm) = self.vms.owned.get_mut(id) {
                 vm.existence = *existence;
                 self.timers.cancel(&Timer::Retry(id.clone()));
                 self.redefine(now, id, definition, fragment);
-            } else if !self.take_up(now, project, id, definition, &label, fragment, *existence) {
+            } else if !self.take_up(now, project, id, definition, fragment, *existence) {
                 continue;
             }
             self.reconcile(now, id);
@@ -348,7 +346,6 @@ impl Node {
         project: ProjectId,
         id: &VmId,
         definition: &Vm,
-        label: &Label,
         fragment: &Arc<Fragment>,
         existence: Existence,
     ) -> bool {
@@ -361,7 +358,7 @@ impl Node {
             self.claim_birth(now, id, digest);
         }
         if self.has_taken(id) || self.speaks_for(id) {
-            return self.own(now, project, id, definition, label, fragment, existence);
+            return self.own(now, project, id, definition, fragment, existence);
         }
         if existence == Existence::Wanted {
             self.settle_arrival(now, id);
@@ -396,10 +393,12 @@ impl Node {
         project: ProjectId,
         id: &VmId,
         definition: &Vm,
-        label: &Label,
         fragment: &Arc<Fragment>,
         existence: Existence,
     ) -> bool {
+        let Some(label) = self.projects.head(project).map(|head| head.revision.label.clone()) else {
+            return false;
+        };
         let stored = self.records.vm(id, self.me).cloned();
         if stored.as_ref().is_some_and(|status| status.state == VmState::Removed) {
             return false;
@@ -447,7 +446,7 @@ impl Node {
         let epoch = self.own_epoch(id).unwrap_or(status.epoch);
         let status = VmStatus { forwards, epoch, ..status };
         let vm = OwnedVm {
-            label: label.clone(),
+            label,
             fragment: fragment.clone(),
             status,
             existence,
@@ -770,13 +769,12 @@ impl Node {
     ) {
         let Some(definition) = fragment.vms.iter().find(|found| found.name == id.name) else { return };
         let Some(project) = self.projects.project_of(id) else { return };
-        let Some(label) = self.projects.head(project).map(|head| head.revision.label.clone()) else { return };
         let removed = matches!(self.projects.fate(id), Some(Fate::Removed));
         let existence = if removed { Existence::Unwanted } else { Existence::Wanted };
         let observed = if made { Observed::Down { exit: None } } else { Observed::Absent };
         if !self.vms.owned.contains_key(id) {
             self.vms.found.insert(id.clone(), observed);
-            self.own(now, project, id, definition, &label, fragment, existence);
+            self.own(now, project, id, definition, fragment, existence);
         }
         let me = self.config.name.clone();
         let epoch = self.own_epoch(id);

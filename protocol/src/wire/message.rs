@@ -199,7 +199,7 @@ pub fn decode_message_with(
             Message::Ballot { parent: Digest(parent), ballot: ballot.into() }
         }
         MessageWire::Answered { answer, candidate } => Message::Answered {
-            answer: verify_answered(answer.try_into()?)?,
+            answer: Box::new(verify_answered(answer.try_into()?)?),
             candidate: candidate.map(decode_commit).transpose()?.map(Box::new),
         },
         MessageWire::Propose { ballot, candidate, answers } => {
@@ -211,7 +211,7 @@ pub fn decode_message_with(
                 answers: answers.collect::<Result<_, RecordError>>()?,
             }))
         }
-        MessageWire::Promised(promise) => Message::Promised(verify_promise(promise.try_into()?)?),
+        MessageWire::Promised(promise) => Message::Promised(Box::new(verify_promise(promise.try_into()?)?)),
         MessageWire::Outbid { parent, ballot, number } => {
             Message::Outbid { parent: Digest(parent), ballot: ballot.into(), number }
         }
