@@ -61,7 +61,12 @@ impl Deriver {
             Output::Persist { writes, .. } => {
                 let records = writes.iter().filter_map(|write| match write {
                     Write::Record(_, record) => Some(record),
-                    Write::Fragment(..) | Write::DropFragment(_) => None,
+                    Write::Fragment(..)
+                    | Write::DropFragment(_)
+                    | Write::Decision(_)
+                    | Write::DropDecision(_)
+                    | Write::Holding(..)
+                    | Write::DropHolding(_) => None,
                 });
                 records.filter_map(|record| self.record(record, now_unix_ms, label)).collect()
             }
@@ -85,6 +90,11 @@ impl Deriver {
             | Output::Check { .. }
             | Output::Step { .. }
             | Output::Hook { .. }
+            | Output::Pull { .. }
+            | Output::Seal { .. }
+            | Output::ReadCopy { .. }
+            | Output::Shelve { .. }
+            | Output::DropCopy { .. }
             | Output::Switches(_)
             | Output::Progress { .. }
             | Output::Done { outcome: Outcome::Done | Outcome::Failed(_), .. } => Vec::new(),
