@@ -19,6 +19,7 @@ use crate::image::exchange::{Exchange, Wanted, newest};
 use crate::image::{Sweep, Template};
 use crate::mesh::MeshHandle;
 use crate::operations::join_reason;
+use crate::part_change::PartChange;
 use crate::platform::{
     self, BootProgress, BuildRequest, End, FileContent, Platform, StepError, Stop, TemplateFacts, VmEvent,
     VmEventKind,
