@@ -19,6 +19,7 @@ use crate::image::exchange::{Exchange, Wanted, newest};
 use crate::image::{Sweep, Template};
 use crate::mesh::MeshHandle;
 use crate::operations::join_reason;
+use crate::part_change::PartChange;
 use crate::platform::{
     self, BootProgress, BuildRequest, End, FileContent, Platform, StepError, Stop, TemplateFacts, VmEvent,
     VmEventKind,
@@ -42,7 +43,10 @@ impl EventLoop {
                     self.drop_unused_blobs();
                 }
             }
-            Output::Check { revision, coordinator, fragment } => self.check(revision, coordinator, fragment),
+            Output::Check { revision, coordinator, fragment, before, arriving, leaving } => {
+                let change = PartChange { before, arriving, leaving };
+                self.check(revision, coordinator, fragment, change);
+            }
             Output::Step { vm, step, label, fragment } => self.step(vm, step, label, fragment),
             Output::Pull { vm, .. } => {
                 self.own.push_back(Input::Pulled { vm, result: Err(NO_DISKS_MOVE.to_owned()) });
@@ -68,14 +72,17 @@ impl EventLoop {
         }
     }
 
-    fn check(&self, revision: Digest, coordinator: PublicKey, fragment: Arc<Fragment>) {
+    fn check(&self, revision: Digest, coordinator: PublicKey, fragment: Arc<Fragment>, change: PartChange) {
         let (platform, blobs, mesh) = (self.platform.clone(), self.blobs.clone(), self.mesh.clone());
         let exchange = self.exchange.clone();
         let source = (coordinator != self.node.key()).then_some(coordinator);
         self.spawn(async move {
-            let verdict = check_part(&*platform, &blobs, &mesh, &exchange, source, &fragment).await;
+            let verdict = match change.judge(&fragment) {
+                Ok(()) => check_part(&*platform, &blobs, &mesh, &exchange, source, &fragment).await,
+                Err(refusal) => Err(refusal),
+            };
             if let Err(refusal) = &verdict {
-                info!(rule = refusal.rule.code(), detail = %refusal.detail, "a build is refused");
+                info!(rule = refusal.rule.code(), detail = %refusal.detail, "a change is refused");
             }
             Input::Checked { revision, verdict }
         });

@@ -77,7 +77,7 @@ impl Decisions {
         })
     }
 
-    /// Returns the revisions that nothing follows, of the project that began with this one.
+    /// Returns the published revision with this digest.
     pub(crate) fn born(&self, birth: Digest) -> Option<&Commit> {
         self.commits.get(&birth)
     }

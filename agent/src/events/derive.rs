@@ -64,7 +64,9 @@ impl Deriver {
                     Write::Fragment(..)
                     | Write::DropFragment(_)
                     | Write::Holding(..)
-                    | Write::DropHolding(_) => None,
+                    | Write::DropHolding(_)
+                    | Write::Decision(_)
+                    | Write::DropDecision(_) => None,
                 });
                 records.filter_map(|record| self.record(record, now_unix_ms, label)).collect()
             }
@@ -180,7 +182,7 @@ impl Deriver {
                 (before != status.agent_version)
                     .then(|| Event { host, ..self.event(now_unix_ms, EventKind::Version, text) })
             }
-            Record::Commit(_) => None,
+            Record::Commit(_) | Record::Link(_) => None,
             Record::Vm(status) => {
                 // Everybody may sign something about a VM; only its host's word counts.
                 if self.members.get(&author) != Some(&status.host) {

@@ -99,7 +99,8 @@ impl Node {
     pub(super) fn arrive(&mut self, now: Now, vm: &VmId) {
         let Some(current) = self.ledger.owner(vm) else { return };
         let (from, epoch) = (current.owner, current.epoch);
-        let known = self.hand_overs.arriving.get(vm).is_some_and(|known| (known.from, known.epoch) == (from, epoch));
+        let known =
+            self.hand_overs.arriving.get(vm).is_some_and(|known| (known.from, known.epoch) == (from, epoch));
         let held = match self.holdings.get(vm) {
             // What was taken over from this host, or is contested, stays as it is until somebody decides.
             Some(Holding::Claimed { .. } | Holding::Released { .. }) => true,
@@ -351,7 +352,9 @@ impl Node {
     fn open_release(&self, vm: &VmId) -> Option<VerifiedRecord> {
         match &self.ledger.owner(vm)?.tenure {
             Tenure::Released { to, release } if *to == self.me => Some(release.clone()),
-            Tenure::Released { .. } | Tenure::Held | Tenure::Declined { .. } | Tenure::Contested { .. } => None,
+            Tenure::Released { .. } | Tenure::Held | Tenure::Declined { .. } | Tenure::Contested { .. } => {
+                None
+            }
         }
     }
 
@@ -377,7 +380,8 @@ impl Node {
             release: Box::new(release),
             reason: reason.to_owned(),
         };
-        let keeps_note = self.mutated_decline_without_epoch().then(|| self.holdings.get(vm).cloned()).flatten();
+        let keeps_note =
+            self.mutated_decline_without_epoch().then(|| self.holdings.get(vm).cloned()).flatten();
         self.sign_link(now, Link::Decline(decline), |decline| {
             keeps_note.unwrap_or(Holding::Declined { decline })
         });
@@ -515,8 +519,11 @@ impl Node {
         self.forget_leaving(vm);
         let release = Release { vm: vm.clone(), epoch, to, disk, run, run_counter, run_by };
         let made = disk != ReleasedDisk::NeverBuilt;
-        let record =
-            self.sign_link(now, Link::Release(release), |release| Holding::Released { release, fragment, made });
+        let record = self.sign_link(now, Link::Release(release), |release| Holding::Released {
+            release,
+            fragment,
+            made,
+        });
         if made {
             self.outbox.push(Output::Shelve { vm: vm.clone() });
         }
@@ -535,7 +542,9 @@ impl Node {
 
     /// Draws the consequence of what became of a VM that this host has released.
     pub(super) fn settle_release(&mut self, now: Now, vm: &VmId) {
-        let Some(Holding::Released { release, fragment, made }) = self.holdings.get(vm).cloned() else { return };
+        let Some(Holding::Released { release, fragment, made }) = self.holdings.get(vm).cloned() else {
+            return;
+        };
         let Some(released) = as_release(&release) else { return };
         let Some(current) = self.ledger.owner(vm).cloned() else { return };
         match current.tenure {
@@ -567,7 +576,14 @@ impl Node {
         self.disown(now, vm);
     }
 
-    fn claim_declined(&mut self, now: Now, vm: &VmId, decline: &VerifiedRecord, fragment: Digest, made: bool) {
+    fn claim_declined(
+        &mut self,
+        now: Now,
+        vm: &VmId,
+        decline: &VerifiedRecord,
+        fragment: Digest,
+        made: bool,
+    ) {
         let Record::Link(Link::Decline(declined)) = &***decline else { return };
         let inner = declined.clone();
         let epoch = if self.mutated_decline_without_epoch() { inner.epoch } else { inner.epoch.next() };

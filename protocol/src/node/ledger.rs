@@ -181,12 +181,10 @@ impl Chain {
     fn next(&self, at: &Ownership, rules: Rules) -> Option<Ownership> {
         match &at.tenure {
             Tenure::Contested { .. } => None,
-            Tenure::Held | Tenure::Released { .. } => {
-                self.succeed(at, rules).or_else(|| match at.tenure {
-                    Tenure::Held => self.released(at),
-                    Tenure::Released { .. } | Tenure::Declined { .. } | Tenure::Contested { .. } => None,
-                })
-            }
+            Tenure::Held | Tenure::Released { .. } => self.succeed(at, rules).or_else(|| match at.tenure {
+                Tenure::Held => self.released(at),
+                Tenure::Released { .. } | Tenure::Declined { .. } | Tenure::Contested { .. } => None,
+            }),
             Tenure::Declined { decline } => {
                 let epoch = if rules.decline_takes_epoch { at.epoch.next() } else { at.epoch };
                 let back = |(author, _, claim): &(PublicKey, &VerifiedRecord, &Claim)| {

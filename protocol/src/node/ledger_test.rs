@@ -1,6 +1,8 @@
 use super::*;
 use crate::id::{Digest, Label, Name};
-use crate::record::{Claim, Consent, Release, ReleasedDisk, Revision, RevisionHost, RevisionVm, RunState, Takeover};
+use crate::record::{
+    Claim, Consent, Release, ReleasedDisk, Revision, RevisionHost, RevisionVm, RunState, Takeover,
+};
 use crate::trust::{KeyPair, Verified};
 use crate::wire::{encode_revision, sign_record};
 
@@ -199,8 +201,19 @@ fn the_order_of_arrival_does_not_matter() {
     let second = taken(2, &to_2);
     let forked = release(1, epoch(1, 1), 4);
     let all = [
-        born(1), to_2, second, to_3.clone(), no.clone(), back(2, &no), takeover(5, epoch(1, 2)), takeover(6, epoch(1, 4)),
-        release(6, epoch(2, 1), 1), forked.clone(), taken(4, &forked), born(3), taken(3, &to_3),
+        born(1),
+        to_2,
+        second,
+        to_3.clone(),
+        no.clone(),
+        back(2, &no),
+        takeover(5, epoch(1, 2)),
+        takeover(6, epoch(1, 4)),
+        release(6, epoch(2, 1), 1),
+        forked.clone(),
+        taken(4, &forked),
+        born(3),
+        taken(3, &to_3),
     ];
     let mut lot: u64 = 1;
     let mut draw = |below: usize| {

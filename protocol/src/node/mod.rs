@@ -551,3 +551,7 @@ impl Node {
 #[cfg(test)]
 #[path = "node_test.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "decide_test.rs"]
+mod decision_tests;

@@ -482,7 +482,14 @@ fn a_request_of_somebody_without_a_grant_changes_nothing() {
     let vm = cluster.vms(project)[0].clone();
     let owner = keys(0).public();
     let stranger = KeyPair::from_secret([77; 32]);
-    let request = RunRequest { owner, vm: vm.clone(), epoch: crate::record::Epoch::FIRST, seen_counter: 0, order: RunOrder::Up, made_unix_ms: 0 };
+    let request = RunRequest {
+        owner,
+        vm: vm.clone(),
+        epoch: crate::record::Epoch::FIRST,
+        seen_counter: 0,
+        order: RunOrder::Up,
+        made_unix_ms: 0,
+    };
     let payload = wire::encode_run_request(&request);
     let request = Arc::new(Verified::own(&stranger, Domain::Request, request, payload));
     cluster.input(0, Input::Message { from: keys(1).public(), message: Message::Run(request) });

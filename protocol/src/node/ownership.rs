@@ -311,7 +311,9 @@ impl Node {
     pub(super) fn note_fork(&mut self, record: &VerifiedRecord) {
         let Record::Link(link) = &***record else { return };
         let slot = record.key(record.author());
-        let Some(held) = self.records.get(&slot).filter(|held| held.digest() != record.digest()) else { return };
+        let Some(held) = self.records.get(&slot).filter(|held| held.digest() != record.digest()) else {
+            return;
+        };
         let key = (link.vm().clone(), link.epoch(), link.kind(), record.author());
         let pair = [held.clone(), record.clone()];
         if self.holdings.forks.len() < limits::FORKS_MAX {

@@ -57,25 +57,16 @@ pub struct ProjectHeads {
 }
 
 /// What becomes of a VM by its project's head.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// The head has it, at a host.
-    Placed(RevisionHost),
-    /// The head leaves it out, and nothing but a majority may say so, but has not: it stays as it is.
-    Kept(RevisionHost),
+    /// The head has it.
+    Placed,
+    /// The head leaves it out, and only a majority may say so, or two do who must not: it stays as it is.
+    Kept,
     /// A majority has left it out, and its disk may go.
-    Removed(RevisionHost),
+    Removed,
     /// Only a head that lost has it: it stays as it is, is listed, and never deleted.
-    Stranded(RevisionHost),
-}
-
-impl Fate {
-    /// Returns the last part of the project that it stands in.
-    pub(super) fn part(&self) -> &RevisionHost {
-        match self {
-            Self::Placed(part) | Self::Kept(part) | Self::Removed(part) | Self::Stranded(part) => part,
-        }
-    }
+    Stranded,
 }
 
 impl ProjectHeads {
@@ -356,26 +347,30 @@ impl Projects {
         if !self.is_proven(vm.birth) {
             return None;
         }
-        let part_in = |revision: &Digest| {
-            self.commit(*revision)?.placed().find(|(placed, _)| placed == vm).map(|(_, host)| host.clone())
+        let has = |revision: &Digest| {
+            self.commit(*revision).is_some_and(|commit| commit.placed().any(|(placed, _)| placed == *vm))
         };
-        if let Some(part) = self.placement(vm) {
-            return Some(Fate::Placed(part.clone()));
+        if has(&heads.head()) {
+            return Some(Fate::Placed);
         }
-        if let Some(part) = part_in(heads.newest()) {
-            return Some(Fate::Kept(part));
+        if has(heads.newest()) {
+            return Some(Fate::Kept);
         }
-        let two_majorities = heads.decided.iter().any(|revision| {
-            self.proven_children(*revision).filter(|c| c.revision.consent == Consent::Majority).count() > 1
-                && self.commit(*revision).is_some_and(|parent| parent.revision.consent == Consent::Majority)
-        });
-        if let Some(part) = heads.decided.iter().rev().find_map(part_in) {
-            return Some(if two_majorities { Fate::Kept(part) } else { Fate::Removed(part) });
+        if heads.decided.iter().any(has) {
+            let by_majority = |child: &&Commit| child.revision.consent == Consent::Majority;
+            let twice = |parent: &Digest| self.proven_children(*parent).filter(by_majority).count() > 1;
+            return Some(if heads.decided.iter().any(twice) { Fate::Kept } else { Fate::Removed });
         }
-        if let Some(part) = heads.partial.iter().rev().find_map(part_in) {
-            return Some(Fate::Kept(part));
+        if heads.partial.iter().any(has) {
+            return Some(Fate::Kept);
         }
-        let part = self.birthplace(vm)?.clone();
-        Some(if self.rule == ChainRule::StrandedRemoved { Fate::Removed(part) } else { Fate::Stranded(part) })
+        Some(if self.rule == ChainRule::StrandedRemoved { Fate::Removed } else { Fate::Stranded })
+    }
+
+    /// Whether a VM stands in a revision that counts by majority: only then may a majority remove it.
+    pub(super) fn was_decided(&self, vm: &VmId) -> bool {
+        let heads = self.project_of(vm).and_then(|project| self.heads.get(&project));
+        let mut decided = heads.into_iter().flat_map(|heads| &heads.decided).filter_map(|r| self.commit(*r));
+        decided.any(|commit| commit.placed().any(|(placed, _)| placed == *vm))
     }
 }

@@ -320,10 +320,18 @@ impl Node {
         let wanted: u64 = fragment.vms.iter().map(|vm| u64::from(vm.memory.0)).sum();
         let reserved =
             if self.mutated_reservation_not_counted() { 0 } else { self.reservations.memory_mib() };
+        // What is counted with the new part, or makes room for it. VMs that move away are here until they have moved, and
+        // what no majority has ever had is never removed.
+        let part: BTreeSet<VmId> =
+            ask.revision.host(self.me).into_iter().flat_map(|part| part.ids(ask.digest)).collect();
+        let stays: BTreeSet<VmId> = ask.revision.hosts.iter().flat_map(|host| host.ids(ask.digest)).collect();
+        let makes_room = |vm: &VmId| {
+            ask.revision.consent == Consent::Majority && !stays.contains(vm) && self.projects.was_decided(vm)
+        };
         let changed = ask.replaces.or(ask.revision.project);
-        let own = changed.map_or(0, |project| self.vms.memory_mib_of(project));
-        let arriving = self.arriving_memory().0;
-        let used = (self.vms.memory_mib() + arriving + reserved).saturating_sub(own);
+        let own = changed
+            .map_or(0, |project| self.vms.memory_mib_of(project, |vm| part.contains(vm) || makes_room(vm)));
+        let used = (self.vms.memory_mib() + self.arriving_memory().0 + reserved).saturating_sub(own);
         let limit = self.config.memory_limit.0;
         let free = limit.saturating_sub(used);
         match u32::try_from(wanted) {

@@ -42,7 +42,10 @@ struct TakingOver {
 #[derive(Debug)]
 enum Phase {
     /// Who has not yet said when it heard the owner.
-    Asking { owner: PublicKey, awaited: BTreeSet<PublicKey> },
+    Asking {
+        owner: PublicKey,
+        awaited: BTreeSet<PublicKey>,
+    },
     Reading,
 }
 
@@ -99,7 +102,9 @@ impl Node {
             return Err("it is being taken over already".to_owned());
         }
         if self.definition_for_takeover(vm).is_none() {
-            return Err("this host has no definition of it; ask a host that has a copy of its disk".to_owned());
+            return Err(
+                "this host has no definition of it; ask a host that has a copy of its disk".to_owned()
+            );
         }
         match self.holdings.get(vm) {
             Some(Holding::Shadow { .. } | Holding::Released { .. } | Holding::Claimed { .. }) => Ok(()),

@@ -142,8 +142,7 @@ impl Node {
 
     /// Returns the VMs of a project that only a head has which lost: they are kept as they are, and never deleted.
     pub fn stranded(&self, project: ProjectId) -> Vec<VmView> {
-        let is_stranded =
-            |view: &VmView| matches!(self.projects.fate(&view.status.vm), Some(Fate::Stranded(_)));
+        let is_stranded = |view: &VmView| matches!(self.projects.fate(&view.status.vm), Some(Fate::Stranded));
         self.vms(project).into_iter().filter(is_stranded).collect()
     }
 

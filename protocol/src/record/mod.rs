@@ -11,9 +11,7 @@ mod vm;
 
 use std::sync::Arc;
 
-pub use claim::{
-    Claim, ClaimBasis, Decline, Epoch, Link, LinkKind, Ready, Release, ReleasedDisk, Takeover,
-};
+pub use claim::{Claim, ClaimBasis, Decline, Epoch, Link, LinkKind, Ready, Release, ReleasedDisk, Takeover};
 pub use commit::{Commit, Consent, Reservation, Revision, RevisionHost, RevisionVm};
 pub use host::{HostStatus, Member};
 pub use promise::{Answered, Ballot, Choice, Promise, choice, is_majority};

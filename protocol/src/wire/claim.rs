@@ -148,7 +148,9 @@ impl TryFrom<ClaimWire> for Claim {
         let basis = match wire.basis {
             BasisWire::Birth => ClaimBasis::Birth,
             BasisWire::Release(signed) => ClaimBasis::Release(Box::new(verify_release(signed.try_into()?)?)),
-            BasisWire::Declined(signed) => ClaimBasis::Declined(Box::new(verify_decline(signed.try_into()?)?)),
+            BasisWire::Declined(signed) => {
+                ClaimBasis::Declined(Box::new(verify_decline(signed.try_into()?)?))
+            }
             BasisWire::Takeover { seen, copy, chain, author, made_unix_ms } => {
                 if chain.len() > CHAIN_LINKS_MAX {
                     return Err(DecodeError::TooLong { bytes: chain.len(), limit: CHAIN_LINKS_MAX }.into());
@@ -317,9 +319,9 @@ pub fn decode_holding(bytes: &[u8], root: PublicKey) -> Result<(VmId, Holding), 
             fragment: Digest(fragment),
             made,
         },
-        HoldingWire::Declined { decline } => {
-            Holding::Declined { decline: record(decline, |record| matches!(record, Record::Link(Link::Decline(_))))? }
-        }
+        HoldingWire::Declined { decline } => Holding::Declined {
+            decline: record(decline, |record| matches!(record, Record::Link(Link::Decline(_))))?,
+        },
         HoldingWire::Shadow { epoch, root, fragment } => {
             Holding::Shadow { epoch: epoch.into(), root: Digest(root), fragment: Digest(fragment) }
         }

@@ -14,8 +14,8 @@ use super::{DecodeError, MESSAGE_BYTES_MAX, RECORD_BYTES_MAX, decode, encode, kn
 use crate::id::{Digest, ProjectId, PublicKey, VmId};
 use crate::node::limits::{LINKS_WANTED_MAX, PROJECT_HOSTS_MAX, SYNC_RANGES_MAX, SYNC_RECORDS_MAX};
 use crate::node::{
-    Ask, HandOver, Message, Propose, Refusal, Rule, RunOrder, RunRequest, RunVerdict, RunningVms, SyncContent,
-    SyncRange,
+    Ask, HandOver, Message, Propose, Refusal, Rule, RunOrder, RunRequest, RunVerdict, RunningVms,
+    SyncContent, SyncRange,
 };
 use crate::plan::StopLimit;
 use crate::record::{Epoch, LinkKind, RecordKey, VerifiedRecord};

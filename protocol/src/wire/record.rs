@@ -13,7 +13,8 @@ use super::{DecodeError, RECORD_BYTES_MAX, decode, encode, known, name, text};
 use crate::id::{Digest, Name, ProjectId, PublicKey, VmId};
 use crate::model::{BootOrder, Forward, MemoryMib, Platform, Transport};
 use crate::record::{
-    ClaimBasis, ExitStatus, HostStatus, Link, Member, Nat, Record, RunState, VerifiedRecord, VmState, VmStatus,
+    ClaimBasis, ExitStatus, HostStatus, Link, Member, Nat, Record, RunState, VerifiedRecord, VmState,
+    VmStatus,
 };
 use crate::time::Now;
 use crate::trust::{Domain, KeyPair, SignatureError, Signed, Verb, Verified, admit};
