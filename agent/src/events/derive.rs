@@ -63,10 +63,10 @@ impl Deriver {
                     Write::Record(_, record) => Some(record),
                     Write::Fragment(..)
                     | Write::DropFragment(_)
-                    | Write::Decision(_)
-                    | Write::DropDecision(_)
                     | Write::Holding(..)
-                    | Write::DropHolding(_) => None,
+                    | Write::DropHolding(_)
+                    | Write::Decision(_)
+                    | Write::DropDecision(_) => None,
                 });
                 records.filter_map(|record| self.record(record, now_unix_ms, label)).collect()
             }
@@ -183,7 +183,7 @@ impl Deriver {
                 (before != status.agent_version)
                     .then(|| Event { host, ..self.event(now_unix_ms, EventKind::Version, text) })
             }
-            Record::Commit(_) => None,
+            Record::Commit(_) | Record::Link(_) => None,
             Record::Vm(status) => {
                 // Everybody may sign something about a VM; only its host's word counts.
                 if self.members.get(&author) != Some(&status.host) {

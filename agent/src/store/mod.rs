@@ -40,9 +40,10 @@ pub(crate) struct Store {
     database: sled::Db,
     records: sled::Tree,
     fragments: sled::Tree,
+    /// What this host has signed about VMs.
+    holdings: sled::Tree,
     /// What this host has said about revisions whose child is not decided.
     decisions: sled::Tree,
-    holdings: sled::Tree,
 }
 
 /// Why the store can't be used. What is on the disk is as it was.
@@ -91,9 +92,9 @@ impl Store {
         }
         let records = database.open_tree("records").map_err(error)?;
         let fragments = database.open_tree("fragments").map_err(error)?;
-        let decisions = database.open_tree("decisions").map_err(error)?;
         let holdings = database.open_tree("holdings").map_err(error)?;
-        Ok(Self { database, records, fragments, decisions, holdings })
+        let decisions = database.open_tree("decisions").map_err(error)?;
+        Ok(Self { database, records, fragments, holdings, decisions })
     }
 
     /// Loads everything, verifying it again; what doesn't hold is left out and reported.
@@ -119,6 +120,14 @@ impl Store {
                 _ => warn!("a stored part of a project is damaged and left out"),
             }
         }
+        for value in self.holdings.iter().values() {
+            let value = value.map_err(error)?;
+            match wire::decode_holding(&value, root) {
+                Ok(holding) => state.holdings.push(holding),
+                // Without it the VM is not run by itself: somebody has to say so.
+                Err(error) => warn!(%error, "a note of ownership is left out"),
+            }
+        }
         for entry in self.decisions.iter() {
             let (key, value) = entry.map_err(error)?;
             let Ok(parent) = <[u8; 32]>::try_from(key.as_ref()) else {
@@ -130,22 +139,15 @@ impl Store {
                 mute(Digest(parent))
             }));
         }
-        for value in self.holdings.iter().values() {
-            let value = value.map_err(error)?;
-            match wire::decode_holding(&value, root) {
-                Ok(holding) => state.holdings.push(holding),
-                // Without it the VM is not run by itself: somebody has to say so.
-                Err(error) => warn!(%error, "a note of ownership is left out"),
-            }
-        }
         Ok(state)
     }
 
     fn apply(&self, writes: &[Write]) -> Result<(), sled::Error> {
         let mut records = sled::Batch::default();
         let mut fragments = sled::Batch::default();
-        let mut decisions = sled::Batch::default();
         let mut holdings = sled::Batch::default();
+        let mut dropped = sled::Batch::default();
+        let mut decisions = sled::Batch::default();
         for write in writes {
             match write {
                 Write::Record(key, record) => {
@@ -155,21 +157,22 @@ impl Store {
                     fragments.insert(&digest.0, wire::encode_fragment(fragment));
                 }
                 Write::DropFragment(digest) => fragments.remove(&digest.0),
+                Write::Holding(vm, holding) => {
+                    holdings.insert(wire::encode_vm_id(vm), wire::encode_holding(vm, holding));
+                }
+                Write::DropHolding(vm) => dropped.remove(wire::encode_vm_id(vm)),
                 Write::Decision(note) => {
                     decisions.insert(&note.parent.0, wire::encode_decision_note(note));
                 }
                 Write::DropDecision(parent) => decisions.remove(&parent.0),
-                Write::Holding(vm, holding) => {
-                    holdings.insert(wire::encode_vm_id(vm), wire::encode_holding(vm, holding));
-                }
-                Write::DropHolding(vm) => holdings.remove(wire::encode_vm_id(vm)),
             }
         }
         // What was signed comes first: where the rest is torn off, peers still have what follows from it.
         self.holdings.apply_batch(holdings)?;
         self.fragments.apply_batch(fragments)?;
         self.records.apply_batch(records)?;
-        // Last: a note goes only once the commit that makes it needless is there.
+        // Last: a note goes only once the record that makes it needless is there.
+        self.holdings.apply_batch(dropped)?;
         self.decisions.apply_batch(decisions)
     }
 }

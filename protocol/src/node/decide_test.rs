@@ -163,15 +163,18 @@ impl Mesh {
                 }
                 queue.push_back((from, Input::StepDone { vm, step, result: Ok(observed) }));
             }
-            // Disks stay where they are in these tests, and no host has hooks.
-            Output::Switches(_)
-            | Output::Hook { .. }
-            | Output::Progress { .. }
-            | Output::Pull { .. }
+            Output::Pull { vm, .. } => {
+                let result = Err("no disk moves here".to_owned());
+                queue.push_back((from, Input::Pulled { vm, result }));
+            }
+            // No host has hooks in these tests.
+            Output::Hook { .. }
             | Output::Seal { .. }
             | Output::ReadCopy { .. }
             | Output::Shelve { .. }
-            | Output::DropCopy { .. } => {}
+            | Output::DropCopy { .. }
+            | Output::Switches(_)
+            | Output::Progress { .. } => {}
             Output::Done { op, outcome } => {
                 self.outcomes.insert(op, outcome);
             }
@@ -184,10 +187,7 @@ impl Mesh {
             records: self.records[index].values().cloned().collect(),
             fragments: self.fragments[index].iter().map(|(digest, part)| (*digest, part.clone())).collect(),
             decisions: self.decisions[index].values().cloned().collect(),
-            holdings: self.holdings[index]
-                .iter()
-                .map(|(vm, holding)| (vm.clone(), holding.clone()))
-                .collect(),
+            holdings: self.holdings[index].iter().map(|(vm, noted)| (vm.clone(), noted.clone())).collect(),
         };
         self.nodes[index] = Node::new(config(index), stored);
         let found = self.found[index].iter().map(|(vm, observed)| (vm.clone(), observed.clone())).collect();

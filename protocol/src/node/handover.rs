@@ -306,13 +306,26 @@ impl Node {
             (arrival.from, arrival.epoch) != (current.owner, current.epoch) || current.owner == self.me
         });
         let unwanted = self.placed_here(vm).is_none() && noted.is_some();
+        let coming = self.hand_overs.arriving.contains_key(vm);
         if over || unwanted {
-            self.hand_overs.arriving.remove(vm);
-            self.timers.cancel(&Timer::Arrival(vm.clone()));
+            self.forget_arrival(vm);
         }
         if unwanted {
-            self.let_go(vm);
-            self.outbox.push(Output::DropCopy { vm: vm.clone() });
+            match noted {
+                // Its owner may have released it already: whoever is named has to answer, so the note stays.
+                Some((epoch, complete)) if epoch == current.epoch => {
+                    if complete.is_some() {
+                        self.hold(vm, Holding::Arriving { epoch, from: current.owner });
+                    }
+                    if complete.is_some() || coming {
+                        self.outbox.push(Output::DropCopy { vm: vm.clone() });
+                    }
+                }
+                Some(_) | None => {
+                    self.let_go(vm);
+                    self.outbox.push(Output::DropCopy { vm: vm.clone() });
+                }
+            }
         } else if self.placed_here(vm).is_some() && current.owner != self.me {
             self.arrive(now, vm);
         }

@@ -1,5 +1,7 @@
 //! The VMs that this host owns: from what is wanted and what was observed to steps and to published status.
 
+mod owning;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -7,13 +9,12 @@ use super::hooks::Standing;
 use super::io::{Holding, ImpairedPort, Output, SwitchWanted, UplinkWanted};
 use super::message::{Message, RunOrder};
 use super::ownership::Right;
-use super::projects::Fate;
 use super::timers::Timer;
 use super::{Node, limits};
 use crate::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
 use crate::model::{Attachment, Forward, Fragment, MemoryMib, Vm};
 use crate::plan::{Existence, Observed, RunPhase, Step, StopLimit, guest_address, next_step};
-use crate::record::{Commit, Epoch, Nat, Record, ReleasedDisk, RunState, VmState, VmStatus};
+use crate::record::{Commit, Epoch, Nat, Record, RunState, VmState, VmStatus};
 use crate::time::Now;
 use crate::wire;
 
@@ -230,78 +231,6 @@ impl Node {
         self.forget_fragments(project);
     }
 
-    /// Returns the VMs of a project that this host has to do with, whether they are to exist, and the digest of the
-    /// part that defines them.
-    fn due_here(&self, project: ProjectId) -> Vec<(VmId, Existence, Digest)> {
-        let mut due = Vec::new();
-        for vm in self.concerned_with(project) {
-            let known = self.records.vm(&vm, self.me);
-            let owned = self.vms.owned.contains_key(&vm);
-            let held = self.has_taken(&vm) || self.speaks_for(&vm);
-            let removed = known.is_some_and(|status| status.state == VmState::Removed);
-            let gone = removed && !owned && !self.has_taken(&vm);
-            let Some(fate) = self.projects.fate(&vm).filter(|_| !gone) else { continue };
-            let placed = self.projects.placement(&vm);
-            let here = placed.is_some_and(|host| host.key == self.me);
-            if !held && !here && !self.may_claim_birth(&vm) {
-                continue;
-            }
-            let existence = match fate {
-                Fate::Placed | Fate::Kept => Existence::Wanted,
-                // What isn't there yet is not made for a head that has lost.
-                Fate::Stranded if known.is_none() && !self.vms.found.contains_key(&vm) => continue,
-                Fate::Stranded => Existence::Wanted,
-                Fate::Removed => Existence::Unwanted,
-            };
-            let noted = self.holdings.get(&vm).and_then(Holding::fragment);
-            let born = self.projects.birthplace(&vm).filter(|host| host.key == self.me);
-            let named = born.or(placed).map(|host| host.fragment);
-            let Some(part) = self.part_here(project, &vm).or(noted).or(named) else { continue };
-            due.push((vm, existence, part));
-        }
-        due
-    }
-
-    /// Returns the VMs of a project that were born here, that this host has a note of, or that the head places here.
-    fn concerned_with(&self, project: ProjectId) -> BTreeSet<VmId> {
-        let mut vms = BTreeSet::new();
-        for birth in self.projects.births(project) {
-            let born = self.projects.commit(birth).and_then(|commit| commit.host(self.me));
-            vms.extend(born.into_iter().flat_map(|part| part.ids(birth)).filter(|vm| vm.birth == birth));
-        }
-        let head = self.projects.head(project);
-        let placed = head.and_then(|head| Some(head.host(self.me)?.ids(head.digest)));
-        vms.extend(placed.into_iter().flatten());
-        let noted = self.holdings.iter().map(|(vm, _)| vm);
-        vms.extend(noted.filter(|vm| self.projects.project_of(vm) == Some(project)).cloned());
-        vms
-    }
-
-    /// Whether the head places a VM on another host.
-    fn is_to_leave(&self, vm: &VmId) -> bool {
-        self.projects.placement(vm).is_some_and(|host| host.key != self.me)
-    }
-
-    /// Whether this host has claimed a VM, and has not seen anybody claim it after it was released.
-    fn has_taken(&self, vm: &VmId) -> bool {
-        matches!(self.holdings.get(vm), Some(Holding::Claimed { .. } | Holding::Released { .. }))
-    }
-
-    /// Returns the digest of the newest part of this host that has a VM.
-    fn part_here(&self, project: ProjectId, vm: &VmId) -> Option<Digest> {
-        let path = self.projects.heads_of(project)?.path().rev();
-        path.filter_map(|revision| self.projects.commit(*revision)).find_map(|commit| {
-            let part = commit.host(self.me)?;
-            part.ids(commit.digest).any(|here| here == *vm).then_some(part.fragment)
-        })
-    }
-
-    /// Returns the digests of the parts that define VMs which this host has to do with.
-    pub(super) fn parts_here(&self) -> BTreeSet<Digest> {
-        let projects = self.projects.heads().map(|(project, _)| project);
-        projects.flat_map(|project| self.due_here(project)).map(|(_, _, part)| part).collect()
-    }
-
     pub(super) fn want_fragment(&mut self, now: Now, digest: Digest) {
         if self.fragments.contains_key(&digest) || !self.parts_here().contains(&digest) {
             return;
@@ -354,13 +283,15 @@ impl Node {
     }
 
     fn adopt(&mut self, now: Now, project: ProjectId, fragment: &Arc<Fragment>, vms: &[(VmId, Existence)]) {
+        let Some(head) = self.projects.head(project) else { return };
+        let label = head.revision.label.clone();
         for (id, existence) in vms {
             let Some(definition) = fragment.vms.iter().find(|vm| vm.name == id.name) else { continue };
             if let Some(vm) = self.vms.owned.get_mut(id) {
                 vm.existence = *existence;
                 self.timers.cancel(&Timer::Retry(id.clone()));
                 self.redefine(now, id, definition, fragment);
-            } else if !self.take_up(now, project, id, definition, fragment, *existence) {
+            } else if !self.take_up(now, id, definition, &label, fragment, *existence) {
                 continue;
             }
             self.reconcile(now, id);
@@ -373,9 +304,9 @@ impl Node {
     fn take_up(
         &mut self,
         now: Now,
-        project: ProjectId,
         id: &VmId,
         definition: &Vm,
+        label: &Label,
         fragment: &Arc<Fragment>,
         existence: Existence,
     ) -> bool {
@@ -388,7 +319,7 @@ impl Node {
             self.claim_birth(now, id, digest);
         }
         if self.has_taken(id) || self.speaks_for(id) {
-            return self.own(now, project, id, definition, fragment, existence);
+            return self.own(now, id, definition, label, fragment, existence);
         }
         if existence == Existence::Wanted {
             self.settle_arrival(now, id);
@@ -420,15 +351,12 @@ impl Node {
     fn own(
         &mut self,
         now: Now,
-        project: ProjectId,
         id: &VmId,
         definition: &Vm,
+        label: &Label,
         fragment: &Arc<Fragment>,
         existence: Existence,
     ) -> bool {
-        let Some(label) = self.projects.head(project).map(|head| head.revision.label.clone()) else {
-            return false;
-        };
         let stored = self.records.vm(id, self.me).cloned();
         if stored.as_ref().is_some_and(|status| status.state == VmState::Removed) {
             return false;
@@ -456,7 +384,7 @@ impl Node {
             counter: 0,
             vm: id.clone(),
             epoch: Epoch::FIRST,
-            project,
+            project: self.projects.project_of(id).unwrap_or(ProjectId(id.birth)),
             // A host that has lost its memory doesn't shut down what it finds running.
             run: if matches!(observed, Observed::Running(_)) { RunState::Up } else { RunState::Down },
             run_counter: 0,
@@ -476,7 +404,7 @@ impl Node {
         let epoch = self.own_epoch(id).unwrap_or(status.epoch);
         let status = VmStatus { forwards, epoch, ..status };
         let vm = OwnedVm {
-            label,
+            label: label.clone(),
             fragment: fragment.clone(),
             status,
             existence,
@@ -756,104 +684,6 @@ impl Node {
             Right::Unconfirmed => Some((vm.status.epoch, vm.status.run_counter, vm.status.run_by)),
             Right::Suspended { .. } | Right::None => None,
         }
-    }
-
-    fn own_epoch(&self, id: &VmId) -> Option<Epoch> {
-        match self.holdings.get(id)? {
-            Holding::Claimed { claim: link, .. } | Holding::Released { release: link, .. } => {
-                match &***link {
-                    Record::Link(link) => Some(link.epoch()),
-                    Record::Member(_) | Record::Host(_) | Record::Commit(_) | Record::Vm(_) => None,
-                }
-            }
-            Holding::Arriving { .. }
-            | Holding::Arrived { .. }
-            | Holding::Declined { .. }
-            | Holding::Shadow { .. } => None,
-        }
-    }
-
-    /// Holds a VM still that others claim too, says why, or lets it go on.
-    pub(super) fn suspend_or_go_on(&mut self, now: Now, id: &VmId) {
-        let epoch = self.own_epoch(id);
-        let Some(vm) = self.vms.owned.get_mut(id) else { return };
-        if let Some(epoch) = epoch {
-            vm.status.epoch = epoch;
-        }
-        match self.right(id) {
-            Right::Own(_) => {
-                self.settle(now, id);
-                self.publish_vm(now, id);
-            }
-            Right::Suspended { reason } => self.set_state(now, id, VmState::Failed { reason }),
-            Right::Unconfirmed | Right::None => {}
-        }
-        self.reconcile_after(now, id);
-    }
-
-    /// Takes up a VM that was released to this host and that it has claimed.
-    pub(super) fn take_over_from(
-        &mut self,
-        now: Now,
-        id: &VmId,
-        fragment: &Arc<Fragment>,
-        release: &crate::record::Release,
-    ) {
-        let made = release.disk != ReleasedDisk::NeverBuilt;
-        let run = Some((release.run, release.run_counter, release.run_by));
-        self.begin_owning(now, id, fragment, made, run);
-    }
-
-    /// Takes up a VM that this host has just claimed, with what it should be doing.
-    pub(super) fn begin_owning(
-        &mut self,
-        now: Now,
-        id: &VmId,
-        fragment: &Arc<Fragment>,
-        made: bool,
-        run: Option<(RunState, u64, PublicKey)>,
-    ) {
-        let Some(definition) = fragment.vms.iter().find(|found| found.name == id.name) else { return };
-        let Some(project) = self.projects.project_of(id) else { return };
-        let removed = matches!(self.projects.fate(id), Some(Fate::Removed));
-        let existence = if removed { Existence::Unwanted } else { Existence::Wanted };
-        let observed = if made { Observed::Down { exit: None } } else { Observed::Absent };
-        if !self.vms.owned.contains_key(id) {
-            self.vms.found.insert(id.clone(), observed);
-            self.own(now, project, id, definition, fragment, existence);
-        }
-        let me = self.config.name.clone();
-        let epoch = self.own_epoch(id);
-        let Some(vm) = self.vms.owned.get_mut(id) else { return };
-        vm.fragment = fragment.clone();
-        vm.status.epoch = epoch.unwrap_or(vm.status.epoch);
-        vm.status.host = me;
-        vm.failures = 0;
-        if let Some((run, counter, by)) = run {
-            (vm.status.run, vm.status.run_counter, vm.status.run_by) = (run, counter, by);
-        }
-        self.settle(now, id);
-        self.publish_vm(now, id);
-        self.reconcile_after(now, id);
-        self.host_changed(now);
-    }
-
-    /// Lets go of a VM that somebody else owns by now; what is on the disk stays.
-    pub(super) fn disown(&mut self, now: Now, id: &VmId) {
-        if self.vms.owned.remove(id).is_some() {
-            self.vms.queued.remove(id);
-            self.timers.cancel(&Timer::Retry(id.clone()));
-            self.switches_changed();
-            self.host_changed(now);
-            self.next_queued(now);
-        }
-    }
-
-    /// Returns what a VM should be doing as its owner last said, for whoever takes it over.
-    pub(super) fn last_run(&self, id: &VmId) -> Option<(RunState, u64, PublicKey)> {
-        let owner = self.owner(id)?;
-        let status = self.records.vm(id, owner)?;
-        Some((status.run, status.run_counter, status.run_by))
     }
 
     /// Asks for other switches where other ones are needed now.
