@@ -17,7 +17,7 @@ pub enum Mutation {
     OutputBeforePersisted,
     /// Two projects may have one label.
     LabelNotChecked,
-    /// A host forgets what it promised when the room that it kept is free again.
+    /// A host forgets what it promised when it has heard of no decision for a while.
     PromiseLapses,
     /// A coordinator puts a child forward without having asked for a ballot.
     AskRoundSkipped,
