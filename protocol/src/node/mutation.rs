@@ -37,7 +37,7 @@ pub enum Mutation {
     EpochNotCompared,
     /// A request to start or stop is applied whatever epoch its author saw.
     RunRequestWithoutEpoch,
-    /// A host forgets what it promised when the room that it kept is free again.
+    /// A host forgets what it promised when it has heard of no decision for a while.
     PromiseLapses,
     /// A coordinator puts a child forward without having asked for a ballot.
     AskRoundSkipped,

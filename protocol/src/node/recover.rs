@@ -48,6 +48,9 @@ impl Node {
             self.recoveries.end(parent);
             return;
         }
+        if self.mutated_promise_lapses() {
+            return self.let_promise_lapse(parent);
+        }
         match self.recoveries.by_parent.get(&parent) {
             None => self.recover(now, parent, 0, now.mono_ms),
             Some(recovery) => {
