@@ -78,8 +78,8 @@ impl World {
                     self.oracle.ownership.note_writes(key, &writes);
                     host.disk.apply(writes);
                 } else if index == whole && half {
-                    // The store's two trees are written one after the other, fragments first.
-                    let fragments = writes.into_iter().filter(|w| !matches!(w, Write::Record(..)));
+                    // The store's trees are written one after the other, records nearly last: what is let go of comes after.
+                    let fragments = writes.into_iter().filter(|w| !matches!(w, Write::Record(..) | Write::DropHolding(_)));
                     let first: Vec<Write> = fragments.collect();
                     self.oracle.ownership.note_writes(key, &first);
                     host.disk.apply(first);

@@ -130,6 +130,7 @@ impl Store {
         let mut records = sled::Batch::default();
         let mut fragments = sled::Batch::default();
         let mut holdings = sled::Batch::default();
+        let mut dropped = sled::Batch::default();
         for write in writes {
             match write {
                 Write::Record(key, record) => {
@@ -142,7 +143,7 @@ impl Store {
                 Write::Holding(vm, holding) => {
                     holdings.insert(wire::encode_vm_id(vm), wire::encode_holding(vm, holding));
                 }
-                Write::DropHolding(vm) => holdings.remove(wire::encode_vm_id(vm)),
+                Write::DropHolding(vm) => dropped.remove(wire::encode_vm_id(vm)),
             }
         }
         // What was signed comes first: where the rest is torn off, peers still have what follows from it.
