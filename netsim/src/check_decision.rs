@@ -114,7 +114,7 @@ fn changed(parent: Option<&Commit>, child: &Commit) -> Vec<PublicKey> {
 /// A majority of a list of hosts, of which the first counts twice where their number is even.
 fn is_majority(parent: &Revision, promised: &BTreeSet<PublicKey>) -> bool {
     let mut weights: Vec<(PublicKey, usize)> = parent.hosts.iter().map(|host| (host.key, 1)).collect();
-    if weights.len() % 2 == 0
+    if weights.len().is_multiple_of(2)
         && let Some((_, weight)) = weights.first_mut()
     {
         *weight = 2;
