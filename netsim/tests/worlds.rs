@@ -17,9 +17,9 @@ fn line<'a>(all: &'a str, begins: &str) -> &'a str {
 #[test]
 fn one_seed_has_one_trace_and_another_seed_another() {
     let trace = |world: &[&str]| line(&text(&netsim(world)), "trace ").to_owned();
-    let world = ["run", "--nodes", "30", "--seed", "7"];
+    let world = ["run", "--nodes", "12", "--projects", "12", "--seed", "7"];
     assert_eq!(trace(&world), trace(&world));
-    assert_ne!(trace(&world), trace(&["run", "--nodes", "30", "--seed", "8"]));
+    assert_ne!(trace(&world), trace(&["run", "--nodes", "12", "--projects", "12", "--seed", "8"]));
     // With all that the swarm draws as well.
     let world = ["run", "--swarm", "--seed", "5"];
     assert_eq!(trace(&world), trace(&world));
