@@ -70,7 +70,7 @@ impl Network {
     pub(crate) fn is_cut(&self, from: usize, to: usize, now_ms: u64) -> bool {
         self.partitions.iter().any(|partition| {
             partition.until_ms > now_ms
-                && (partition.shape != Shape::Flapping || now_ms / 1000 % 2 == 0)
+                && (partition.shape != Shape::Flapping || (now_ms / 1000).is_multiple_of(2))
                 && partition.cut.contains(&(from, to))
         })
     }

@@ -32,12 +32,15 @@ pub(crate) struct Cuts {
     /// Let only these customers come, by number
     #[arg(long, value_delimiter = ',')]
     pub(crate) customers: Option<Vec<usize>>,
+    /// Don't make failing worlds smaller
+    #[arg(long)]
+    pub(crate) as_is: bool,
 }
 
 impl Cuts {
     /// Whether nothing is taken out: then a failing world has yet to be made smaller.
     pub(crate) fn is_whole(&self) -> bool {
-        self.without.is_empty() && self.skip.is_empty() && self.customers.is_none()
+        !self.as_is && self.without.is_empty() && self.skip.is_empty() && self.customers.is_none()
     }
 
     /// Takes these out of a world.

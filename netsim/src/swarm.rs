@@ -100,7 +100,8 @@ pub(crate) fn run(
         Ok(())
     })?;
     for (seed, ending) in failing {
-        let (options, ending) = minimise(make(seed), ending);
+        let whole = make(seed);
+        let (options, ending) = if cuts.as_is { (whole, ending) } else { minimise(whole, ending) };
         writeln!(out, "violation: {}", ending.violations[0])?;
         writeln!(out, "    again with: {}", command_line(kind, &options))?;
     }

@@ -17,11 +17,11 @@ fn line<'a>(all: &'a str, begins: &str) -> &'a str {
 #[test]
 fn one_seed_has_one_trace_and_another_seed_another() {
     let trace = |world: &[&str]| line(&text(&netsim(world)), "trace ").to_owned();
-    let world = ["run", "--nodes", "30", "--seed", "7"];
+    let world = ["run", "--nodes", "12", "--projects", "12", "--seed", "7"];
     assert_eq!(trace(&world), trace(&world));
-    assert_ne!(trace(&world), trace(&["run", "--nodes", "30", "--seed", "8"]));
+    assert_ne!(trace(&world), trace(&["run", "--nodes", "12", "--projects", "12", "--seed", "8"]));
     // With all that the swarm draws as well.
-    let world = ["run", "--swarm", "--seed", "5"];
+    let world = ["run", "--swarm", "--seed", "5", "--as-is"];
     assert_eq!(trace(&world), trace(&world));
 }
 
@@ -35,7 +35,7 @@ fn everyday_worlds_come_right() {
 #[test]
 fn the_swarm_has_every_kind_of_fault() {
     // What comes of these worlds is for `netsim run` to say; here it is that they are not harmless.
-    let output = netsim(&["run", "--seeds", "1..40", "--swarm"]);
+    let output = netsim(&["run", "--seeds", "1..40", "--swarm", "--as-is"]);
     let all = text(&output);
     let table = all.lines().skip_while(|line| !line.starts_with("fault ")).skip(1);
     let counted: Vec<(&str, u64)> = table

@@ -47,7 +47,8 @@ pub(super) fn answers(records: &Records, ranges: &[SyncRange]) -> Vec<Message> {
     let mut reply = Vec::new();
     let mut push = Vec::new();
     let mut want = Vec::new();
-    for range in ranges.iter().take(SYNC_RANGES_MAX) {
+    // A range that ends before it begins is nothing that an honest peer asks for, and nothing that can be looked up.
+    for range in ranges.iter().take(SYNC_RANGES_MAX).filter(|range| ordered(range)) {
         match &range.content {
             SyncContent::Sum { records: count, fingerprint } => {
                 let own = sum_of(records, range.from.clone(), range.until.clone());
@@ -124,9 +125,6 @@ pub(super) fn xor(sum: &mut [u8; 32], digest: Digest) {
 
 /// Answers a range that differs: lists it where either side has little, else splits it at its own keys.
 fn split(records: &Records, range: &SyncRange, theirs: u64, reply: &mut Vec<SyncRange>) {
-    if !ordered(range) {
-        return;
-    }
     let own: Vec<(&RecordKey, Digest)> = records
         .range(bounds(range.from.clone(), range.until.clone()))
         .map(|(key, record)| (key, record.digest()))
@@ -187,9 +185,6 @@ fn compare(
     push: &mut Vec<VerifiedRecord>,
     want: &mut Vec<RecordKey>,
 ) {
-    if !ordered(range) {
-        return;
-    }
     let theirs: std::collections::BTreeMap<&RecordKey, Digest> =
         theirs.iter().map(|(key, d)| (key, *d)).collect();
     for (key, record) in records.range(bounds(range.from.clone(), range.until.clone())) {
@@ -208,5 +203,25 @@ fn ordered(range: &SyncRange) -> bool {
     match (&range.from, &range.until) {
         (Some(from), Some(until)) => from < until,
         _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::PublicKey;
+
+    /// Found by the fuzzer: such a question, from any member, ended the agent.
+    #[test]
+    fn a_range_that_ends_before_it_begins_is_passed_over() {
+        let records = Records::default();
+        let key = |byte| Some(RecordKey::Host(PublicKey([byte; 32])));
+        for content in [
+            SyncContent::Sum { records: 1, fingerprint: Digest([7; 32]) },
+            SyncContent::List(vec![(RecordKey::Host(PublicKey([1; 32])), Digest([7; 32]))]),
+        ] {
+            let backwards = SyncRange { from: key(2), until: key(1), content };
+            assert_eq!(answers(&records, &[backwards]), Vec::new());
+        }
     }
 }
