@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use mln_protocol::id::Name;
-use mln_protocol::model::{Fragment, Project};
+use mln_protocol::model::{Fragment, Hooks, Project};
 use mln_protocol::node::{Refusal, Rule};
 use mln_protocol::plan::{Change, VmChange, difference};
 
@@ -38,6 +38,7 @@ impl PartChange {
             name: Name::parse("part").expect("letters are a name"),
             vms: part.vms.iter().filter(|vm| stays.contains(&vm.name)).cloned().collect(),
             switches: Vec::new(),
+            hooks: Hooks::default(),
         };
         for change in difference(&project(before), &project(fragment)) {
             match change {
@@ -48,6 +49,8 @@ impl PartChange {
                         "{vm}: the definition of a VM that is there can't be changed yet; VMs can be added and removed"
                     ));
                 }
+                // Switches follow the part that the host has, and hooks are read when they are run.
+                Change::SwitchChanged { .. } | Change::Hooks(_) => {}
                 Change::Renamed(_)
                 | Change::SwitchAdded { .. }
                 | Change::SwitchRemoved { .. }
