@@ -19,6 +19,7 @@ use crate::image::exchange::{Exchange, Wanted, newest};
 use crate::image::{Sweep, Template};
 use crate::mesh::MeshHandle;
 use crate::operations::join_reason;
+use crate::part_change::PartChange;
 use crate::platform::{
     self, BootProgress, BuildRequest, End, FileContent, Platform, StepError, Stop, TemplateFacts, VmEvent,
     VmEventKind,
@@ -27,6 +28,9 @@ use crate::uplinks;
 
 /// How many lines of a VM's console go with a failure.
 const CONSOLE_LINES: usize = 10;
+
+/// Why nothing is copied: a revision that would need it is refused before anything stops.
+const NO_DISKS_MOVE: &str = "disks can't be moved between hosts yet";
 
 impl EventLoop {
     pub(crate) async fn effect(&mut self, output: Output) {
@@ -40,9 +44,23 @@ impl EventLoop {
                     self.drop_unused_blobs();
                 }
             }
-            Output::Check { revision, coordinator, fragment } => self.check(revision, coordinator, fragment),
+            Output::Check { revision, coordinator, fragment, before, arriving, leaving } => {
+                let change = PartChange { before, arriving, leaving };
+                self.check(revision, coordinator, fragment, change);
+            }
             Output::Step { vm, step, label, fragment } => self.step(vm, step, label, fragment),
             Output::Hook { project, point, label, fragment } => self.hook(project, point, label, fragment),
+            Output::Pull { vm, .. } => {
+                self.own.push_back(Input::Pulled { vm, result: Err(NO_DISKS_MOVE.to_owned()) });
+            }
+            Output::Seal { vm } => {
+                self.own.push_back(Input::Sealed { vm, result: Err(NO_DISKS_MOVE.to_owned()) });
+            }
+            Output::ReadCopy { vm } => {
+                self.own.push_back(Input::CopyRead { vm, result: Err(NO_DISKS_MOVE.to_owned()) });
+            }
+            // There are no copies: no disk was ever moved.
+            Output::Shelve { vm } | Output::DropCopy { vm } => warn!(%vm, NO_DISKS_MOVE),
             Output::Switches(wanted) => self.switches.want(wanted).await,
             Output::Progress { op, vm, host, state } => {
                 if self.operations.progress(op, vm, host, &state) {
@@ -56,14 +74,17 @@ impl EventLoop {
         }
     }
 
-    fn check(&self, revision: Digest, coordinator: PublicKey, fragment: Arc<Fragment>) {
+    fn check(&self, revision: Digest, coordinator: PublicKey, fragment: Arc<Fragment>, change: PartChange) {
         let (platform, blobs, mesh) = (self.platform.clone(), self.blobs.clone(), self.mesh.clone());
         let exchange = self.exchange.clone();
         let source = (coordinator != self.node.key()).then_some(coordinator);
         self.spawn(async move {
-            let verdict = check_part(&*platform, &blobs, &mesh, &exchange, source, &fragment).await;
+            let verdict = match change.judge(&fragment) {
+                Ok(()) => check_part(&*platform, &blobs, &mesh, &exchange, source, &fragment).await,
+                Err(refusal) => Err(refusal),
+            };
             if let Err(refusal) = &verdict {
-                info!(rule = refusal.rule.code(), detail = %refusal.detail, "a build is refused");
+                info!(rule = refusal.rule.code(), detail = %refusal.detail, "a change is refused");
             }
             Input::Checked { revision, verdict }
         });

@@ -40,6 +40,8 @@ pub mod line;
 pub mod mesh;
 #[cfg(feature = "host")]
 mod operations;
+#[cfg(feature = "host")]
+mod part_change;
 #[cfg(feature = "uml")]
 pub mod platform;
 mod process_end;

@@ -178,6 +178,13 @@ fn remedy(rule: Rule, host: &str) -> Option<String> {
                 .to_owned(),
         ),
         Rule::Grant => Some("whoever may grant it".to_owned()),
+        Rule::DiskLoss => Some("the author of the project: another name for the new VM".to_owned()),
+        Rule::Majority => Some("whoever runs the hosts that are off: mlnd run".to_owned()),
+        Rule::Ownership => {
+            Some("whoever runs the host that owns it; or, where that is gone, whoever may take it over".to_owned())
+        }
+        Rule::Contested => Some("whoever may change the project, by choosing one of its heads".to_owned()),
+        Rule::Overtaken | Rule::Unchanged | Rule::Undecided => None,
         // Try again: nobody has to change anything.
         Rule::Files | Rule::Parent | Rule::Malformed => None,
     }

@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mln_protocol::id::{Digest, Label, Name, PublicKey, VmId};
+use mln_protocol::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
 use mln_protocol::model::Fragment;
-use mln_protocol::node::{Message, Node};
+use mln_protocol::node::{HandOver, Message, Node};
 use mln_protocol::plan::{Existence, Observed, Step};
 use mln_protocol::record::{Commit, Record, RecordKey, RunState, VerifiedRecord, VmState, VmStatus};
 use mln_protocol::wire;
 
+use crate::check_decision::Decisions;
+use crate::check_ownership::Ownerships;
 use crate::disk::Disk;
 
 /// What was said by whom, and which rules were broken.
@@ -18,25 +20,75 @@ pub(crate) struct Oracle {
     /// The newest record that each host has said in each of its slots.
     said: BTreeMap<PublicKey, BTreeMap<RecordKey, (u64, Digest)>>,
     verified: BTreeSet<Digest>,
-    commits: BTreeMap<Digest, Commit>,
+    decisions: Decisions,
     /// Distinct requests per VM and author.
     requests: BTreeMap<(VmId, PublicKey), BTreeSet<Digest>>,
     /// Hosts that have crashed: what they had reserved in memory is gone.
     crashed: BTreeSet<PublicKey>,
     /// How often each author's requests were applied, and the VM's counter after the last.
     applied: BTreeMap<VmId, (u64, BTreeMap<PublicKey, usize>)>,
+    root: PublicKey,
+    exempt: Exempt,
+    pub(crate) ownership: Ownerships,
+}
+
+/// Who is exempt from which rules, by what happened to it: the cases that `mesh.md` names, and no others.
+#[derive(Debug, Default)]
+struct Exempt {
+    /// "where an operator restored a host's old state while it is alone"
+    restored: BTreeSet<PublicKey>,
+    /// "a second instance alive"
+    cloned: BTreeSet<PublicKey>,
+    /// "a host of the project that signs two things in one slot"
+    hostile: BTreeSet<PublicKey>,
+}
+
+impl Exempt {
+    /// Whether what this host has said may be forgotten, and what it has lost may be missing.
+    fn has_lost_state(&self, key: PublicKey) -> bool {
+        self.restored.contains(&key) || self.cloned.contains(&key)
+    }
 }
 
 impl Oracle {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(root: PublicKey) -> Self {
         Self {
+            root,
+            exempt: Exempt::default(),
+            ownership: Ownerships::default(),
             violations: Vec::new(),
             said: BTreeMap::new(),
             verified: BTreeSet::new(),
-            commits: BTreeMap::new(),
+            decisions: Decisions::default(),
             requests: BTreeMap::new(),
             crashed: BTreeSet::new(),
             applied: BTreeMap::new(),
+        }
+    }
+
+    /// From now on this host may have forgotten what it said.
+    pub(crate) fn exempt_restored(&mut self, key: PublicKey) {
+        self.exempt.restored.insert(key);
+    }
+
+    /// From now on two hosts have this key.
+    pub(crate) fn exempt_cloned(&mut self, key: PublicKey) {
+        self.exempt.cloned.insert(key);
+    }
+
+    /// From now on this host says what isn't so.
+    pub(crate) fn exempt_hostile(&mut self, key: PublicKey) {
+        self.exempt.hostile.insert(key);
+    }
+
+    /// Takes over what the rules of ownership have found broken, but for hosts that have lost or forged state.
+    pub(crate) fn take_ownership(&mut self) {
+        for (hosts, rule) in self.ownership.take_broken() {
+            let excused =
+                |host: &PublicKey| self.exempt.has_lost_state(*host) || self.exempt.hostile.contains(host);
+            if !hosts.iter().any(excused) {
+                self.broken(rule);
+            }
         }
     }
 
@@ -53,47 +105,59 @@ impl Oracle {
     }
 
     /// S4: whatever is published must prove itself to everybody who verifies it.
-    pub(crate) fn note_record(&mut self, root: PublicKey, by: PublicKey, record: &VerifiedRecord) {
+    pub(crate) fn note_record(&mut self, by: PublicKey, record: &VerifiedRecord) {
         if !self.verified.insert(record.digest()) {
             return;
         }
-        if let Err(error) = wire::verify_record(record.signed().clone(), root) {
+        if let Err(error) = wire::verify_record(record.signed().clone(), self.root) {
             self.broken(format!("S4: a record that proves nothing was published: {error}"));
         }
         let said = (record.counter(), record.digest());
         self.said.entry(by).or_default().insert(record.key(record.author()), said);
         match &***record {
             Record::Commit(commit) => {
-                self.check_commit(commit);
-                self.commits.insert(commit.digest, commit.clone());
+                self.note_commit(commit);
             }
             Record::Vm(status) => {
                 self.check_applied(status, by);
                 self.check_promise(status, by);
             }
+            Record::Link(link) => self.ownership.note_link(by, link),
             Record::Member(_) | Record::Host(_) => {}
         }
     }
 
-    /// S2: a revision is committed with the word of every host that it changes.
-    fn check_commit(&mut self, commit: &Commit) {
-        let concerned: Vec<PublicKey> = match commit.revision.parent {
-            None => commit.revision.hosts.iter().map(|host| host.key).collect(),
-            Some(parent) => self
-                .commits
-                .get(&parent)
-                .iter()
-                .flat_map(|c| c.revision.hosts.iter().map(|h| h.key))
-                .collect(),
-        };
-        if let Some(missing) = concerned.iter().find(|&&key| !commit.reserved_by(key)) {
-            self.broken(format!("S2: {} is committed without the word of {missing}", commit.revision.label));
-        }
+    /// S2: looks at a commit that an honest host has published or passed on.
+    fn note_commit(&mut self, commit: &Commit) {
+        let lied = self.exempt.hostile.iter().chain(&self.exempt.restored).chain(&self.exempt.cloned);
+        let lied = lied.copied().collect();
+        let broken = self.decisions.note(commit, &lied);
+        self.violations.extend(broken);
     }
 
     pub(crate) fn note_message(&mut self, by: PublicKey, message: &Message) {
-        if let Message::Run(request) = message {
-            self.requests.entry((request.vm.clone(), by)).or_default().insert(request.digest());
+        match message {
+            Message::HandOver(HandOver::Ready(ready)) => self.ownership.note_ready(by, ready),
+            Message::Run(request) => {
+                self.requests.entry((request.vm.clone(), by)).or_default().insert(request.digest());
+            }
+            // What was durable when its author crashed is heard of in this way only.
+            Message::Records(records) if !self.exempt.hostile.contains(&by) => {
+                for record in records {
+                    if let Record::Link(link) = &***record
+                        && !self.exempt.hostile.contains(&record.author())
+                    {
+                        self.ownership.note_link(record.author(), link);
+                    }
+                    if let Record::Commit(commit) = &***record
+                        && !self.exempt.hostile.contains(&record.author())
+                        && self.decisions.born(commit.digest).is_none()
+                    {
+                        self.note_commit(commit);
+                    }
+                }
+            }
+            _ => {}
         }
     }
 
@@ -110,7 +174,7 @@ impl Oracle {
         let times = by_author.entry(status.run_by).or_default();
         *times += 1;
         let asked = self.requests.get(&(status.vm.clone(), status.run_by)).map_or(0, BTreeSet::len);
-        if *times > asked {
+        if *times > asked && !self.exempt.has_lost_state(owner) {
             let rule = format!("S4: {asked} requests to run {} were applied {times} times", status.vm);
             self.broken(rule);
         }
@@ -121,25 +185,42 @@ impl Oracle {
         if let VmState::Failed { reason } = &status.state
             && reason.contains("no memory left")
             && !self.crashed.contains(&owner)
+            && !self.exempt.has_lost_state(owner)
+            // "A late commit still counts, and a host without room then shows the step as blocked."
+            && self.decisions.has_only_first_revisions(owner)
         {
             self.broken(format!("S5: {} promised memory to {} that it did not have", status.host, status.vm));
         }
     }
 
+    /// Whether a VM waits for room that its host promised, forgot in a crash, and promised to another.
+    fn is_blocked(&self, host: PublicKey, status: &VmStatus) -> bool {
+        let no_room =
+            matches!(&status.state, VmState::Failed { reason } if reason.contains("no memory left"));
+        no_room && self.crashed.contains(&host)
+    }
+
     /// S1: only the host that a committed revision names may touch a VM, and only its part of it.
-    pub(crate) fn check_step(&mut self, host: &Name, vm: &VmId, step: Step, fragment: &Fragment) {
-        let named = self.commits.get(&vm.birth).and_then(|commit| {
-            let digest = Digest::of(&wire::encode_fragment(fragment));
-            commit.revision.hosts.iter().find(|h| h.name == *host && h.fragment == digest)
-        });
-        if named.is_none() {
+    pub(crate) fn check_step(
+        &mut self,
+        host: &Name,
+        _key: PublicKey,
+        vm: &VmId,
+        step: Step,
+        fragment: &Fragment,
+    ) {
+        let digest = Digest::of(&wire::encode_fragment(fragment));
+        if !self.decisions.is_part_of(host, digest, vm) {
             self.broken(format!("S1: {host} does {step:?} of {vm}, which is not its own"));
+        }
+        if step == Step::Remove && !self.decisions.may_go(vm) {
+            self.broken(format!("S2: {host} deletes {vm}, which no majority has left out"));
         }
     }
 
     /// S5: a host never carries more than it lends.
-    pub(crate) fn check_memory(&mut self, host: &Name, used_mib: u32, limit_mib: u32) {
-        if used_mib > limit_mib {
+    pub(crate) fn check_memory(&mut self, host: &Name, key: PublicKey, used_mib: u32, limit_mib: u32) {
+        if used_mib > limit_mib && !self.exempt.has_lost_state(key) {
             self.broken(format!("S5: {host} carries {used_mib} MiB of {limit_mib}"));
         }
     }
@@ -147,6 +228,11 @@ impl Oracle {
     /// Nothing that was said may be forgotten: called when a host has crashed.
     pub(crate) fn check_remembered(&mut self, name: &Name, key: PublicKey, disk: &Disk) {
         self.crashed.insert(key);
+        if self.exempt.has_lost_state(key) {
+            return;
+        }
+        self.ownership.check_noted(name, key, disk);
+        self.take_ownership();
         let Some(said) = self.said.get(&key) else { return };
         let forgotten = said.iter().find(|(slot, (counter, digest))| {
             disk.record(slot).is_none_or(|kept| (kept.counter(), kept.digest()) < (*counter, *digest))
@@ -164,18 +250,27 @@ impl Oracle {
         for (id, existence, observed, status) in node.owned_vms() {
             owned.insert(id.clone());
             let running = matches!(observed, Observed::Running(_));
+            // What a backup doesn't have can't be brought back: it is shown as failed, and that is all.
+            let lost =
+                self.exempt.has_lost_state(node.key()) && matches!(status.state, VmState::Failed { .. });
+            if lost || self.is_blocked(node.key(), status) {
+                continue;
+            }
             if existence == Existence::Unwanted || running != (status.run == RunState::Up) {
                 problems.push(format!("L1: {host}: {id} should be {:?} and is {observed:?}", status.run));
             }
         }
-        if let Some(stray) = disk.vms.keys().find(|id| !owned.contains(*id)) {
+        let stray = disk.vms.keys().find(|id| !owned.contains(*id));
+        if let Some(stray) = stray.filter(|_| !self.exempt.has_lost_state(node.key())) {
             problems.push(format!("L1: {host}: {stray} is on the disk and belongs to nobody"));
         }
-        let mut labels: BTreeMap<&Label, &VmId> = BTreeMap::new();
+        let mut labels: BTreeMap<&Label, ProjectId> = BTreeMap::new();
         for id in disk.vms.keys() {
-            let Some(commit) = self.commits.get(&id.birth) else { continue };
-            let first = labels.entry(&commit.revision.label).or_insert(id);
-            if first.birth != id.birth {
+            let Some(commit) = self.decisions.born(id.birth) else { continue };
+            let project = commit.project();
+            let other = *labels.entry(&commit.revision.label).or_insert(project) != project;
+            // A host that has forgotten what it reserved may have said yes to two.
+            if other && !self.crashed.contains(&node.key()) {
                 let label = &commit.revision.label;
                 problems.push(format!("S2: {host} carries two projects called {label}"));
             }

@@ -5,26 +5,32 @@ use std::sync::Arc;
 
 use mln_protocol::id::{Digest, VmId};
 use mln_protocol::model::Fragment;
-use mln_protocol::node::{StoredState, Write};
+use mln_protocol::node::{DecisionNote, Holding, StoredState, Write};
 use mln_protocol::plan::Observed;
 use mln_protocol::record::{RecordKey, VerifiedRecord};
 
 /// What survives a crash of the agent.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Disk {
     records: BTreeMap<RecordKey, VerifiedRecord>,
     fragments: BTreeMap<Digest, Arc<Fragment>>,
+    decisions: BTreeMap<Digest, DecisionNote>,
+    holdings: BTreeMap<VmId, Holding>,
+    /// Copies of disks that no VM runs on: on their way here, or left behind. What is on a disk is a number.
+    pub(crate) copies: BTreeMap<VmId, u64>,
     /// The VMs, which run on while the agent is down.
     pub(crate) vms: BTreeMap<VmId, SimulatedVm>,
 }
 
 /// A VM on a host.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct SimulatedVm {
     pub(crate) observed: Observed,
     pub(crate) memory_mib: u32,
     /// How often it was started: tells a guest's late events from those of its next run.
     pub(crate) starts: u64,
+    /// What is on its disk.
+    pub(crate) content: u64,
 }
 
 impl Disk {
@@ -40,8 +46,30 @@ impl Disk {
                 Write::DropFragment(digest) => {
                     self.fragments.remove(&digest);
                 }
+                Write::Decision(note) => {
+                    self.decisions.insert(note.parent, *note);
+                }
+                Write::DropDecision(parent) => {
+                    self.decisions.remove(&parent);
+                }
+                Write::Holding(vm, holding) => {
+                    self.holdings.insert(vm, holding);
+                }
+                Write::DropHolding(vm) => {
+                    self.holdings.remove(&vm);
+                }
             }
         }
+    }
+
+    /// Returns all of it, as a backup of the machine has it.
+    pub(crate) fn copy(&self) -> Self {
+        self.clone()
+    }
+
+    /// Returns what the agent keeps, without the VMs.
+    pub(crate) fn database(&self) -> Self {
+        Self { vms: BTreeMap::new(), copies: BTreeMap::new(), ..self.clone() }
     }
 
     pub(crate) fn record(&self, key: &RecordKey) -> Option<&VerifiedRecord> {
@@ -52,11 +80,43 @@ impl Disk {
         StoredState {
             records: self.records.values().cloned().collect(),
             fragments: self.fragments.iter().map(|(digest, fragment)| (*digest, fragment.clone())).collect(),
+            decisions: self.decisions.values().cloned().collect(),
+            holdings: self.holdings.iter().map(|(vm, holding)| (vm.clone(), holding.clone())).collect(),
         }
     }
 
     pub(crate) fn found(&self) -> Vec<(VmId, Observed)> {
-        self.vms.iter().map(|(id, vm)| (id.clone(), vm.observed.clone())).collect()
+        let vms = self.vms.iter().map(|(id, vm)| (id.clone(), vm.observed.clone()));
+        let copies = self.copies.keys().map(|id| (id.clone(), Observed::Down { exit: None }));
+        vms.chain(copies).collect()
+    }
+
+    /// Returns a host's note of a VM.
+    pub(crate) fn holding(&self, vm: &VmId) -> Option<&Holding> {
+        self.holdings.get(vm)
+    }
+
+    /// Returns what is on a VM's disk, or on the copy of it.
+    pub(crate) fn content(&self, vm: &VmId) -> Option<u64> {
+        self.vms.get(vm).map(|vm| vm.content).or_else(|| self.copies.get(vm).copied())
+    }
+
+    /// Makes a copy the disk of a VM again, since it is about to do something.
+    pub(crate) fn take_up(&mut self, vm: &VmId, memory_mib: u32) {
+        if self.vms.contains_key(vm) {
+            return;
+        }
+        if let Some(content) = self.copies.remove(vm) {
+            let observed = Observed::Down { exit: None };
+            self.vms.insert(vm.clone(), SimulatedVm { observed, memory_mib, starts: 0, content });
+        }
+    }
+
+    /// Makes a VM's disk a copy.
+    pub(crate) fn shelve(&mut self, vm: &VmId) {
+        if let Some(vm_here) = self.vms.remove(vm) {
+            self.copies.insert(vm.clone(), vm_here.content);
+        }
     }
 
     pub(crate) fn memory_mib(&self) -> u32 {

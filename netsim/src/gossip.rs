@@ -17,8 +17,10 @@ pub(crate) const LAZY_DEGREE: usize = 4;
 /// How often names are told, in milliseconds.
 pub(crate) const HEARTBEAT_MS: u64 = 1_000;
 
-/// For how many heartbeats a record is told about and can be asked for.
+/// For how many heartbeats a record can be asked for, and for how many it is told about: libp2p's `history_length` and
+/// `history_gossip`, as the agent has them.
 const HISTORY: usize = 5;
+const TOLD: usize = 3;
 
 /// One node's side of it; all is lost when the node crashes.
 #[derive(Debug, Default)]
@@ -86,7 +88,7 @@ impl Gossip {
 
     /// Ends a heartbeat; returns what was new in the last few.
     pub(crate) fn heartbeat(&mut self) -> Vec<Digest> {
-        let told = self.recent.iter().flatten().map(|record| record.digest()).collect();
+        let told = self.recent.iter().take(TOLD).flatten().map(|record| record.digest()).collect();
         self.recent.push_front(Vec::new());
         self.recent.truncate(HISTORY);
         told

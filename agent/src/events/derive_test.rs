@@ -29,6 +29,7 @@ fn vm(seed: u8, host: &str, state: VmState, exit: Option<ExitStatus>) -> Verifie
         vm: VmId { birth, name: name("router1") },
         project: ProjectId(birth),
         run: RunState::Up,
+        epoch: mln_protocol::record::Epoch::FIRST,
         run_counter: 1,
         run_by: keys(seed).public(),
         state,

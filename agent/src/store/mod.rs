@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use mln_protocol::id::{Digest, PublicKey};
-use mln_protocol::node::{Input, StoredState, Write, WriteId};
+use mln_protocol::node::{DecisionNote, Input, StoredState, Write, WriteId};
+use mln_protocol::record::Ballot;
 use mln_protocol::trust::Signed;
 use mln_protocol::wire;
 use tokio::sync::mpsc;
@@ -39,6 +40,10 @@ pub(crate) struct Store {
     database: sled::Db,
     records: sled::Tree,
     fragments: sled::Tree,
+    /// What this host has signed about VMs.
+    holdings: sled::Tree,
+    /// What this host has said about revisions whose child is not decided.
+    decisions: sled::Tree,
 }
 
 /// Why the store can't be used. What is on the disk is as it was.
@@ -87,7 +92,9 @@ impl Store {
         }
         let records = database.open_tree("records").map_err(error)?;
         let fragments = database.open_tree("fragments").map_err(error)?;
-        Ok(Self { database, records, fragments })
+        let holdings = database.open_tree("holdings").map_err(error)?;
+        let decisions = database.open_tree("decisions").map_err(error)?;
+        Ok(Self { database, records, fragments, holdings, decisions })
     }
 
     /// Loads everything, verifying it again; what doesn't hold is left out and reported.
@@ -113,12 +120,34 @@ impl Store {
                 _ => warn!("a stored part of a project is damaged and left out"),
             }
         }
+        for value in self.holdings.iter().values() {
+            let value = value.map_err(error)?;
+            match wire::decode_holding(&value, root) {
+                Ok(holding) => state.holdings.push(holding),
+                // Without it the VM is not run by itself: somebody has to say so.
+                Err(error) => warn!(%error, "a note of ownership is left out"),
+            }
+        }
+        for entry in self.decisions.iter() {
+            let (key, value) = entry.map_err(error)?;
+            let Ok(parent) = <[u8; 32]>::try_from(key.as_ref()) else {
+                warn!("a note about a decision has a damaged name and is left out");
+                continue;
+            };
+            state.decisions.push(wire::decode_decision_note(&value).unwrap_or_else(|error| {
+                warn!(%error, "a note about a decision can't be read: this host has no vote in it any more");
+                mute(Digest(parent))
+            }));
+        }
         Ok(state)
     }
 
     fn apply(&self, writes: &[Write]) -> Result<(), sled::Error> {
         let mut records = sled::Batch::default();
         let mut fragments = sled::Batch::default();
+        let mut holdings = sled::Batch::default();
+        let mut dropped = sled::Batch::default();
+        let mut decisions = sled::Batch::default();
         for write in writes {
             match write {
                 Write::Record(key, record) => {
@@ -128,10 +157,36 @@ impl Store {
                     fragments.insert(&digest.0, wire::encode_fragment(fragment));
                 }
                 Write::DropFragment(digest) => fragments.remove(&digest.0),
+                Write::Holding(vm, holding) => {
+                    holdings.insert(wire::encode_vm_id(vm), wire::encode_holding(vm, holding));
+                }
+                Write::DropHolding(vm) => dropped.remove(wire::encode_vm_id(vm)),
+                Write::Decision(note) => {
+                    decisions.insert(&note.parent.0, wire::encode_decision_note(note));
+                }
+                Write::DropDecision(parent) => decisions.remove(&parent.0),
             }
         }
+        // What was signed comes first: where the rest is torn off, peers still have what follows from it.
+        self.holdings.apply_batch(holdings)?;
         self.fragments.apply_batch(fragments)?;
-        self.records.apply_batch(records)
+        self.records.apply_batch(records)?;
+        // Last: a note goes only once the record that makes it needless is there.
+        self.holdings.apply_batch(dropped)?;
+        self.decisions.apply_batch(decisions)
+    }
+}
+
+/// The note of a host that no longer knows what it has said: as if it had answered the highest ballot there is. So it
+/// promises nothing for this parent that could contradict what it has promised before.
+fn mute(parent: Digest) -> DecisionNote {
+    let last = Ballot { number: u64::MAX, coordinator: PublicKey([u8::MAX; 32]) };
+    DecisionNote {
+        parent,
+        answered: Some(last),
+        promised: None,
+        coordinated: u64::MAX - 1,
+        reserved: Vec::new(),
     }
 }
 

@@ -12,12 +12,14 @@ use crate::record::{HostStatus, VmState};
 use crate::time::Now;
 
 impl Node {
-    /// Chooses hosts for the VMs of a project that name a group; what is `replaced` counts as gone.
+    /// Chooses hosts for the VMs of a project that name a group; what is `replaced` counts as gone, and
+    /// `current` says where VMs are that stay in their group.
     pub(super) fn choose_hosts(
         &self,
         now: Now,
         project: &Project,
         replaced: Option<ProjectId>,
+        current: &BTreeMap<Name, Name>,
     ) -> Result<BTreeMap<Name, PlacedHost>, Vec<HostRefusal>> {
         let names_group =
             project.vms.iter().any(|vm| vm.service_host.as_ref().is_some_and(|h| h.group().is_some()));
@@ -36,7 +38,7 @@ impl Node {
                 Some(self.candidate(now, host, status, defined, replaced))
             })
             .collect();
-        let chosen = choose(project, &self.config.name, &candidates, &BTreeMap::new());
+        let chosen = choose(project, &self.config.name, &candidates, current);
         chosen.map_err(|unplaced| {
             let refusal = |detail: String| HostRefusal {
                 host: self.config.name.to_string(),

@@ -126,7 +126,12 @@ impl Host {
                     Output::Send { .. }
                     | Output::Broadcast(_)
                     | Output::Switches(_)
-                    | Output::Progress { .. } => {}
+                    | Output::Progress { .. }
+                    | Output::Pull { .. }
+                    | Output::Seal { .. }
+                    | Output::ReadCopy { .. }
+                    | Output::Shelve { .. }
+                    | Output::DropCopy { .. } => {}
                 }
             }
         }

@@ -15,6 +15,10 @@ struct Cluster {
     nodes: Vec<Node>,
     now_ms: u64,
     steps: Vec<(usize, VmId, Step)>,
+    /// What stands on each host's disk of each VM, as far as VMs move.
+    disks: BTreeMap<(usize, VmId), u64>,
+    /// Loses what it says yes to.
+    loses: fn(&Output) -> bool,
     progress: Vec<VmState>,
     outcomes: BTreeMap<OpId, Outcome>,
     switches: BTreeMap<usize, Vec<SwitchWanted>>,
@@ -60,6 +64,8 @@ impl Cluster {
             nodes,
             now_ms: 0,
             steps: Vec::new(),
+            disks: BTreeMap::new(),
+            loses: |_| false,
             progress: Vec::new(),
             outcomes: BTreeMap::new(),
             switches: BTreeMap::new(),
@@ -94,7 +100,11 @@ impl Cluster {
         output: Output,
         queue: &mut std::collections::VecDeque<(usize, Input)>,
     ) {
-        let others = (0..NAMES.len()).filter(|&other| other != from && !self.away.contains(&other));
+        if (self.loses)(&output) {
+            return;
+        }
+        let away = self.away.clone();
+        let others = (0..NAMES.len()).filter(|other| *other != from && !away.contains(other));
         match output {
             Output::Send { to, message } => {
                 let to = (0..NAMES.len()).find(|&index| keys(index).public() == to).expect("a node");
@@ -118,6 +128,11 @@ impl Cluster {
             Output::Hook { project, point, .. } => {
                 queue.push_back((from, Input::HookDone { project, point, result: Ok(()) }));
             }
+            Output::Pull { .. }
+            | Output::Seal { .. }
+            | Output::ReadCopy { .. }
+            | Output::Shelve { .. }
+            | Output::DropCopy { .. } => queue.extend(self.copied(from, &output).map(|input| (from, input))),
             Output::Progress { state, .. } => self.progress.push(state),
             Output::Done { op, outcome } => {
                 self.outcomes.insert(op, outcome);
@@ -404,6 +419,7 @@ fn a_stale_request_is_refused_and_a_repeated_one_is_applied_once() {
     let request = RunRequest {
         owner: keys(0).public(),
         vm: vm.clone(),
+        epoch: crate::record::Epoch::FIRST,
         seen_counter: 0,
         order: RunOrder::Up,
         made_unix_ms: 0,
@@ -481,9 +497,13 @@ fn after_a_restart_what_should_run_is_started_and_what_runs_is_left_alone() {
         let stored = StoredState {
             records: old.records.range(..).map(|(_, record)| record.clone()).collect(),
             fragments: old.fragments.iter().map(|(digest, fragment)| (*digest, fragment.clone())).collect(),
+            holdings: old.holdings().map(|(vm, holding)| (vm.clone(), holding.clone())).collect(),
+            ..StoredState::default()
         };
         cluster.nodes[0] = Node::new(config(0, 512), stored);
         cluster.input(0, Input::Start { found: vec![(vm.clone(), found)] });
+        assert_eq!(cluster.steps, [], "others may know better whose they are by now");
+        cluster.pass(limits::CONFIRM_MS);
         let begun: Vec<Step> = cluster.steps.iter().map(|(_, _, step)| *step).collect();
         assert_eq!(begun, steps);
     }
@@ -498,6 +518,8 @@ fn a_disk_that_is_gone_is_not_made_anew() {
     let stored = StoredState {
         records: old.records.range(..).map(|(_, record)| record.clone()).collect(),
         fragments: old.fragments.iter().map(|(digest, fragment)| (*digest, fragment.clone())).collect(),
+        holdings: old.holdings().map(|(vm, holding)| (vm.clone(), holding.clone())).collect(),
+        ..StoredState::default()
     };
     cluster.nodes[0] = Node::new(config(0, 512), stored);
     cluster.input(0, Input::Start { found: Vec::new() });
@@ -529,7 +551,14 @@ fn a_request_of_somebody_without_a_grant_changes_nothing() {
     let vm = cluster.vms(project)[0].clone();
     let owner = keys(0).public();
     let stranger = KeyPair::from_secret([77; 32]);
-    let request = RunRequest { owner, vm: vm.clone(), seen_counter: 0, order: RunOrder::Up, made_unix_ms: 0 };
+    let request = RunRequest {
+        owner,
+        vm: vm.clone(),
+        epoch: crate::record::Epoch::FIRST,
+        seen_counter: 0,
+        order: RunOrder::Up,
+        made_unix_ms: 0,
+    };
     let payload = wire::encode_run_request(&request);
     let request = Arc::new(Verified::own(&stranger, Domain::Request, request, payload));
     cluster.input(0, Input::Message { from: keys(1).public(), message: Message::Run(request) });
@@ -631,13 +660,15 @@ fn a_sooner_stop_overtakes_one_that_waits() {
 fn a_build_is_not_reserved_for_without_its_part() {
     let mut cluster = Cluster::new(512);
     let key = keys(1).public();
-    let host = crate::record::RevisionHost { name: name("bergen"), key, fragment: Digest([7; 32]), vms: 9 };
+    let host =
+        crate::record::RevisionHost { name: name("bergen"), key, fragment: Digest([7; 32]), vms: Vec::new() };
     let revision = crate::record::Revision {
         project: None,
         parent: None,
         label: Label { owner: name("root"), project: name("evil") },
         hosts: vec![host],
         definition: Digest([0; 32]),
+        consent: crate::record::Consent::Majority,
         made_unix_ms: 0,
         author: String::new(),
         reason: String::new(),
@@ -663,6 +694,8 @@ struct Alone {
     node: Node,
     records: BTreeMap<Vec<u8>, VerifiedRecord>,
     fragments: BTreeMap<Digest, Arc<Fragment>>,
+    holdings: BTreeMap<VmId, Holding>,
+    decisions: BTreeMap<Digest, DecisionNote>,
     steps: Vec<Step>,
 }
 
@@ -686,6 +719,18 @@ impl Alone {
                                 Write::DropFragment(digest) => {
                                     self.fragments.remove(&digest);
                                 }
+                                Write::Holding(vm, holding) => {
+                                    self.holdings.insert(vm, holding);
+                                }
+                                Write::DropHolding(vm) => {
+                                    self.holdings.remove(&vm);
+                                }
+                                Write::Decision(note) => {
+                                    self.decisions.insert(note.parent, *note);
+                                }
+                                Write::DropDecision(parent) => {
+                                    self.decisions.remove(&parent);
+                                }
                             }
                         }
                         queue.push_back(Input::Persisted(id));
@@ -700,6 +745,11 @@ impl Alone {
                     Output::Send { .. }
                     | Output::Broadcast(_)
                     | Output::Hook { .. }
+                    | Output::Pull { .. }
+                    | Output::Seal { .. }
+                    | Output::ReadCopy { .. }
+                    | Output::Shelve { .. }
+                    | Output::DropCopy { .. }
                     | Output::Switches(_)
                     | Output::Progress { .. }
                     | Output::Done { .. } => {}
@@ -712,6 +762,8 @@ impl Alone {
         let stored = StoredState {
             records: self.records.values().cloned().collect(),
             fragments: self.fragments.iter().map(|(digest, fragment)| (*digest, fragment.clone())).collect(),
+            decisions: self.decisions.values().cloned().collect(),
+            holdings: self.holdings.iter().map(|(vm, holding)| (vm.clone(), holding.clone())).collect(),
         };
         Self { node: Node::new(config(0, 512), stored), steps: Vec::new(), ..self }
     }
@@ -720,7 +772,14 @@ impl Alone {
 #[test]
 fn a_removal_goes_on_however_often_its_host_is_killed() {
     let node = Node::new(config(0, 512), StoredState::default());
-    let mut alone = Alone { node, records: BTreeMap::new(), fragments: BTreeMap::new(), steps: Vec::new() };
+    let mut alone = Alone {
+        node,
+        records: BTreeMap::new(),
+        fragments: BTreeMap::new(),
+        holdings: BTreeMap::new(),
+        decisions: BTreeMap::new(),
+        steps: Vec::new(),
+    };
     alone.input(Input::Start { found: Vec::new() });
     let mut order = ring(64, OnFailure::Undo);
     order.project.vms.truncate(1);
@@ -767,3 +826,6 @@ fn a_host_that_lost_its_memory_leaves_its_guests_running_and_is_heard_again() {
     assert_eq!(cluster.state(0, &vm), VmState::Up);
     assert_eq!(cluster.nodes[0].record_sum(), cluster.nodes[1].record_sum());
 }
+
+#[path = "handover_test.rs"]
+mod handover;

@@ -1,17 +1,20 @@
 //! The VMs that this host owns: from what is wanted and what was observed to steps and to published status.
 
+mod owning;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::hooks::Standing;
-use super::io::{ImpairedPort, Output, SwitchWanted, UplinkWanted};
+use super::io::{Holding, ImpairedPort, Output, SwitchWanted, UplinkWanted};
 use super::message::{Message, RunOrder};
+use super::ownership::Right;
 use super::timers::Timer;
 use super::{Node, limits};
 use crate::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
 use crate::model::{Attachment, Forward, Fragment, MemoryMib, Vm};
 use crate::plan::{Existence, Observed, RunPhase, Step, StopLimit, guest_address, next_step};
-use crate::record::{Commit, Nat, Record, RunState, VmState, VmStatus};
+use crate::record::{Commit, Epoch, Nat, Record, RunState, VmState, VmStatus};
 use crate::time::Now;
 use crate::wire;
 
@@ -44,6 +47,13 @@ struct OwnedVm {
     disk: Disk,
 }
 
+impl OwnedVm {
+    /// Returns what brings it to hold still, without a change of what it should be doing.
+    fn pause_step(&self) -> Option<Step> {
+        matches!(self.observed, Observed::Running(_)).then_some(Step::Stop(self.stop_limit))
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Disk {
     /// It is there, or has yet to be made.
@@ -66,8 +76,10 @@ impl Vms {
         self.owned.values().map(|vm| vm.status.memory.0).sum()
     }
 
-    pub(super) fn memory_mib_of(&self, project: ProjectId) -> u32 {
-        self.owned.values().filter(|vm| vm.status.project == project).map(|vm| vm.status.memory.0).sum()
+    /// Returns the memory of the VMs of a project that `counts` holds of.
+    pub(super) fn memory_mib_of(&self, project: ProjectId, counts: impl Fn(&VmId) -> bool) -> u32 {
+        let of_project = self.owned.iter().filter(|(id, vm)| vm.status.project == project && counts(id));
+        of_project.map(|(_, vm)| vm.status.memory.0).sum()
     }
 
     /// Returns the ports of this host that lead to VMs that are defined here, but for those of one project.
@@ -76,9 +88,14 @@ impl Vms {
         others.flat_map(|(id, vm)| vm.status.forwards.iter().map(|port| (&vm.label, &id.name, port)))
     }
 
+    /// Returns the parts that VMs here were made from.
+    pub(super) fn fragments(&self) -> impl Iterator<Item = &Arc<Fragment>> {
+        self.owned.values().map(|vm| &vm.fragment)
+    }
+
     /// Returns the VMs of a project that run or are about to. One whose start has failed does neither, until it is
     /// tried again.
-    pub(super) fn running(&self, project: ProjectId) -> impl Iterator<Item = &Name> {
+    pub(super) fn running(&self, project: ProjectId) -> impl Iterator<Item = &VmId> {
         let is_about_to = |vm: &OwnedVm| match vm.busy {
             Some(step) => step != Step::Remove,
             None => !matches!(vm.status.state, VmState::Failed { .. }),
@@ -92,7 +109,7 @@ impl Vms {
                     vm.status.run == RunState::Up && is_about_to(vm)
                 }
             })
-            .map(|(id, _)| &id.name)
+            .map(|(id, _)| id)
     }
 
     /// Whether one more long step would be too many. Stopping is mostly waiting and does not count.
@@ -102,7 +119,7 @@ impl Vms {
     }
 
     /// Whether one more VM has room beside those whose disks are there or being made.
-    fn has_room(&self, memory: MemoryMib, limit: MemoryMib) -> bool {
+    pub(super) fn has_room(&self, memory: MemoryMib, limit: MemoryMib) -> bool {
         let there = |vm: &&OwnedVm| vm.observed != Observed::Absent || vm.busy == Some(Step::Build);
         let used: u64 = self.owned.values().filter(there).map(|vm| u64::from(vm.status.memory.0)).sum();
         used + u64::from(memory.0) <= u64::from(limit.0)
@@ -127,6 +144,40 @@ impl Vms {
         self.owned.get(id).map(|vm| (vm.label.clone(), vm.fragment.clone()))
     }
 
+    /// Whether this is a VM of ours.
+    pub(super) fn owns(&self, id: &VmId) -> bool {
+        self.owned.contains_key(id)
+    }
+
+    /// Whether no disk was ever made for a VM of ours, and none is being made.
+    pub(super) fn never_built(&self, id: &VmId) -> bool {
+        self.owned
+            .get(id)
+            .is_some_and(|vm| vm.observed == Observed::Absent && vm.busy.is_none() && vm.disk == Disk::Sound)
+    }
+
+    /// Whether the disk of a VM of ours is being made.
+    pub(super) fn is_building(&self, id: &VmId) -> bool {
+        self.owned.get(id).is_some_and(|vm| vm.busy == Some(Step::Build))
+    }
+
+    /// Whether a VM of ours has a disk and nothing is done with it.
+    pub(super) fn is_down(&self, id: &VmId) -> bool {
+        self.owned.get(id).is_some_and(|vm| {
+            matches!(vm.observed, Observed::Down { .. } | Observed::Lost) && vm.busy.is_none()
+        })
+    }
+
+    /// Whether there is something of a VM on this host's disk.
+    pub(super) fn has_disk(&self, id: &VmId) -> bool {
+        self.found.contains_key(id) || self.owned.get(id).is_some_and(|vm| vm.observed != Observed::Absent)
+    }
+
+    /// Returns what a VM of ours should be doing, how often that has changed, and who changed it last.
+    pub(super) fn run_of(&self, id: &VmId) -> Option<(RunState, u64, PublicKey)> {
+        self.owned.get(id).map(|vm| (vm.status.run, vm.status.run_counter, vm.status.run_by))
+    }
+
     fn definition<'a>(id: &VmId, vm: &'a OwnedVm) -> Option<&'a Vm> {
         vm.fragment.vms.iter().find(|definition| definition.name == id.name)
     }
@@ -143,50 +194,60 @@ impl Node {
         }
         self.vms.adopting = false;
         self.next_queued(now);
+        self.resume_releases(now);
+    }
+
+    /// Goes on with releases that were not yet claimed when this host went down.
+    fn resume_releases(&mut self, now: Now) {
+        let released = |(id, holding): (&VmId, &Holding)| match holding {
+            Holding::Released { .. } => Some(id.clone()),
+            Holding::Claimed { .. }
+            | Holding::Arriving { .. }
+            | Holding::Arrived { .. }
+            | Holding::Declined { .. }
+            | Holding::Shadow { .. } => None,
+        };
+        let vms: Vec<VmId> = self.holdings.iter().filter_map(released).collect();
+        for id in vms {
+            self.timers.set(Timer::Release(id.clone()), now.mono_ms + limits::RELEASE_MS);
+            self.settle_release(now, &id);
+        }
     }
 
     /// Does what another head revision means for this host.
     pub(super) fn head_changed(&mut self, now: Now, project: ProjectId) {
-        self.settle_reservation(project);
-        let Some(first) = self.projects.commit(project.0) else { return };
-        let Some(part) = first.host(self.me).filter(|_| first.reserved_by(self.me)).cloned() else {
-            self.forget_fragments(project);
-            return;
-        };
-        match self.fragments.get(&part.fragment).cloned() {
-            Some(fragment) => self.adopt(now, project, &fragment),
-            None if self.is_over(project) => {}
-            None => self.want_fragment(now, part.fragment),
+        self.settle_reservations(project);
+        let mut parts: BTreeMap<Digest, Vec<(VmId, Existence)>> = BTreeMap::new();
+        for (vm, existence, part) in self.due_here(project) {
+            parts.entry(part).or_default().push((vm, existence));
         }
+        for (part, vms) in parts {
+            match self.fragments.get(&part).cloned() {
+                Some(fragment) => self.adopt(now, project, &fragment, &vms),
+                None => self.want_fragment(now, part),
+            }
+        }
+        self.placements_changed(now, project);
         self.forget_fragments(project);
     }
 
-    /// Whether a project is removed and nothing of it is left to do here.
-    pub(super) fn is_over(&self, project: ProjectId) -> bool {
-        let removed = self.projects.head(project).is_some_and(Commit::removes);
-        let owned = self.vms.owned.values().any(|vm| vm.status.project == project);
-        let mut statuses =
-            self.records.born_in(project.0).filter(|(author, _)| *author == self.me).peekable();
-        removed
-            && !owned
-            && statuses.peek().is_some()
-            && statuses.all(|(_, status)| status.state == VmState::Removed)
-    }
-
     pub(super) fn want_fragment(&mut self, now: Now, digest: Digest) {
-        if self.fragments.contains_key(&digest) {
+        if self.fragments.contains_key(&digest) || !self.parts_here().contains(&digest) {
             return;
         }
-        let holders: Vec<PublicKey> = self
-            .projects
-            .heads()
-            .filter_map(|(project, _)| {
-                let record = self.projects.record(project.0)?;
-                let names_it =
-                    self.projects.commit(project.0)?.revision.hosts.iter().any(|h| h.fragment == digest);
-                names_it.then(|| record.author())
-            })
-            .collect();
+        let mut holders: BTreeSet<PublicKey> = BTreeSet::new();
+        for (project, _) in self.projects.heads() {
+            for commit in self.projects.proven(project) {
+                if commit.revision.hosts.iter().any(|host| host.fragment == digest) {
+                    holders.extend(self.projects.record(commit.digest).map(|record| record.author()));
+                }
+            }
+        }
+        // Whoever proposed it has it, and need not be who published it.
+        if !self.connected.is_empty() {
+            let turn = self.draw() as usize % self.connected.len();
+            holders.extend(self.connected.iter().nth(turn));
+        }
         let me = self.me;
         for holder in holders.into_iter().filter(|&holder| holder != me) {
             self.send(holder, Message::FragmentWanted(digest));
@@ -200,51 +261,90 @@ impl Node {
             return;
         }
         self.timers.cancel(&Timer::Fragment(digest));
+        self.doubt(now, &fragment, digest);
         self.keep_fragment(fragment);
-        let projects: Vec<ProjectId> = self
-            .projects
-            .heads()
-            .filter(|(project, _)| {
-                self.projects
-                    .commit(project.0)
-                    .is_some_and(|first| first.revision.hosts.iter().any(|host| host.fragment == digest))
-            })
-            .map(|(project, _)| project)
-            .collect();
+        let names_it =
+            |project: &ProjectId| self.due_here(*project).iter().any(|(_, _, part)| *part == digest);
+        let projects: Vec<ProjectId> =
+            self.projects.heads().map(|(project, _)| project).filter(names_it).collect();
         for project in projects {
             self.head_changed(now, project);
         }
     }
 
-    /// Drops a removed project's fragments where no VM of it is left.
+    /// Drops a project's parts that nothing needs any more.
     fn forget_fragments(&mut self, project: ProjectId) {
-        let owned = self.vms.owned.values().any(|vm| vm.status.project == project);
-        if owned || !self.projects.head(project).is_some_and(Commit::removes) {
-            return;
-        }
-        let Some(first) = self.projects.commit(project.0) else { return };
-        let fragments: Vec<Digest> = first.revision.hosts.iter().map(|host| host.fragment).collect();
-        for digest in fragments {
-            self.timers.cancel(&Timer::Fragment(digest));
+        let named = self.projects.proven(project).flat_map(|commit| &commit.revision.hosts);
+        let kept: BTreeSet<Digest> =
+            named.map(|host| host.fragment).filter(|part| self.fragments.contains_key(part)).collect();
+        for digest in kept {
             self.drop_fragment(digest);
         }
     }
 
-    fn adopt(&mut self, now: Now, project: ProjectId, fragment: &Arc<Fragment>) {
+    fn adopt(&mut self, now: Now, project: ProjectId, fragment: &Arc<Fragment>, vms: &[(VmId, Existence)]) {
         let Some(head) = self.projects.head(project) else { return };
-        let existence = if head.removes() { Existence::Unwanted } else { Existence::Wanted };
         let label = head.revision.label.clone();
-        for definition in &fragment.vms {
-            let id = VmId { birth: project.0, name: definition.name.clone() };
-            if let Some(vm) = self.vms.owned.get_mut(&id) {
-                vm.existence = existence;
+        for (id, existence) in vms {
+            let Some(definition) = fragment.vms.iter().find(|vm| vm.name == id.name) else { continue };
+            if let Some(vm) = self.vms.owned.get_mut(id) {
+                vm.existence = *existence;
                 self.timers.cancel(&Timer::Retry(id.clone()));
-            } else if !self.own(now, &id, definition, &label, fragment, existence) {
+                self.redefine(now, id, definition, fragment);
+            } else if !self.take_up(now, id, definition, &label, fragment, *existence) {
                 continue;
             }
-            self.reconcile(now, &id);
+            self.reconcile(now, id);
         }
         self.host_changed(now);
+    }
+
+    /// Takes up a VM that the head places here: one of ours, one that is born here, or one that is to come.
+    /// Returns false where it is not here, not yet, or no longer.
+    fn take_up(
+        &mut self,
+        now: Now,
+        id: &VmId,
+        definition: &Vm,
+        label: &Label,
+        fragment: &Arc<Fragment>,
+        existence: Existence,
+    ) -> bool {
+        let stored = self.records.vm(id, self.me);
+        if stored.is_some_and(|status| status.state == VmState::Removed) && !self.has_taken(id) {
+            return false;
+        }
+        if existence == Existence::Wanted && self.may_claim_birth(id) {
+            let digest = Digest::of(&wire::encode_fragment(fragment));
+            self.claim_birth(now, id, digest);
+        }
+        if self.has_taken(id) || self.speaks_for(id) {
+            return self.own(now, id, definition, label, fragment, existence);
+        }
+        if existence == Existence::Wanted {
+            self.settle_arrival(now, id);
+            self.arrive(now, id);
+        }
+        false
+    }
+
+    /// Gives a VM another definition: what it takes a boot to change counts from the next one on.
+    fn redefine(&mut self, now: Now, id: &VmId, definition: &Vm, fragment: &Arc<Fragment>) {
+        let Some(vm) = self.vms.owned.get_mut(id).filter(|vm| vm.fragment != *fragment) else { return };
+        vm.fragment = fragment.clone();
+        if let Some(Holding::Claimed { claim, made, .. }) = self.holdings.get(id) {
+            let (claim, made) = (claim.clone(), *made);
+            let fragment = Digest::of(&wire::encode_fragment(fragment));
+            self.hold(id, Holding::Claimed { claim, fragment, made });
+        }
+        let Some(vm) = self.vms.owned.get_mut(id) else { return };
+        vm.status.memory = definition.memory;
+        vm.status.boot_order = definition.boot_order;
+        vm.status.address = guest_address(definition);
+        vm.status.forwards =
+            definition.networks.iter().flat_map(|network| network.forwards.clone()).collect();
+        self.publish_vm(now, id);
+        self.switches_changed();
     }
 
     /// Takes up one VM; false where it is removed already.
@@ -273,12 +373,18 @@ impl Node {
             VmState::Failed { .. } => status.run_counter > 0,
             VmState::Building | VmState::Removed => false,
         });
-        let disk = if had_disk && observed == Observed::Absent { Disk::Lost } else { Disk::Sound };
+        let made = matches!(
+            self.holdings.get(id),
+            Some(Holding::Claimed { made: true, .. } | Holding::Released { made: true, .. })
+        );
+        let gone = (had_disk || made) && observed == Observed::Absent;
+        let disk = if gone { Disk::Lost } else { Disk::Sound };
         let known = stored.is_some();
         let status = stored.unwrap_or_else(|| VmStatus {
             counter: 0,
             vm: id.clone(),
-            project: ProjectId(id.birth),
+            epoch: Epoch::FIRST,
+            project: self.projects.project_of(id).unwrap_or(ProjectId(id.birth)),
             // A host that has lost its memory doesn't shut down what it finds running.
             run: if matches!(observed, Observed::Running(_)) { RunState::Up } else { RunState::Down },
             run_counter: 0,
@@ -295,7 +401,8 @@ impl Node {
         });
         // A record from before there were forwards has none.
         let forwards = definition.networks.iter().flat_map(|network| network.forwards.clone()).collect();
-        let status = VmStatus { forwards, ..status };
+        let epoch = self.own_epoch(id).unwrap_or(status.epoch);
+        let status = VmStatus { forwards, epoch, ..status };
         let vm = OwnedVm {
             label: label.clone(),
             fragment: fragment.clone(),
@@ -327,7 +434,14 @@ impl Node {
         if self.timers.is_set(&Timer::Retry(id.clone())) {
             return;
         }
-        let step = next_step(vm.existence, vm.status.run, vm.stop_limit, &vm.observed);
+        let step = match self.right(id) {
+            // It is to be as it is when it goes, and to be so without being built or removed meanwhile.
+            Right::Own(_) if self.hand_overs.holds_still(id) => vm.pause_step(),
+            Right::Own(_) => next_step(vm.existence, vm.status.run, vm.stop_limit, &vm.observed),
+            Right::Suspended { .. } => vm.pause_step(),
+            Right::Unconfirmed | Right::None => return,
+        };
+        let Some(vm) = self.vms.owned.get(id) else { return };
         let sooner = match (vm.busy, step) {
             (Some(Step::Stop(old)), Some(Step::Stop(new))) => new.is_sooner_than(old),
             _ => false,
@@ -336,6 +450,8 @@ impl Node {
             _ if vm.busy.is_some() && !sooner => {}
             None => self.settle(now, id),
             Some(Step::Build) if vm.disk == Disk::Lost => {}
+            // Whoever is to have it makes its disk.
+            Some(Step::Build) if self.is_to_leave(id) => {}
             Some(Step::Build) if self.vms.adopting => {
                 self.vms.queued.insert(id.clone());
             }
@@ -368,10 +484,11 @@ impl Node {
     fn blocked(&mut self, now: Now, id: &VmId) {
         let Some(blocked) = self.vms.owned.get(id) else { return };
         // The removal of what this replaces may be heard of later than this.
-        let goes = |(other, vm): (&VmId, &OwnedVm)| {
-            vm.existence == Existence::Unwanted || (vm.label == blocked.label && other.birth != id.birth)
+        let goes = |vm: &OwnedVm| {
+            vm.existence == Existence::Unwanted
+                || (vm.label == blocked.label && vm.status.project != blocked.status.project)
         };
-        if self.vms.owned.iter().any(goes) {
+        if self.vms.owned.values().any(goes) {
             self.vms.queued.insert(id.clone());
             return;
         }
@@ -433,6 +550,9 @@ impl Node {
 
     /// Takes in what the platform sees of a VM.
     pub(super) fn observed(&mut self, now: Now, id: &VmId, observed: Observed) {
+        // One that is stopped for its new host, or because somebody else owns it, should run all the same.
+        let owns =
+            matches!(self.right(id), Right::Own(_) | Right::Unconfirmed) && !self.hand_overs.holds_still(id);
         let Some(vm) = self.vms.owned.get_mut(id) else { return };
         if vm.busy == Some(Step::Start) {
             vm.seen_starting = Some(observed);
@@ -443,8 +563,11 @@ impl Node {
             && ran
         {
             vm.status.exit = Some(exit);
-            let unasked =
-                vm.busy.is_none() && vm.status.run == RunState::Up && vm.status.state != VmState::Building;
+            let unasked = vm.busy.is_none()
+                && owns
+                && vm.status.run == RunState::Up
+                // Where it was down or going down already, it was stopped by this host, for its new one.
+                && !matches!(vm.status.state, VmState::Building | VmState::Stopping | VmState::Down);
             if unasked {
                 // The guest has shut itself down, or died: starting it again is for somebody to decide.
                 vm.status.run = RunState::Down;
@@ -456,6 +579,7 @@ impl Node {
         self.settle(now, id);
         self.switches_changed();
         self.reconcile_after(now, id);
+        self.seal_if_down(id);
     }
 
     fn reconcile_after(&mut self, now: Now, id: &VmId) {
@@ -485,6 +609,7 @@ impl Node {
             self.vms.owned.remove(id);
             self.vms.queued.remove(id);
             self.hooks_due(project);
+            self.let_go(id);
             self.forget_fragments(project);
             self.host_changed(now);
             self.next_queued(now);
@@ -511,6 +636,10 @@ impl Node {
 
     /// Publishes the status of a VM if it differs from what was published last.
     fn publish_vm(&mut self, now: Now, id: &VmId) {
+        // Whoever gave it away says nothing of it any more.
+        if !self.speaks_for(id) {
+            return;
+        }
         let Some(vm) = self.vms.owned.get_mut(id) else { return };
         if self.records.vm(id, self.me) == Some(&vm.status) {
             return;
@@ -548,9 +677,13 @@ impl Node {
     }
 
     /// Returns the run counter of a VM of ours that the head revision wants, and who raised it last.
-    pub(super) fn run_counter(&self, id: &VmId) -> Option<(u64, PublicKey)> {
+    pub(super) fn run_counter(&self, id: &VmId) -> Option<(Epoch, u64, PublicKey)> {
         let vm = self.vms.owned.get(id).filter(|vm| vm.existence == Existence::Wanted)?;
-        Some((vm.status.run_counter, vm.status.run_by))
+        match self.right(id) {
+            Right::Own(epoch) => Some((epoch, vm.status.run_counter, vm.status.run_by)),
+            Right::Unconfirmed => Some((vm.status.epoch, vm.status.run_counter, vm.status.run_by)),
+            Right::Suspended { .. } | Right::None => None,
+        }
     }
 
     /// Asks for other switches where other ones are needed now.
@@ -565,7 +698,7 @@ impl Node {
                     let (peers, switch) = wanted.entry(key).or_insert_with(|| {
                         (BTreeSet::new(), switch_of(vm.status.project, &vm.fragment, name))
                     });
-                    peers.extend(self.switch_peers(id.birth, &vm.fragment, name));
+                    peers.extend(self.switch_peers(id, &vm.fragment, name));
                     if !network.impairment.is_none() {
                         let (interface, impairment) = (network.name.clone(), network.impairment);
                         switch.impaired.push(ImpairedPort { vm: id.clone(), interface, impairment });
@@ -584,7 +717,7 @@ impl Node {
     }
 
     /// Returns the other hosts that carry a switch.
-    fn switch_peers(&self, birth: Digest, fragment: &Fragment, name: &Name) -> BTreeSet<PublicKey> {
+    fn switch_peers(&self, vm: &VmId, fragment: &Fragment, name: &Name) -> BTreeSet<PublicKey> {
         let switch = fragment.switches.iter().find(|switch| switch.name == *name);
         let members: BTreeSet<&Name> =
             switch.into_iter().flat_map(|s| s.members.iter().map(|m| &m.vm)).collect();
@@ -592,9 +725,16 @@ impl Node {
             .placement
             .iter()
             .filter(|placement| members.contains(&placement.vm))
-            .filter_map(|placement| self.projects.owner(birth, &placement.host))
+            .filter_map(|placement| self.host_of(vm, &placement.host))
             .filter(|&key| key != self.me)
             .collect()
+    }
+
+    /// Returns the host with this name in the project of a VM.
+    fn host_of(&self, vm: &VmId, name: &Name) -> Option<PublicKey> {
+        let head = self.projects.project_of(vm).and_then(|project| self.projects.head(project));
+        let by_name = |commit: &Commit| commit.revision.hosts.iter().find(|h| h.name == *name).map(|h| h.key);
+        head.and_then(by_name).or_else(|| self.projects.owner(vm.birth, name))
     }
 
     /// Returns what this host has of a VM: its project's label, its part of the project, and its definition.
@@ -606,7 +746,7 @@ impl Node {
     /// Whether a peer is known to carry a switch that this host carries too.
     pub fn shares_switch(&self, peer: PublicKey, project: ProjectId, name: &Name) -> bool {
         self.vms.owned.iter().any(|(id, vm)| {
-            vm.status.project == project && self.switch_peers(id.birth, &vm.fragment, name).contains(&peer)
+            vm.status.project == project && self.switch_peers(id, &vm.fragment, name).contains(&peer)
         })
     }
 

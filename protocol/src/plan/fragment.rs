@@ -43,12 +43,12 @@ pub enum PlacementError {
     },
 }
 
-/// Splits a project over its hosts. `find` says which host a definition means; `asked` takes what names none, and
-/// `chosen` says where what names a group goes: see [`super::choose()`].
+/// Splits a project over its hosts. `find` says which host a definition means; `asked` says which one takes a VM that
+/// names none, and `chosen` says where what names a group goes: see [`super::choose()`].
 pub fn fragments(
     project: &Project,
     blobs: &[Blob],
-    asked: &PlacedHost,
+    asked: impl Fn(&Name) -> PlacedHost,
     chosen: &BTreeMap<Name, PlacedHost>,
     find: impl Fn(&HostAddress) -> Option<PlacedHost>,
 ) -> Result<BTreeMap<PlacedHost, Fragment>, Vec<PlacementError>> {
@@ -56,7 +56,7 @@ pub fn fragments(
     let mut unknown = Vec::new();
     for vm in &project.vms {
         match &vm.service_host {
-            None => hosts.push(asked.clone()),
+            None => hosts.push(asked(&vm.name)),
             Some(address) => match chosen.get(&vm.name).cloned().or_else(|| find(address)) {
                 Some(host) => hosts.push(host),
                 None => unknown.push(PlacementError::Vm { vm: vm.name.clone(), host: address.clone() }),

@@ -13,6 +13,10 @@ pub enum Domain {
     Record,
     /// A request to one host.
     Request,
+    /// A host's answer to a ballot.
+    Ballot,
+    /// A host's promise for one child of a revision.
+    Promise,
 }
 
 impl Domain {
@@ -21,6 +25,8 @@ impl Domain {
             Self::Grant => b"mln grant 1\0",
             Self::Record => b"mln record 1\0",
             Self::Request => b"mln request 1\0",
+            Self::Ballot => b"mln ballot 1\0",
+            Self::Promise => b"mln promise 1\0",
         }
     }
 }
@@ -104,6 +110,11 @@ impl<T> Verified<T> {
     pub fn own(keys: &KeyPair, domain: Domain, value: T, payload: Vec<u8>) -> Self {
         let digest = Digest::of(&payload);
         Self { value, digest, signed: keys.sign(domain, payload) }
+    }
+
+    /// Returns the same signed bytes under another type: what they say must be the same.
+    pub(crate) fn map<U>(self, f: impl FnOnce(T) -> U) -> Verified<U> {
+        Verified { value: f(self.value), digest: self.digest, signed: self.signed }
     }
 
     /// Returns who signed it.

@@ -223,7 +223,7 @@ mod tests {
         let (tree, _) = parse("p.mln", text.to_owned(), &NoIncludes);
         let project = resolve(&tree, &Options::default()).project;
         let here = PlacedHost { name: Name::parse("oslo").expect("a name"), key: PublicKey([1; 32]) };
-        let parts = fragments(&project, &[], &here, &Default::default(), |_| Some(here.clone()))
+        let parts = fragments(&project, &[], |_| here.clone(), &Default::default(), |_| Some(here.clone()))
             .expect("the host is known");
         parts.into_values().next().expect("one host has it all")
     }

@@ -4,6 +4,9 @@
 //! encoded bytes are stable. Every decode has a limit that is checked before anything is allocated, and must
 //! use up all of its input.
 
+mod ballot;
+mod claim;
+mod commit;
 mod fragment;
 mod fragment_guest;
 mod fragment_links;
@@ -21,6 +24,11 @@ pub mod seed;
 mod token;
 mod trunk;
 
+pub use ballot::{
+    decode_decision_note, encode_decision_note, sign_answered, sign_promise, verify_answered, verify_promise,
+};
+pub use claim::{decode_holding, encode_holding, encode_ready, encode_vm_id};
+pub use commit::{commit_bytes_max, decode_revision, encode_revision, sign_reservation, verify_reservation};
 pub use fragment::{decode_fragment, encode_fragment};
 pub use grant::{GrantWire, SignedWire, decode_chain, encode_chain};
 pub use hello::{
@@ -37,12 +45,10 @@ pub use manifest::{
     ManifestError,
 };
 pub use message::{
-    MessageError, decode_message, encode_ask, encode_message, encode_record_key, encode_run_request,
+    MessageError, decode_message, decode_message_with, encode_ask, encode_message, encode_record_key,
+    encode_run_request,
 };
-pub use record::{
-    REASON_BYTES_MAX, RecordError, decode_revision, encode_revision, sign_record, sign_reservation,
-    verify_record, verify_reservation,
-};
+pub use record::{REASON_BYTES_MAX, RecordError, sign_record, verify_record};
 pub use refusal::Refusal;
 pub use token::{TOKEN_TEXT_BYTES_MAX, Token, TokenError};
 pub use trunk::{TRUNK_HEADER_BYTES_MAX, TrunkHeader};

@@ -6,16 +6,18 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::claim::{ClaimWire, DeclineWire, EpochWire, ReleaseWire};
+use super::commit::{CommitWire, decode_commit, prove};
 use super::grant::SignedWire;
 use super::{DecodeError, RECORD_BYTES_MAX, decode, encode, known, name, text};
-use crate::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
+use crate::id::{Digest, Name, ProjectId, PublicKey, VmId};
 use crate::model::{BootOrder, Forward, MemoryMib, Platform, Transport};
 use crate::record::{
-    Commit, ExitStatus, HostStatus, Member, Nat, Record, Reservation, Revision, RevisionHost, RunState,
-    VerifiedRecord, VmState, VmStatus,
+    ClaimBasis, ExitStatus, HostStatus, Link, Member, Nat, Record, RunState, VerifiedRecord, VmState,
+    VmStatus,
 };
 use crate::time::Now;
-use crate::trust::{Domain, KeyPair, SignatureError, Signed, Verified, admit};
+use crate::trust::{Domain, KeyPair, SignatureError, Signed, Verb, Verified, admit};
 
 /// The version of the shapes below.
 const VERSION: u16 = 1;
@@ -30,20 +32,17 @@ struct Versioned {
 }
 
 /// How many kinds there are below.
-const KINDS: u32 = 5;
+const KINDS: u32 = 8;
 
 #[derive(Serialize, Deserialize)]
-enum RecordWire {
+pub(super) enum RecordWire {
     Member {
         counter: u64,
         name: String,
         chain: Vec<SignedWire>,
     },
     Host(HostWire),
-    Commit {
-        revision: Vec<u8>,
-        reservations: Vec<SignedWire>,
-    },
+    Commit(CommitWire),
     Vm(Box<VmWire>),
     /// A VM with something to say about the outside; all others stay readable for older agents.
     VmOutside {
@@ -51,10 +50,13 @@ enum RecordWire {
         nat: Option<u8>,
         forwards: Vec<(u16, u16, u8)>,
     },
+    Claim(Box<ClaimWire>),
+    Decline(Box<DeclineWire>),
+    Release(Box<ReleaseWire>),
 }
 
 #[derive(Serialize, Deserialize)]
-struct HostWire {
+pub(super) struct HostWire {
     counter: u64,
     groups: Vec<String>,
     platforms: Vec<u8>,
@@ -67,7 +69,7 @@ struct HostWire {
 }
 
 #[derive(Serialize, Deserialize)]
-struct VmWire {
+pub(super) struct VmWire {
     counter: u64,
     birth: [u8; 32],
     name: String,
@@ -82,6 +84,7 @@ struct VmWire {
     address: Option<std::net::IpAddr>,
     since_unix_ms: u64,
     host: String,
+    epoch: EpochWire,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -99,32 +102,6 @@ enum StateWire {
 enum ExitWire {
     Code(i32),
     Signal(i32),
-}
-
-#[derive(Serialize, Deserialize)]
-struct RevisionWire {
-    project: Option<[u8; 32]>,
-    parent: Option<[u8; 32]>,
-    owner: String,
-    label: String,
-    hosts: Vec<RevisionHostWire>,
-    definition: [u8; 32],
-    made_unix_ms: u64,
-    author: String,
-    reason: String,
-}
-
-#[derive(Serialize, Deserialize)]
-struct RevisionHostWire {
-    name: String,
-    key: [u8; 32],
-    fragment: [u8; 32],
-    vms: u32,
-}
-
-#[derive(Serialize, Deserialize)]
-struct ReservationWire {
-    revision: [u8; 32],
 }
 
 /// Why a record was not accepted. Nothing changed; the sender is at fault.
@@ -175,10 +152,18 @@ pub fn verify_record(signed: Signed, root: PublicKey) -> Result<VerifiedRecord, 
                 return Err(RecordError::Unproven { what: "the member's name" });
             }
         }
-        Record::Commit(commit) => {
-            let all = commit.revision.hosts.iter().all(|host| commit.reserved_by(host.key));
-            if !all || commit.reservations.is_empty() {
-                return Err(RecordError::Unproven { what: "the reservation of every host" });
+        Record::Commit(commit) => prove(commit)?,
+        Record::Link(link) => {
+            link.judge(author).map_err(|unproven| RecordError::Unproven { what: unproven.0 })?;
+            if let Link::Claim(claim) = link
+                && let ClaimBasis::Takeover(takeover) = &claim.basis
+            {
+                let long_ago = Now { mono_ms: 0, unix_ms: 0 };
+                let granted = admit(root, &takeover.chain, author, long_ago)
+                    .is_ok_and(|standing| standing.allows(Verb::Takeover).is_ok());
+                if !granted {
+                    return Err(RecordError::Unproven { what: "the right to take over" });
+                }
             }
         }
         Record::Host(_) | Record::Vm(_) => {}
@@ -186,87 +171,21 @@ pub fn verify_record(signed: Signed, root: PublicKey) -> Result<VerifiedRecord, 
     Ok(Arc::new(verified))
 }
 
-/// Returns the encoding of a revision, whose digest is its identity.
-pub fn encode_revision(revision: &Revision) -> Vec<u8> {
-    encode(&RevisionWire {
-        project: revision.project.map(|p| p.0.0),
-        parent: revision.parent.map(|p| p.0),
-        owner: revision.label.owner.to_string(),
-        label: revision.label.project.to_string(),
-        hosts: revision
-            .hosts
-            .iter()
-            .map(|h| RevisionHostWire {
-                name: h.name.to_string(),
-                key: h.key.0,
-                fragment: h.fragment.0,
-                vms: h.vms,
-            })
-            .collect(),
-        definition: revision.definition.0,
-        made_unix_ms: revision.made_unix_ms,
-        author: revision.author.clone(),
-        reason: revision.reason.clone(),
-    })
-}
-
-/// Decodes a revision.
-pub fn decode_revision(bytes: &[u8]) -> Result<Revision, DecodeError> {
-    let wire: RevisionWire = decode(bytes, RECORD_BYTES_MAX)?;
-    let host = |h: RevisionHostWire| {
-        Ok(RevisionHost {
-            name: name(&h.name)?,
-            key: PublicKey(h.key),
-            fragment: Digest(h.fragment),
-            vms: h.vms,
-        })
-    };
-    if wire.project.is_some() != wire.parent.is_some() {
-        return Err(DecodeError::Invalid { what: "revision's parent" });
-    }
-    Ok(Revision {
-        project: wire.project.map(|p| ProjectId(Digest(p))),
-        parent: wire.parent.map(Digest),
-        label: Label { owner: name(&wire.owner)?, project: name(&wire.label)? },
-        hosts: wire.hosts.into_iter().map(host).collect::<Result<_, DecodeError>>()?,
-        definition: Digest(wire.definition),
-        made_unix_ms: wire.made_unix_ms,
-        author: text(wire.author, REASON_BYTES_MAX)?,
-        reason: text(wire.reason, REASON_BYTES_MAX)?,
-    })
-}
-
-/// Signs a reservation for a revision.
-pub fn sign_reservation(keys: &KeyPair, revision: Digest) -> Verified<Reservation> {
-    let payload = encode(&ReservationWire { revision: revision.0 });
-    Verified::own(keys, Domain::Request, Reservation { revision }, payload)
-}
-
-/// Verifies a reservation.
-pub fn verify_reservation(signed: Signed) -> Result<Verified<Reservation>, RecordError> {
-    let decode_payload = |bytes: &[u8]| {
-        decode::<ReservationWire>(bytes, 64).map(|wire| Reservation { revision: Digest(wire.revision) })
-    };
-    signed.verify(Domain::Request, decode_payload).map_err(|_| RecordError::Signature)
+/// Decodes a record no further than to its wire shape.
+pub(super) fn decode_wire(bytes: &[u8]) -> Result<RecordWire, RecordError> {
+    known(bytes, VERSION, KINDS, "version or kind of a record")?;
+    let wire: Versioned = decode(bytes, RECORD_BYTES_MAX)?;
+    Ok(wire.record)
 }
 
 fn decode_record(bytes: &[u8]) -> Result<Record, RecordError> {
-    known(bytes, VERSION, KINDS, "version or kind of a record")?;
-    let wire: Versioned = decode(bytes, RECORD_BYTES_MAX)?;
-    match wire.record {
+    match decode_wire(bytes)? {
         RecordWire::Member { counter, name: text, chain } => {
             let chain = chain.into_iter().map(Signed::try_from).collect::<Result<_, _>>()?;
             Ok(Record::Member(Member { counter, name: name(&text)?, chain }))
         }
         RecordWire::Host(wire) => Ok(Record::Host(wire.try_into()?)),
-        RecordWire::Commit { revision, reservations } => {
-            let digest = Digest::of(&revision);
-            let reservations = reservations
-                .into_iter()
-                .map(|wire| verify_reservation(wire.try_into()?))
-                .collect::<Result<_, RecordError>>()?;
-            Ok(Record::Commit(Commit { revision: decode_revision(&revision)?, digest, reservations }))
-        }
+        RecordWire::Commit(wire) => Ok(Record::Commit(decode_commit(wire)?)),
         RecordWire::Vm(wire) => Ok(Record::Vm((*wire).try_into()?)),
         RecordWire::VmOutside { vm, nat, forwards } => {
             let forwards = forwards.into_iter().map(|(host, guest, byte)| forward(host, guest, byte));
@@ -276,6 +195,9 @@ fn decode_record(bytes: &[u8]) -> Result<Record, RecordError> {
                 ..(*vm).try_into()?
             }))
         }
+        RecordWire::Claim(wire) => Ok(Record::Link(Link::Claim((*wire).try_into()?))),
+        RecordWire::Decline(wire) => Ok(Record::Link(Link::Decline((*wire).try_into()?))),
+        RecordWire::Release(wire) => Ok(Record::Link(Link::Release((*wire).try_into()?))),
     }
 }
 
@@ -288,10 +210,7 @@ impl From<&Record> for RecordWire {
                 chain: member.chain.iter().map(SignedWire::from).collect(),
             },
             Record::Host(status) => Self::Host(status.into()),
-            Record::Commit(commit) => Self::Commit {
-                revision: encode_revision(&commit.revision),
-                reservations: commit.reservations.iter().map(|r| r.signed().into()).collect(),
-            },
+            Record::Commit(commit) => Self::Commit(commit.into()),
             Record::Vm(status) if status.nat.is_none() && status.forwards.is_empty() => {
                 Self::Vm(Box::new(status.into()))
             }
@@ -304,6 +223,9 @@ impl From<&Record> for RecordWire {
                     .map(|f| (f.host_port, f.guest_port, transport_byte(f.transport)))
                     .collect(),
             },
+            Record::Link(Link::Claim(claim)) => Self::Claim(Box::new(claim.into())),
+            Record::Link(Link::Decline(decline)) => Self::Decline(Box::new(decline.into())),
+            Record::Link(Link::Release(release)) => Self::Release(Box::new(release.into())),
         }
     }
 }
@@ -370,6 +292,7 @@ impl From<&VmStatus> for VmWire {
             address: status.address,
             since_unix_ms: status.since_unix_ms,
             host: status.host.to_string(),
+            epoch: status.epoch.into(),
         }
     }
 }
@@ -403,6 +326,7 @@ impl TryFrom<VmWire> for VmStatus {
             address: wire.address,
             since_unix_ms: wire.since_unix_ms,
             host: name(&wire.host)?,
+            epoch: wire.epoch.into(),
             nat: None,
             forwards: Vec::new(),
         })

@@ -313,7 +313,7 @@ fn uplinks(text: &str) -> Result<Vec<(String, Vec<String>)>, Vec<PlacementError>
     let known = ["oslo", "bergen", "gjovik"];
     let find = |address: &HostAddress| known.contains(&address.0.as_str()).then(|| host(&address.0));
     let text = format!("global {{ project p }}\n{text}");
-    let parts = plan::fragments(&project(&text), &[], &host("oslo"), &Default::default(), find)?;
+    let parts = plan::fragments(&project(&text), &[], |_| host("oslo"), &Default::default(), find)?;
     let of = |(host, part): (PlacedHost, Fragment)| {
         (host.name.to_string(), part.uplinks.iter().map(Name::to_string).collect())
     };
