@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
 use mln_protocol::id::Digest;
@@ -39,31 +39,24 @@ impl ImageStore {
             File::create(&image)?.set_len((bytes.len() as u64 + OVERHEAD_BYTES).next_multiple_of(4096))
         };
         make().map_err(|source| ImageError::write(&root, source))?;
-        let output = Command::new("mke2fs")
-            .args([
-                "-q",
-                "-t",
-                "ext4",
-                "-b",
-                "1024",
-                "-m",
-                "0",
-                "-N",
-                "16",
-                "-O",
-                "^has_journal,^resize_inode",
-            ])
-            .args(["-E", "lazy_itable_init=0,nodiscard,root_owner=0:0", "-d"])
-            .arg(&root)
-            .arg(&image)
-            .env("PATH", super::store::TOOL_PATH)
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|source| ImageError::Tool { tool: "mke2fs", package: "e2fsprogs", source })?;
-        if !output.status.success() {
-            let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            return Err(ImageError::ToolFailed { tool: "mke2fs", text });
-        }
+        let mut tool = Command::new("mke2fs");
+        tool.args([
+            "-q",
+            "-t",
+            "ext4",
+            "-b",
+            "1024",
+            "-m",
+            "0",
+            "-N",
+            "16",
+            "-O",
+            "^has_journal,^resize_inode",
+        ])
+        .args(["-E", "lazy_itable_init=0,nodiscard,root_owner=0:0", "-d"])
+        .arg(&root)
+        .arg(&image);
+        super::blank::run_mke2fs(&mut tool)?;
         self.settle(&image, &drive)?;
         Ok(drive)
     }

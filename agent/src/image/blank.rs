@@ -22,19 +22,26 @@ pub(crate) fn with_file_system(path: &Path, bytes: u64, file_system: &str) -> Re
     let file = create(path).map_err(written)?;
     file.set_len(bytes).map_err(written)?;
     // The file is all zeros, so neither the journal nor the tables need to be written.
-    let output = Command::new("mke2fs")
-        .args(["-q", "-t", file_system, "-m", "0"])
+    let mut tool = Command::new("mke2fs");
+    tool.args(["-q", "-t", file_system, "-m", "0"])
         .args(["-E", "lazy_itable_init=0,assume_storage_prezeroed=1,nodiscard,root_owner=0:0"])
-        .arg(path)
+        .arg(path);
+    run_mke2fs(&mut tool)?;
+    file.sync_all().map_err(written)
+}
+
+/// Runs `mke2fs` with these arguments to its end.
+pub(super) fn run_mke2fs(tool: &mut Command) -> Result<(), ImageError> {
+    let output = tool
         .env("PATH", TOOL_PATH)
         .stdin(Stdio::null())
         .output()
         .map_err(|source| ImageError::Tool { tool: "mke2fs", package: "e2fsprogs", source })?;
-    if !output.status.success() {
-        let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(ImageError::ToolFailed { tool: "mke2fs", text });
+    if output.status.success() {
+        return Ok(());
     }
-    file.sync_all().map_err(written)
+    let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(ImageError::ToolFailed { tool: "mke2fs", text })
 }
 
 /// Makes a sparse file that only its owner can read, for a guest to swap to.

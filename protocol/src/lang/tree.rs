@@ -94,6 +94,17 @@ impl Node {
             Self::Block(block) => block.span,
         }
     }
+
+    /// Returns the word that a statement or a block begins with: its keyword, if it has one.
+    pub fn first_word(&self) -> Option<Word> {
+        match self {
+            Self::Statement(statement) => statement.words.first().copied(),
+            Self::Block(block) => block.words.first().copied(),
+            Self::Blank(_) | Self::Comment(_) | Self::Include(_) | Self::RawLine(_) | Self::Skipped(_) => {
+                None
+            }
+        }
+    }
 }
 
 impl Tree {

@@ -132,16 +132,7 @@ impl<'a> Collector<'_, 'a> {
     fn inside(&mut self, outer: ClaimId, block: &'a Block) -> ClaimedBody<'a> {
         let mut body = ClaimedBody::default();
         for node in self.tree.through_includes(&block.nodes) {
-            let first = match node {
-                Node::Statement(statement) => statement.words.first(),
-                Node::Block(block) => block.words.first(),
-                Node::Blank(_)
-                | Node::Comment(_)
-                | Node::Include(_)
-                | Node::RawLine(_)
-                | Node::Skipped(_) => None,
-            };
-            let Some(&word) = first else { continue };
+            let Some(word) = node.first_word() else { continue };
             if let (Node::Statement(statement), "no") = (node, self.tree.word(word)) {
                 let removed = statement.words.get(1).and_then(|&word| self.claim_inside(outer, word));
                 body.removals.extend(removed);

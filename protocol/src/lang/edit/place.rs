@@ -90,16 +90,7 @@ impl<'a> Place<'a> {
         for block in &self.blocks {
             let Body::Keywords(context) = block.body else { continue };
             for node in tree.through_includes(&block.nodes) {
-                let first = match node {
-                    Node::Statement(statement) => statement.words.first(),
-                    Node::Block(block) => block.words.first(),
-                    Node::Blank(_)
-                    | Node::Comment(_)
-                    | Node::Include(_)
-                    | Node::RawLine(_)
-                    | Node::Skipped(_) => None,
-                };
-                let keyword = first.and_then(|&word| grammar::keyword(context, tree.word(word)));
+                let keyword = node.first_word().and_then(|word| grammar::keyword(context, tree.word(word)));
                 entries.extend(keyword.filter(|keyword| fits(keyword)).map(|keyword| (keyword, node)));
             }
         }
