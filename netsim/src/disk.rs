@@ -1,9 +1,9 @@
 //! A simulated host's disk: what is durable, what is not yet, and the VMs on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use mln_protocol::id::{Digest, VmId};
+use mln_protocol::id::{Digest, ProjectId, VmId};
 use mln_protocol::model::Fragment;
 use mln_protocol::node::{StoredState, Write};
 use mln_protocol::plan::Observed;
@@ -14,6 +14,7 @@ use mln_protocol::record::{RecordKey, VerifiedRecord};
 pub(crate) struct Disk {
     records: BTreeMap<RecordKey, VerifiedRecord>,
     fragments: BTreeMap<Digest, Arc<Fragment>>,
+    joined: BTreeSet<ProjectId>,
     /// The VMs, which run on while the agent is down.
     pub(crate) vms: BTreeMap<VmId, SimulatedVm>,
 }
@@ -31,8 +32,11 @@ impl Disk {
     pub(crate) fn apply(&mut self, writes: Vec<Write>) {
         for write in writes {
             match write {
-                Write::Record(key, record) => {
+                Write::Record(key, record) | Write::Heard(key, record) => {
                     self.records.insert(key, record);
+                }
+                Write::Join(project) => {
+                    self.joined.insert(project);
                 }
                 Write::Fragment(digest, fragment) => {
                     self.fragments.insert(digest, fragment);
@@ -52,6 +56,7 @@ impl Disk {
         StoredState {
             records: self.records.values().cloned().collect(),
             fragments: self.fragments.iter().map(|(digest, fragment)| (*digest, fragment.clone())).collect(),
+            joined: self.joined.clone(),
         }
     }
 

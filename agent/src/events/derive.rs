@@ -61,7 +61,7 @@ impl Deriver {
             Output::Persist { writes, .. } => {
                 let records = writes.iter().filter_map(|write| match write {
                     Write::Record(_, record) => Some(record),
-                    Write::Fragment(..) | Write::DropFragment(_) => None,
+                    Write::Heard(..) | Write::Join(_) | Write::Fragment(..) | Write::DropFragment(_) => None,
                 });
                 records.filter_map(|record| self.record(record, now_unix_ms, label)).collect()
             }

@@ -1,5 +1,6 @@
 //! What goes into a node and what comes out of it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::message::{Message, Refusal, RunOrder, RunningVms};
@@ -58,6 +59,9 @@ pub struct StoredState {
     pub records: Vec<VerifiedRecord>,
     /// Fragments by their digest.
     pub fragments: Vec<(Digest, Arc<Fragment>)>,
+    /// The projects that the host has given its word to, as its journals say: only they give it the right to run a
+    /// VM or to promise.
+    pub joined: BTreeSet<ProjectId>,
 }
 
 /// Names a request of the operator, from input to outcome.
@@ -134,6 +138,17 @@ pub enum Input {
     },
     /// [`super::Node::poll_timeout`] has come.
     Timeout,
+    /// There is room on the host's disk for more to be signed and built, or none any more.
+    Room(Room),
+}
+
+/// Whether a host's disk has room for new parts of projects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// It has.
+    Ample,
+    /// What is there can be run and removed, nothing new is taken on.
+    Full,
 }
 
 /// Something the operator asks for.
@@ -261,6 +276,10 @@ pub enum Output {
 pub enum Write {
     /// Store a record in its slot.
     Record(RecordKey, VerifiedRecord),
+    /// Store a record under the host's own key that it was told of by others: it gives no right.
+    Heard(RecordKey, VerifiedRecord),
+    /// Remember that the host has given its word to a project.
+    Join(ProjectId),
     /// Store a fragment under its digest.
     Fragment(Digest, Arc<Fragment>),
     /// Forget a fragment.

@@ -156,11 +156,13 @@ pub enum Rule {
     Grant,
     /// The project is larger than one revision can be.
     Size,
+    /// The host has lost what it had signed for the project.
+    Forgotten,
 }
 
 impl Rule {
     /// Every rule, in the order of its code.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::UnknownHost,
         Self::HostOff,
         Self::NoAnswer,
@@ -175,6 +177,7 @@ impl Rule {
         Self::Malformed,
         Self::Grant,
         Self::Size,
+        Self::Forgotten,
     ];
 
     /// Returns its stable name, as users and scripts see it.
@@ -194,6 +197,7 @@ impl Rule {
             Self::Malformed => "malformed",
             Self::Grant => "grant",
             Self::Size => "size",
+            Self::Forgotten => "forgotten",
         }
     }
 }

@@ -17,6 +17,7 @@
 //!
 //! Each module below handles one part over borrowed parts of the state; the node itself only routes.
 
+mod durable;
 mod io;
 pub mod limits;
 mod message;
@@ -37,9 +38,10 @@ mod vms;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub use durable::Home;
 pub use io::{
     BuildOrder, ExistingProject, FailureCause, HostRefusal, Input, NodeConfig, OnFailure, OpId, Operation,
-    Outcome, Output, StoredState, SwitchWanted, VmFailure, Write, WriteId,
+    Outcome, Output, Room, StoredState, SwitchWanted, VmFailure, Write, WriteId,
 };
 pub use message::{Ask, Message, Refusal, Rule, RunOrder, RunRequest, RunVerdict, RunningVms};
 #[cfg(feature = "mutants")]
@@ -47,7 +49,7 @@ pub use mutation::Mutation;
 pub use sync::{SyncContent, SyncRange};
 pub use view::{HostView, ProjectView, Reach, VmView};
 
-use crate::id::{Digest, PublicKey};
+use crate::id::{Digest, ProjectId, PublicKey};
 use crate::model::Fragment;
 use crate::record::{Record, RecordKey, VerifiedRecord};
 use crate::time::Now;
@@ -76,6 +78,9 @@ pub struct Node {
     runs: RunOperations,
     status: StatusClock,
     connected: BTreeSet<PublicKey>,
+    /// The projects that this host has given its word to, and remembers it.
+    joined: BTreeSet<ProjectId>,
+    room: Room,
     timers: Timers,
     outbox: Outbox,
     lot: u64,
@@ -104,6 +109,8 @@ impl Node {
             runs: RunOperations::default(),
             status: StatusClock::default(),
             connected: BTreeSet::new(),
+            joined: stored.joined,
+            room: Room::Ample,
             timers: Timers::default(),
             outbox: Outbox::default(),
         }
@@ -127,6 +134,7 @@ impl Node {
             Input::StepDone { vm, step, result } => self.step_done(now, &vm, step, result),
             Input::Observed { vm, observed } => self.observed(now, &vm, observed),
             Input::Nat { vm, nat } => self.nat_seen(now, &vm, nat),
+            Input::Room(room) => self.room = room,
             Input::Timeout => {
                 while let Some(timer) = self.timers.pop(now.mono_ms) {
                     self.timeout(now, timer);
@@ -218,7 +226,7 @@ impl Node {
             // comparison.
             return;
         }
-        if self.merge(&record) != Merge::Taken {
+        if self.merge(&record, Origin::Others) != Merge::Taken {
             return;
         }
         if record.author() == self.me {
@@ -241,13 +249,13 @@ impl Node {
     /// Signs, keeps and gossips a record of our own.
     fn publish(&mut self, now: Now, record: Record) {
         let record = wire::sign_record(&self.config.keys, record);
-        if self.merge(&record) == Merge::Taken {
+        if self.merge(&record, Origin::Ourselves) == Merge::Taken {
             self.outbox.push(Output::Broadcast(record.clone()));
             self.act_on(now, &record);
         }
     }
 
-    fn merge(&mut self, record: &VerifiedRecord) -> Merge {
+    fn merge(&mut self, record: &VerifiedRecord, origin: Origin) -> Merge {
         let newer = if self.mutated_merge_keeps_first() {
             |_: &VerifiedRecord, _: &VerifiedRecord| false
         } else {
@@ -255,9 +263,29 @@ impl Node {
         };
         let merge = self.records.merge(record.clone(), newer);
         if merge == Merge::Taken {
-            self.outbox.write(Write::Record(record.key(record.author()), record.clone()));
+            let (key, record) = (record.key(record.author()), record.clone());
+            // What we have forgotten and are told again doesn't make us remember it.
+            let write = match origin {
+                Origin::Others if record.author() == self.me => Write::Heard(key, record),
+                Origin::Others | Origin::Ourselves => Write::Record(key, record),
+            };
+            self.outbox.write(write);
         }
         merge
+    }
+
+    /// Remembers that this host has given its word to a project, before anybody hears it.
+    fn join(&mut self, project: ProjectId) {
+        if self.joined.insert(project) {
+            self.outbox.write(Write::Join(project));
+        }
+    }
+
+    /// Whether this host has given its word to a project and lost what it said: then it looks on.
+    ///
+    /// It can't tell what it promised, which VMs it gave away, or that it may run them.
+    pub(super) fn forgot(&self, project: ProjectId) -> bool {
+        !self.joined.contains(&project) && !self.mutated_journal_not_needed()
     }
 
     fn act_on(&mut self, now: Now, record: &VerifiedRecord) {
@@ -357,6 +385,15 @@ impl Node {
     }
 }
 
+/// Who a record comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// This host has just signed it.
+    Ourselves,
+    /// It was sent here.
+    Others,
+}
+
 /// Whether a rule is switched off; always false where the feature `mutants` is.
 macro_rules! mutations {
     ($($name:ident => $variant:ident),* $(,)?) => {
@@ -379,6 +416,7 @@ mutations! {
     mutated_commit_before_all_reserved => CommitBeforeAllReserved,
     mutated_output_before_persisted => OutputBeforePersisted,
     mutated_label_not_checked => LabelNotChecked,
+    mutated_journal_not_needed => JournalNotNeeded,
 }
 
 impl Node {

@@ -17,11 +17,13 @@ pub enum Mutation {
     OutputBeforePersisted,
     /// Two projects may have one label.
     LabelNotChecked,
+    /// A host that has lost its journal of a project goes on as if it remembered everything.
+    JournalNotNeeded,
 }
 
 impl Mutation {
     /// Every mutation with its name on the command line.
-    pub const ALL: [(&'static str, Self); 7] = [
+    pub const ALL: [(&'static str, Self); 8] = [
         ("merge-keeps-first", Self::MergeKeepsFirst),
         ("no-anti-entropy", Self::NoAntiEntropy),
         ("reservation-not-counted", Self::ReservationNotCounted),
@@ -29,5 +31,6 @@ impl Mutation {
         ("commit-before-all-reserved", Self::CommitBeforeAllReserved),
         ("output-before-persisted", Self::OutputBeforePersisted),
         ("label-not-checked", Self::LabelNotChecked),
+        ("journal-not-needed", Self::JournalNotNeeded),
     ];
 }

@@ -412,6 +412,7 @@ fn after_a_restart_what_should_run_is_started_and_what_runs_is_left_alone() {
         let stored = StoredState {
             records: old.records.range(..).map(|(_, record)| record.clone()).collect(),
             fragments: old.fragments.iter().map(|(digest, fragment)| (*digest, fragment.clone())).collect(),
+            joined: old.joined.clone(),
         };
         cluster.nodes[0] = Node::new(config(0, 512), stored);
         cluster.input(0, Input::Start { found: vec![(vm.clone(), found)] });
@@ -429,6 +430,7 @@ fn a_disk_that_is_gone_is_not_made_anew() {
     let stored = StoredState {
         records: old.records.range(..).map(|(_, record)| record.clone()).collect(),
         fragments: old.fragments.iter().map(|(digest, fragment)| (*digest, fragment.clone())).collect(),
+        joined: old.joined.clone(),
     };
     cluster.nodes[0] = Node::new(config(0, 512), stored);
     cluster.input(0, Input::Start { found: Vec::new() });
@@ -596,6 +598,7 @@ struct Alone {
     node: Node,
     records: BTreeMap<Vec<u8>, VerifiedRecord>,
     fragments: BTreeMap<Digest, Arc<Fragment>>,
+    joined: BTreeSet<ProjectId>,
     steps: Vec<Step>,
 }
 
@@ -610,7 +613,10 @@ impl Alone {
                     Output::Persist { id, writes } => {
                         for write in writes {
                             match write {
-                                Write::Record(key, record) => {
+                                Write::Join(project) => {
+                                    self.joined.insert(project);
+                                }
+                                Write::Record(key, record) | Write::Heard(key, record) => {
                                     self.records.insert(wire::encode_record_key(&key), record);
                                 }
                                 Write::Fragment(digest, fragment) => {
@@ -644,6 +650,7 @@ impl Alone {
         let stored = StoredState {
             records: self.records.values().cloned().collect(),
             fragments: self.fragments.iter().map(|(digest, fragment)| (*digest, fragment.clone())).collect(),
+            joined: self.joined.clone(),
         };
         Self { node: Node::new(config(0, 512), stored), steps: Vec::new(), ..self }
     }
@@ -652,7 +659,13 @@ impl Alone {
 #[test]
 fn a_removal_goes_on_however_often_its_host_is_killed() {
     let node = Node::new(config(0, 512), StoredState::default());
-    let mut alone = Alone { node, records: BTreeMap::new(), fragments: BTreeMap::new(), steps: Vec::new() };
+    let mut alone = Alone {
+        node,
+        records: BTreeMap::new(),
+        fragments: BTreeMap::new(),
+        joined: BTreeSet::new(),
+        steps: Vec::new(),
+    };
     alone.input(Input::Start { found: Vec::new() });
     let mut order = ring(64, OnFailure::Undo);
     order.project.vms.truncate(1);
@@ -676,7 +689,7 @@ fn a_removal_goes_on_however_often_its_host_is_killed() {
 }
 
 #[test]
-fn a_host_that_lost_its_memory_leaves_its_guests_running_and_is_heard_again() {
+fn a_host_that_lost_what_it_signed_touches_nothing_and_says_so() {
     let mut cluster = Cluster::new(512);
     let project = cluster.build_ring();
     let vms = cluster.vms(project);
@@ -696,6 +709,27 @@ fn a_host_that_lost_its_memory_leaves_its_guests_running_and_is_heard_again() {
         cluster.pass(10_000);
     }
     assert_eq!(cluster.steps, [], "nothing is shut down");
-    assert_eq!(cluster.state(0, &vm), VmState::Up);
+    assert_eq!(cluster.state(0, &vm), VmState::Booting, "what it said last stands");
     assert_eq!(cluster.nodes[0].record_sum(), cluster.nodes[1].record_sum());
+    assert_eq!(cluster.nodes[1].forgotten().collect::<Vec<_>>(), [project]);
+    let remove = Operation::Remove { project, running: RunningVms::Stop };
+    cluster.begin(0, 3, remove);
+    let Outcome::Refused(refusals) = cluster.outcome(3) else { panic!("it can't know what it promised") };
+    assert_eq!(refusals[0].refusal.rule, Rule::Forgotten);
+    let stop = RunOrder::Down(StopLimit::Now);
+    cluster.begin(0, 4, Operation::Run { vms: vec![vm], order: stop, pause_ms: 0 });
+    assert_eq!(cluster.steps, [], "nothing is stopped by who may not");
+}
+
+#[test]
+fn a_host_whose_disk_is_full_takes_on_nothing_new() {
+    let mut cluster = Cluster::new(512);
+    cluster.input(2, Input::Room(Room::Full));
+    cluster.begin(0, 1, Operation::Build(Box::new(ring(64, OnFailure::Undo))));
+    let Outcome::Refused(refusals) = cluster.outcome(1) else { panic!("there is no room for its journal") };
+    assert_eq!((refusals.len(), refusals[0].refusal.rule), (1, Rule::Disk));
+    cluster.input(2, Input::Room(Room::Ample));
+    cluster.begin(0, 2, Operation::Build(Box::new(ring(64, OnFailure::Undo))));
+    cluster.end_steps();
+    assert_eq!(cluster.outcome(2), &Outcome::Done);
 }

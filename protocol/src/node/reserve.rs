@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::io::{Output, Write};
+use super::io::{Output, Room, Write};
 use super::message::{Ask, Message, Refusal, Rule, RunningVms};
 use super::timers::Timer;
 use super::{Node, limits};
@@ -22,6 +22,7 @@ pub(super) struct Reservations {
 #[derive(Debug)]
 struct Reserved {
     coordinator: PublicKey,
+    project: ProjectId,
     label: Label,
     memory_mib: u32,
     fragment: Option<Arc<Fragment>>,
@@ -87,17 +88,19 @@ impl Node {
             let detail = format!("{} changes are being decided; try again", limits::RESERVATIONS_MAX);
             return self.refuse(from, revision, Refusal { rule: Rule::NoAnswer, detail });
         }
-        let judged = match &fragment {
+        let judged = self.judge_journal(ask).and_then(|()| match &fragment {
             Some(fragment) => self.judge_part(ask, fragment),
             None => self.judge_removal(ask),
-        };
+        });
         let memory_mib = match judged {
             Ok(memory_mib) => memory_mib,
             Err(refusal) => return self.refuse(from, revision, refusal),
         };
         let stage = if fragment.is_some() { Stage::Checking } else { Stage::Promised };
         let label = ask.revision.label.clone();
-        let reserved = Reserved { coordinator: from, label, memory_mib, fragment: fragment.clone(), stage };
+        let project = ask.revision.project.unwrap_or(ProjectId(revision));
+        let reserved =
+            Reserved { coordinator: from, project, label, memory_mib, fragment: fragment.clone(), stage };
         self.reservations.by_revision.insert(revision, reserved);
         self.timers.set(Timer::Reservation(revision), now.mono_ms + limits::RESERVATION_MS);
         match fragment {
@@ -106,6 +109,34 @@ impl Node {
             }
             None => self.promise(from, revision),
         }
+    }
+
+    /// Refuses to speak for a project that this host has given its word to and forgotten.
+    fn judge_journal(&self, ask: &Ask) -> Result<(), Refusal> {
+        let Some(project) = ask.revision.project.filter(|project| self.carries_forgotten(*project)) else {
+            return Ok(());
+        };
+        let detail = format!(
+            "this host has lost its journal of the project: put a copy of projects/{} in its data folder back, or leave \
+             this host out",
+            project.0
+        );
+        Err(Refusal { rule: Rule::Forgotten, detail })
+    }
+
+    /// Whether a revision of a project says that this host carries a part, and this host knows nothing of it.
+    fn carries_forgotten(&self, project: ProjectId) -> bool {
+        let revisions = [self.projects.commit(project.0), self.projects.head(project)];
+        let named = revisions.into_iter().flatten().any(|commit| commit.host(self.me).is_some());
+        named && self.forgot(project)
+    }
+
+    /// Returns the projects that this host carries a part of and may not touch, since its journal of them is lost.
+    pub fn forgotten(&self) -> impl Iterator<Item = ProjectId> {
+        self.projects
+            .heads()
+            .filter(|(project, head)| !head.removes() && self.carries_forgotten(*project))
+            .map(|(project, _)| project)
     }
 
     /// Judges a part that is to be built here, by what the node itself knows; returns its memory in MiB.
@@ -122,6 +153,10 @@ impl Node {
         let names: BTreeSet<_> = fragment.vms.iter().map(|vm| &vm.name).collect();
         if names.len() != fragment.vms.len() || part.name != self.config.name {
             return Err(malformed("the part names a VM twice, or another host"));
+        }
+        if self.room == Room::Full {
+            let detail = "the disk of this host is full; free some space there".to_owned();
+            return Err(Refusal { rule: Rule::Disk, detail });
         }
         self.judge_label(ask)?;
         if let Some(replaced) = ask.replaces {
@@ -241,9 +276,11 @@ impl Node {
         match verdict {
             Ok(()) => {
                 reserved.stage = Stage::Promised;
-                if let Some(fragment) = reserved.fragment.clone() {
+                let (project, fragment) = (reserved.project, reserved.fragment.clone());
+                if let Some(fragment) = fragment {
                     self.keep_fragment(fragment);
                 }
+                self.join(project);
                 self.promise(coordinator, revision);
             }
             Err(refusal) => {

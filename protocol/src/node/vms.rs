@@ -114,7 +114,9 @@ impl Node {
     pub(super) fn head_changed(&mut self, now: Now, project: ProjectId) {
         self.settle_reservation(project);
         let Some(first) = self.projects.commit(project.0) else { return };
-        let Some(part) = first.host(self.me).filter(|_| first.reserved_by(self.me)).cloned() else {
+        let Some(part) =
+            first.host(self.me).filter(|_| first.reserved_by(self.me) && !self.forgot(project)).cloned()
+        else {
             self.forget_fragments(project);
             return;
         };
