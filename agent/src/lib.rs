@@ -47,6 +47,8 @@ pub mod roles;
 #[cfg(feature = "host")]
 mod store;
 #[cfg(feature = "host")]
+mod store_health;
+#[cfg(feature = "host")]
 mod switches;
 pub mod version;
 #[cfg(feature = "host")]

@@ -171,6 +171,9 @@ fn remedy(rule: Rule, host: &str) -> Option<String> {
         Rule::Platform | Rule::Disk => Some(format!("whoever runs {host}, or the author of the project")),
         Rule::Running => Some("you: mlnctl stop -p PROJECT, or remove --force".to_owned()),
         Rule::Size => Some("the author of the project: fewer hosts, or smaller parts".to_owned()),
+        Rule::Forgotten => {
+            Some(format!("whoever runs {host}: mlnctl doctor there says which journal is wanted back"))
+        }
         Rule::Grant => Some("whoever may grant it".to_owned()),
         // Try again: nobody has to change anything.
         Rule::Files | Rule::Parent | Rule::Malformed => None,

@@ -114,6 +114,11 @@ impl Deriver {
         self.event(now_unix_ms, EventKind::Agent, format!("mlnd {version} has started"))
     }
 
+    /// Returns what is the matter with this host's disk.
+    pub(crate) fn store(&self, text: String, now_unix_ms: u64) -> Event {
+        self.event(now_unix_ms, EventKind::Store, text)
+    }
+
     /// Returns that a member is connected.
     pub(crate) fn connected(&self, peer: PublicKey, now_unix_ms: u64) -> Event {
         self.event(now_unix_ms, EventKind::Seen, format!("{} is connected", self.called(peer)))

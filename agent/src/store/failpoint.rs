@@ -3,8 +3,9 @@
 //! `MLN_ABORT_AT=POINT:N` ends the process when it comes to that place for the n-th time. Only builds with the
 //! feature `failpoints` look at it, and no release is one.
 
-/// Every place, for tests that go through all of them.
-pub(crate) const ALL: [&str; 12] = [
+/// Every place. Tests that go through all of them have the same list.
+#[cfg(feature = "failpoints")]
+const ALL: [&str; 12] = [
     "journal-made",
     "journal-named",
     "entry-torn",
@@ -40,6 +41,7 @@ fn hits(point: &str) -> bool {
 
     static ASKED: OnceLock<Option<(String, u64)>> = OnceLock::new();
     static COUNT: AtomicU64 = AtomicU64::new(0);
+    debug_assert!(ALL.contains(&point), "{point} is in the list");
     let asked = ASKED.get_or_init(|| {
         let text = std::env::var("MLN_ABORT_AT").ok()?;
         let (name, number) = text.split_once(':')?;

@@ -51,6 +51,13 @@ impl Write {
 }
 
 impl StoredState {
+    /// Takes in what is known from elsewhere than a journal: it may take rights away, and gives none.
+    pub fn take_without_right(&mut self, write: Write) {
+        if !matches!(write, Write::Join(_)) {
+            self.take(write);
+        }
+    }
+
     /// Takes in what a write has left on the disk.
     pub fn take(&mut self, write: Write) {
         match write {

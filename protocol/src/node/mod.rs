@@ -276,8 +276,13 @@ impl Node {
 
     /// Remembers that this host has given its word to a project, before anybody hears it.
     fn join(&mut self, project: ProjectId) {
-        if self.joined.insert(project) {
-            self.outbox.write(Write::Join(project));
+        if !self.joined.insert(project) {
+            return;
+        }
+        self.outbox.write(Write::Join(project));
+        // What was heard of it before goes with it, into its journal.
+        for record in self.projects.records_of(project) {
+            self.outbox.write(Write::Record(record.key(record.author()), record.clone()));
         }
     }
 

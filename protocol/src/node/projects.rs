@@ -60,6 +60,12 @@ impl Projects {
         self.commits.get(&revision)
     }
 
+    /// Returns every revision of a project that is known.
+    pub(super) fn records_of(&self, project: ProjectId) -> impl Iterator<Item = &VerifiedRecord> {
+        let of_it = move |record: &&VerifiedRecord| matches!(&****record, Record::Commit(c) if c.project() == project);
+        self.commits.values().filter(of_it)
+    }
+
     pub(super) fn head(&self, project: ProjectId) -> Option<&Commit> {
         self.commit(*self.heads.get(&project)?)
     }
