@@ -109,13 +109,24 @@ impl Store {
             }
         }
         let mut store = Self { data: data.to_owned(), journals, index };
-        store.catch_up(&values);
+        store.catch_up(&values, &mut findings);
         Ok(Opened { store, state, findings })
     }
 
-    /// Brings the index up to what the journals say.
-    fn catch_up(&mut self, values: &[(Vec<u8>, Vec<u8>)]) {
-        let Some(index) = &self.index else { return };
+    /// Brings the index up to what the journals say; one that can't be written is made anew, once.
+    fn catch_up(&mut self, values: &[(Vec<u8>, Vec<u8>)], findings: &mut Findings) {
+        if let Err(error) = self.fill(values) {
+            self.index = None;
+            self.index = reopen(&self.data, &error, findings);
+            if let Err(error) = self.fill(&[]) {
+                warn!(%error, "there is no index");
+                self.index = None;
+            }
+        }
+    }
+
+    fn fill(&self, values: &[(Vec<u8>, Vec<u8>)]) -> Result<(), IndexError> {
+        let Some(index) = &self.index else { return Ok(()) };
         let known: BTreeMap<&[u8], &[u8]> =
             values.iter().map(|(slot, value)| (&slot[..], &value[..])).collect();
         let missing: Vec<Change> = self
@@ -124,15 +135,11 @@ impl Store {
             .filter(|(slot, value)| known.get(&slot[..]) != Some(&&value[..]))
             .map(|(slot, value)| Change { slot: slot.clone(), value: Some(value.clone()) })
             .collect();
-        let caught_up = if missing.is_empty() {
-            Ok(())
-        } else {
-            index.apply(missing.iter()).and_then(|()| index.flush())
-        };
-        if let Err(error) = caught_up {
-            warn!(%error, "the index is behind");
-            self.index = None;
+        if missing.is_empty() {
+            return Ok(());
         }
+        index.apply(missing.iter())?;
+        index.flush()
     }
 }
 

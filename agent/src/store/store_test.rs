@@ -49,7 +49,7 @@ fn host_status(author: u8, counter: u64) -> VerifiedRecord {
         vms: 0,
         memory_used: MemoryMib(0),
         memory_limit: MemoryMib(0),
-        agent_version: "x".repeat(300),
+        agent_version: "x".repeat(30),
         measured_unix_ms: 0,
     };
     sign_record(&keys(author), Record::Host(status))
@@ -122,10 +122,18 @@ fn write(store: &mut Store, writes: &[Write]) {
     }
 }
 
+fn told(record: &VerifiedRecord) -> String {
+    let what = match &***record {
+        Record::Vm(status) => format!("{}/{}", status.project.0, status.vm.name),
+        _ => String::new(),
+    };
+    format!("{} {what} {} {}", record.author().short(), record.counter(), record.digest())
+}
+
 /// Returns what a state says, in an order that doesn't depend on where it came from; but for what was only heard.
 fn own(state: &StoredState) -> Vec<String> {
     let records = state.records.iter().filter(|record| record.author() == me());
-    let mut said: Vec<String> = records.map(|record| format!("{record:?}")).collect();
+    let mut said: Vec<String> = records.map(told).collect();
     said.extend(state.fragments.iter().map(|(digest, _)| digest.to_string()));
     said.extend(state.joined.iter().map(|project| format!("joined {}", project.0)));
     said.sort();
@@ -135,7 +143,7 @@ fn own(state: &StoredState) -> Vec<String> {
 fn all(state: &StoredState) -> Vec<String> {
     let records = state.records.iter().filter(|record| record.author() != me());
     let mut said = own(state);
-    said.extend(records.map(|record| format!("{record:?}")));
+    said.extend(records.map(told));
     said.sort();
     said
 }

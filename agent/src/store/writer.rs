@@ -172,10 +172,10 @@ impl Thread {
         }
         let mut findings = Findings::default();
         self.store.index = reopen(&self.data, why, &mut findings);
+        self.store.catch_up(&[], &mut findings);
         if let Some(why) = findings.set_aside {
             self.tell(StoreNews::SetAside { why });
         }
-        self.store.catch_up(&[]);
     }
 
     /// Opens the index again once there is room. What it missed of others comes from them.
@@ -184,7 +184,7 @@ impl Thread {
         match Index::open(&self.data) {
             Ok(opened) => {
                 self.store.index = Some(opened.index);
-                self.store.catch_up(&opened.values);
+                self.store.catch_up(&opened.values, &mut Findings::default());
                 info!("the index is there again");
             }
             Err(error) => self.lose_index(&error),
