@@ -85,6 +85,27 @@ fn a_console_is_a_real_terminal_that_outlives_who_looks_at_it() {
 }
 
 #[test]
+fn keys_that_interrupt_reach_the_program_in_front_and_no_other() {
+    let mut site = pair_is_up();
+    let mut typist = Typist::new(site.host("oslo"), &["console", VM], 30, 100);
+    typist.sees("right:~# ");
+    // Keys that come before the shell has given its terminal back would be the shell's.
+    typist.types("echo be''gins; cat\r");
+    typist.sees("begins\r\n");
+    // A line comes back twice, from the terminal and from `cat`: so `cat` reads.
+    typist.types("back\r");
+    typist.sees("back\r\nback\r\n");
+    typist.types("\x03");
+    typist.sees("^C");
+    typist.sees("right:~# ");
+    typist.types("echo sti''ll here\r");
+    typist.sees("still here\r\n");
+    typist.types("\x1d");
+    typist.ended(0);
+    typist.is_sane();
+}
+
+#[test]
 fn logs_tell_what_a_guest_says_now_and_said_before_it_went_down() {
     let mut site = pair_is_up();
     let oslo = site.host("oslo");
