@@ -27,6 +27,9 @@ use crate::platform::{
 /// How many lines of a VM's console go with a failure.
 const CONSOLE_LINES: usize = 10;
 
+/// Why nothing is copied: a revision that would need it is refused before anything stops.
+const NO_DISKS_MOVE: &str = "disks can't be moved between hosts yet";
+
 impl EventLoop {
     pub(crate) async fn effect(&mut self, output: Output) {
         match output {
@@ -39,8 +42,19 @@ impl EventLoop {
                     self.drop_unused_blobs();
                 }
             }
-            Output::Check { revision, coordinator, fragment } => self.check(revision, coordinator, fragment),
+            Output::Check { revision, coordinator, fragment, .. } => self.check(revision, coordinator, fragment),
             Output::Step { vm, step, label, fragment } => self.step(vm, step, label, fragment),
+            Output::Pull { vm, .. } => {
+                self.own.push_back(Input::Pulled { vm, result: Err(NO_DISKS_MOVE.to_owned()) });
+            }
+            Output::Seal { vm } => {
+                self.own.push_back(Input::Sealed { vm, result: Err(NO_DISKS_MOVE.to_owned()) });
+            }
+            Output::ReadCopy { vm } => {
+                self.own.push_back(Input::CopyRead { vm, result: Err(NO_DISKS_MOVE.to_owned()) });
+            }
+            // There are no copies: no disk was ever moved.
+            Output::Shelve { vm } | Output::DropCopy { vm } => warn!(%vm, NO_DISKS_MOVE),
             Output::Switches(wanted) => self.switches.want(wanted).await,
             Output::Progress { op, vm, host, state } => {
                 if self.operations.progress(op, vm, host, &state) {

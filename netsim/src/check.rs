@@ -25,11 +25,33 @@ pub(crate) struct Oracle {
     crashed: BTreeSet<PublicKey>,
     /// How often each author's requests were applied, and the VM's counter after the last.
     applied: BTreeMap<VmId, (u64, BTreeMap<PublicKey, usize>)>,
+    root: PublicKey,
+    exempt: Exempt,
+}
+
+/// Who is exempt from which rules, by what happened to it: the cases that `mesh.md` names, and no others.
+#[derive(Debug, Default)]
+struct Exempt {
+    /// "where an operator restored a host's old state while it is alone"
+    restored: BTreeSet<PublicKey>,
+    /// "a second instance alive"
+    cloned: BTreeSet<PublicKey>,
+    /// "a host of the project that signs two things in one slot"
+    hostile: BTreeSet<PublicKey>,
+}
+
+impl Exempt {
+    /// Whether what this host has said may be forgotten, and what it has lost may be missing.
+    fn has_lost_state(&self, key: PublicKey) -> bool {
+        self.restored.contains(&key) || self.cloned.contains(&key)
+    }
 }
 
 impl Oracle {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(root: PublicKey) -> Self {
         Self {
+            root,
+            exempt: Exempt::default(),
             violations: Vec::new(),
             said: BTreeMap::new(),
             verified: BTreeSet::new(),
@@ -38,6 +60,21 @@ impl Oracle {
             crashed: BTreeSet::new(),
             applied: BTreeMap::new(),
         }
+    }
+
+    /// From now on this host may have forgotten what it said.
+    pub(crate) fn exempt_restored(&mut self, key: PublicKey) {
+        self.exempt.restored.insert(key);
+    }
+
+    /// From now on two hosts have this key.
+    pub(crate) fn exempt_cloned(&mut self, key: PublicKey) {
+        self.exempt.cloned.insert(key);
+    }
+
+    /// From now on this host says what isn't so.
+    pub(crate) fn exempt_hostile(&mut self, key: PublicKey) {
+        self.exempt.hostile.insert(key);
     }
 
     pub(crate) fn broken(&mut self, rule: String) {
@@ -53,11 +90,11 @@ impl Oracle {
     }
 
     /// S4: whatever is published must prove itself to everybody who verifies it.
-    pub(crate) fn note_record(&mut self, root: PublicKey, by: PublicKey, record: &VerifiedRecord) {
+    pub(crate) fn note_record(&mut self, by: PublicKey, record: &VerifiedRecord) {
         if !self.verified.insert(record.digest()) {
             return;
         }
-        if let Err(error) = wire::verify_record(record.signed().clone(), root) {
+        if let Err(error) = wire::verify_record(record.signed().clone(), self.root) {
             self.broken(format!("S4: a record that proves nothing was published: {error}"));
         }
         let said = (record.counter(), record.digest());
@@ -110,7 +147,7 @@ impl Oracle {
         let times = by_author.entry(status.run_by).or_default();
         *times += 1;
         let asked = self.requests.get(&(status.vm.clone(), status.run_by)).map_or(0, BTreeSet::len);
-        if *times > asked {
+        if *times > asked && !self.exempt.has_lost_state(owner) {
             let rule = format!("S4: {asked} requests to run {} were applied {times} times", status.vm);
             self.broken(rule);
         }
@@ -121,13 +158,21 @@ impl Oracle {
         if let VmState::Failed { reason } = &status.state
             && reason.contains("no memory left")
             && !self.crashed.contains(&owner)
+            && !self.exempt.has_lost_state(owner)
         {
             self.broken(format!("S5: {} promised memory to {} that it did not have", status.host, status.vm));
         }
     }
 
     /// S1: only the host that a committed revision names may touch a VM, and only its part of it.
-    pub(crate) fn check_step(&mut self, host: &Name, vm: &VmId, step: Step, fragment: &Fragment) {
+    pub(crate) fn check_step(
+        &mut self,
+        host: &Name,
+        _key: PublicKey,
+        vm: &VmId,
+        step: Step,
+        fragment: &Fragment,
+    ) {
         let named = self.commits.get(&vm.birth).and_then(|commit| {
             let digest = Digest::of(&wire::encode_fragment(fragment));
             commit.revision.hosts.iter().find(|h| h.name == *host && h.fragment == digest)
@@ -138,8 +183,8 @@ impl Oracle {
     }
 
     /// S5: a host never carries more than it lends.
-    pub(crate) fn check_memory(&mut self, host: &Name, used_mib: u32, limit_mib: u32) {
-        if used_mib > limit_mib {
+    pub(crate) fn check_memory(&mut self, host: &Name, key: PublicKey, used_mib: u32, limit_mib: u32) {
+        if used_mib > limit_mib && !self.exempt.has_lost_state(key) {
             self.broken(format!("S5: {host} carries {used_mib} MiB of {limit_mib}"));
         }
     }
@@ -147,6 +192,9 @@ impl Oracle {
     /// Nothing that was said may be forgotten: called when a host has crashed.
     pub(crate) fn check_remembered(&mut self, name: &Name, key: PublicKey, disk: &Disk) {
         self.crashed.insert(key);
+        if self.exempt.has_lost_state(key) {
+            return;
+        }
         let Some(said) = self.said.get(&key) else { return };
         let forgotten = said.iter().find(|(slot, (counter, digest))| {
             disk.record(slot).is_none_or(|kept| (kept.counter(), kept.digest()) < (*counter, *digest))
@@ -164,11 +212,18 @@ impl Oracle {
         for (id, existence, observed, status) in node.owned_vms() {
             owned.insert(id.clone());
             let running = matches!(observed, Observed::Running(_));
+            // What a backup doesn't have can't be brought back: it is shown as failed, and that is all.
+            let lost =
+                self.exempt.has_lost_state(node.key()) && matches!(status.state, VmState::Failed { .. });
+            if lost {
+                continue;
+            }
             if existence == Existence::Unwanted || running != (status.run == RunState::Up) {
                 problems.push(format!("L1: {host}: {id} should be {:?} and is {observed:?}", status.run));
             }
         }
-        if let Some(stray) = disk.vms.keys().find(|id| !owned.contains(*id)) {
+        let stray = disk.vms.keys().find(|id| !owned.contains(*id));
+        if let Some(stray) = stray.filter(|_| !self.exempt.has_lost_state(node.key())) {
             problems.push(format!("L1: {host}: {stray} is on the disk and belongs to nobody"));
         }
         let mut labels: BTreeMap<&Label, &VmId> = BTreeMap::new();

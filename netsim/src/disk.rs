@@ -5,22 +5,24 @@ use std::sync::Arc;
 
 use mln_protocol::id::{Digest, ProjectId, VmId};
 use mln_protocol::model::Fragment;
-use mln_protocol::node::{StoredState, Write};
+use mln_protocol::node::{DecisionNote, Holding, StoredState, Write};
 use mln_protocol::plan::Observed;
 use mln_protocol::record::{RecordKey, VerifiedRecord};
 
 /// What survives a crash of the agent.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Disk {
     records: BTreeMap<RecordKey, VerifiedRecord>,
     fragments: BTreeMap<Digest, Arc<Fragment>>,
+    decisions: BTreeMap<Digest, DecisionNote>,
+    holdings: BTreeMap<VmId, Holding>,
     joined: BTreeSet<ProjectId>,
     /// The VMs, which run on while the agent is down.
     pub(crate) vms: BTreeMap<VmId, SimulatedVm>,
 }
 
 /// A VM on a host.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct SimulatedVm {
     pub(crate) observed: Observed,
     pub(crate) memory_mib: u32,
@@ -44,8 +46,30 @@ impl Disk {
                 Write::DropFragment(digest) => {
                     self.fragments.remove(&digest);
                 }
+                Write::Decision(note) => {
+                    self.decisions.insert(note.parent, *note);
+                }
+                Write::DropDecision(parent) => {
+                    self.decisions.remove(&parent);
+                }
+                Write::Holding(vm, holding) => {
+                    self.holdings.insert(vm, holding);
+                }
+                Write::DropHolding(vm) => {
+                    self.holdings.remove(&vm);
+                }
             }
         }
+    }
+
+    /// Returns all of it, as a backup of the machine has it.
+    pub(crate) fn copy(&self) -> Self {
+        self.clone()
+    }
+
+    /// Returns what the agent keeps, without the VMs.
+    pub(crate) fn database(&self) -> Self {
+        Self { vms: BTreeMap::new(), ..self.clone() }
     }
 
     pub(crate) fn record(&self, key: &RecordKey) -> Option<&VerifiedRecord> {
@@ -56,6 +80,8 @@ impl Disk {
         StoredState {
             records: self.records.values().cloned().collect(),
             fragments: self.fragments.iter().map(|(digest, fragment)| (*digest, fragment.clone())).collect(),
+            decisions: self.decisions.values().cloned().collect(),
+            holdings: self.holdings.iter().map(|(vm, holding)| (vm.clone(), holding.clone())).collect(),
             joined: self.joined.clone(),
         }
     }

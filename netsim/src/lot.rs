@@ -9,6 +9,14 @@ impl Lot {
         Self(seed)
     }
 
+    /// Returns the source for one purpose: what is drawn for another doesn't move it.
+    pub(crate) fn of(seed: u64, purpose: &str) -> Self {
+        let hash = blake3::hash(&[&seed.to_le_bytes(), purpose.as_bytes()].concat());
+        let mut first = [0; 8];
+        first.copy_from_slice(&hash.as_bytes()[..8]);
+        Self(u64::from_le_bytes(first))
+    }
+
     pub(crate) fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

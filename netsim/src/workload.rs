@@ -15,6 +15,7 @@ use mln_protocol::plan::StopLimit;
 use mln_protocol::time::Now;
 
 use crate::lot::Lot;
+use crate::options::Options;
 use crate::world::Tally;
 
 /// Names a customer.
@@ -35,6 +36,10 @@ pub(crate) struct Workload {
 
 #[derive(Debug)]
 struct Errand {
+    /// Draws whom it asks, and when it looks again.
+    lot: Lot,
+    /// Whether it comes at all.
+    comes: bool,
     label: Label,
     project: Project,
     existing: ExistingProject,
@@ -79,9 +84,9 @@ enum Answer {
 }
 
 impl Workload {
-    pub(crate) fn new(projects: usize, hosts: Vec<Name>, lot: &mut Lot) -> Self {
+    pub(crate) fn new(options: &Options, hosts: Vec<Name>, lot: &mut Lot) -> Self {
         let mut labs: BTreeMap<Name, Project> = BTreeMap::new();
-        let errands = (0..projects)
+        let errands = (0..options.projects)
             .map(|index| {
                 // Some share a label and hosts, so that builds meet, or one replaces the other.
                 let label =
@@ -95,6 +100,8 @@ impl Workload {
                     ExistingProject::Refuse
                 };
                 Errand {
+                    lot: Lot::of(options.seed, &format!("customer {index}")),
+                    comes: options.customers.as_ref().is_none_or(|some| some.contains(&index)),
                     project: lab,
                     label,
                     existing,
@@ -109,16 +116,17 @@ impl Workload {
         Self { errands, hosts: hosts.len(), last_op: 0 }
     }
 
-    pub(crate) fn customers(&self) -> std::ops::Range<Customer> {
-        0..self.errands.len()
+    /// Returns everybody who comes.
+    pub(crate) fn customers(&self) -> Vec<Customer> {
+        (0..self.errands.len()).filter(|&customer| self.errands[customer].comes).collect()
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        self.errands.iter().all(|errand| errand.stage == Stage::Over)
+        self.errands.iter().all(|errand| !errand.comes || errand.stage == Stage::Over)
     }
 
     pub(crate) fn waiting(&self) -> Vec<String> {
-        let late = self.errands.iter().filter(|errand| errand.stage != Stage::Over);
+        let late = self.errands.iter().filter(|errand| errand.comes && errand.stage != Stage::Over);
         late.take(5).map(|errand| format!("{} at {:?}", errand.label, errand.stage)).collect()
     }
 
@@ -128,10 +136,9 @@ impl Workload {
         customer: Customer,
         now: Now,
         alive: impl Fn(usize) -> Option<&'a Node>,
-        lot: &mut Lot,
     ) -> (Option<(usize, OpId, Operation)>, Option<u64>) {
-        let look_again = Some(lot.between(500, 1_500));
         let errand = &mut self.errands[customer];
+        let look_again = Some(errand.lot.between(500, 1_500));
         if let Some(waiting) = errand.waiting
             && errand.answer.is_none()
         {
@@ -145,7 +152,7 @@ impl Workload {
         if errand.stage == Stage::Over {
             return (None, None);
         }
-        let node = lot.index(self.hosts);
+        let node = errand.lot.index(self.hosts);
         let Some(machine) = alive(node) else { return (None, look_again) };
         let Some(operation) = errand.order(machine) else { return (None, look_again) };
         self.last_op += 1;

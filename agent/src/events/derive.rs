@@ -61,7 +61,14 @@ impl Deriver {
             Output::Persist { writes, .. } => {
                 let records = writes.iter().filter_map(|write| match write {
                     Write::Record(_, record) => Some(record),
-                    Write::Heard(..) | Write::Join(_) | Write::Fragment(..) | Write::DropFragment(_) => None,
+                    Write::Heard(..)
+                    | Write::Join(_)
+                    | Write::Fragment(..)
+                    | Write::DropFragment(_)
+                    | Write::Decision(_)
+                    | Write::DropDecision(_)
+                    | Write::Holding(..)
+                    | Write::DropHolding(_) => None,
                 });
                 records.filter_map(|record| self.record(record, now_unix_ms, label)).collect()
             }
@@ -84,6 +91,11 @@ impl Deriver {
             | Output::Broadcast(_)
             | Output::Check { .. }
             | Output::Step { .. }
+            | Output::Pull { .. }
+            | Output::Seal { .. }
+            | Output::ReadCopy { .. }
+            | Output::Shelve { .. }
+            | Output::DropCopy { .. }
             | Output::Switches(_)
             | Output::Progress { .. }
             | Output::Done { outcome: Outcome::Done | Outcome::Failed(_), .. } => Vec::new(),
@@ -177,7 +189,7 @@ impl Deriver {
                 (before != status.agent_version)
                     .then(|| Event { host, ..self.event(now_unix_ms, EventKind::Version, text) })
             }
-            Record::Commit(_) => None,
+            Record::Commit(_) | Record::Link(_) => None,
             Record::Vm(status) => {
                 // Everybody may sign something about a VM; only its host's word counts.
                 if self.members.get(&author) != Some(&status.host) {

@@ -55,6 +55,8 @@ pub(super) struct Journals {
     stopped: BTreeMap<ProjectId, Stopped>,
     /// Those that have a journal, or get one with the next write.
     begun: BTreeSet<ProjectId>,
+    /// The slots of projects in the host's own journal: their project wasn't known when they were written.
+    strays: BTreeSet<Vec<u8>>,
     /// Which project a revision belongs to.
     revisions: BTreeMap<Digest, ProjectId>,
 }
@@ -124,6 +126,8 @@ impl Journals {
                 return Err(JournalsError::Host { path: data.join(FILE), source: broken.error });
             }
         };
+        // The host's own slots in here are never asked for as a project's.
+        let strays = host.live().keys().cloned().collect();
         let mut found = Found::default();
         found.values.extend(host.live().values().cloned());
         let mut journals = Self {
@@ -134,6 +138,7 @@ impl Journals {
             projects: BTreeMap::new(),
             stopped: BTreeMap::new(),
             begun: BTreeSet::new(),
+            strays,
             revisions: BTreeMap::new(),
         };
         journals.open_projects(&mut found)?;
@@ -201,15 +206,20 @@ impl Journals {
         }
     }
 
-    /// Returns where a write goes.
-    pub(super) fn place(&mut self, write: &Write) -> Place {
+    /// Returns where a write of this slot goes.
+    pub(super) fn place(&mut self, write: &Write, slot: &[u8]) -> Place {
         self.learn(write);
         let of = |revision: Digest| self.revisions.get(&revision).copied();
         let place = match write.home(self.me) {
             Home::Project(project) if self.stopped.contains_key(&project) => Place::Index,
             Home::Project(project) => Place::Project(project),
+            // One whose project wasn't known stays where it is.
+            Home::Revision(_) if self.strays.contains(slot) => Place::Host,
             Home::Revision(revision) => match of(revision) {
-                None => Place::Host,
+                None => {
+                    self.strays.insert(slot.to_owned());
+                    Place::Host
+                }
                 Some(project) if self.stopped.contains_key(&project) => Place::Index,
                 Some(project) => Place::Project(project),
             },

@@ -22,8 +22,8 @@ impl Pending {
     /// Adds a group.
     pub(super) fn add(&mut self, journals: &mut Journals, id: WriteId, writes: &[Write]) {
         for write in writes {
-            let place = journals.place(write);
             let change = encode_write(write);
+            let place = journals.place(write, &change.slot);
             let slots = self.changes.entry(place).or_default();
             if place != Place::Index || slots.len() < INDEX_SLOTS_MAX || slots.contains_key(&change.slot) {
                 slots.insert(change.slot.clone(), change);

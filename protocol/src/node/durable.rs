@@ -41,10 +41,15 @@ impl Write {
                     Record::Vm(_) => Home::Heard,
                     Record::Commit(commit) if own => Home::Project(commit.project()),
                     Record::Commit(commit) => Home::Kin(commit.project()),
+                    Record::Link(link) if own => Home::Revision(link.vm().birth),
+                    Record::Link(link) => Home::KinOf(link.vm().birth),
                 }
             }
             Self::Heard(..) => Home::Heard,
             Self::Join(project) => Home::Project(*project),
+            Self::Decision(note) => Home::Revision(note.parent),
+            Self::DropDecision(parent) => Home::Revision(*parent),
+            Self::Holding(vm, _) | Self::DropHolding(vm) => Home::Revision(vm.birth),
             Self::Fragment(digest, _) | Self::DropFragment(digest) => Home::Contents(*digest),
         }
     }
@@ -53,7 +58,7 @@ impl Write {
 impl StoredState {
     /// Takes in what is known from elsewhere than a journal: it may take rights away, and gives none.
     pub fn take_without_right(&mut self, write: Write) {
-        if !matches!(write, Write::Join(_)) {
+        if !matches!(write, Write::Join(_) | Write::Holding(..)) {
             self.take(write);
         }
     }
@@ -66,6 +71,10 @@ impl StoredState {
                 self.joined.insert(project);
             }
             Write::Fragment(digest, fragment) => self.fragments.push((digest, fragment)),
+            Write::Decision(note) => self.decisions.push(*note),
+            Write::DropDecision(parent) => self.decisions.retain(|note| note.parent != parent),
+            Write::Holding(vm, holding) => self.holdings.push((vm, holding)),
+            Write::DropHolding(vm) => self.holdings.retain(|(kept, _)| *kept != vm),
             Write::DropFragment(digest) => self.fragments.retain(|(kept, _)| *kept != digest),
         }
     }

@@ -7,7 +7,7 @@ use super::message::{Message, Refusal, RunOrder, RunningVms};
 use crate::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
 use crate::model::{Blob, Fragment, MemoryMib, Platform, Project};
 use crate::plan::{Observed, Step};
-use crate::record::{Nat, RecordKey, VerifiedRecord, VmState};
+use crate::record::{Ballot, Commit, Consent, Epoch, Nat, RecordKey, VerifiedRecord, VmState};
 use crate::trust::{KeyPair, Signed};
 
 /// What a node is told once, when it starts.
@@ -59,9 +59,83 @@ pub struct StoredState {
     pub records: Vec<VerifiedRecord>,
     /// Fragments by their digest.
     pub fragments: Vec<(Digest, Arc<Fragment>)>,
-    /// The projects that the host has given its word to, as its journals say: only they give it the right to run a
-    /// VM or to promise.
+    /// What the host has said about revisions whose child is not decided.
+    pub decisions: Vec<DecisionNote>,
+    /// What this host has signed about VMs, and which copies of disks it has.
+    pub holdings: Vec<(VmId, Holding)>,
+    /// The projects that the host has given its word to, as its journals say: only they give it the right to promise
+    /// anything for them.
     pub joined: BTreeSet<ProjectId>,
+}
+
+/// A host's own note of one VM: what it has signed last about who owns it, or what copy of its disk it has.
+///
+/// Only such a note gives the right to run a VM. What peers know can take that right away, and never give it back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holding {
+    /// It has claimed an epoch.
+    Claimed {
+        /// The claim.
+        claim: VerifiedRecord,
+        /// The fragment that defines the VM here.
+        fragment: Digest,
+        /// Whether there was a disk when it claimed: if that is gone, no new one is made.
+        made: bool,
+    },
+    /// It is being given a VM; the copy of the disk is not complete.
+    Arriving {
+        /// The epoch of the owner.
+        epoch: Epoch,
+        /// The owner.
+        from: PublicKey,
+    },
+    /// It is being given a VM, and has signed that the copy lies complete on its disk.
+    Arrived {
+        /// The epoch of the owner.
+        epoch: Epoch,
+        /// The owner.
+        from: PublicKey,
+        /// The root digest that was read back.
+        root: Digest,
+    },
+    /// It has released a VM, and holds the copy pinned until it holds the claim of whom it was released to.
+    Released {
+        /// The release.
+        release: VerifiedRecord,
+        /// The fragment that defines the VM here.
+        fragment: Digest,
+        /// See [`Self::Claimed`].
+        made: bool,
+    },
+    /// It has declined a VM; whatever copy there is is not complete.
+    Declined {
+        /// The decline.
+        decline: VerifiedRecord,
+    },
+    /// Somebody else owns the VM; the disk as it was when this host gave it away is still here.
+    Shadow {
+        /// The epoch that was released.
+        epoch: Epoch,
+        /// The root digest.
+        root: Digest,
+        /// The fragment that defined the VM here.
+        fragment: Digest,
+    },
+}
+
+/// What a host has said about one revision whose child is not decided, and must not forget.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecisionNote {
+    /// The revision.
+    pub parent: Digest,
+    /// The highest ballot that it has answered.
+    pub answered: Option<Ballot>,
+    /// The last promise that it has made: its ballot and the child, with the reservations for it.
+    pub promised: Option<(Ballot, Commit)>,
+    /// The number of the last ballot that it has coordinated itself: none is used twice.
+    pub coordinated: u64,
+    /// The children that it has reserved for, each with the digest of its own part, oldest first.
+    pub reserved: Vec<(Digest, Digest)>,
 }
 
 /// Names a request of the operator, from input to outcome.
@@ -136,10 +210,33 @@ pub enum Input {
         /// Whether it does.
         nat: Nat,
     },
-    /// [`super::Node::poll_timeout`] has come.
-    Timeout,
+    /// A round of copying a disk here has ended.
+    Pulled {
+        /// Which VM.
+        vm: VmId,
+        /// How many bytes had changed, or why it failed, for people.
+        result: Result<u64, String>,
+    },
+    /// A VM's disk that does not change any more was hashed.
+    Sealed {
+        /// Which VM.
+        vm: VmId,
+        /// Its root digest, or why that can't be known, for people.
+        result: Result<Digest, String>,
+    },
+    /// A copy was made durable and read back from the disk.
+    CopyRead {
+        /// Which VM.
+        vm: VmId,
+        /// Its root digest, or why it can't be read, for people.
+        result: Result<Digest, String>,
+    },
+    /// There is little space left: copies that nobody needs may go.
+    SpaceShort,
     /// There is room on the host's disk for more to be signed and built, or none any more.
     Room(Room),
+    /// [`super::Node::poll_timeout`] has come.
+    Timeout,
 }
 
 /// Whether a host's disk has room for new parts of projects.
@@ -163,6 +260,8 @@ pub enum Operation {
         /// What becomes of VMs that run.
         running: RunningVms,
     },
+    /// Change a project: its next revision.
+    Revise(Box<ReviseOrder>),
     /// Start or stop VMs, in boot order or in its reverse.
     Run {
         /// The VMs.
@@ -172,6 +271,24 @@ pub enum Operation {
         /// The pause between one VM and the next, in milliseconds.
         pause_ms: u64,
     },
+    /// Take over a VM whose owner is gone, with the copy that is here.
+    TakeOver {
+        /// Which VM.
+        vm: VmId,
+        /// What is done although somebody has just heard its owner.
+        owner: OwnerHeard,
+        /// Who asks, for people.
+        author: String,
+    },
+}
+
+/// What a takeover does where the owner was heard within the failure timeout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnerHeard {
+    /// It is refused.
+    Refuse,
+    /// It takes over all the same.
+    Force,
 }
 
 /// A project to be built.
@@ -189,6 +306,40 @@ pub struct BuildOrder {
     pub existing: ExistingProject,
     /// What happens if a host fails to build its part.
     pub on_failure: OnFailure,
+}
+
+/// A project to be changed.
+#[derive(Clone, Debug)]
+pub struct ReviseOrder {
+    /// The project.
+    pub project: ProjectId,
+    /// What it is to be.
+    pub content: ReviseContent,
+    /// Who asks, for people.
+    pub author: String,
+    /// Why, for people.
+    pub reason: String,
+    /// What it takes for the change to count.
+    pub consent: Consent,
+    /// What becomes of running VMs that are left out.
+    pub running: RunningVms,
+    /// Whose VMs it goes on with where partial revisions contradict each other, or to settle a partial one; none
+    /// means the head's, where nothing is contested.
+    pub from_head: Option<Digest>,
+}
+
+/// What a project is to be.
+#[derive(Clone, Debug)]
+pub enum ReviseContent {
+    /// This.
+    Definition {
+        /// Its definition.
+        project: Project,
+        /// The contents of its files.
+        blobs: Vec<Blob>,
+    },
+    /// What it was in this revision.
+    Revision(Digest),
 }
 
 /// What a build does with a project that has its label.
@@ -237,6 +388,12 @@ pub enum Output {
         coordinator: PublicKey,
         /// The part.
         fragment: Arc<Fragment>,
+        /// The part that it replaces; none where the host carries nothing of the project.
+        before: Option<Arc<Fragment>>,
+        /// The VMs of the part whose disks are at other hosts.
+        arriving: Vec<Name>,
+        /// The VMs whose disks are here and go to other hosts.
+        leaving: Vec<Name>,
     },
     /// Carry out a step, then say [`Input::StepDone`].
     Step {
@@ -248,6 +405,37 @@ pub enum Output {
         label: Label,
         /// The part of the project that the VM belongs to.
         fragment: Arc<Fragment>,
+    },
+    /// Copy what has changed of a VM's disk since the last time, and its image the first time, to this host; then
+    /// say [`Input::Pulled`].
+    Pull {
+        /// Which VM.
+        vm: VmId,
+        /// Its owner, who has it.
+        from: PublicKey,
+        /// Whether it still runs there.
+        round: PullRound,
+    },
+    /// Hash the disk of a VM that does not run, then say [`Input::Sealed`].
+    Seal {
+        /// Which VM.
+        vm: VmId,
+    },
+    /// Make the copy of a disk durable, read it back whole, then say [`Input::CopyRead`]. From then on it is the
+    /// disk of a VM that is down.
+    ReadCopy {
+        /// Which VM.
+        vm: VmId,
+    },
+    /// What was the disk of a VM is a copy from now on: nobody but this node may have it run again.
+    Shelve {
+        /// Which VM.
+        vm: VmId,
+    },
+    /// Delete a copy, complete or not.
+    DropCopy {
+        /// Which VM.
+        vm: VmId,
     },
     /// Have exactly these switches open.
     Switches(Vec<SwitchWanted>),
@@ -284,6 +472,23 @@ pub enum Write {
     Fragment(Digest, Arc<Fragment>),
     /// Forget a fragment.
     DropFragment(Digest),
+    /// Store what this host has signed about a VM, in the place of what it had signed before.
+    Holding(VmId, Holding),
+    /// Forget that this host ever had anything to do with a VM: it has no copy of it any more.
+    DropHolding(VmId),
+    /// Store what was said about a revision, in the place of what stood there.
+    Decision(Box<DecisionNote>),
+    /// Forget what was said about a revision: its child is decided, and known.
+    DropDecision(Digest),
+}
+
+/// Whether a VM runs while its disk is copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PullRound {
+    /// It may: what is copied is not yet all.
+    Running,
+    /// It is stopped: what is copied now completes it.
+    Last,
 }
 
 /// A switch that this host carries.

@@ -63,8 +63,56 @@ pub const RETRY_MS_MIN: u64 = 5_000;
 /// The longest pause after a failed step, in milliseconds.
 pub const RETRY_MS_MAX: u64 = 300_000;
 
+/// How many VMs one question about ownership names.
+pub const LINKS_WANTED_MAX: usize = 256;
+
+/// How long a host that has just started waits for somebody to tell it whether the VMs that it owned are still its
+/// own, in milliseconds.
+pub const CONFIRM_MS: u64 = 3_000;
+
+/// How long a host must not have been heard to be taken for failed, in milliseconds.
+pub const FAILURE_MS: u64 = 15_000;
+
+/// How long whoever takes over a VM waits for peers to say when they heard its owner, in milliseconds.
+pub const HEARD_MS: u64 = 3_000;
+
+/// How many rounds of copying a running VM's disk there are before it is stopped.
+pub const PULL_ROUNDS_MAX: u32 = 8;
+
+/// A running VM is stopped for the last round when at most this many bytes had changed in the one before.
+pub const PULL_BYTES_LEFT: u64 = 16 << 20;
+
+/// How many VMs arrive on a host at once; others wait.
+pub const ARRIVALS_MAX: usize = 4;
+
+/// After how long without a word of the new host a VM that was stopped for it goes on, in milliseconds.
+pub const HALT_QUIET_MS: u64 = 30_000;
+
+/// How often a host that has released a VM says so again to whom it was released, in milliseconds.
+pub const RELEASE_MS: u64 = 2_000;
+
+/// How many authors of two links in one slot are kept as evidence.
+pub const FORKS_MAX: usize = 1024;
+
 /// How many hosts a project may span: its commit carries a signature of each, and goes to everybody.
 pub const PROJECT_HOSTS_MAX: usize = 200;
 
 /// How large one host's part of a project may be, in bytes: it travels in one message.
 pub const FRAGMENT_BYTES_MAX: usize = 3 << 20;
+
+/// How many ballots a coordinator tries for one change before it gives up: others are as eager, or a host lies.
+pub const BALLOTS_MAX: u32 = 12;
+
+/// After how long, in milliseconds, a host that has promised a child sees to it that it is decided: longer than a
+/// coordinator needs that is still there. By lot, up to twice as long.
+pub const UNDECIDED_MS: u64 = 20_000;
+
+/// How many parts a host remembers that it has reserved for one parent's children, the newest ones: one of them may
+/// still be committed.
+pub const RESERVED_PARTS_MAX: usize = 8;
+
+/// How often a partial change is asked about anew without the hosts that did not reserve.
+pub const PARTIAL_ROUNDS_MAX: u32 = 3;
+
+/// How many of a project's last revisions a host keeps its parts of, so that they can be gone back to.
+pub const REVISIONS_KEPT: usize = 8;

@@ -6,7 +6,9 @@ use super::sync::SyncRange;
 use crate::id::{Digest, ProjectId, PublicKey, VmId};
 use crate::model::Fragment;
 use crate::plan::StopLimit;
-use crate::record::{RecordKey, Reservation, Revision, VerifiedRecord};
+use crate::record::{
+    Answered, Ballot, Commit, Epoch, Promise, Ready, RecordKey, Reservation, Revision, VerifiedRecord,
+};
 use crate::trust::Verified;
 
 /// A message to one node.
@@ -16,7 +18,8 @@ pub enum Message {
     Ask {
         /// The question, signed by whoever coordinates.
         ask: Arc<Verified<Ask>>,
-        /// The part; none where the revision leaves the host out.
+        /// The part; none where the revision leaves the host out, doesn't change its part, or where the host has it
+        /// already.
         fragment: Option<Arc<Fragment>>,
     },
     /// The answer to an [`Ask`].
@@ -50,6 +53,99 @@ pub enum Message {
     FragmentWanted(Digest),
     /// A fragment that was asked for.
     FragmentFound(Arc<Fragment>),
+    /// Would you take part in this ballot on a revision's child, and in no lower one?
+    Ballot {
+        /// The revision.
+        parent: Digest,
+        /// The ballot; its coordinator is the sender.
+        ballot: Ballot,
+    },
+    /// The answer to a ballot.
+    Answered {
+        /// What the host says, signed.
+        answer: Verified<Answered>,
+        /// The child that it promised last, with the reservations for it.
+        candidate: Option<Box<Commit>>,
+    },
+    /// Would you promise this child of a revision?
+    Propose(Box<Propose>),
+    /// The answer to a [`Propose`].
+    Promised(Verified<Promise>),
+    /// A higher ballot was answered for this parent: the receiver's is over.
+    Outbid {
+        /// The parent.
+        parent: Digest,
+        /// The ballot of the receiver.
+        ballot: Ballot,
+        /// The number of the ballot that was answered.
+        number: u64,
+    },
+    /// About who owns a VM.
+    HandOver(HandOver),
+}
+
+/// What hosts say to each other about who owns a VM, beside the records that everybody hears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HandOver {
+    /// To the owner: I have nearly all of its disk; stop it and tell the digest of what is left.
+    Halt {
+        /// Which VM.
+        vm: VmId,
+        /// The owner's epoch.
+        epoch: Epoch,
+    },
+    /// To the new host: it is stopped, and its disk has this root digest.
+    Halted {
+        /// Which VM.
+        vm: VmId,
+        /// The owner's epoch.
+        epoch: Epoch,
+        /// The digest.
+        root: Digest,
+    },
+    /// To the owner: the disk lies complete on mine.
+    Ready(Arc<Verified<Ready>>),
+    /// To the new host: not now, or not to you; nothing was changed.
+    NotNow {
+        /// Which VM.
+        vm: VmId,
+        /// The epoch that was asked about.
+        epoch: Epoch,
+        /// Why, for people.
+        reason: String,
+    },
+    /// To anybody: what do you know of who owns these VMs?
+    LinksWanted(Vec<VmId>),
+    /// The answer: the links of each that the sender holds, newest first where there are too many.
+    LinksTold {
+        /// The VMs that were asked about.
+        vms: Vec<VmId>,
+        /// What there is.
+        links: Vec<VerifiedRecord>,
+    },
+    /// To anybody: when did you last hear this host?
+    HeardWanted {
+        /// Which.
+        host: PublicKey,
+    },
+    /// The answer.
+    HeardTold {
+        /// Which host.
+        host: PublicKey,
+        /// How many milliseconds ago; none where never.
+        ago_ms: Option<u64>,
+    },
+}
+
+/// Asks a voter to promise a child, with all that shows that it may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Propose {
+    /// The ballot.
+    pub ballot: Ballot,
+    /// The child, with the reservations of all hosts that it changes, and no promises.
+    pub candidate: Commit,
+    /// The answers of a majority of the voters to this ballot.
+    pub answers: Vec<Verified<Answered>>,
 }
 
 /// Asks one host to reserve for its part of a revision.
@@ -83,6 +179,8 @@ pub struct RunRequest {
     pub owner: PublicKey,
     /// Which VM.
     pub vm: VmId,
+    /// The epoch of its ownership that the author saw: in another one the request is stale.
+    pub epoch: Epoch,
     /// The run counter that the author saw: where it has moved on, the request is stale.
     pub seen_counter: u64,
     /// What to do.
@@ -156,13 +254,27 @@ pub enum Rule {
     Grant,
     /// The project is larger than one revision can be.
     Size,
+    /// The disk of a VM would be lost, and nobody asked for that.
+    DiskLoss,
+    /// Too few of the hosts that decide on the change have answered.
+    Majority,
+    /// Another change of the project was decided first.
+    Overtaken,
+    /// Partial revisions contradict each other: they have to be resolved first.
+    Contested,
+    /// Nothing would change.
+    Unchanged,
+    /// The change was put forward, and it is not known whether it was decided.
+    Undecided,
+    /// Who owns the VM stands against it.
+    Ownership,
     /// The host has lost what it had signed for the project.
     Forgotten,
 }
 
 impl Rule {
     /// Every rule, in the order of its code.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 22] = [
         Self::UnknownHost,
         Self::HostOff,
         Self::NoAnswer,
@@ -177,6 +289,13 @@ impl Rule {
         Self::Malformed,
         Self::Grant,
         Self::Size,
+        Self::DiskLoss,
+        Self::Majority,
+        Self::Overtaken,
+        Self::Contested,
+        Self::Unchanged,
+        Self::Undecided,
+        Self::Ownership,
         Self::Forgotten,
     ];
 
@@ -197,7 +316,14 @@ impl Rule {
             Self::Malformed => "malformed",
             Self::Grant => "grant",
             Self::Size => "size",
+            Self::Ownership => "ownership",
             Self::Forgotten => "forgotten",
+            Self::DiskLoss => "disk-loss",
+            Self::Majority => "majority",
+            Self::Overtaken => "overtaken",
+            Self::Contested => "contested",
+            Self::Unchanged => "unchanged",
+            Self::Undecided => "undecided",
         }
     }
 }

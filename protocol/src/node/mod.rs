@@ -17,35 +17,50 @@
 //!
 //! Each module below handles one part over borrowed parts of the state; the node itself only routes.
 
+mod draft;
 mod durable;
+mod handover;
 mod io;
+mod ledger;
 pub mod limits;
 mod message;
 #[cfg(feature = "mutants")]
 mod mutation;
 mod outbox;
+mod ownership;
 mod projects;
+mod promise;
 mod propose;
 mod records;
+mod recover;
 mod reserve;
 mod run;
 mod status;
 mod sync;
+mod takeover;
 mod timers;
 mod view;
 mod vms;
+mod vote;
+mod watch;
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use durable::Home;
 pub use io::{
-    BuildOrder, ExistingProject, FailureCause, HostRefusal, Input, NodeConfig, OnFailure, OpId, Operation,
-    Outcome, Output, Room, StoredState, SwitchWanted, VmFailure, Write, WriteId,
+    BuildOrder, DecisionNote, ExistingProject, FailureCause, Holding, HostRefusal, Input, NodeConfig,
+    OnFailure, OpId, Operation, Outcome, Output, OwnerHeard, PullRound, ReviseContent, ReviseOrder, Room,
+    StoredState, SwitchWanted, VmFailure, Write, WriteId,
 };
-pub use message::{Ask, Message, Refusal, Rule, RunOrder, RunRequest, RunVerdict, RunningVms};
+pub use ledger::{Ownership, Tenure};
+pub use message::{
+    Ask, HandOver, Message, Propose, Refusal, Rule, RunOrder, RunRequest, RunVerdict, RunningVms,
+};
 #[cfg(feature = "mutants")]
 pub use mutation::Mutation;
+pub use projects::ProjectHeads;
 pub use sync::{SyncContent, SyncRange};
 pub use view::{HostView, ProjectView, Reach, VmView};
 
@@ -53,14 +68,21 @@ use crate::id::{Digest, ProjectId, PublicKey};
 use crate::model::Fragment;
 use crate::record::{Record, RecordKey, VerifiedRecord};
 use crate::time::Now;
+use crate::trust::Grant;
 use crate::wire;
+use handover::HandOvers;
+use ledger::Ledger;
 use outbox::{Outbox, WriteOrder};
-use projects::Projects;
+use ownership::Holdings;
+use projects::{ChainRule, Projects};
+use promise::Decisions;
 use propose::Proposals;
 use records::{Merge, Records};
+use recover::Recoveries;
 use reserve::Reservations;
 use run::RunOperations;
 use status::StatusClock;
+use takeover::Takeovers;
 use timers::{Timer, Timers};
 use vms::Vms;
 
@@ -73,7 +95,13 @@ pub struct Node {
     projects: Projects,
     fragments: BTreeMap<Digest, Arc<Fragment>>,
     reservations: Reservations,
+    decisions: Decisions,
+    recoveries: Recoveries,
     vms: Vms,
+    ledger: Ledger,
+    holdings: Holdings,
+    hand_overs: HandOvers,
+    takeovers: Takeovers,
     proposals: Proposals,
     runs: RunOperations,
     status: StatusClock,
@@ -89,22 +117,21 @@ pub struct Node {
 impl Node {
     /// Makes a node from what it found on its disk. It does nothing before [`Input::Start`].
     pub fn new(config: NodeConfig, stored: StoredState) -> Self {
-        let mut records = Records::default();
-        let mut projects = Projects::default();
-        for record in stored.records {
-            if records.merge(record.clone(), Records::newer) == Merge::Taken {
-                projects.insert(&record);
-            }
-        }
-        Self {
+        let mut node = Self {
             me: config.keys.public(),
             lot: config.seed,
             config,
-            records,
-            projects,
+            records: Records::default(),
+            projects: Projects::default(),
             fragments: stored.fragments.into_iter().collect(),
             reservations: Reservations::default(),
+            decisions: Decisions::load(stored.decisions),
+            recoveries: Recoveries::default(),
             vms: Vms::default(),
+            ledger: Ledger::default(),
+            holdings: Holdings::load(stored.holdings),
+            hand_overs: HandOvers::default(),
+            takeovers: Takeovers::default(),
             proposals: Proposals::default(),
             runs: RunOperations::default(),
             status: StatusClock::default(),
@@ -113,6 +140,36 @@ impl Node {
             room: Room::Ample,
             timers: Timers::default(),
             outbox: Outbox::default(),
+        };
+        node.projects.rule = node.chain_rule();
+        let rules = node.rules();
+        // What was signed here counts even where the records were lost.
+        let signed: Vec<VerifiedRecord> = node.holdings.links().cloned().collect();
+        for record in stored.records.into_iter().chain(signed) {
+            if node.records.merge(record.clone(), Records::newer) == Merge::Taken {
+                node.projects.insert(&record);
+                node.ledger.insert(&record, rules);
+                if let Record::Commit(commit) = &**record {
+                    node.ledger.born(commit, rules);
+                }
+            }
+        }
+        node
+    }
+
+    fn chain_rule(&self) -> ChainRule {
+        if self.mutated_majority_over_live() {
+            ChainRule::AnyPromises
+        } else if self.mutated_changed_hosts_from_commit() {
+            ChainRule::ChangedHostsFromCommit
+        } else if self.mutated_partial_beats_majority() {
+            ChainRule::PartialFirst
+        } else if self.mutated_stranded_deleted() {
+            ChainRule::StrandedRemoved
+        } else if self.mutated_promise_before_all_reserved() {
+            ChainRule::ReservationsIgnored
+        } else {
+            ChainRule::InForce
         }
     }
 
@@ -120,9 +177,10 @@ impl Node {
     pub fn handle(&mut self, now: Now, input: Input) {
         match input {
             Input::Start { found } => self.start(now, found),
-            Input::Connected(peer) => self.connect(peer),
+            Input::Connected(peer) => self.connect(now, peer),
             Input::Disconnected(peer) => {
                 self.connected.remove(&peer);
+                self.takeovers.hear(now.mono_ms, peer);
             }
             Input::Unreachable(peer) => self.unreachable(now, peer),
             Input::Message { from, message } => self.message(now, from, message),
@@ -134,6 +192,10 @@ impl Node {
             Input::StepDone { vm, step, result } => self.step_done(now, &vm, step, result),
             Input::Observed { vm, observed } => self.observed(now, &vm, observed),
             Input::Nat { vm, nat } => self.nat_seen(now, &vm, nat),
+            Input::Pulled { vm, result } => self.pulled(now, &vm, result),
+            Input::Sealed { vm, result } => self.sealed(now, &vm, result),
+            Input::CopyRead { vm, result } => self.copy_read(now, &vm, result),
+            Input::SpaceShort => self.space_short(),
             Input::Room(room) => self.room = room,
             Input::Timeout => {
                 while let Some(timer) = self.timers.pop(now.mono_ms) {
@@ -160,14 +222,21 @@ impl Node {
     }
 
     fn start(&mut self, now: Now, found: Vec<(crate::id::VmId, crate::plan::Observed)>) {
+        self.confirm(now);
         self.adopt_all(now, found);
+        self.forget_decided();
+        let promised: Vec<Digest> = self.decisions.promised().collect();
+        for parent in promised {
+            self.await_decision(now, parent);
+        }
         self.drop_unused_fragments();
         self.publish_member(now);
         self.publish_host(now);
         self.timers.set(Timer::Sync, now.mono_ms + limits::SYNC_MS);
     }
 
-    fn connect(&mut self, peer: PublicKey) {
+    fn connect(&mut self, now: Now, peer: PublicKey) {
+        self.takeovers.hear(now.mono_ms, peer);
         if !self.connected.insert(peer) {
             return;
         }
@@ -178,6 +247,7 @@ impl Node {
         if self.me < peer {
             self.send(peer, sync::opening(&self.records));
         }
+        self.ask_to_confirm(peer);
     }
 
     fn message(&mut self, now: Now, from: PublicKey, message: Message) {
@@ -215,6 +285,14 @@ impl Node {
                 }
             }
             Message::FragmentFound(fragment) => self.fragment_found(now, fragment),
+            Message::HandOver(message) => self.hand_over(now, from, message),
+            Message::Ballot { parent, ballot } => self.ballot_called(from, parent, ballot),
+            Message::Answered { answer, candidate } => {
+                self.ballot_answered(now, answer, candidate.map(|candidate| *candidate));
+            }
+            Message::Propose(propose) => self.promise_wanted(now, from, *propose),
+            Message::Promised(promise) => self.promise_heard(now, &promise),
+            Message::Outbid { parent, ballot, number } => self.outbid(parent, ballot, number),
         }
     }
 
@@ -226,23 +304,27 @@ impl Node {
             // comparison.
             return;
         }
+        self.note_fork(&record);
+        if self.mutated_commit_judged_again() && self.is_refused_by_grants(now, &record) {
+            return;
+        }
         if self.merge(&record, Origin::Others) != Merge::Taken {
             return;
         }
         if record.author() == self.me {
-            self.outbid(now, &record);
+            self.outbid_record(now, &record);
         }
         self.act_on(now, &record);
     }
 
     /// Says again what is so, above a record under our own key that we no longer knew: after a lost disk, others
     /// have heard more of us than we remember.
-    fn outbid(&mut self, now: Now, record: &VerifiedRecord) {
+    fn outbid_record(&mut self, now: Now, record: &VerifiedRecord) {
         match &***record {
             Record::Member(_) => self.publish_member(now),
             Record::Host(_) => self.publish_host(now),
             Record::Vm(status) => self.outbid_vm(now, &status.vm, status.counter),
-            Record::Commit(_) => {}
+            Record::Commit(_) | Record::Link(_) => {}
         }
     }
 
@@ -261,7 +343,11 @@ impl Node {
         } else {
             Records::newer
         };
-        let merge = self.records.merge(record.clone(), newer);
+        let merge = match self.proof_order(record) {
+            Some(Ordering::Less) => Merge::Old,
+            Some(Ordering::Greater) => self.records.merge(record.clone(), |_, _| true),
+            Some(Ordering::Equal) | None => self.records.merge(record.clone(), newer),
+        };
         if merge == Merge::Taken {
             let (key, record) = (record.key(record.author()), record.clone());
             // What we have forgotten and are told again doesn't make us remember it.
@@ -286,26 +372,67 @@ impl Node {
         }
     }
 
-    /// Whether this host has given its word to a project and lost what it said: then it looks on.
-    ///
-    /// It can't tell what it promised, which VMs it gave away, or that it may run them.
-    pub(super) fn forgot(&self, project: ProjectId) -> bool {
+    /// Whether this host has given no word to a project, or has lost what it said: where others know that it has, it
+    /// looks on. It can't tell what it promised.
+    fn forgot(&self, project: ProjectId) -> bool {
         !self.joined.contains(&project) && !self.mutated_journal_not_needed()
+    }
+
+    /// Compares a commit with the one that holds its slot by whether they prove what they say, for all that is known
+    /// of the parent: a hundred strangers' signatures don't take the place of a proof.
+    fn proof_order(&self, record: &VerifiedRecord) -> Option<Ordering> {
+        let Record::Commit(new) = &***record else { return None };
+        let held = self.projects.commit(new.digest)?;
+        Some(self.projects.proves(new).cmp(&self.projects.proves(held)))
+    }
+
+    /// Whether the clock and the grants of a commit's hosts speak against it: only a mutation asks.
+    fn is_refused_by_grants(&self, now: Now, record: &VerifiedRecord) -> bool {
+        let Record::Commit(commit) = &***record else { return false };
+        let expired = |host: PublicKey| {
+            let chain = self.records.member(host).map(|member| &member.chain);
+            let links = chain.into_iter().flatten().filter_map(|link| Grant::from_bytes(&link.payload).ok());
+            links.filter_map(|grant| grant.not_after_unix_ms).any(|until| until < now.unix_ms)
+        };
+        commit.reserving().into_iter().any(expired)
     }
 
     fn act_on(&mut self, now: Now, record: &VerifiedRecord) {
         match &***record {
-            Record::Commit(_) => {
+            Record::Commit(commit) => {
+                let rules = self.rules();
+                for vm in self.ledger.born(commit, rules) {
+                    self.link_heard(now, &vm);
+                }
                 if let Some(project) = self.projects.insert(record) {
-                    self.head_changed(now, project);
+                    self.heads_moved(now, project);
                 }
             }
             Record::Vm(status) => {
                 self.watch_build(now, status.project);
                 self.watch_run(now, &status.vm);
             }
+            Record::Link(_) => {
+                let rules = self.rules();
+                if let Some(vm) = self.ledger.insert(record, rules) {
+                    self.link_heard(now, &vm);
+                }
+            }
             Record::Member(_) | Record::Host(_) => {}
         }
+    }
+
+    /// Does what follows from a project's standing elsewhere, for what is decided and for what is carried out.
+    fn heads_moved(&mut self, now: Now, project: ProjectId) {
+        let asked: BTreeSet<Digest> = self.proposals.parents().chain(self.recoveries.parents()).collect();
+        for parent in asked {
+            if self.projects.decided_child(parent).is_some() {
+                self.parent_decided(now, parent);
+            }
+        }
+        self.head_changed(now, project);
+        self.forget_decided();
+        self.watch_build(now, project);
     }
 
     fn timeout(&mut self, now: Now, timer: Timer) {
@@ -319,11 +446,17 @@ impl Node {
             Timer::Reservation(revision) => self.reservation_lapsed(revision),
             Timer::Retry(vm) => self.retry(now, &vm),
             Timer::Fragment(digest) => self.want_fragment(now, digest),
+            Timer::Confirm => self.confirmed(now),
+            Timer::Doubtful => self.doubtful_due(now),
+            Timer::Arrival(vm) => self.arrival_due(now, &vm),
+            Timer::Leaving(vm) => self.stay(now, &vm),
+            Timer::Release(vm) => self.release_due(now, &vm),
+            Timer::Undecided(parent) => self.undecided(now, parent),
         }
     }
 
     fn operate(&mut self, now: Now, op: OpId, operation: Operation) {
-        if self.proposals.len() + self.runs.len() >= limits::OPERATIONS_MAX {
+        if self.proposals.len() + self.runs.len() + self.takeovers.len() >= limits::OPERATIONS_MAX {
             let refusal = Refusal {
                 rule: Rule::NoAnswer,
                 detail: format!(
@@ -338,7 +471,9 @@ impl Node {
         match operation {
             Operation::Build(order) => self.propose_build(now, op, *order),
             Operation::Remove { project, running } => self.propose_removal(now, op, project, running),
+            Operation::Revise(order) => self.propose_revision(now, op, &order),
             Operation::Run { vms, order, pause_ms } => self.run(now, op, vms, order, pause_ms),
+            Operation::TakeOver { vm, owner, author } => self.take_over(now, op, vm, owner, author),
         }
     }
 
@@ -349,6 +484,7 @@ impl Node {
     fn operation_due(&mut self, now: Now, op: OpId) {
         self.proposal_due(now, op);
         self.run_due(now, op);
+        self.takeover_due(now, op);
     }
 
     fn unreachable(&mut self, now: Now, peer: PublicKey) {
@@ -421,6 +557,26 @@ mutations! {
     mutated_commit_before_all_reserved => CommitBeforeAllReserved,
     mutated_output_before_persisted => OutputBeforePersisted,
     mutated_label_not_checked => LabelNotChecked,
+    mutated_decline_without_epoch => DeclineWithoutEpoch,
+    mutated_resume_without_claim => ResumeWithoutClaim,
+    mutated_takeover_keeps_term => TakeoverKeepsTerm,
+    mutated_first_epoch_by_another => FirstEpochByAnother,
+    mutated_release_before_ready => ReleaseBeforeReady,
+    mutated_shadow_unpinned => ShadowUnpinned,
+    mutated_claim_before_fsync => ClaimBeforeFsync,
+    mutated_note_after_send => NoteAfterSend,
+    mutated_epoch_not_compared => EpochNotCompared,
+    mutated_run_request_without_epoch => RunRequestWithoutEpoch,
+    mutated_promise_lapses => PromiseLapses,
+    mutated_ask_round_skipped => AskRoundSkipped,
+    mutated_promise_before_all_reserved => PromiseBeforeAllReserved,
+    mutated_highest_promise_ignored => HighestPromiseIgnored,
+    mutated_majority_over_live => MajorityOverLive,
+    mutated_commit_judged_again => CommitJudgedAgain,
+    mutated_changed_hosts_from_commit => ChangedHostsFromCommit,
+    mutated_stranded_deleted => StrandedDeleted,
+    mutated_partial_beats_majority => PartialBeatsMajority,
+    mutated_identity_without_birth => IdentityWithoutBirth,
     mutated_journal_not_needed => JournalNotNeeded,
 }
 

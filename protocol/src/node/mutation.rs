@@ -17,13 +17,53 @@ pub enum Mutation {
     OutputBeforePersisted,
     /// Two projects may have one label.
     LabelNotChecked,
+    /// A host that declines a VM doesn't use up the epoch: both it and the old owner may claim it.
+    DeclineWithoutEpoch,
+    /// After a decline the old owner goes on without claiming the next epoch.
+    ResumeWithoutClaim,
+    /// A takeover raises the number of the epoch and not its term.
+    TakeoverKeepsTerm,
+    /// Any host on which the head places a VM may claim its first epoch.
+    FirstEpochByAnother,
+    /// A VM is released before its new host has said that the disk is complete there.
+    ReleaseBeforeReady,
+    /// Whoever has released a VM may drop its copy before somebody has claimed it.
+    ShadowUnpinned,
+    /// A claim leaves before it is durable.
+    ClaimBeforeFsync,
+    /// What a host has signed about a VM is written down after it has left.
+    NoteAfterSend,
+    /// After a restart a host takes its note for the newest epoch.
+    EpochNotCompared,
+    /// A request to start or stop is applied whatever epoch its author saw.
+    RunRequestWithoutEpoch,
+    /// A host forgets what it promised when the room that it kept is free again.
+    PromiseLapses,
+    /// A coordinator puts a child forward without having asked for a ballot.
+    AskRoundSkipped,
+    /// A child is promised before every host that it changes has reserved.
+    PromiseBeforeAllReserved,
+    /// A coordinator puts its own child forward whatever was promised before.
+    HighestPromiseIgnored,
+    /// Majorities are counted over the hosts that are connected.
+    MajorityOverLive,
+    /// A commit is judged again by the clock and its hosts' grants by whoever hears of it.
+    CommitJudgedAgain,
+    /// The hosts that a revision leaves out are not asked.
+    ChangedHostsFromCommit,
+    /// What only a losing head has is removed.
+    StrandedDeleted,
+    /// A partial commit goes before one by majority.
+    PartialBeatsMajority,
+    /// A VM's name that was removed and comes back is taken for the old VM.
+    IdentityWithoutBirth,
     /// A host that has lost its journal of a project goes on as if it remembered everything.
     JournalNotNeeded,
 }
 
 impl Mutation {
     /// Every mutation with its name on the command line.
-    pub const ALL: [(&'static str, Self); 8] = [
+    pub const ALL: [(&'static str, Self); 28] = [
         ("merge-keeps-first", Self::MergeKeepsFirst),
         ("no-anti-entropy", Self::NoAntiEntropy),
         ("reservation-not-counted", Self::ReservationNotCounted),
@@ -31,6 +71,26 @@ impl Mutation {
         ("commit-before-all-reserved", Self::CommitBeforeAllReserved),
         ("output-before-persisted", Self::OutputBeforePersisted),
         ("label-not-checked", Self::LabelNotChecked),
+        ("decline-without-epoch", Self::DeclineWithoutEpoch),
+        ("resume-without-claim", Self::ResumeWithoutClaim),
+        ("takeover-keeps-term", Self::TakeoverKeepsTerm),
+        ("first-epoch-by-another", Self::FirstEpochByAnother),
+        ("release-before-ready", Self::ReleaseBeforeReady),
+        ("shadow-unpinned", Self::ShadowUnpinned),
+        ("claim-before-fsync", Self::ClaimBeforeFsync),
+        ("note-after-send", Self::NoteAfterSend),
+        ("epoch-not-compared", Self::EpochNotCompared),
+        ("run-request-without-epoch", Self::RunRequestWithoutEpoch),
+        ("promise-lapses", Self::PromiseLapses),
+        ("ask-round-skipped", Self::AskRoundSkipped),
+        ("promise-before-all-reserved", Self::PromiseBeforeAllReserved),
+        ("highest-promise-ignored", Self::HighestPromiseIgnored),
+        ("majority-over-live", Self::MajorityOverLive),
+        ("commit-judged-again", Self::CommitJudgedAgain),
+        ("changed-hosts-from-commit", Self::ChangedHostsFromCommit),
+        ("stranded-deleted", Self::StrandedDeleted),
+        ("partial-beats-majority", Self::PartialBeatsMajority),
+        ("identity-without-birth", Self::IdentityWithoutBirth),
         ("journal-not-needed", Self::JournalNotNeeded),
     ];
 }

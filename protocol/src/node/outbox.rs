@@ -13,6 +13,7 @@ use super::io::{Output, Write, WriteId};
 pub(super) struct Outbox {
     writes: Vec<Write>,
     outputs: Vec<Output>,
+    late: Vec<Write>,
     ready: VecDeque<Output>,
     held: BTreeMap<WriteId, Vec<Output>>,
     last_write: u64,
@@ -23,13 +24,28 @@ impl Outbox {
         self.writes.push(write);
     }
 
+    /// Writes after everything else of the input: a mutation.
+    pub(super) fn write_late(&mut self, write: Write) {
+        self.late.push(write);
+    }
+
+    /// Lets an output leave before anything is durable: a mutation.
+    pub(super) fn push_unheld(&mut self, output: Output) {
+        self.ready.push_back(output);
+    }
+
     pub(super) fn push(&mut self, output: Output) {
         self.outputs.push(output);
     }
 
     /// Ends the handling of one input.
     pub(super) fn close(&mut self, order: WriteOrder) {
-        let outputs = std::mem::take(&mut self.outputs);
+        let mut outputs = std::mem::take(&mut self.outputs);
+        if !self.late.is_empty() {
+            self.last_write += 1;
+            let writes = std::mem::take(&mut self.late);
+            outputs.push(Output::Persist { id: WriteId(self.last_write), writes });
+        }
         if self.writes.is_empty() {
             // It may follow from what an earlier input wrote and the disk doesn't have yet.
             match self.held.last_entry() {

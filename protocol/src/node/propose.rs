@@ -1,21 +1,28 @@
-//! The coordinator's side of a change: ask every host concerned, commit, watch it being carried out.
+//! The coordinator's side of a change: ask every host concerned, have it promised, commit, watch it being carried out.
+//!
+//! ```text
+//!   Asking ── all changed hosts reserved, and (with a parent) a majority of its voters answered ──► Promising
+//!     │  ▲                                                                                            │
+//!     │  └──────────── outbid by another coordinator: a higher ballot, after a pause ◄────────────────┤
+//!     ▼                                                                                               ▼
+//!   refused: withdrawn, nothing was changed                     a majority promised: commit ──► Watching
+//! ```
+//!
+//! What is put forward may be another child than one's own, because that one may have been decided already. Then it is
+//! committed, and whoever asked is told who won.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::io::{
-    BuildOrder, ExistingProject, FailureCause, HostRefusal, OnFailure, OpId, Outcome, Output, VmFailure,
-};
+use super::draft::{Answer, Draft};
+use super::io::{BuildOrder, HostRefusal, OnFailure, OpId, Outcome, ReviseOrder, VmFailure};
 use super::message::{Ask, Message, Refusal, Rule, RunningVms};
 use super::timers::Timer;
+use super::vote::{Vote, VoteRule};
 use super::{Node, limits};
 use crate::id::{Digest, ProjectId, PublicKey, VmId};
-use crate::lang::nearest;
-use crate::model::{Fragment, HostAddress};
-use crate::plan::{PlacedHost, fragments};
-use crate::record::{
-    Commit, Consent, Record, Reservation, Revision, RevisionHost, RevisionVm, VmState, VmStatus,
-};
+use crate::model::Fragment;
+use crate::record::{Answered, Choice, Commit, Consent, Promise, Record, Reservation, VmState};
 use crate::time::Now;
 use crate::trust::{Domain, Verified};
 use crate::wire;
@@ -23,49 +30,37 @@ use crate::wire;
 /// The changes that this node coordinates.
 #[derive(Debug, Default)]
 pub(super) struct Proposals {
-    by_op: BTreeMap<OpId, Proposal>,
+    pub(super) by_op: BTreeMap<OpId, Proposal>,
 }
 
 #[derive(Debug)]
-struct Proposal {
-    goal: Goal,
-    draft: Draft,
+pub(super) struct Proposal {
+    pub(super) goal: Goal,
+    pub(super) draft: Draft,
     /// Fully reserved, and to be committed right after `draft`, which removes what has its name.
     next: Option<Draft>,
-    phase: Phase,
-    since_ms: u64,
-    shown: BTreeMap<VmId, VmState>,
+    pub(super) phase: Phase,
+    pub(super) since_ms: u64,
+    /// How often a partial change was asked about without those that did not reserve.
+    rounds: u32,
+    pub(super) shown: BTreeMap<VmId, VmState>,
 }
 
 #[derive(Debug)]
-enum Goal {
+pub(super) enum Goal {
     Build(OnFailure),
+    Revise,
     Remove,
     /// A build that failed is taken back.
     Undo(Vec<VmFailure>),
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Phase {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
     Asking,
-    Watching(ProjectId),
-}
-
-#[derive(Debug)]
-struct Draft {
-    revision: Revision,
-    digest: Digest,
-    fragments: BTreeMap<PublicKey, Arc<Fragment>>,
-    running: RunningVms,
-    replaces: Option<ProjectId>,
-    answers: BTreeMap<PublicKey, Answer>,
-}
-
-#[derive(Debug)]
-enum Answer {
-    Awaited,
-    Reserved(Verified<Reservation>),
-    Refused(Refusal),
+    Promising,
+    /// This revision is carried out.
+    Watching(ProjectId, Digest),
 }
 
 impl Proposals {
@@ -78,103 +73,36 @@ impl Proposals {
         let drafts = self.by_op.values().flat_map(|proposal| [Some(&proposal.draft), proposal.next.as_ref()]);
         drafts.flatten().flat_map(|draft| draft.fragments.values())
     }
+
+    fn votes(&mut self) -> impl Iterator<Item = &mut Vote> {
+        self.by_op.values_mut().filter_map(|proposal| proposal.draft.vote.as_mut())
+    }
+
+    /// Returns the revisions whose child is being decided on.
+    pub(super) fn parents(&self) -> impl Iterator<Item = Digest> {
+        self.by_op.values().filter_map(|proposal| Some(proposal.draft.vote.as_ref()?.parent))
+    }
+
+    /// Returns the operations whose ballot is about this parent.
+    fn about(&self, parent: Digest) -> Vec<OpId> {
+        let is = |proposal: &Proposal| proposal.draft.vote.as_ref().is_some_and(|vote| vote.parent == parent);
+        self.by_op.iter().filter(|(_, proposal)| is(proposal)).map(|(&op, _)| op).collect()
+    }
 }
 
 impl Node {
     pub(super) fn propose_build(&mut self, now: Now, op: OpId, order: BuildOrder) {
-        let replaces = match order.existing {
-            ExistingProject::Refuse => None,
-            ExistingProject::Replace(_) => self.projects.labelled(&order.label).next(),
-        };
-        let draft = match self.draft_build(now, &order, replaces) {
-            Ok(draft) => draft,
-            Err(refusals) => return self.done(op, Outcome::Refused(refusals)),
-        };
-        self.propose(now, op, Goal::Build(order.on_failure), draft);
+        match self.draft_build(now, &order) {
+            Ok(draft) => self.propose(now, op, Goal::Build(order.on_failure), draft),
+            Err(refusals) => self.done(op, Outcome::Refused(refusals)),
+        }
     }
 
-    fn draft_build(
-        &self,
-        now: Now,
-        order: &BuildOrder,
-        replaces: Option<ProjectId>,
-    ) -> Result<Draft, Vec<HostRefusal>> {
-        let here = PlacedHost { name: self.config.name.clone(), key: self.me };
-        let find = |address: &HostAddress| {
-            let key = self.records.named(&address.0)?;
-            Some(PlacedHost { name: self.records.member(key)?.name.clone(), key })
-        };
-        let parts = fragments(&order.project, &order.blobs, &here, find).map_err(|unknown| {
-            let known: Vec<&str> = self.records.members().map(|(_, member)| member.name.as_str()).collect();
-            let refusal = |error: crate::plan::PlacementError| {
-                let meant = nearest(&error.host.0, known.iter().copied());
-                let meant = meant.map_or_else(String::new, |name| format!("; did you mean {name}?"));
-                let detail = format!(
-                    "{}: there is no service host {}{meant} (there are {})",
-                    error.vm,
-                    error.host,
-                    known.join(", ")
-                );
-                HostRefusal {
-                    host: here.name.to_string(),
-                    refusal: Refusal { rule: Rule::UnknownHost, detail },
-                }
-            };
-            unknown.into_iter().map(refusal).collect::<Vec<_>>()
-        })?;
-        self.judge_size(&parts)?;
-        let hosts = parts
-            .iter()
-            .map(|(host, fragment)| RevisionHost {
-                name: host.name.clone(),
-                key: host.key,
-                fragment: Digest::of(&wire::encode_fragment(fragment)),
-                vms: fragment
-                    .vms
-                    .iter()
-                    .map(|vm| RevisionVm { name: vm.name.clone(), birth: None })
-                    .collect(),
-            })
-            .collect();
-        let revision = Revision {
-            project: None,
-            parent: None,
-            label: order.label.clone(),
-            hosts,
-            definition: definition_of(&parts),
-            consent: Consent::Majority,
-            made_unix_ms: now.unix_ms,
-            author: order.author.clone(),
-            reason: "build".to_owned(),
-        };
-        let fragments = parts.into_iter().map(|(host, fragment)| (host.key, Arc::new(fragment))).collect();
-        let running = match order.existing {
-            ExistingProject::Refuse => RunningVms::Refuse,
-            ExistingProject::Replace(running) => running,
-        };
-        Ok(Draft::new(revision, fragments, running, replaces))
-    }
-
-    /// Refuses what no revision, or no message, can carry.
-    fn judge_size(&self, parts: &BTreeMap<PlacedHost, Fragment>) -> Result<(), Vec<HostRefusal>> {
-        let refuse = |host: String, detail: String| {
-            Err(vec![HostRefusal { host, refusal: Refusal { rule: Rule::Size, detail } }])
-        };
-        if parts.len() > limits::PROJECT_HOSTS_MAX {
-            let detail =
-                format!("{} hosts, where a project spans at most {}", parts.len(), limits::PROJECT_HOSTS_MAX);
-            return refuse(self.config.name.to_string(), detail);
+    pub(super) fn propose_revision(&mut self, now: Now, op: OpId, order: &ReviseOrder) {
+        match self.draft_revision(now, order) {
+            Ok(draft) => self.propose(now, op, Goal::Revise, draft),
+            Err(refusals) => self.done(op, Outcome::Refused(refusals)),
         }
-        for (host, fragment) in parts {
-            let bytes = wire::encode_fragment(fragment).len();
-            if bytes > limits::FRAGMENT_BYTES_MAX {
-                let limit = limits::FRAGMENT_BYTES_MAX;
-                let detail =
-                    format!("its part of the project has {bytes} bytes, where at most {limit} are sent");
-                return refuse(host.name.to_string(), detail);
-            }
-        }
-        Ok(())
     }
 
     pub(super) fn propose_removal(&mut self, now: Now, op: OpId, project: ProjectId, running: RunningVms) {
@@ -185,59 +113,59 @@ impl Node {
         }
     }
 
-    fn draft_removal(
-        &self,
-        now: Now,
-        project: ProjectId,
-        running: RunningVms,
-        reason: &str,
-    ) -> Option<Draft> {
-        let head = self.projects.head(project).filter(|head| !head.removes())?;
-        let revision = Revision {
-            project: Some(project),
-            parent: Some(head.digest),
-            label: head.revision.label.clone(),
-            hosts: Vec::new(),
-            definition: head.revision.definition,
-            consent: Consent::Majority,
-            made_unix_ms: now.unix_ms,
-            author: self.config.name.to_string(),
-            reason: reason.to_owned(),
-        };
-        let mut draft = Draft::new(revision, BTreeMap::new(), running, None);
-        draft.answers = head.revision.hosts.iter().map(|host| (host.key, Answer::Awaited)).collect();
-        Some(draft)
-    }
-
-    fn propose(&mut self, now: Now, op: OpId, goal: Goal, draft: Draft) {
-        let shown = BTreeMap::new();
+    pub(super) fn propose(&mut self, now: Now, op: OpId, goal: Goal, mut draft: Draft) {
+        draft.vote = self.first_ballot(&draft);
+        let (shown, rounds) = (BTreeMap::new(), 0);
         let proposal =
-            Proposal { goal, draft, next: None, phase: Phase::Asking, since_ms: now.mono_ms, shown };
+            Proposal { goal, draft, next: None, phase: Phase::Asking, since_ms: now.mono_ms, rounds, shown };
         self.proposals.by_op.insert(op, proposal);
         self.ask(now, op);
     }
 
-    /// Sends the question to every host that has not yet answered it.
+    /// Calls the first ballot about a draft, where the hosts of its parent decide.
+    fn first_ballot(&mut self, draft: &Draft) -> Option<Vote> {
+        let parent = self.projects.commit(draft.revision.parent?)?;
+        if !self.projects.needs_votes(parent, draft.revision.consent) {
+            return None;
+        }
+        self.call_ballot(parent.digest, 0, 0)
+    }
+
+    pub(super) fn vote_rule(&self) -> VoteRule {
+        if self.mutated_ask_round_skipped() {
+            VoteRule::AskSkipped
+        } else if self.mutated_highest_promise_ignored() {
+            VoteRule::PromisesIgnored
+        } else if self.mutated_majority_over_live() {
+            VoteRule::Live(self.connected.iter().copied().chain([self.me]).collect())
+        } else {
+            VoteRule::InForce
+        }
+    }
+
+    /// Sends what is wanted of them to all hosts that have not yet answered.
     fn ask(&mut self, now: Now, op: OpId) {
         let Some(proposal) = self.proposals.by_op.get(&op) else { return };
         let draft = &proposal.draft;
+        let mut messages = Vec::new();
+        let parent = draft.revision.parent.and_then(|parent| self.projects.record(parent)).cloned();
         let awaited = draft.answers.iter().filter(|(_, answer)| matches!(answer, Answer::Awaited));
-        let asks: Vec<(PublicKey, Message)> = awaited
-            .map(|(&host, _)| {
-                let ask = Ask {
-                    host,
-                    revision: draft.revision.clone(),
-                    digest: draft.digest,
-                    running: draft.running,
-                    replaces: draft.replaces,
-                };
-                let payload = wire::encode_ask(&ask);
-                let ask = Arc::new(Verified::own(&self.config.keys, Domain::Request, ask, payload));
-                (host, Message::Ask { ask, fragment: draft.fragments.get(&host).cloned() })
-            })
-            .collect();
+        for (&host, _) in awaited.filter(|_| proposal.phase == Phase::Asking) {
+            let ask = Ask {
+                host,
+                revision: draft.revision.clone(),
+                digest: draft.digest,
+                running: draft.running,
+                replaces: draft.replaces,
+            };
+            let payload = wire::encode_ask(&ask);
+            let ask = Arc::new(Verified::own(&self.config.keys, Domain::Request, ask, payload));
+            messages.extend(parent.clone().map(|record| (host, Message::Records(vec![record]))));
+            messages.push((host, Message::Ask { ask, fragment: draft.fragments.get(&host).cloned() }));
+        }
+        messages.extend(draft.vote.iter().flat_map(|vote| self.vote_messages(vote)));
         self.timers.set(Timer::Operation(op), now.mono_ms + limits::RESEND_MS);
-        for (host, message) in asks {
+        for (host, message) in messages {
             self.send(host, message);
         }
     }
@@ -269,6 +197,46 @@ impl Node {
         self.decide(now, op);
     }
 
+    /// Takes in a voter's answer to a ballot of ours.
+    pub(super) fn ballot_answered(
+        &mut self,
+        now: Now,
+        answer: Verified<Answered>,
+        candidate: Option<Commit>,
+    ) {
+        let parent = answer.parent;
+        let Some(known) = self.projects.commit(parent) else { return };
+        if candidate.as_ref().is_some_and(|candidate| !self.projects.follows(known, candidate)) {
+            return;
+        }
+        for vote in self.proposals.votes().chain(self.recoveries.votes()) {
+            vote.answered(answer.clone(), candidate.clone());
+        }
+        self.vote_heard(now, parent);
+    }
+
+    pub(super) fn promise_heard(&mut self, now: Now, promise: &Verified<Promise>) {
+        for vote in self.proposals.votes().chain(self.recoveries.votes()) {
+            vote.promised(promise.clone());
+        }
+        self.vote_heard(now, promise.parent);
+    }
+
+    /// Takes in that a ballot of ours is over; the next one comes after a pause, by lot.
+    pub(super) fn outbid(&mut self, parent: Digest, ballot: crate::record::Ballot, number: u64) {
+        let votes = self.proposals.votes().chain(self.recoveries.votes());
+        for vote in votes.filter(|vote| vote.parent == parent && vote.ballot == ballot) {
+            vote.outbid_by(number);
+        }
+    }
+
+    fn vote_heard(&mut self, now: Now, parent: Digest) {
+        for op in self.proposals.about(parent) {
+            self.decide(now, op);
+        }
+        self.recovery_heard(now, parent);
+    }
+
     pub(super) fn proposal_unreachable(&mut self, now: Now, peer: PublicKey) {
         let heard =
             self.records.host(peer).map(|status| now.unix_ms.saturating_sub(status.measured_unix_ms) / 1000);
@@ -278,12 +246,16 @@ impl Node {
         };
         let mut waiting = Vec::new();
         for (&op, proposal) in &mut self.proposals.by_op {
-            if proposal.phase == Phase::Asking
-                && let Some(slot @ Answer::Awaited) = proposal.draft.answers.get_mut(&peer)
-            {
-                *slot = Answer::Refused(Refusal { rule: Rule::HostOff, detail: detail.clone() });
-                waiting.push(op);
+            if proposal.phase != Phase::Asking {
+                continue;
             }
+            if let Some(slot @ Answer::Awaited) = proposal.draft.answers.get_mut(&peer) {
+                *slot = Answer::Refused(Refusal { rule: Rule::HostOff, detail: detail.clone() });
+            }
+            if let Some(vote) = &mut proposal.draft.vote {
+                vote.unreachable(peer);
+            }
+            waiting.push(op);
         }
         for op in waiting {
             self.decide(now, op);
@@ -292,10 +264,11 @@ impl Node {
 
     pub(super) fn proposal_due(&mut self, now: Now, op: OpId) {
         let Some(proposal) = self.proposals.by_op.get_mut(&op) else { return };
-        let waited_ms = now.mono_ms.saturating_sub(proposal.since_ms);
-        match proposal.phase {
-            Phase::Asking if waited_ms < limits::ANSWER_MS_MAX => self.ask(now, op),
-            Phase::Asking => {
+        let late = now.mono_ms.saturating_sub(proposal.since_ms) >= limits::ANSWER_MS_MAX;
+        let outbid = proposal.draft.vote.as_ref().and_then(|vote| vote.outbid);
+        match (proposal.phase, outbid) {
+            (Phase::Watching(project, target), _) => self.stop_watching(op, project, target),
+            (Phase::Asking, _) if late => {
                 for answer in proposal.draft.answers.values_mut() {
                     if matches!(answer, Answer::Awaited) {
                         let detail = format!("it didn't answer for {} s", limits::ANSWER_MS_MAX / 1000);
@@ -303,63 +276,201 @@ impl Node {
                     }
                 }
                 self.decide(now, op);
+                // Unless that has begun something new.
+                let late = |p: &Proposal| now.mono_ms.saturating_sub(p.since_ms) >= limits::ANSWER_MS_MAX;
+                if self.proposals.by_op.get(&op).is_some_and(late) {
+                    self.no_majority(op);
+                }
             }
-            Phase::Watching(project) => self.stop_watching(op, project),
+            (Phase::Promising, _) if late => self.undecided_for(op),
+            (Phase::Asking | Phase::Promising, Some(number)) => self.next_try(now, op, number),
+            (Phase::Asking | Phase::Promising, None) => self.ask(now, op),
         }
     }
 
-    fn stop_watching(&mut self, op: OpId, project: ProjectId) {
-        let late = self.unsettled(project);
-        self.proposals.by_op.remove(&op);
-        self.done(op, Outcome::Failed(late));
+    /// Calls a higher ballot, in place of one that was outbid. What was reserved stays so.
+    fn next_try(&mut self, now: Now, op: OpId, above: u64) {
+        let Some(vote) = self.proposals.by_op.get(&op).and_then(|proposal| proposal.draft.vote.as_ref())
+        else {
+            return;
+        };
+        let (parent, tries, proposed) = (vote.parent, vote.tries + 1, vote.proposed.is_some());
+        if tries >= limits::BALLOTS_MAX {
+            return if proposed { self.undecided_for(op) } else { self.no_majority(op) };
+        }
+        let vote = self.call_ballot(parent, above, tries);
+        if let Some(proposal) = self.proposals.by_op.get_mut(&op) {
+            proposal.draft.vote = vote;
+            proposal.phase = Phase::Asking;
+        }
+        self.ask(now, op);
+        // Two that outbid each other again and again part by lot, and the longer the later.
+        let pause_ms = limits::RESEND_MS / 2 + self.draw() % (limits::RESEND_MS * u64::from(tries));
+        self.timers.set(Timer::Operation(op), now.mono_ms + pause_ms);
     }
 
-    /// Goes on once every host has answered.
+    /// Gives up where too few voters have answered in time.
+    fn no_majority(&mut self, op: OpId) {
+        let waits = |proposal: &Proposal| proposal.phase == Phase::Asking;
+        let Some(proposal) = self.proposals.by_op.get_mut(&op).filter(|proposal| waits(proposal)) else {
+            return;
+        };
+        let Some(vote) = &proposal.draft.vote else { return };
+        let (said, all) = vote.turnout();
+        let away: Vec<PublicKey> = vote.silent();
+        let away: Vec<String> = away.into_iter().map(|host| self.host_name(host)).collect();
+        let detail = format!(
+            "{said} of the {all} hosts that decide on it have answered, without {}; bring them up, or change only what is \
+             there with --partial",
+            away.join(", ")
+        );
+        let refusals = self.refused_here(Rule::Majority, detail);
+        self.give_up(op, refusals);
+    }
+
+    /// Goes on once the hosts have answered.
     fn decide(&mut self, now: Now, op: OpId) {
         let early = self.mutated_commit_before_all_reserved();
+        let unreserved = self.mutated_promise_before_all_reserved();
         let Some(proposal) = self.proposals.by_op.get_mut(&op) else { return };
-        let answers = &proposal.draft.answers;
-        let awaited = answers.values().filter(|answer| matches!(answer, Answer::Awaited)).count();
-        let refused = answers.values().any(|answer| matches!(answer, Answer::Refused(_)));
-        if awaited > 0 && (refused || !early) {
+        if let Phase::Watching(..) = proposal.phase {
             return;
         }
-        if refused {
-            return self.give_up(now, op);
+        let draft = &mut proposal.draft;
+        let answers = &draft.answers;
+        let awaited = answers.values().filter(|answer| matches!(answer, Answer::Awaited)).count();
+        let refused = answers.values().any(|answer| matches!(answer, Answer::Refused(_)));
+        if proposal.phase == Phase::Promising {
+            let decided = draft.vote.as_ref().and_then(Vote::commit);
+            if let Some(commit) = decided {
+                self.decided(now, op, commit);
+            }
+            return;
         }
-        let running = proposal.draft.running;
-        if let Some(old) = proposal.draft.replaces.take()
-            && let Some(removal) = self.draft_removal(now, old, running, "replaced")
-            && let Some(proposal) = self.proposals.by_op.get_mut(&op)
+        let choice = draft.vote.as_ref().map(Vote::choice);
+        if let (Some(Choice::Bound(child)), Some(vote)) = (choice, &mut draft.vote)
+            && vote.candidate(child).is_some()
         {
-            proposal.next = Some(std::mem::replace(&mut proposal.draft, removal));
+            // It may have been decided: only it can be, whatever becomes of ours.
+            vote.proposed = vote.candidate(child).cloned();
+            proposal.phase = Phase::Promising;
             proposal.since_ms = now.mono_ms;
             return self.ask(now, op);
         }
-        self.commit(now, op);
+        if awaited > 0 && (refused || !(early || unreserved)) {
+            return;
+        }
+        if refused {
+            return self.some_refused(now, op);
+        }
+        if draft.vote.as_ref().is_some_and(Vote::is_hopeless) {
+            return self.no_majority(op);
+        }
+        if let Some(old) = draft.replaces.take() {
+            let running = draft.running;
+            return self.ask_for_replaced(now, op, old, running);
+        }
+        match (choice, &mut draft.vote) {
+            (None, _) | (_, None) => {
+                let commit = draft.commit();
+                self.decided(now, op, commit);
+            }
+            (Some(Choice::Open | Choice::Bound(_)), _) => {}
+            (Some(Choice::Free), Some(_)) => {
+                let own = draft.commit();
+                if let Some(vote) = &mut draft.vote {
+                    vote.proposed = Some(own);
+                }
+                proposal.phase = Phase::Promising;
+                proposal.since_ms = now.mono_ms;
+                self.ask(now, op);
+            }
+        }
     }
 
-    /// Tells the hosts that have reserved that it comes to nothing, and the operator why.
-    fn give_up(&mut self, _now: Now, op: OpId) {
+    /// Asks about the removal of what a build replaces, once the build is reserved for.
+    fn ask_for_replaced(&mut self, now: Now, op: OpId, old: ProjectId, running: RunningVms) {
+        let Some(mut removal) = self.draft_removal(now, old, running, "replaced") else {
+            return self.decide(now, op);
+        };
+        removal.vote = self.first_ballot(&removal);
+        if let Some(proposal) = self.proposals.by_op.get_mut(&op) {
+            proposal.next = Some(std::mem::replace(&mut proposal.draft, removal));
+            proposal.since_ms = now.mono_ms;
+            self.ask(now, op);
+        }
+    }
+
+    /// Gives up what a host refuses; what is partial goes on without it.
+    fn some_refused(&mut self, now: Now, op: OpId) {
+        let Some(proposal) = self.proposals.by_op.get_mut(&op) else { return };
+        let refusals = proposal.draft.answers.iter().filter_map(|(&host, answer)| match answer {
+            Answer::Refused(refusal) => Some((host, refusal.clone())),
+            Answer::Reserved(_) | Answer::Awaited => None,
+        });
+        let refusals: Vec<(PublicKey, Refusal)> = refusals.collect();
+        let partial = proposal.draft.revision.consent == Consent::Partial;
+        let named = |(host, refusal): (PublicKey, Refusal), node: &Self| HostRefusal {
+            host: node.host_name(host),
+            refusal,
+        };
+        if !partial || proposal.rounds >= limits::PARTIAL_ROUNDS_MAX {
+            let refusals = refusals.into_iter().map(|refused| named(refused, self)).collect();
+            return self.give_up(op, refusals);
+        }
+        proposal.rounds += 1;
+        let Some(proposal) = self.proposals.by_op.get(&op) else { return };
+        let mut less = match self.draft_without(&proposal.draft) {
+            Ok(less) => less,
+            Err(refused) => {
+                let refusals =
+                    refusals.into_iter().map(|refused| named(refused, self)).chain(refused).collect();
+                return self.give_up(op, refusals);
+            }
+        };
+        self.withdraw(op);
+        less.vote = self.first_ballot(&less);
+        if let Some(proposal) = self.proposals.by_op.get_mut(&op) {
+            proposal.draft = less;
+            proposal.since_ms = now.mono_ms;
+        }
+        self.ask(now, op);
+    }
+
+    /// Tells the hosts that have reserved that it comes to nothing.
+    fn withdraw(&mut self, op: OpId) {
+        let Some(proposal) = self.proposals.by_op.get(&op) else { return };
+        let mut messages = Vec::new();
+        for draft in [Some(&proposal.draft), proposal.next.as_ref()].into_iter().flatten() {
+            let reserved = draft.answers.iter().filter(|(_, answer)| !matches!(answer, Answer::Refused(_)));
+            messages.extend(reserved.map(|(&host, _)| (host, Message::Withdraw { revision: draft.digest })));
+        }
+        for (host, message) in messages {
+            self.send(host, message);
+        }
+    }
+
+    /// Ends a change that was not put forward, and tells the operator why.
+    fn give_up(&mut self, op: OpId, refusals: Vec<HostRefusal>) {
+        self.withdraw(op);
+        self.refused(op, refusals);
+    }
+
+    /// Ends a change that may have been decided, for all that is known here.
+    fn undecided_for(&mut self, op: OpId) {
+        let detail = format!(
+            "too few of the hosts that decide on it have promised within {} s; those that have see to it that it is \
+             decided, for or against it, as soon as enough are there; look at `mlnctl log`",
+            limits::ANSWER_MS_MAX / 1000
+        );
+        let refusals = self.refused_here(Rule::Undecided, detail);
+        self.refused(op, refusals);
+    }
+
+    fn refused(&mut self, op: OpId, refusals: Vec<HostRefusal>) {
         let Some(proposal) = self.proposals.by_op.remove(&op) else { return };
-        let mut refusals = Vec::new();
-        for (&host, answer) in &proposal.draft.answers {
-            match answer {
-                Answer::Refused(refusal) => {
-                    refusals.push(HostRefusal { host: self.host_name(host), refusal: refusal.clone() });
-                }
-                Answer::Reserved(_) | Answer::Awaited => {
-                    self.send(host, Message::Withdraw { revision: proposal.draft.digest });
-                }
-            }
-        }
-        if let Some(next) = &proposal.next {
-            for &host in next.answers.keys() {
-                self.send(host, Message::Withdraw { revision: next.digest });
-            }
-        }
         let outcome = match proposal.goal {
-            Goal::Build(_) | Goal::Remove => Outcome::Refused(refusals),
+            Goal::Build(_) | Goal::Revise | Goal::Remove => Outcome::Refused(refusals),
             Goal::Undo(mut failures) => {
                 for refused in refusals {
                     for failure in failures.iter_mut().filter(|failure| failure.host == refused.host) {
@@ -372,183 +483,79 @@ impl Node {
         self.done(op, outcome);
     }
 
-    /// Publishes what every host has reserved for, and watches it being carried out.
-    fn commit(&mut self, now: Now, op: OpId) {
+    /// Publishes what was decided: our own, or one that was promised before it.
+    fn decided(&mut self, now: Now, op: OpId, commit: Commit) {
         let Some(proposal) = self.proposals.by_op.get_mut(&op) else { return };
-        let mut drafts = vec![proposal.draft.take_commit()];
+        if commit.digest != proposal.draft.digest {
+            // Whoever waits for the parent hears of it when it is known, and so do we.
+            self.publish_commit(now, commit);
+            return;
+        }
+        let mut commits = vec![commit];
         let mut fragments: Vec<Arc<Fragment>> = proposal.draft.fragments.values().cloned().collect();
-        if let Some(mut next) = proposal.next.take() {
-            drafts.push(next.take_commit());
+        if let Some(next) = proposal.next.take() {
+            commits.push(next.commit());
             fragments.extend(next.fragments.values().cloned());
             proposal.draft = next;
         }
-        let watched = drafts.last().map(Commit::project);
-        let Some(project) = watched else { return };
-        proposal.phase = Phase::Watching(project);
+        let Some(target) = commits.last() else { return };
+        let (project, target) = (target.project(), target.digest);
+        proposal.phase = Phase::Watching(project, target);
         proposal.since_ms = now.mono_ms;
         self.timers.set(Timer::Operation(op), now.mono_ms + limits::WATCH_MS_MAX);
         for fragment in fragments {
             self.keep_fragment(fragment);
         }
-        for commit in drafts {
-            let (digest, hosts) =
-                (commit.digest, commit.reservations.iter().map(Verified::author).collect::<Vec<_>>());
-            self.publish(now, Record::Commit(commit));
-            if let Some(record) = self.projects.record(digest).cloned() {
-                let me = self.me;
-                for host in hosts.into_iter().filter(|&host| host != me) {
-                    self.send(host, Message::Records(vec![record.clone()]));
-                }
-            }
+        for commit in commits {
+            self.publish_commit(now, commit);
         }
         self.watch_build(now, project);
     }
 
-    /// Shows what has changed in a project to whoever waits for it, and ends the wait when all is settled.
-    pub(super) fn watch_build(&mut self, now: Now, project: ProjectId) {
-        let watching: Vec<OpId> = self
-            .proposals
-            .by_op
-            .iter()
-            .filter(|(_, proposal)| proposal.phase == Phase::Watching(project))
-            .map(|(&op, _)| op)
-            .collect();
-        for op in watching {
-            self.show_changes(op, project);
-            self.end_watch(now, op, project);
-        }
-    }
-
-    fn show_changes(&mut self, op: OpId, project: ProjectId) {
-        let Some(mut proposal) = self.proposals.by_op.remove(&op) else { return };
-        let statuses: Vec<VmStatus> = self.project_vms(project).into_iter().cloned().collect();
-        for status in statuses {
-            if proposal.shown.get(&status.vm) != Some(&status.state) {
-                proposal.shown.insert(status.vm.clone(), status.state.clone());
-                let (vm, host, state) = (status.vm.name.clone(), status.host.clone(), status.state.clone());
-                self.outbox.push(Output::Progress { op, vm, host, state });
+    /// Publishes a commit, and sends it to the hosts that it concerns: gossip may be late.
+    fn publish_commit(&mut self, now: Now, commit: Commit) {
+        let digest = commit.digest;
+        let mut hosts = commit.reserving();
+        hosts.extend(commit.promising());
+        self.publish(now, Record::Commit(commit));
+        if let Some(record) = self.projects.record(digest).cloned() {
+            let me = self.me;
+            for host in hosts.into_iter().filter(|&host| host != me) {
+                self.send(host, Message::Records(vec![record.clone()]));
             }
         }
-        self.proposals.by_op.insert(op, proposal);
     }
 
-    fn end_watch(&mut self, now: Now, op: OpId, project: ProjectId) {
-        let Some(proposal) = self.proposals.by_op.get(&op) else { return };
-        let wanted: usize = self.projects.commit(project.0).map_or(0, |first| first.revision.vm_count());
-        let statuses = self.project_vms(project);
-        let gone = statuses.iter().filter(|status| status.state == VmState::Removed).count();
-        let built = statuses.iter().filter(|status| is_built(&status.state)).count();
-        match &proposal.goal {
-            Goal::Build(on_failure) => {
-                let failures = failures(&statuses);
-                if !failures.is_empty() {
-                    let undo = *on_failure == OnFailure::Undo;
-                    self.build_failed(now, op, project, failures, undo);
-                } else if built == wanted {
-                    self.proposals.by_op.remove(&op);
-                    self.done(op, Outcome::Done);
-                } else if gone > 0 && self.projects.head(project).is_some_and(Commit::removes) {
-                    self.stop_watching(op, project);
+    /// Ends the changes of ours whose parent has got another child, or goes on with the one that it has got.
+    pub(super) fn parent_decided(&mut self, now: Now, parent: Digest) {
+        self.recoveries.end(parent);
+        let Some(winner) = self.projects.decided_child(parent).cloned() else { return };
+        for op in self.proposals.about(parent) {
+            let Some(proposal) = self.proposals.by_op.get(&op) else { continue };
+            if let Phase::Watching(..) = proposal.phase {
+                continue;
+            }
+            let removed = winner.removes() && matches!(proposal.goal, Goal::Remove | Goal::Undo(_));
+            if winner.digest == proposal.draft.digest {
+                // Somebody else has put the parts together: a host that had promised it, for example.
+                self.decided(now, op, winner.clone());
+            } else if removed {
+                self.withdraw(op);
+                if let Some(proposal) = self.proposals.by_op.get_mut(&op) {
+                    proposal.phase = Phase::Watching(winner.project(), winner.digest);
+                    proposal.since_ms = now.mono_ms;
                 }
+                self.timers.set(Timer::Operation(op), now.mono_ms + limits::WATCH_MS_MAX);
+                self.watch_build(now, winner.project());
+            } else {
+                let revision = &winner.revision;
+                let detail = format!(
+                    "{} by {} was decided first; look at it and ask again",
+                    revision.reason, revision.author
+                );
+                let refusals = self.refused_here(Rule::Overtaken, detail);
+                self.give_up(op, refusals);
             }
-            Goal::Remove if gone == wanted => {
-                self.proposals.by_op.remove(&op);
-                self.done(op, Outcome::Done);
-            }
-            Goal::Undo(failures) if gone == wanted => {
-                let failures = failures.clone();
-                self.proposals.by_op.remove(&op);
-                self.done(op, Outcome::Failed(failures));
-            }
-            Goal::Remove | Goal::Undo(_) => {}
         }
     }
-
-    fn build_failed(&mut self, now: Now, op: OpId, project: ProjectId, failures: Vec<VmFailure>, undo: bool) {
-        self.proposals.by_op.remove(&op);
-        let removal = undo.then(|| self.draft_removal(now, project, RunningVms::Stop, "undo")).flatten();
-        match removal {
-            Some(draft) => self.propose(now, op, Goal::Undo(failures), draft),
-            None => self.done(op, Outcome::Failed(failures)),
-        }
-    }
-
-    /// Returns what is known of a project's VMs, each from its own owner.
-    pub(super) fn project_vms(&self, project: ProjectId) -> Vec<&VmStatus> {
-        self.records
-            .born_in(project.0)
-            .filter(|(author, status)| self.projects.owner(project.0, &status.host) == Some(*author))
-            .map(|(_, status)| status)
-            .collect()
-    }
-
-    fn unsettled(&self, project: ProjectId) -> Vec<VmFailure> {
-        let statuses = self.project_vms(project);
-        let late = |status: &&VmStatus| VmFailure {
-            vm: status.vm.name.clone(),
-            host: status.host.to_string(),
-            reason: "not settled in time; it goes on by itself, see `mlnctl status`".to_owned(),
-            cause: FailureCause::Silent,
-        };
-        statuses.iter().filter(|status| !is_built(&status.state)).map(late).collect()
-    }
-}
-
-impl Draft {
-    fn new(
-        revision: Revision,
-        fragments: BTreeMap<PublicKey, Arc<Fragment>>,
-        running: RunningVms,
-        replaces: Option<ProjectId>,
-    ) -> Self {
-        let digest = Digest::of(&wire::encode_revision(&revision));
-        let answers = fragments.keys().map(|&host| (host, Answer::Awaited)).collect();
-        Self { revision, digest, fragments, running, replaces, answers }
-    }
-
-    fn take_commit(&mut self) -> Commit {
-        let reservations = self
-            .answers
-            .values()
-            .filter_map(|answer| match answer {
-                Answer::Reserved(reservation) => Some(reservation.clone()),
-                Answer::Awaited | Answer::Refused(_) => None,
-            })
-            .collect();
-        Commit { revision: self.revision.clone(), digest: self.digest, reservations, promises: Vec::new() }
-    }
-}
-
-/// Returns the digest of what a project is, over all of its hosts. Passwords in it are hashed already: a digest
-/// of the text that people wrote would let everybody try them out.
-fn definition_of(parts: &BTreeMap<PlacedHost, Fragment>) -> Digest {
-    let all: Vec<u8> = parts.values().flat_map(|part| Digest::of(&wire::encode_fragment(part)).0).collect();
-    Digest::of(&all)
-}
-
-fn is_built(state: &VmState) -> bool {
-    match state {
-        VmState::Down | VmState::Booting | VmState::Up | VmState::Stopping => true,
-        VmState::Building | VmState::Removed | VmState::Failed { .. } => false,
-    }
-}
-
-fn failures(statuses: &[&VmStatus]) -> Vec<VmFailure> {
-    statuses
-        .iter()
-        .filter_map(|status| match &status.state {
-            VmState::Failed { reason } => Some(VmFailure {
-                vm: status.vm.name.clone(),
-                host: status.host.to_string(),
-                reason: reason.clone(),
-                cause: FailureCause::Tried,
-            }),
-            VmState::Building
-            | VmState::Down
-            | VmState::Booting
-            | VmState::Up
-            | VmState::Stopping
-            | VmState::Removed => None,
-        })
-        .collect()
 }

@@ -73,21 +73,21 @@ impl Records {
     pub(super) fn member(&self, key: PublicKey) -> Option<&Member> {
         match &***self.slots.get(&RecordKey::Member(key))? {
             Record::Member(member) => Some(member),
-            Record::Host(_) | Record::Commit(_) | Record::Vm(_) => None,
+            Record::Host(_) | Record::Commit(_) | Record::Vm(_) | Record::Link(_) => None,
         }
     }
 
     pub(super) fn host(&self, key: PublicKey) -> Option<&HostStatus> {
         match &***self.slots.get(&RecordKey::Host(key))? {
             Record::Host(status) => Some(status),
-            Record::Member(_) | Record::Commit(_) | Record::Vm(_) => None,
+            Record::Member(_) | Record::Commit(_) | Record::Vm(_) | Record::Link(_) => None,
         }
     }
 
     pub(super) fn vm(&self, vm: &VmId, owner: PublicKey) -> Option<&VmStatus> {
         match &***self.slots.get(&RecordKey::Vm(vm.clone(), owner))? {
             Record::Vm(status) => Some(status),
-            Record::Member(_) | Record::Host(_) | Record::Commit(_) => None,
+            Record::Member(_) | Record::Host(_) | Record::Commit(_) | Record::Link(_) => None,
         }
     }
 

@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::io::{Output, Room, Write};
+use super::io::{Output, Write};
 use super::message::{Ask, Message, Refusal, Rule, RunningVms};
 use super::timers::Timer;
 use super::{Node, limits};
-use crate::id::{Digest, Label, Name, ProjectId, PublicKey};
-use crate::model::{Forward, Fragment, Vm};
+use crate::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
+use crate::model::{Forward, Fragment, Project, Vm};
+use crate::plan::{Change, Permission, plan};
+use crate::record::{Commit, Consent, RevisionHost};
 use crate::time::Now;
-use crate::trust::Verified;
+use crate::trust::{Grant, Verb, Verified};
 use crate::wire;
 
 /// The revisions that this host has been asked about and that are not yet decided.
@@ -22,8 +24,10 @@ pub(super) struct Reservations {
 #[derive(Debug)]
 struct Reserved {
     coordinator: PublicKey,
-    project: ProjectId,
     label: Label,
+    project: Option<ProjectId>,
+    parent: Option<Digest>,
+    /// The memory that it takes beside what the project has here already.
     memory_mib: u32,
     fragment: Option<Arc<Fragment>>,
     stage: Stage,
@@ -34,7 +38,7 @@ enum Stage {
     /// The platform looks at it.
     Checking,
     /// Answered with yes.
-    Promised,
+    Reserved,
 }
 
 impl Reservations {
@@ -74,13 +78,13 @@ impl Node {
             let detail = format!("nobody here knows the key {} that signed this", ask.author().short());
             return self.refuse(from, revision, Refusal { rule: Rule::Grant, detail });
         }
-        if self.projects.commit(revision).is_some() {
-            self.promise(from, revision);
+        if self.projects.is_proven(revision) {
+            self.reserve(from, revision);
             return;
         }
         if let Some(reserved) = self.reservations.by_revision.get(&revision) {
-            if reserved.stage == Stage::Promised {
-                self.promise(from, revision);
+            if reserved.stage == Stage::Reserved {
+                self.reserve(from, revision);
             }
             return;
         }
@@ -88,27 +92,83 @@ impl Node {
             let detail = format!("{} changes are being decided; try again", limits::RESERVATIONS_MAX);
             return self.refuse(from, revision, Refusal { rule: Rule::NoAnswer, detail });
         }
-        let judged = self.judge_journal(ask).and_then(|()| match &fragment {
-            Some(fragment) => self.judge_part(ask, fragment),
-            None => self.judge_removal(ask),
-        });
-        let memory_mib = match judged {
-            Ok(memory_mib) => memory_mib,
+        let (fragment, memory_mib) = match self.judge(ask, fragment) {
+            Ok(judged) => judged,
             Err(refusal) => return self.refuse(from, revision, refusal),
         };
-        let stage = if fragment.is_some() { Stage::Checking } else { Stage::Promised };
-        let label = ask.revision.label.clone();
-        let project = ask.revision.project.unwrap_or(ProjectId(revision));
-        let reserved =
-            Reserved { coordinator: from, project, label, memory_mib, fragment: fragment.clone(), stage };
+        let parent = ask.revision.parent;
+        let reserved = Reserved {
+            coordinator: from,
+            label: ask.revision.label.clone(),
+            project: ask.revision.project,
+            parent,
+            memory_mib,
+            fragment: fragment.clone(),
+            stage: Stage::Checking,
+        };
         self.reservations.by_revision.insert(revision, reserved);
         self.timers.set(Timer::Reservation(revision), now.mono_ms + limits::RESERVATION_MS);
+        let (arriving, leaving) = self.moving(ask);
         match fragment {
             Some(fragment) => {
-                self.outbox.push(Output::Check { revision, coordinator: from, fragment });
+                let before =
+                    self.part_before(ask).and_then(|part| self.fragments.get(&part.fragment)).cloned();
+                let output =
+                    Output::Check { revision, coordinator: from, fragment, before, arriving, leaving };
+                self.outbox.push(output);
             }
-            None => self.promise(from, revision),
+            None => self.checked(now, revision, Ok(())),
         }
+    }
+
+    /// Returns the part of this host in the parent of what is asked.
+    fn part_before(&self, ask: &Ask) -> Option<&RevisionHost> {
+        self.projects.commit(ask.revision.parent?)?.host(self.me)
+    }
+
+    /// Returns the VMs of a revision that come here from other hosts, and those that go from here to others.
+    fn moving(&self, ask: &Ask) -> (Vec<Name>, Vec<Name>) {
+        let ids = |host: &RevisionHost, revision| host.ids(revision).collect::<BTreeSet<VmId>>();
+        let parent = ask.revision.parent.and_then(|parent| self.projects.commit(parent));
+        let before =
+            parent.and_then(|parent| Some(ids(parent.host(self.me)?, parent.digest))).unwrap_or_default();
+        let after = ask.revision.host(self.me).map(|host| ids(host, ask.digest)).unwrap_or_default();
+        let everywhere: BTreeSet<VmId> =
+            ask.revision.hosts.iter().flat_map(|host| host.ids(ask.digest)).collect();
+        let names = |ids: &mut dyn Iterator<Item = &VmId>| ids.map(|vm| vm.name.clone()).collect();
+        (
+            names(&mut after.difference(&before).filter(|vm| vm.birth != ask.digest)),
+            names(&mut before.difference(&after).filter(|vm| everywhere.contains(vm))),
+        )
+    }
+
+    /// Judges this host's part of a revision by what the node itself knows; returns the part, if it has one, and the
+    /// memory in MiB that it takes beside what the project has here.
+    fn judge(
+        &self,
+        ask: &Verified<Ask>,
+        fragment: Option<Arc<Fragment>>,
+    ) -> Result<(Option<Arc<Fragment>>, u32), Refusal> {
+        let malformed = |detail: &str| Refusal { rule: Rule::Malformed, detail: detail.to_owned() };
+        self.judge_journal(ask)?;
+        if let Some(parent) = ask.revision.parent {
+            self.judge_parent(ask, parent)?;
+        }
+        let Some(part) = ask.revision.host(self.me) else {
+            if ask.revision.parent.is_none() || fragment.is_some() {
+                return Err(malformed("the revision has no part for this host"));
+            }
+            if let Some(project) = ask.revision.project {
+                self.judge_running(ask, project)?;
+            }
+            return Ok((None, 0));
+        };
+        // What it has had already need not come along: going back to an earlier revision, for example.
+        let fragment = fragment.or_else(|| self.fragments.get(&part.fragment).cloned()).ok_or_else(|| {
+            malformed("the revision has a part for this host, and it did not come along nor is it known here")
+        })?;
+        let memory_mib = self.judge_part(ask, part, &fragment)?;
+        Ok((Some(fragment), memory_mib))
     }
 
     /// Refuses to speak for a project that this host has given its word to and forgotten.
@@ -124,14 +184,12 @@ impl Node {
         Err(Refusal { rule: Rule::Forgotten, detail })
     }
 
-    /// Whether a revision of a project says that this host carries a part, and this host knows nothing of it.
+    /// Whether a revision of a project that counts says that this host carries a part, and this host has forgotten it.
     fn carries_forgotten(&self, project: ProjectId) -> bool {
-        let revisions = [self.projects.commit(project.0), self.projects.head(project)];
-        let named = revisions.into_iter().flatten().any(|commit| commit.host(self.me).is_some());
-        named && self.forgot(project)
+        self.forgot(project) && self.projects.proven(project).any(|commit| commit.host(self.me).is_some())
     }
 
-    /// Returns the projects that this host carries a part of and may not touch, since its journal of them is lost.
+    /// Returns the projects that this host carries a part of and may not promise for, since its journal is lost.
     pub fn forgotten(&self) -> impl Iterator<Item = ProjectId> {
         self.projects
             .heads()
@@ -139,12 +197,46 @@ impl Node {
             .map(|(project, _)| project)
     }
 
-    /// Judges a part that is to be built here, by what the node itself knows; returns its memory in MiB.
-    fn judge_part(&self, ask: &Ask, fragment: &Fragment) -> Result<u32, Refusal> {
-        let malformed = |detail: &str| Refusal { rule: Rule::Malformed, detail: detail.to_owned() };
-        let Some(part) = ask.revision.hosts.iter().find(|host| host.key == self.me) else {
-            return Err(malformed("the revision has no part for this host"));
+    /// Refuses what doesn't follow from what this host knows of the project.
+    fn judge_parent(&self, ask: &Verified<Ask>, parent: Digest) -> Result<(), Refusal> {
+        let other = || Refusal {
+            rule: Rule::Parent,
+            detail: "this host knows another state of the project; try again in a moment".to_owned(),
         };
+        let heads =
+            ask.revision.project.and_then(|project| self.projects.heads_of(project)).ok_or_else(other)?;
+        let fits = match ask.revision.consent {
+            Consent::Majority => *heads.newest() == parent,
+            Consent::Partial => heads.head() == parent && heads.contested.is_empty(),
+        };
+        let known = self.projects.commit(parent).filter(|_| fits).ok_or_else(other)?;
+        let candidate = Commit {
+            revision: ask.revision.clone(),
+            digest: ask.digest,
+            reservations: Vec::new(),
+            promises: Vec::new(),
+        };
+        if !self.projects.changed(known, &candidate).contains(&self.me) {
+            let detail = "the revision doesn't change this host's part".to_owned();
+            return Err(Refusal { rule: Rule::Malformed, detail });
+        }
+        if !self.projects.births_are_known(&candidate) {
+            let detail = "the revision has a VM that was born in one that this host doesn't know".to_owned();
+            return Err(Refusal { rule: Rule::Parent, detail });
+        }
+        if ask.revision.consent == Consent::Partial && !self.may_commit_in_part(ask) {
+            let detail =
+                "whoever signed the request may not change a project without its majority: the grant has no \
+                          verb `partial`; whoever issued it can add that"
+                    .to_owned();
+            return Err(Refusal { rule: Rule::Grant, detail });
+        }
+        Ok(())
+    }
+
+    /// Judges a part that is to be carried here; returns the memory in MiB that it takes beside what is there.
+    fn judge_part(&self, ask: &Ask, part: &RevisionHost, fragment: &Fragment) -> Result<u32, Refusal> {
+        let malformed = |detail: &str| Refusal { rule: Rule::Malformed, detail: detail.to_owned() };
         if part.fragment != Digest::of(&wire::encode_fragment(fragment))
             || !part.vms.iter().map(|vm| &vm.name).eq(fragment.vms.iter().map(|vm| &vm.name))
         {
@@ -154,13 +246,12 @@ impl Node {
         if names.len() != fragment.vms.len() || part.name != self.config.name {
             return Err(malformed("the part names a VM twice, or another host"));
         }
-        if self.room == Room::Full {
-            let detail = "the disk of this host is full; free some space there".to_owned();
-            return Err(Refusal { rule: Rule::Disk, detail });
+        match ask.revision.parent {
+            None => self.judge_label(ask)?,
+            Some(_) => self.judge_loss(ask, fragment)?,
         }
-        self.judge_label(ask)?;
-        if let Some(replaced) = ask.replaces {
-            self.judge_running(ask, replaced)?;
+        if let Some(changed) = ask.replaces.or(ask.revision.project) {
+            self.judge_running(ask, changed)?;
         }
         if let Some(vm) = fragment.vms.iter().find(|vm| !self.config.platforms.contains(&vm.platform)) {
             let detail = format!("{}: this host does not run {} VMs", vm.name, vm.platform.keyword());
@@ -170,11 +261,43 @@ impl Node {
         self.judge_memory(ask, fragment)
     }
 
+    /// Refuses what would cost a VM that stays what it has written to its disk.
+    fn judge_loss(&self, ask: &Ask, fragment: &Fragment) -> Result<(), Refusal> {
+        let Some(before) = self.part_before(ask).and_then(|part| self.fragments.get(&part.fragment)) else {
+            return Ok(());
+        };
+        let stays: BTreeSet<&Name> = self
+            .staying(ask)
+            .into_iter()
+            .flat_map(|part| &part.vms)
+            .filter(|vm| vm.birth.is_some())
+            .map(|vm| &vm.name)
+            .collect();
+        let project = |fragment: &Fragment| Project {
+            name: ask.revision.label.project.clone(),
+            vms: fragment.vms.iter().filter(|vm| stays.contains(&vm.name)).cloned().collect(),
+            switches: Vec::new(),
+        };
+        for change in plan(&project(before), &project(fragment), &BTreeSet::new()) {
+            if let (Permission::Refused(loss), Change::VmChanged { vm, .. }) =
+                (change.permission, &change.change)
+            {
+                let detail =
+                    format!("{vm}: {}; give the new one another name, or leave it as it is", loss.reason());
+                return Err(Refusal { rule: Rule::DiskLoss, detail });
+            }
+        }
+        Ok(())
+    }
+
+    fn staying<'a>(&self, ask: &'a Ask) -> Option<&'a RevisionHost> {
+        ask.revision.host(self.me)
+    }
+
     /// Refuses a port of this host that leads, or will lead, to another VM.
     fn judge_ports(&self, ask: &Ask, fragment: &Fragment) -> Result<(), Refusal> {
         let promised = self.reservations.by_revision.values().filter_map(|reserved| {
-            let fragment =
-                reserved.fragment.as_ref().filter(|_| Some(&reserved.label) != Some(&ask.revision.label))?;
+            let fragment = reserved.fragment.as_ref().filter(|_| reserved.label != ask.revision.label)?;
             Some(
                 fragment
                     .vms
@@ -184,7 +307,7 @@ impl Node {
         });
         let label = &ask.revision.label;
         let mut taken: Vec<(&Label, &Name, &Forward)> =
-            self.vms.forwards(ask.replaces).chain(promised.flatten()).collect();
+            self.vms.forwards(ask.replaces.or(ask.revision.project)).chain(promised.flatten()).collect();
         for vm in &fragment.vms {
             for port in ports(vm) {
                 if let Some((label, other, _)) = taken.iter().find(|(_, _, there)| there.clashes_with(port)) {
@@ -224,11 +347,15 @@ impl Node {
         let wanted: u64 = fragment.vms.iter().map(|vm| u64::from(vm.memory.0)).sum();
         let reserved =
             if self.mutated_reservation_not_counted() { 0 } else { self.reservations.memory_mib() };
-        let replaced = ask.replaces.map_or(0, |project| self.vms.memory_mib_of(project));
-        let used = (self.vms.memory_mib() + reserved).saturating_sub(replaced);
+        let changed = ask.replaces.or(ask.revision.project);
+        let own = changed.map_or(0, |project| self.vms.memory_mib_of(project));
+        let arriving = self.arriving_memory().0;
+        let used = (self.vms.memory_mib() + arriving + reserved).saturating_sub(own);
         let limit = self.config.memory_limit.0;
         let free = limit.saturating_sub(used);
         match u32::try_from(wanted) {
+            // What a project has here is counted with its VMs; what a build replaces goes only later.
+            Ok(wanted) if wanted <= free && ask.revision.project.is_some() => Ok(wanted.saturating_sub(own)),
             Ok(wanted) if wanted <= free => Ok(wanted),
             _ => {
                 let detail = format!(
@@ -240,26 +367,11 @@ impl Node {
         }
     }
 
-    /// Judges a revision that leaves this host out; it needs no memory.
-    fn judge_removal(&self, ask: &Ask) -> Result<u32, Refusal> {
-        if ask.revision.parent.is_none() || ask.revision.hosts.iter().any(|host| host.key == self.me) {
-            let detail = "the revision has a part for this host, and it did not come along".to_owned();
-            return Err(Refusal { rule: Rule::Malformed, detail });
-        }
-        let known = ask.revision.project.and_then(|project| self.projects.head(project));
-        if known.map(|head| head.digest) != ask.revision.parent {
-            let detail = "this host knows another state of the project; try again in a moment".to_owned();
-            return Err(Refusal { rule: Rule::Parent, detail });
-        }
-        if let Some(project) = ask.revision.project {
-            self.judge_running(ask, project)?;
-        }
-        Ok(0)
-    }
-
-    /// Refuses to take running VMs away from under somebody.
+    /// Refuses to take running VMs away from under somebody: those that stay go on.
     fn judge_running(&self, ask: &Ask, project: ProjectId) -> Result<(), Refusal> {
-        let running: Vec<&str> = self.vms.running(project).map(Name::as_str).collect();
+        let stays: BTreeSet<VmId> = ask.revision.hosts.iter().flat_map(|host| host.ids(ask.digest)).collect();
+        let running = self.vms.running(project).filter(|vm| ask.replaces.is_some() || !stays.contains(vm));
+        let running: Vec<&str> = running.map(|vm| vm.name.as_str()).collect();
         if ask.running == RunningVms::Refuse && !running.is_empty() {
             let detail = format!(
                 "{} still running; stop the project first, or use --force (its disks go either way)",
@@ -270,18 +382,29 @@ impl Node {
         Ok(())
     }
 
+    /// Whether the grants of whoever asks have the verb for changes without a majority. Judged here, once.
+    fn may_commit_in_part(&self, ask: &Verified<Ask>) -> bool {
+        let Some(member) = self.records.member(ask.author()) else { return false };
+        let link = member.chain.last().map(|link| Grant::from_bytes(&link.payload));
+        link.is_some_and(|grant| grant.is_ok_and(|grant| grant.verbs.contains(&Verb::Partial)))
+    }
+
     pub(super) fn checked(&mut self, _now: Now, revision: Digest, verdict: Result<(), Refusal>) {
         let Some(reserved) = self.reservations.by_revision.get_mut(&revision) else { return };
         let coordinator = reserved.coordinator;
         match verdict {
             Ok(()) => {
-                reserved.stage = Stage::Promised;
-                let (project, fragment) = (reserved.project, reserved.fragment.clone());
+                reserved.stage = Stage::Reserved;
+                let (fragment, parent) = (reserved.fragment.clone(), reserved.parent);
+                let project = reserved.project.unwrap_or(ProjectId(revision));
+                self.join(project);
                 if let Some(fragment) = fragment {
+                    if let Some(parent) = parent {
+                        self.note_reserved(parent, revision, Digest::of(&wire::encode_fragment(&fragment)));
+                    }
                     self.keep_fragment(fragment);
                 }
-                self.join(project);
-                self.promise(coordinator, revision);
+                self.reserve(coordinator, revision);
             }
             Err(refusal) => {
                 self.reservations.take(revision);
@@ -294,12 +417,23 @@ impl Node {
     pub(super) fn withdrawn(&mut self, _now: Now, from: PublicKey, revision: Digest) {
         if self.reservations.by_revision.get(&revision).is_some_and(|r| r.coordinator == from) {
             self.timers.cancel(&Timer::Reservation(revision));
-            self.reservation_lapsed(revision);
+            if let Some(parent) = self.reservations.by_revision.get(&revision).and_then(|r| r.parent) {
+                self.note_withdrawn(parent, revision);
+            }
+            self.free_reservation(revision);
         }
     }
 
-    /// Forgets a reservation. What lapses is the room; a commit that comes later still counts.
+    /// Frees the room of a reservation whose time is over; a commit that comes later still counts.
     pub(super) fn reservation_lapsed(&mut self, revision: Digest) {
+        let parent = self.reservations.by_revision.get(&revision).and_then(|reserved| reserved.parent);
+        if let Some(parent) = parent.filter(|_| self.mutated_promise_lapses()) {
+            self.let_promise_lapse(parent);
+        }
+        self.free_reservation(revision);
+    }
+
+    fn free_reservation(&mut self, revision: Digest) {
         if let Some(fragment) = self.reservations.take(revision) {
             self.drop_fragment(Digest::of(&wire::encode_fragment(&fragment)));
         }
@@ -312,17 +446,24 @@ impl Node {
         }
     }
 
-    /// Forgets a fragment unless a project names it that is not removed, or whose removal is not done here.
+    /// Forgets a fragment unless a project's last revisions name it, or a VM is left here that was made from it.
     pub(super) fn drop_fragment(&mut self, digest: Digest) {
         let used = self.projects.heads().any(|(project, head)| {
-            let part = self.projects.commit(project.0).and_then(|first| first.host(self.me));
-            let own = part.is_some_and(|part| part.fragment == digest);
-            head.revision.hosts.iter().any(|host| host.fragment == digest) || (own && !self.is_over(project))
+            let path = self.projects.heads_of(project).into_iter().flat_map(|heads| heads.path().rev());
+            let names_it = |revision: &Digest| {
+                let commit = self.projects.commit(*revision);
+                commit.is_some_and(|commit| commit.revision.hosts.iter().any(|host| host.fragment == digest))
+            };
+            !head.removes() && path.take(limits::REVISIONS_KEPT).any(names_it)
         });
+        let parts =
+            self.vms.fragments().chain(self.reservations.fragments()).chain(self.proposals.fragments());
         // The same part may stand in several revisions: what is still being decided needs it, too.
-        let decided = self.reservations.fragments().chain(self.proposals.fragments());
-        let awaited = decided.into_iter().any(|part| Digest::of(&wire::encode_fragment(part)) == digest);
-        if !used && !awaited && self.fragments.remove(&digest).is_some() {
+        let held = parts.into_iter().any(|part| Digest::of(&wire::encode_fragment(part)) == digest)
+            || self.decisions.parts().any(|part| part == digest)
+            || self.holdings.names_fragment(digest)
+            || self.parts_here().contains(&digest);
+        if !used && !held && self.fragments.remove(&digest).is_some() {
             self.outbox.write(Write::DropFragment(digest));
         }
     }
@@ -335,7 +476,7 @@ impl Node {
         }
     }
 
-    fn promise(&mut self, to: PublicKey, revision: Digest) {
+    fn reserve(&mut self, to: PublicKey, revision: Digest) {
         let verdict = Ok(wire::sign_reservation(&self.config.keys, revision));
         self.send(to, Message::Answer { revision, verdict });
     }
@@ -344,10 +485,17 @@ impl Node {
         self.send(to, Message::Answer { revision, verdict: Err(refusal) });
     }
 
-    /// Ends the reservation of a committed revision: from now on its VMs are counted instead.
-    pub(super) fn settle_reservation(&mut self, project: ProjectId) {
-        let Some(head) = self.projects.head(project).map(|head| head.digest) else { return };
-        self.timers.cancel(&Timer::Reservation(head));
-        self.reservations.take(head);
+    /// Ends the reservations of committed revisions, whose VMs are counted instead, and of those that have lost.
+    pub(super) fn settle_reservations(&mut self, project: ProjectId) {
+        let settled = |(revision, reserved): (&Digest, &Reserved)| {
+            let lost = reserved.parent.is_some_and(|parent| self.projects.decided_child(parent).is_some());
+            let own = reserved.project.unwrap_or(ProjectId(*revision)) == project;
+            (own && (lost || self.projects.is_proven(*revision))).then_some(*revision)
+        };
+        let over: Vec<Digest> = self.reservations.by_revision.iter().filter_map(settled).collect();
+        for revision in over {
+            self.timers.cancel(&Timer::Reservation(revision));
+            self.reservations.take(revision);
+        }
     }
 }

@@ -9,7 +9,7 @@ use super::timers::Timer;
 use super::{Node, limits};
 use crate::id::{Digest, Name, PublicKey, VmId};
 use crate::model::BootOrder;
-use crate::record::{RunState, VmState, VmStatus};
+use crate::record::{Epoch, RunState, VmState, VmStatus};
 use crate::time::Now;
 use crate::trust::{Domain, Verified};
 use crate::wire;
@@ -38,6 +38,7 @@ struct Target {
     owner: PublicKey,
     host: Name,
     boot_order: BootOrder,
+    epoch: Epoch,
     seen_counter: u64,
 }
 
@@ -79,6 +80,7 @@ impl Node {
                         owner,
                         host: status.host.clone(),
                         boot_order: status.boot_order,
+                        epoch: status.epoch,
                         seen_counter: status.run_counter,
                         vm,
                     })
@@ -121,7 +123,7 @@ impl Node {
         self.records
             .born_in(vm.birth)
             .filter(|(_, status)| status.vm == *vm)
-            .find(|(author, status)| self.projects.owner(vm.birth, &status.host) == Some(*author))
+            .find(|(author, _)| self.owner(vm) == Some(*author))
     }
 
     /// Asks for the next VMs whose turn has come, and ends the operation after the last one.
@@ -140,6 +142,7 @@ impl Node {
             let request = RunRequest {
                 owner: target.owner,
                 vm: target.vm.clone(),
+                epoch: target.epoch,
                 seen_counter: target.seen_counter,
                 order: operation.order,
                 made_unix_ms: now.unix_ms,
@@ -297,7 +300,10 @@ impl Node {
         let verdict = match self.run_counter(&request.vm) {
             _ if request.owner != self.me => RunVerdict::NotOwner,
             None => RunVerdict::NotOwner,
-            Some((counter, by))
+            Some((epoch, _, by)) if epoch != request.epoch && !self.mutated_run_request_without_epoch() => {
+                RunVerdict::Stale { counter: request.seen_counter, by }
+            }
+            Some((_, counter, by))
                 if counter != request.seen_counter && !self.mutated_run_request_without_counter() =>
             {
                 RunVerdict::Stale { counter, by }

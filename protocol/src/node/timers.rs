@@ -22,6 +22,18 @@ pub(super) enum Timer {
     Retry(VmId),
     /// Ask again for a fragment.
     Fragment(Digest),
+    /// Nobody has said whether our VMs are still ours: go on.
+    Confirm,
+    /// Ask again about VMs that this host may have claimed and forgotten.
+    Doubtful,
+    /// Go on with a VM that arrives.
+    Arrival(VmId),
+    /// The host that a VM was stopped for keeps silent.
+    Leaving(VmId),
+    /// Say again that a VM is released.
+    Release(VmId),
+    /// See to it that the child of this revision is decided, because one was promised.
+    Undecided(Digest),
 }
 
 /// Timers by their due time; each is set at most once.

@@ -1,7 +1,11 @@
 //! What a node knows, to be shown: nothing here changes anything.
 
+use std::sync::Arc;
+
 use super::Node;
-use crate::id::{Label, Name, ProjectId, PublicKey, VmId};
+use super::projects::{Fate, ProjectHeads};
+use crate::id::{Digest, Label, Name, ProjectId, PublicKey};
+use crate::model::Fragment;
 use crate::record::{Commit, HostStatus, VmState, VmStatus};
 
 /// A member of the mesh.
@@ -102,7 +106,7 @@ impl Node {
     pub fn vms(&self, project: ProjectId) -> Vec<VmView> {
         let Some(head) = self.projects.head(project) else { return Vec::new() };
         let label = &head.revision.label;
-        let owner = |status: &VmStatus| self.projects.owner(project.0, &status.host);
+        let owner = |status: &VmStatus| self.owner(&status.vm);
         self.project_vms(project)
             .into_iter()
             .filter(|status| status.state != VmState::Removed)
@@ -112,6 +116,37 @@ impl Node {
             .collect()
     }
 
+    /// Returns where a project stands; none where it isn't known.
+    pub fn heads(&self, project: ProjectId) -> Option<&ProjectHeads> {
+        self.projects.heads_of(project)
+    }
+
+    /// Returns the revisions that lead to a project's head, oldest first, each with who published it.
+    pub fn revisions(&self, project: ProjectId) -> Vec<(PublicKey, &Commit)> {
+        let path = self.projects.heads_of(project).into_iter().flat_map(ProjectHeads::path);
+        path.filter_map(|revision| {
+            Some((self.projects.record(*revision)?.author(), self.projects.commit(*revision)?))
+        })
+        .collect()
+    }
+
+    /// Returns a revision of a project that counts, or counted until another went before it.
+    pub fn revision(&self, revision: Digest) -> Option<&Commit> {
+        self.projects.commit(revision).filter(|commit| self.projects.is_proven(commit.digest))
+    }
+
+    /// Returns the part of a project with this digest, if this host has it.
+    pub fn part(&self, fragment: Digest) -> Option<&Arc<Fragment>> {
+        self.fragments.get(&fragment)
+    }
+
+    /// Returns the VMs of a project that only a head has which lost: they are kept as they are, and never deleted.
+    pub fn stranded(&self, project: ProjectId) -> Vec<VmView> {
+        let is_stranded =
+            |view: &VmView| matches!(self.projects.fate(&view.status.vm), Some(Fate::Stranded(_)));
+        self.vms(project).into_iter().filter(is_stranded).collect()
+    }
+
     /// Returns what people call a project, also one that is removed; none where it isn't known.
     pub fn label(&self, project: ProjectId) -> Option<Label> {
         self.projects.head(project).map(|head| head.revision.label.clone())
@@ -119,8 +154,11 @@ impl Node {
 
     /// Returns one VM of a project.
     pub fn vm(&self, project: ProjectId, name: &Name) -> Option<VmView> {
-        let id = VmId { birth: project.0, name: name.clone() };
-        self.vms(project).into_iter().find(|view| view.status.vm == id)
+        let mut named: Vec<VmView> =
+            self.vms(project).into_iter().filter(|view| view.status.vm.name == *name).collect();
+        // One that the head has goes before one that is left of a head that lost.
+        named.sort_by_key(|view| self.projects.placement(&view.status.vm).is_none());
+        named.into_iter().next()
     }
 
     /// Returns the contents of files that some part of a project names: built, reserved for, or being asked about.

@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::io::{Output, SwitchWanted};
+use super::io::{Holding, Output, SwitchWanted};
 use super::message::{Message, RunOrder};
+use super::ownership::Right;
+use super::projects::Fate;
 use super::timers::Timer;
 use super::{Node, limits};
 use crate::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
 use crate::model::{Attachment, Forward, Fragment, MemoryMib, Vm};
 use crate::plan::{Existence, Observed, RunPhase, Step, StopLimit, guest_address, next_step};
-use crate::record::{Commit, Nat, Record, RunState, VmState, VmStatus};
+use crate::record::{Commit, Epoch, Nat, Record, ReleasedDisk, RunState, VmState, VmStatus};
 use crate::time::Now;
 use crate::wire;
 
@@ -39,6 +41,13 @@ struct OwnedVm {
     seen_starting: Option<Observed>,
     failures: u32,
     disk: Disk,
+}
+
+impl OwnedVm {
+    /// Returns what brings it to hold still, without a change of what it should be doing.
+    fn pause_step(&self) -> Option<Step> {
+        matches!(self.observed, Observed::Running(_)).then_some(Step::Stop(self.stop_limit))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,13 +82,18 @@ impl Vms {
         others.flat_map(|(id, vm)| vm.status.forwards.iter().map(|port| (&vm.label, &id.name, port)))
     }
 
+    /// Returns the parts that VMs here were made from.
+    pub(super) fn fragments(&self) -> impl Iterator<Item = &Arc<Fragment>> {
+        self.owned.values().map(|vm| &vm.fragment)
+    }
+
     /// Returns the VMs of a project that run or are about to.
-    pub(super) fn running(&self, project: ProjectId) -> impl Iterator<Item = &Name> {
+    pub(super) fn running(&self, project: ProjectId) -> impl Iterator<Item = &VmId> {
         self.owned
             .iter()
             .filter(move |(_, vm)| vm.status.project == project)
             .filter(|(_, vm)| vm.status.run == RunState::Up || matches!(vm.observed, Observed::Running(_)))
-            .map(|(id, _)| &id.name)
+            .map(|(id, _)| id)
     }
 
     /// Whether one more long step would be too many. Stopping is mostly waiting and does not count.
@@ -89,10 +103,44 @@ impl Vms {
     }
 
     /// Whether one more VM has room beside those whose disks are there or being made.
-    fn has_room(&self, memory: MemoryMib, limit: MemoryMib) -> bool {
+    pub(super) fn has_room(&self, memory: MemoryMib, limit: MemoryMib) -> bool {
         let there = |vm: &&OwnedVm| vm.observed != Observed::Absent || vm.busy == Some(Step::Build);
         let used: u64 = self.owned.values().filter(there).map(|vm| u64::from(vm.status.memory.0)).sum();
         used + u64::from(memory.0) <= u64::from(limit.0)
+    }
+
+    /// Whether this is a VM of ours.
+    pub(super) fn owns(&self, id: &VmId) -> bool {
+        self.owned.contains_key(id)
+    }
+
+    /// Whether no disk was ever made for a VM of ours, and none is being made.
+    pub(super) fn never_built(&self, id: &VmId) -> bool {
+        self.owned
+            .get(id)
+            .is_some_and(|vm| vm.observed == Observed::Absent && vm.busy.is_none() && vm.disk == Disk::Sound)
+    }
+
+    /// Whether the disk of a VM of ours is being made.
+    pub(super) fn is_building(&self, id: &VmId) -> bool {
+        self.owned.get(id).is_some_and(|vm| vm.busy == Some(Step::Build))
+    }
+
+    /// Whether a VM of ours has a disk and nothing is done with it.
+    pub(super) fn is_down(&self, id: &VmId) -> bool {
+        self.owned.get(id).is_some_and(|vm| {
+            matches!(vm.observed, Observed::Down { .. } | Observed::Lost) && vm.busy.is_none()
+        })
+    }
+
+    /// Whether there is something of a VM on this host's disk.
+    pub(super) fn has_disk(&self, id: &VmId) -> bool {
+        self.found.contains_key(id) || self.owned.get(id).is_some_and(|vm| vm.observed != Observed::Absent)
+    }
+
+    /// Returns what a VM of ours should be doing, how often that has changed, and who changed it last.
+    pub(super) fn run_of(&self, id: &VmId) -> Option<(RunState, u64, PublicKey)> {
+        self.owned.get(id).map(|vm| (vm.status.run, vm.status.run_counter, vm.status.run_by))
     }
 
     fn definition<'a>(id: &VmId, vm: &'a OwnedVm) -> Option<&'a Vm> {
@@ -108,52 +156,129 @@ impl Node {
         for project in projects {
             self.head_changed(now, project);
         }
+        self.resume_releases(now);
+    }
+
+    /// Goes on with releases that were not yet claimed when this host went down.
+    fn resume_releases(&mut self, now: Now) {
+        let released = |(id, holding): (&VmId, &Holding)| match holding {
+            Holding::Released { .. } => Some(id.clone()),
+            Holding::Claimed { .. }
+            | Holding::Arriving { .. }
+            | Holding::Arrived { .. }
+            | Holding::Declined { .. }
+            | Holding::Shadow { .. } => None,
+        };
+        let vms: Vec<VmId> = self.holdings.iter().filter_map(released).collect();
+        for id in vms {
+            self.timers.set(Timer::Release(id.clone()), now.mono_ms + limits::RELEASE_MS);
+            self.settle_release(now, &id);
+        }
     }
 
     /// Does what another head revision means for this host.
     pub(super) fn head_changed(&mut self, now: Now, project: ProjectId) {
-        self.settle_reservation(project);
-        let Some(first) = self.projects.commit(project.0) else { return };
-        let Some(part) =
-            first.host(self.me).filter(|_| first.reserved_by(self.me) && !self.forgot(project)).cloned()
-        else {
-            self.forget_fragments(project);
-            return;
-        };
-        match self.fragments.get(&part.fragment).cloned() {
-            Some(fragment) => self.adopt(now, project, &fragment),
-            None if self.is_over(project) => {}
-            None => self.want_fragment(now, part.fragment),
+        self.settle_reservations(project);
+        let mut parts: BTreeMap<Digest, Vec<(VmId, Existence)>> = BTreeMap::new();
+        for (vm, existence, part) in self.due_here(project) {
+            parts.entry(part).or_default().push((vm, existence));
         }
+        for (part, vms) in parts {
+            match self.fragments.get(&part).cloned() {
+                Some(fragment) => self.adopt(now, project, &fragment, &vms),
+                None => self.want_fragment(now, part),
+            }
+        }
+        self.placements_changed(now, project);
         self.forget_fragments(project);
     }
 
-    /// Whether a project is removed and nothing of it is left to do here.
-    pub(super) fn is_over(&self, project: ProjectId) -> bool {
-        let removed = self.projects.head(project).is_some_and(Commit::removes);
-        let owned = self.vms.owned.values().any(|vm| vm.status.project == project);
-        let mut statuses =
-            self.records.born_in(project.0).filter(|(author, _)| *author == self.me).peekable();
-        removed
-            && !owned
-            && statuses.peek().is_some()
-            && statuses.all(|(_, status)| status.state == VmState::Removed)
+    /// Returns the VMs of a project that this host has to do with, whether they are to exist, and the digest of the
+    /// part that defines them.
+    fn due_here(&self, project: ProjectId) -> Vec<(VmId, Existence, Digest)> {
+        let mut due = Vec::new();
+        for vm in self.concerned_with(project) {
+            let known = self.records.vm(&vm, self.me);
+            let owned = self.vms.owned.contains_key(&vm);
+            let held = self.has_taken(&vm) || self.speaks_for(&vm);
+            let removed = known.is_some_and(|status| status.state == VmState::Removed);
+            let gone = removed && !owned && !self.has_taken(&vm);
+            let Some(fate) = self.projects.fate(&vm).filter(|_| !gone) else { continue };
+            let here = matches!(&fate, Fate::Placed(part) if part.key == self.me);
+            if !held && !here && !self.may_claim_birth(&vm) {
+                continue;
+            }
+            let existence = match fate {
+                Fate::Placed(_) | Fate::Kept(_) => Existence::Wanted,
+                // What isn't there yet is not made for a head that has lost.
+                Fate::Stranded(_) if known.is_none() && !self.vms.found.contains_key(&vm) => continue,
+                Fate::Stranded(_) => Existence::Wanted,
+                Fate::Removed(_) => Existence::Unwanted,
+            };
+            let noted = self.holdings.get(&vm).and_then(Holding::fragment);
+            let part = self.part_here(project, &vm).or(noted).unwrap_or(fate.part().fragment);
+            due.push((vm, existence, part));
+        }
+        due
+    }
+
+    /// Returns the VMs of a project that were born here, that this host has a note of, or that the head places here.
+    fn concerned_with(&self, project: ProjectId) -> BTreeSet<VmId> {
+        let mut vms = BTreeSet::new();
+        for birth in self.projects.births(project) {
+            let born = self.projects.commit(birth).and_then(|commit| commit.host(self.me));
+            vms.extend(born.into_iter().flat_map(|part| part.ids(birth)).filter(|vm| vm.birth == birth));
+        }
+        let head = self.projects.head(project);
+        let placed = head.and_then(|head| Some(head.host(self.me)?.ids(head.digest)));
+        vms.extend(placed.into_iter().flatten());
+        let noted = self.holdings.iter().map(|(vm, _)| vm);
+        vms.extend(noted.filter(|vm| self.projects.project_of(vm) == Some(project)).cloned());
+        vms
+    }
+
+    /// Whether the head places a VM on another host.
+    fn is_to_leave(&self, vm: &VmId) -> bool {
+        self.projects.placement(vm).is_some_and(|host| host.key != self.me)
+    }
+
+    /// Whether this host has claimed a VM, and has not seen anybody claim it after it was released.
+    fn has_taken(&self, vm: &VmId) -> bool {
+        matches!(self.holdings.get(vm), Some(Holding::Claimed { .. } | Holding::Released { .. }))
+    }
+
+    /// Returns the digest of the newest part of this host that has a VM.
+    fn part_here(&self, project: ProjectId, vm: &VmId) -> Option<Digest> {
+        let path = self.projects.heads_of(project)?.path().rev();
+        path.filter_map(|revision| self.projects.commit(*revision)).find_map(|commit| {
+            let part = commit.host(self.me)?;
+            part.ids(commit.digest).any(|here| here == *vm).then_some(part.fragment)
+        })
+    }
+
+    /// Returns the digests of the parts that define VMs which this host has to do with.
+    pub(super) fn parts_here(&self) -> BTreeSet<Digest> {
+        let projects = self.projects.heads().map(|(project, _)| project);
+        projects.flat_map(|project| self.due_here(project)).map(|(_, _, part)| part).collect()
     }
 
     pub(super) fn want_fragment(&mut self, now: Now, digest: Digest) {
-        if self.fragments.contains_key(&digest) {
+        if self.fragments.contains_key(&digest) || !self.parts_here().contains(&digest) {
             return;
         }
-        let holders: Vec<PublicKey> = self
-            .projects
-            .heads()
-            .filter_map(|(project, _)| {
-                let record = self.projects.record(project.0)?;
-                let names_it =
-                    self.projects.commit(project.0)?.revision.hosts.iter().any(|h| h.fragment == digest);
-                names_it.then(|| record.author())
-            })
-            .collect();
+        let mut holders: BTreeSet<PublicKey> = BTreeSet::new();
+        for (project, _) in self.projects.heads() {
+            for commit in self.projects.proven(project) {
+                if commit.revision.hosts.iter().any(|host| host.fragment == digest) {
+                    holders.extend(self.projects.record(commit.digest).map(|record| record.author()));
+                }
+            }
+        }
+        // Whoever proposed it has it, and need not be who published it.
+        if !self.connected.is_empty() {
+            let turn = self.draw() as usize % self.connected.len();
+            holders.extend(self.connected.iter().nth(turn));
+        }
         let me = self.me;
         for holder in holders.into_iter().filter(|&holder| holder != me) {
             self.send(holder, Message::FragmentWanted(digest));
@@ -167,57 +292,98 @@ impl Node {
             return;
         }
         self.timers.cancel(&Timer::Fragment(digest));
+        self.doubt(now, &fragment, digest);
         self.keep_fragment(fragment);
-        let projects: Vec<ProjectId> = self
-            .projects
-            .heads()
-            .filter(|(project, _)| {
-                self.projects
-                    .commit(project.0)
-                    .is_some_and(|first| first.revision.hosts.iter().any(|host| host.fragment == digest))
-            })
-            .map(|(project, _)| project)
-            .collect();
+        let names_it =
+            |project: &ProjectId| self.due_here(*project).iter().any(|(_, _, part)| *part == digest);
+        let projects: Vec<ProjectId> =
+            self.projects.heads().map(|(project, _)| project).filter(names_it).collect();
         for project in projects {
             self.head_changed(now, project);
         }
     }
 
-    /// Drops a removed project's fragments where no VM of it is left.
+    /// Drops a project's parts that nothing needs any more.
     fn forget_fragments(&mut self, project: ProjectId) {
-        let owned = self.vms.owned.values().any(|vm| vm.status.project == project);
-        if owned || !self.projects.head(project).is_some_and(Commit::removes) {
-            return;
-        }
-        let Some(first) = self.projects.commit(project.0) else { return };
-        let fragments: Vec<Digest> = first.revision.hosts.iter().map(|host| host.fragment).collect();
-        for digest in fragments {
-            self.timers.cancel(&Timer::Fragment(digest));
+        let named = self.projects.proven(project).flat_map(|commit| &commit.revision.hosts);
+        let kept: BTreeSet<Digest> =
+            named.map(|host| host.fragment).filter(|part| self.fragments.contains_key(part)).collect();
+        for digest in kept {
             self.drop_fragment(digest);
         }
     }
 
-    fn adopt(&mut self, now: Now, project: ProjectId, fragment: &Arc<Fragment>) {
+    fn adopt(&mut self, now: Now, project: ProjectId, fragment: &Arc<Fragment>, vms: &[(VmId, Existence)]) {
         let Some(head) = self.projects.head(project) else { return };
-        let existence = if head.removes() { Existence::Unwanted } else { Existence::Wanted };
         let label = head.revision.label.clone();
-        for definition in &fragment.vms {
-            let id = VmId { birth: project.0, name: definition.name.clone() };
-            if let Some(vm) = self.vms.owned.get_mut(&id) {
-                vm.existence = existence;
+        for (id, existence) in vms {
+            let Some(definition) = fragment.vms.iter().find(|vm| vm.name == id.name) else { continue };
+            if let Some(vm) = self.vms.owned.get_mut(id) {
+                vm.existence = *existence;
                 self.timers.cancel(&Timer::Retry(id.clone()));
-            } else if !self.own(now, &id, definition, &label, fragment, existence) {
+                self.redefine(now, id, definition, fragment);
+            } else if !self.take_up(now, project, id, definition, &label, fragment, *existence) {
                 continue;
             }
-            self.reconcile(now, &id);
+            self.reconcile(now, id);
         }
         self.host_changed(now);
+    }
+
+    /// Takes up a VM that the head places here: one of ours, one that is born here, or one that is to come.
+    /// Returns false where it is not here, not yet, or no longer.
+    fn take_up(
+        &mut self,
+        now: Now,
+        project: ProjectId,
+        id: &VmId,
+        definition: &Vm,
+        label: &Label,
+        fragment: &Arc<Fragment>,
+        existence: Existence,
+    ) -> bool {
+        let stored = self.records.vm(id, self.me);
+        if stored.is_some_and(|status| status.state == VmState::Removed) && !self.has_taken(id) {
+            return false;
+        }
+        if existence == Existence::Wanted && self.may_claim_birth(id) {
+            let digest = Digest::of(&wire::encode_fragment(fragment));
+            self.claim_birth(now, id, digest);
+        }
+        if self.has_taken(id) || self.speaks_for(id) {
+            return self.own(now, project, id, definition, label, fragment, existence);
+        }
+        if existence == Existence::Wanted {
+            self.settle_arrival(now, id);
+            self.arrive(now, id);
+        }
+        false
+    }
+
+    /// Gives a VM another definition: what it takes a boot to change counts from the next one on.
+    fn redefine(&mut self, now: Now, id: &VmId, definition: &Vm, fragment: &Arc<Fragment>) {
+        let Some(vm) = self.vms.owned.get_mut(id).filter(|vm| vm.fragment != *fragment) else { return };
+        vm.fragment = fragment.clone();
+        if let Some(Holding::Claimed { claim, made, .. }) = self.holdings.get(id) {
+            let (claim, made) = (claim.clone(), *made);
+            let fragment = Digest::of(&wire::encode_fragment(fragment));
+            self.hold(id, Holding::Claimed { claim, fragment, made });
+        }
+        let Some(vm) = self.vms.owned.get_mut(id) else { return };
+        vm.status.memory = definition.memory;
+        vm.status.boot_order = definition.boot_order;
+        vm.status.address = guest_address(definition);
+        vm.status.forwards =
+            definition.networks.iter().flat_map(|network| network.forwards.clone()).collect();
+        self.publish_vm(now, id);
+        self.switches_changed();
     }
 
     /// Takes up one VM; false where it is removed already.
     fn own(
         &mut self,
         now: Now,
+        project: ProjectId,
         id: &VmId,
         definition: &Vm,
         label: &Label,
@@ -240,12 +406,18 @@ impl Node {
             VmState::Failed { .. } => status.run_counter > 0,
             VmState::Building | VmState::Removed => false,
         });
-        let disk = if had_disk && observed == Observed::Absent { Disk::Lost } else { Disk::Sound };
+        let made = matches!(
+            self.holdings.get(id),
+            Some(Holding::Claimed { made: true, .. } | Holding::Released { made: true, .. })
+        );
+        let gone = (had_disk || made) && observed == Observed::Absent;
+        let disk = if gone { Disk::Lost } else { Disk::Sound };
         let known = stored.is_some();
         let status = stored.unwrap_or_else(|| VmStatus {
             counter: 0,
             vm: id.clone(),
-            project: ProjectId(id.birth),
+            epoch: Epoch::FIRST,
+            project,
             // A host that has lost its memory doesn't shut down what it finds running.
             run: if matches!(observed, Observed::Running(_)) { RunState::Up } else { RunState::Down },
             run_counter: 0,
@@ -262,7 +434,8 @@ impl Node {
         });
         // A record from before there were forwards has none.
         let forwards = definition.networks.iter().flat_map(|network| network.forwards.clone()).collect();
-        let status = VmStatus { forwards, ..status };
+        let epoch = self.own_epoch(id).unwrap_or(status.epoch);
+        let status = VmStatus { forwards, epoch, ..status };
         let vm = OwnedVm {
             label: label.clone(),
             fragment: fragment.clone(),
@@ -294,7 +467,14 @@ impl Node {
         if self.timers.is_set(&Timer::Retry(id.clone())) {
             return;
         }
-        let step = next_step(vm.existence, vm.status.run, vm.stop_limit, &vm.observed);
+        let step = match self.right(id) {
+            // It is to be as it is when it goes, and to be so without being built or removed meanwhile.
+            Right::Own(_) if self.hand_overs.holds_still(id) => vm.pause_step(),
+            Right::Own(_) => next_step(vm.existence, vm.status.run, vm.stop_limit, &vm.observed),
+            Right::Suspended { .. } => vm.pause_step(),
+            Right::Unconfirmed | Right::None => return,
+        };
+        let Some(vm) = self.vms.owned.get(id) else { return };
         let sooner = match (vm.busy, step) {
             (Some(Step::Stop(old)), Some(Step::Stop(new))) => new.is_sooner_than(old),
             _ => false,
@@ -303,6 +483,8 @@ impl Node {
             _ if vm.busy.is_some() && !sooner => {}
             None => self.settle(now, id),
             Some(Step::Build) if vm.disk == Disk::Lost => {}
+            // Whoever is to have it makes its disk.
+            Some(Step::Build) if self.is_to_leave(id) => {}
             Some(Step::Build) if !self.vms.has_room(vm.status.memory, self.config.memory_limit) => {
                 self.blocked(now, id);
             }
@@ -317,10 +499,11 @@ impl Node {
     fn blocked(&mut self, now: Now, id: &VmId) {
         let Some(blocked) = self.vms.owned.get(id) else { return };
         // The removal of what this replaces may be heard of later than this.
-        let goes = |(other, vm): (&VmId, &OwnedVm)| {
-            vm.existence == Existence::Unwanted || (vm.label == blocked.label && other.birth != id.birth)
+        let goes = |vm: &OwnedVm| {
+            vm.existence == Existence::Unwanted
+                || (vm.label == blocked.label && vm.status.project != blocked.status.project)
         };
-        if self.vms.owned.iter().any(goes) {
+        if self.vms.owned.values().any(goes) {
             self.vms.queued.insert(id.clone());
             return;
         }
@@ -382,6 +565,9 @@ impl Node {
 
     /// Takes in what the platform sees of a VM.
     pub(super) fn observed(&mut self, now: Now, id: &VmId, observed: Observed) {
+        // One that is stopped for its new host, or because somebody else owns it, should run all the same.
+        let owns =
+            matches!(self.right(id), Right::Own(_) | Right::Unconfirmed) && !self.hand_overs.holds_still(id);
         let Some(vm) = self.vms.owned.get_mut(id) else { return };
         if vm.busy == Some(Step::Start) {
             vm.seen_starting = Some(observed);
@@ -392,8 +578,11 @@ impl Node {
             && ran
         {
             vm.status.exit = Some(exit);
-            let unasked =
-                vm.busy.is_none() && vm.status.run == RunState::Up && vm.status.state != VmState::Building;
+            let unasked = vm.busy.is_none()
+                && owns
+                && vm.status.run == RunState::Up
+                // Where it was down or going down already, it was stopped by this host, for its new one.
+                && !matches!(vm.status.state, VmState::Building | VmState::Stopping | VmState::Down);
             if unasked {
                 // The guest has shut itself down, or died: starting it again is for somebody to decide.
                 vm.status.run = RunState::Down;
@@ -405,6 +594,7 @@ impl Node {
         self.settle(now, id);
         self.switches_changed();
         self.reconcile_after(now, id);
+        self.seal_if_down(id);
     }
 
     fn reconcile_after(&mut self, now: Now, id: &VmId) {
@@ -433,6 +623,7 @@ impl Node {
         if removed && self.vms.owned.get(id).is_some_and(|vm| vm.busy.is_none()) {
             self.vms.owned.remove(id);
             self.vms.queued.remove(id);
+            self.let_go(id);
             self.forget_fragments(project);
             self.host_changed(now);
             self.next_queued(now);
@@ -459,6 +650,10 @@ impl Node {
 
     /// Publishes the status of a VM if it differs from what was published last.
     fn publish_vm(&mut self, now: Now, id: &VmId) {
+        // Whoever gave it away says nothing of it any more.
+        if !self.speaks_for(id) {
+            return;
+        }
         let Some(vm) = self.vms.owned.get_mut(id) else { return };
         if self.records.vm(id, self.me) == Some(&vm.status) {
             return;
@@ -496,9 +691,112 @@ impl Node {
     }
 
     /// Returns the run counter of a VM of ours that the head revision wants, and who raised it last.
-    pub(super) fn run_counter(&self, id: &VmId) -> Option<(u64, PublicKey)> {
+    pub(super) fn run_counter(&self, id: &VmId) -> Option<(Epoch, u64, PublicKey)> {
         let vm = self.vms.owned.get(id).filter(|vm| vm.existence == Existence::Wanted)?;
-        Some((vm.status.run_counter, vm.status.run_by))
+        match self.right(id) {
+            Right::Own(epoch) => Some((epoch, vm.status.run_counter, vm.status.run_by)),
+            Right::Unconfirmed => Some((vm.status.epoch, vm.status.run_counter, vm.status.run_by)),
+            Right::Suspended { .. } | Right::None => None,
+        }
+    }
+
+    fn own_epoch(&self, id: &VmId) -> Option<Epoch> {
+        match self.holdings.get(id)? {
+            Holding::Claimed { claim: link, .. } | Holding::Released { release: link, .. } => {
+                match &***link {
+                    Record::Link(link) => Some(link.epoch()),
+                    Record::Member(_) | Record::Host(_) | Record::Commit(_) | Record::Vm(_) => None,
+                }
+            }
+            Holding::Arriving { .. }
+            | Holding::Arrived { .. }
+            | Holding::Declined { .. }
+            | Holding::Shadow { .. } => None,
+        }
+    }
+
+    /// Holds a VM still that others claim too, says why, or lets it go on.
+    pub(super) fn suspend_or_go_on(&mut self, now: Now, id: &VmId) {
+        let epoch = self.own_epoch(id);
+        let Some(vm) = self.vms.owned.get_mut(id) else { return };
+        if let Some(epoch) = epoch {
+            vm.status.epoch = epoch;
+        }
+        match self.right(id) {
+            Right::Own(_) => {
+                self.settle(now, id);
+                self.publish_vm(now, id);
+            }
+            Right::Suspended { reason } => self.set_state(now, id, VmState::Failed { reason }),
+            Right::Unconfirmed | Right::None => {}
+        }
+        self.reconcile_after(now, id);
+    }
+
+    /// Takes up a VM that was released to this host and that it has claimed.
+    pub(super) fn take_over_from(
+        &mut self,
+        now: Now,
+        id: &VmId,
+        fragment: &Arc<Fragment>,
+        release: &crate::record::Release,
+    ) {
+        let made = release.disk != ReleasedDisk::NeverBuilt;
+        let run = Some((release.run, release.run_counter, release.run_by));
+        self.begin_owning(now, id, fragment, made, run);
+    }
+
+    /// Takes up a VM that this host has just claimed, with what it should be doing.
+    pub(super) fn begin_owning(
+        &mut self,
+        now: Now,
+        id: &VmId,
+        fragment: &Arc<Fragment>,
+        made: bool,
+        run: Option<(RunState, u64, PublicKey)>,
+    ) {
+        let Some(definition) = fragment.vms.iter().find(|found| found.name == id.name) else { return };
+        let Some(project) = self.projects.project_of(id) else { return };
+        let Some(label) = self.projects.head(project).map(|head| head.revision.label.clone()) else { return };
+        let removed = matches!(self.projects.fate(id), Some(Fate::Removed(_)));
+        let existence = if removed { Existence::Unwanted } else { Existence::Wanted };
+        let observed = if made { Observed::Down { exit: None } } else { Observed::Absent };
+        if !self.vms.owned.contains_key(id) {
+            self.vms.found.insert(id.clone(), observed);
+            self.own(now, project, id, definition, &label, fragment, existence);
+        }
+        let me = self.config.name.clone();
+        let epoch = self.own_epoch(id);
+        let Some(vm) = self.vms.owned.get_mut(id) else { return };
+        vm.fragment = fragment.clone();
+        vm.status.epoch = epoch.unwrap_or(vm.status.epoch);
+        vm.status.host = me;
+        vm.failures = 0;
+        if let Some((run, counter, by)) = run {
+            (vm.status.run, vm.status.run_counter, vm.status.run_by) = (run, counter, by);
+        }
+        self.settle(now, id);
+        self.publish_vm(now, id);
+        self.reconcile_after(now, id);
+        self.host_changed(now);
+    }
+
+    /// Lets go of a VM that somebody else owns by now; what is on the disk stays.
+    pub(super) fn disown(&mut self, now: Now, id: &VmId) {
+        if self.vms.owned.remove(id).is_some() {
+            self.vms.queued.remove(id);
+            self.timers.cancel(&Timer::Retry(id.clone()));
+            self.switches_changed();
+            self.host_changed(now);
+            self.next_queued(now);
+        }
+    }
+
+    /// Returns what a VM should be doing as its owner last said, for whoever takes it over.
+    pub(super) fn last_run(&self, id: &VmId) -> Option<(RunState, u64, PublicKey)> {
+        let owner = self.owner(id)?;
+        let status = self.records.vm(id, owner)?;
+        Some((status.run, status.run_counter, status.run_by))
     }
 
     /// Asks for other switches where other ones are needed now.
@@ -510,7 +808,7 @@ impl Node {
             for network in &definition.networks {
                 if let Attachment::Switch(name) = &network.attachment {
                     let peers = wanted.entry((vm.status.project, name.clone())).or_default();
-                    peers.extend(self.switch_peers(id.birth, &vm.fragment, name));
+                    peers.extend(self.switch_peers(id, &vm.fragment, name));
                 }
             }
         }
@@ -529,7 +827,7 @@ impl Node {
     }
 
     /// Returns the other hosts that carry a switch.
-    fn switch_peers(&self, birth: Digest, fragment: &Fragment, name: &Name) -> BTreeSet<PublicKey> {
+    fn switch_peers(&self, vm: &VmId, fragment: &Fragment, name: &Name) -> BTreeSet<PublicKey> {
         let switch = fragment.switches.iter().find(|switch| switch.name == *name);
         let members: BTreeSet<&Name> =
             switch.into_iter().flat_map(|s| s.members.iter().map(|m| &m.vm)).collect();
@@ -537,9 +835,16 @@ impl Node {
             .placement
             .iter()
             .filter(|placement| members.contains(&placement.vm))
-            .filter_map(|placement| self.projects.owner(birth, &placement.host))
+            .filter_map(|placement| self.host_of(vm, &placement.host))
             .filter(|&key| key != self.me)
             .collect()
+    }
+
+    /// Returns the host with this name in the project of a VM.
+    fn host_of(&self, vm: &VmId, name: &Name) -> Option<PublicKey> {
+        let head = self.projects.project_of(vm).and_then(|project| self.projects.head(project));
+        let by_name = |commit: &Commit| commit.revision.hosts.iter().find(|h| h.name == *name).map(|h| h.key);
+        head.and_then(by_name).or_else(|| self.projects.owner(vm.birth, name))
     }
 
     /// Returns what this host has of a VM: its project's label, its part of the project, and its definition.
@@ -551,7 +856,7 @@ impl Node {
     /// Whether a peer is known to carry a switch that this host carries too.
     pub fn shares_switch(&self, peer: PublicKey, project: ProjectId, name: &Name) -> bool {
         self.vms.owned.iter().any(|(id, vm)| {
-            vm.status.project == project && self.switch_peers(id.birth, &vm.fragment, name).contains(&peer)
+            vm.status.project == project && self.switch_peers(id, &vm.fragment, name).contains(&peer)
         })
     }
 

@@ -24,18 +24,19 @@ pub struct PlacementError {
     pub host: HostAddress,
 }
 
-/// Splits a project over its hosts. `find` says which host a definition means; `asked` takes what names none.
+/// Splits a project over its hosts. `find` says which host a definition means; `asked` says which
+/// one takes a VM that names none.
 pub fn fragments(
     project: &Project,
     blobs: &[Blob],
-    asked: &PlacedHost,
+    asked: impl Fn(&Name) -> PlacedHost,
     find: impl Fn(&HostAddress) -> Option<PlacedHost>,
 ) -> Result<BTreeMap<PlacedHost, Fragment>, Vec<PlacementError>> {
     let mut hosts: Vec<PlacedHost> = Vec::with_capacity(project.vms.len());
     let mut unknown = Vec::new();
     for vm in &project.vms {
         match &vm.service_host {
-            None => hosts.push(asked.clone()),
+            None => hosts.push(asked(&vm.name)),
             Some(address) => match find(address) {
                 Some(host) => hosts.push(host),
                 None => unknown.push(PlacementError { vm: vm.name.clone(), host: address.clone() }),

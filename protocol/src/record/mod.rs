@@ -3,6 +3,7 @@
 //! A record is small and signed by one key. Records merge by "keep the newer one", so the order of arrival does
 //! not matter, and whether one is stored never depends on a clock or on a grant's validity.
 
+mod claim;
 mod commit;
 mod host;
 mod promise;
@@ -10,9 +11,10 @@ mod vm;
 
 use std::sync::Arc;
 
+pub use claim::{Claim, ClaimBasis, Decline, Epoch, Link, LinkKind, Ready, Release, ReleasedDisk, Takeover};
 pub use commit::{Commit, Consent, Reservation, Revision, RevisionHost, RevisionVm};
 pub use host::{HostStatus, Member};
-pub use promise::{Answered, Ballot, Promise, is_majority};
+pub use promise::{Answered, Ballot, Choice, Promise, choice, is_majority};
 pub use vm::{ExitStatus, Nat, RunState, VmState, VmStatus};
 
 use crate::id::{Digest, PublicKey, VmId};
@@ -32,6 +34,8 @@ pub enum Record {
     Commit(Commit),
     /// What a VM is doing, by the host that owns it.
     Vm(VmStatus),
+    /// Who owns a VM from now on, or no longer does.
+    Link(Link),
 }
 
 /// The slot of a record: of two records in one slot only the newer one is kept.
@@ -45,6 +49,8 @@ pub enum RecordKey {
     Commit(Digest),
     /// One per VM and author: only the owner's counts, but that is not known when a record arrives.
     Vm(VmId, PublicKey),
+    /// One per VM, epoch, kind and author: an honest author never takes one twice.
+    Link(VmId, Epoch, LinkKind, PublicKey),
 }
 
 impl Record {
@@ -55,6 +61,7 @@ impl Record {
             Self::Host(_) => RecordKey::Host(author),
             Self::Commit(commit) => RecordKey::Commit(commit.digest),
             Self::Vm(status) => RecordKey::Vm(status.vm.clone(), author),
+            Self::Link(link) => RecordKey::Link(link.vm().clone(), link.epoch(), link.kind(), author),
         }
     }
 
@@ -66,6 +73,8 @@ impl Record {
             // Whoever leaves reservations or promises out does not win the slot.
             Self::Commit(commit) => (commit.reserving().len() + commit.promising().len()) as u64,
             Self::Vm(status) => status.counter,
+            // Of two in one slot the larger digest stays, everywhere.
+            Self::Link(_) => 0,
         }
     }
 }

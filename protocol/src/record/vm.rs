@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::claim::Epoch;
 use crate::id::{Name, ProjectId, PublicKey, VmId};
 use crate::model::{BootOrder, Forward, MemoryMib};
 
@@ -12,6 +13,8 @@ pub struct VmStatus {
     pub counter: u64,
     /// Which VM.
     pub vm: VmId,
+    /// The epoch of its author's ownership: a request to start or stop it names the one that its author saw.
+    pub epoch: Epoch,
     /// Its project.
     pub project: ProjectId,
     /// What it should be doing.

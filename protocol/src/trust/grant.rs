@@ -39,11 +39,13 @@ pub enum Verb {
     Join,
     /// Invite others.
     Grant,
+    /// Change projects without the majority of their hosts.
+    Partial,
 }
 
 impl Verb {
     /// Every verb, in the order of its bit.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::View,
         Self::Build,
         Self::Start,
@@ -56,6 +58,7 @@ impl Verb {
         Self::Takeover,
         Self::Join,
         Self::Grant,
+        Self::Partial,
     ];
 
     /// Returns the verb's bit on the wire.
@@ -78,6 +81,7 @@ impl Verb {
             Self::Takeover => "takeover",
             Self::Join => "join",
             Self::Grant => "grant",
+            Self::Partial => "partial",
         }
     }
 

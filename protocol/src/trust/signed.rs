@@ -112,6 +112,11 @@ impl<T> Verified<T> {
         Self { value, digest, signed: keys.sign(domain, payload) }
     }
 
+    /// Returns the same signed bytes under another type: what they say must be the same.
+    pub(crate) fn map<U>(self, f: impl FnOnce(T) -> U) -> Verified<U> {
+        Verified { value: f(self.value), digest: self.digest, signed: self.signed }
+    }
+
     /// Returns who signed it.
     pub fn author(&self) -> PublicKey {
         self.signed.author

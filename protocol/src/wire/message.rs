@@ -4,18 +4,21 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::commit::{decode_revision, encode_revision, verify_reservation};
+use super::ballot::{BallotWire, verify_answered, verify_promise};
+use super::claim::{EpochWire, VmIdWire, decode_ready};
+use super::commit::{CommitWire, decode_commit, decode_revision, encode_revision, verify_reservation};
 use super::fragment::{decode_fragment, encode_fragment};
 use super::grant::SignedWire;
-use super::record::{RecordError, verify_record};
+use super::record::{REASON_BYTES_MAX, RecordError, shorten, verify_record};
 use super::{DecodeError, MESSAGE_BYTES_MAX, RECORD_BYTES_MAX, decode, encode, known, name, text};
 use crate::id::{Digest, ProjectId, PublicKey, VmId};
-use crate::node::limits::{SYNC_RANGES_MAX, SYNC_RECORDS_MAX};
+use crate::node::limits::{LINKS_WANTED_MAX, PROJECT_HOSTS_MAX, SYNC_RANGES_MAX, SYNC_RECORDS_MAX};
 use crate::node::{
-    Ask, Message, Refusal, Rule, RunOrder, RunRequest, RunVerdict, RunningVms, SyncContent, SyncRange,
+    Ask, HandOver, Message, Propose, Refusal, Rule, RunOrder, RunRequest, RunVerdict, RunningVms,
+    SyncContent, SyncRange,
 };
 use crate::plan::StopLimit;
-use crate::record::RecordKey;
+use crate::record::{Epoch, LinkKind, RecordKey, VerifiedRecord};
 use crate::trust::{Domain, Signed};
 
 /// The version of the shapes below: the first two bytes of every message.
@@ -28,7 +31,7 @@ struct Versioned {
 }
 
 /// How many kinds there are below.
-const KINDS: u32 = 10;
+const KINDS: u32 = 16;
 
 #[derive(Serialize, Deserialize)]
 enum MessageWire {
@@ -42,6 +45,24 @@ enum MessageWire {
     Records(Vec<SignedWire>),
     FragmentWanted([u8; 32]),
     FragmentFound(Vec<u8>),
+    Ballot { parent: [u8; 32], ballot: BallotWire },
+    Answered { answer: SignedWire, candidate: Option<CommitWire> },
+    Propose { ballot: BallotWire, candidate: CommitWire, answers: Vec<SignedWire> },
+    Promised(SignedWire),
+    Outbid { parent: [u8; 32], ballot: BallotWire, number: u64 },
+    HandOver(HandOverWire),
+}
+
+#[derive(Serialize, Deserialize)]
+enum HandOverWire {
+    Halt { vm: VmIdWire, epoch: EpochWire },
+    Halted { vm: VmIdWire, epoch: EpochWire, root: [u8; 32] },
+    Ready(SignedWire),
+    NotNow { vm: VmIdWire, epoch: EpochWire, reason: String },
+    LinksWanted(Vec<VmIdWire>),
+    LinksTold { vms: Vec<VmIdWire>, links: Vec<SignedWire> },
+    HeardWanted { host: [u8; 32] },
+    HeardTold { host: [u8; 32], ago_ms: Option<u64> },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -70,6 +91,7 @@ struct RunWire {
     owner: [u8; 32],
     birth: [u8; 32],
     vm: String,
+    epoch: EpochWire,
     seen_counter: u64,
     order: RunOrderWire,
     made_unix_ms: u64,
@@ -100,6 +122,14 @@ enum KeyWire {
     Host([u8; 32]),
     Commit([u8; 32]),
     Vm { birth: [u8; 32], name: String, author: [u8; 32] },
+    Link { birth: [u8; 32], name: String, epoch: (u64, u64), kind: LinkKindWire, author: [u8; 32] },
+}
+
+#[derive(Serialize, Deserialize)]
+enum LinkKindWire {
+    Claim,
+    Decline,
+    Release,
 }
 
 /// Why a message was not accepted. Nothing changed; the sender is at fault.
@@ -112,6 +142,15 @@ pub fn encode_message(message: &Message) -> Vec<u8> {
 
 /// Decodes a message and verifies all that is signed in it, by the mesh with this root key.
 pub fn decode_message(bytes: &[u8], root: PublicKey) -> Result<Message, MessageError> {
+    decode_message_with(bytes, |signed| verify_record(signed, root))
+}
+
+/// Decodes a message as [`decode_message`] does, but has records verified by `verify_one`: whoever sees the same
+/// records again and again may remember which it has verified, byte for byte.
+pub fn decode_message_with(
+    bytes: &[u8],
+    mut verify_one: impl FnMut(Signed) -> Result<VerifiedRecord, RecordError>,
+) -> Result<Message, MessageError> {
     known(bytes, VERSION, KINDS, "version or kind of a message")?;
     let wire: Versioned = decode(bytes, MESSAGE_BYTES_MAX)?;
     Ok(match wire.message {
@@ -148,14 +187,89 @@ pub fn decode_message(bytes: &[u8], root: PublicKey) -> Result<Message, MessageE
         }
         MessageWire::Records(records) => {
             at_most(records.len(), SYNC_RECORDS_MAX)?;
-            let verified = records.into_iter().map(|wire| verify_record(wire.try_into()?, root));
+            let verified = records.into_iter().map(|wire| verify_one(wire.try_into()?));
             // One that only newer hosts understand doesn't take the others with it.
             let understood = verified.filter(|record| !record.as_ref().is_err_and(RecordError::is_newer));
             Message::Records(understood.collect::<Result<_, RecordError>>()?)
         }
         MessageWire::FragmentWanted(digest) => Message::FragmentWanted(Digest(digest)),
         MessageWire::FragmentFound(bytes) => Message::FragmentFound(Arc::new(decode_fragment(&bytes)?)),
+        MessageWire::HandOver(wire) => Message::HandOver(decode_hand_over(wire, verify_one)?),
+        MessageWire::Ballot { parent, ballot } => {
+            Message::Ballot { parent: Digest(parent), ballot: ballot.into() }
+        }
+        MessageWire::Answered { answer, candidate } => Message::Answered {
+            answer: verify_answered(answer.try_into()?)?,
+            candidate: candidate.map(decode_commit).transpose()?.map(Box::new),
+        },
+        MessageWire::Propose { ballot, candidate, answers } => {
+            at_most(answers.len(), PROJECT_HOSTS_MAX)?;
+            let answers = answers.into_iter().map(|answer| verify_answered(answer.try_into()?));
+            Message::Propose(Box::new(Propose {
+                ballot: ballot.into(),
+                candidate: decode_commit(candidate)?,
+                answers: answers.collect::<Result<_, RecordError>>()?,
+            }))
+        }
+        MessageWire::Promised(promise) => Message::Promised(verify_promise(promise.try_into()?)?),
+        MessageWire::Outbid { parent, ballot, number } => {
+            Message::Outbid { parent: Digest(parent), ballot: ballot.into(), number }
+        }
     })
+}
+
+fn decode_hand_over(
+    wire: HandOverWire,
+    verify_one: impl FnMut(Signed) -> Result<VerifiedRecord, RecordError>,
+) -> Result<HandOver, RecordError> {
+    Ok(match wire {
+        HandOverWire::Halt { vm, epoch } => HandOver::Halt { vm: vm.try_into()?, epoch: epoch.into() },
+        HandOverWire::Halted { vm, epoch, root } => {
+            HandOver::Halted { vm: vm.try_into()?, epoch: epoch.into(), root: Digest(root) }
+        }
+        HandOverWire::Ready(signed) => HandOver::Ready(Arc::new(verify(signed, decode_ready)?)),
+        HandOverWire::NotNow { vm, epoch, reason } => HandOver::NotNow {
+            vm: vm.try_into()?,
+            epoch: epoch.into(),
+            reason: text(reason, REASON_BYTES_MAX)?,
+        },
+        HandOverWire::LinksWanted(vms) => HandOver::LinksWanted(vm_ids(vms)?),
+        HandOverWire::LinksTold { vms, links } => {
+            at_most(links.len(), SYNC_RECORDS_MAX)?;
+            let mut verify_one = verify_one;
+            let links = links.into_iter().map(|wire| verify_one(wire.try_into()?));
+            HandOver::LinksTold { vms: vm_ids(vms)?, links: links.collect::<Result<_, _>>()? }
+        }
+        HandOverWire::HeardWanted { host } => HandOver::HeardWanted { host: PublicKey(host) },
+        HandOverWire::HeardTold { host, ago_ms } => HandOver::HeardTold { host: PublicKey(host), ago_ms },
+    })
+}
+
+fn vm_ids(vms: Vec<VmIdWire>) -> Result<Vec<VmId>, DecodeError> {
+    at_most(vms.len(), LINKS_WANTED_MAX)?;
+    vms.into_iter().map(VmId::try_from).collect()
+}
+
+impl From<&HandOver> for HandOverWire {
+    fn from(message: &HandOver) -> Self {
+        match message {
+            HandOver::Halt { vm, epoch } => Self::Halt { vm: vm.into(), epoch: (*epoch).into() },
+            HandOver::Halted { vm, epoch, root } => {
+                Self::Halted { vm: vm.into(), epoch: (*epoch).into(), root: root.0 }
+            }
+            HandOver::Ready(ready) => Self::Ready(ready.signed().into()),
+            HandOver::NotNow { vm, epoch, reason } => {
+                Self::NotNow { vm: vm.into(), epoch: (*epoch).into(), reason: shorten(reason) }
+            }
+            HandOver::LinksWanted(vms) => Self::LinksWanted(vms.iter().map(VmIdWire::from).collect()),
+            HandOver::LinksTold { vms, links } => Self::LinksTold {
+                vms: vms.iter().map(VmIdWire::from).collect(),
+                links: links.iter().map(|link| link.signed().into()).collect(),
+            },
+            HandOver::HeardWanted { host } => Self::HeardWanted { host: host.0 },
+            HandOver::HeardTold { host, ago_ms } => Self::HeardTold { host: host.0, ago_ms: *ago_ms },
+        }
+    }
 }
 
 /// Encodes an ask, as it is signed.
@@ -174,6 +288,7 @@ pub fn encode_run_request(request: &RunRequest) -> Vec<u8> {
         owner: request.owner.0,
         birth: request.vm.birth.0,
         vm: request.vm.name.to_string(),
+        epoch: request.epoch.into(),
         seen_counter: request.seen_counter,
         order: match request.order {
             RunOrder::Up => RunOrderWire::Up,
@@ -211,6 +326,7 @@ fn decode_run_request(bytes: &[u8]) -> Result<RunRequest, DecodeError> {
     Ok(RunRequest {
         owner: PublicKey(wire.owner),
         vm: VmId { birth: Digest(wire.birth), name: name(&wire.vm)? },
+        epoch: wire.epoch.into(),
         seen_counter: wire.seen_counter,
         order: match wire.order {
             RunOrderWire::Up => RunOrder::Up,
@@ -266,6 +382,21 @@ impl From<&Message> for MessageWire {
             Message::Records(records) => Self::Records(records.iter().map(|r| r.signed().into()).collect()),
             Message::FragmentWanted(digest) => Self::FragmentWanted(digest.0),
             Message::FragmentFound(fragment) => Self::FragmentFound(encode_fragment(fragment)),
+            Message::HandOver(message) => Self::HandOver(message.into()),
+            Message::Ballot { parent, ballot } => Self::Ballot { parent: parent.0, ballot: (*ballot).into() },
+            Message::Answered { answer, candidate } => Self::Answered {
+                answer: answer.signed().into(),
+                candidate: candidate.as_deref().map(CommitWire::from),
+            },
+            Message::Propose(propose) => Self::Propose {
+                ballot: propose.ballot.into(),
+                candidate: (&propose.candidate).into(),
+                answers: propose.answers.iter().map(|answer| answer.signed().into()).collect(),
+            },
+            Message::Promised(promise) => Self::Promised(promise.signed().into()),
+            Message::Outbid { parent, ballot, number } => {
+                Self::Outbid { parent: parent.0, ballot: (*ballot).into(), number: *number }
+            }
         }
     }
 }
@@ -317,6 +448,17 @@ impl From<&RecordKey> for KeyWire {
             RecordKey::Vm(vm, author) => {
                 Self::Vm { birth: vm.birth.0, name: vm.name.to_string(), author: author.0 }
             }
+            RecordKey::Link(vm, epoch, kind, author) => Self::Link {
+                birth: vm.birth.0,
+                name: vm.name.to_string(),
+                epoch: (epoch.term, epoch.n),
+                kind: match kind {
+                    LinkKind::Claim => LinkKindWire::Claim,
+                    LinkKind::Decline => LinkKindWire::Decline,
+                    LinkKind::Release => LinkKindWire::Release,
+                },
+                author: author.0,
+            },
         }
     }
 }
@@ -331,6 +473,15 @@ impl TryFrom<KeyWire> for RecordKey {
             KeyWire::Commit(digest) => Self::Commit(Digest(digest)),
             KeyWire::Vm { birth, name: text, author } => {
                 Self::Vm(VmId { birth: Digest(birth), name: name(&text)? }, PublicKey(author))
+            }
+            KeyWire::Link { birth, name: text, epoch: (term, n), kind, author } => {
+                let vm = VmId { birth: Digest(birth), name: name(&text)? };
+                let kind = match kind {
+                    LinkKindWire::Claim => LinkKind::Claim,
+                    LinkKindWire::Decline => LinkKind::Decline,
+                    LinkKindWire::Release => LinkKind::Release,
+                };
+                Self::Link(vm, Epoch { term, n }, kind, PublicKey(author))
             }
         })
     }

@@ -5,6 +5,7 @@
 //! use up all of its input.
 
 mod ballot;
+mod claim;
 mod commit;
 mod fragment;
 mod grant;
@@ -22,7 +23,10 @@ mod stored;
 mod token;
 mod trunk;
 
-pub use ballot::{sign_answered, sign_promise, verify_answered, verify_promise};
+pub use ballot::{
+    decode_decision_note, encode_decision_note, sign_answered, sign_promise, verify_answered, verify_promise,
+};
+pub use claim::{decode_holding, encode_holding, encode_ready, encode_vm_id};
 pub use commit::{commit_bytes_max, decode_revision, encode_revision, sign_reservation, verify_reservation};
 pub use fragment::{decode_fragment, encode_fragment};
 pub use grant::{GrantWire, SignedWire, decode_chain, encode_chain};
@@ -40,7 +44,8 @@ pub use manifest::{
     ManifestError,
 };
 pub use message::{
-    MessageError, decode_message, encode_ask, encode_message, encode_record_key, encode_run_request,
+    MessageError, decode_message, decode_message_with, encode_ask, encode_message, encode_record_key,
+    encode_run_request,
 };
 pub use record::{REASON_BYTES_MAX, RecordError, sign_record, verify_record};
 pub use refusal::Refusal;

@@ -6,16 +6,18 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::claim::{ClaimWire, DeclineWire, EpochWire, ReleaseWire};
 use super::commit::{CommitWire, decode_commit, prove};
 use super::grant::SignedWire;
 use super::{DecodeError, RECORD_BYTES_MAX, decode, encode, known, name, text};
 use crate::id::{Digest, Name, ProjectId, PublicKey, VmId};
 use crate::model::{BootOrder, Forward, MemoryMib, Platform, Transport};
 use crate::record::{
-    ExitStatus, HostStatus, Member, Nat, Record, RunState, VerifiedRecord, VmState, VmStatus,
+    ClaimBasis, ExitStatus, HostStatus, Link, Member, Nat, Record, RunState, VerifiedRecord, VmState,
+    VmStatus,
 };
 use crate::time::Now;
-use crate::trust::{Domain, KeyPair, SignatureError, Signed, Verified, admit};
+use crate::trust::{Domain, KeyPair, SignatureError, Signed, Verb, Verified, admit};
 
 /// The version of the shapes below.
 const VERSION: u16 = 1;
@@ -30,10 +32,10 @@ struct Versioned {
 }
 
 /// How many kinds there are below.
-const KINDS: u32 = 5;
+const KINDS: u32 = 8;
 
 #[derive(Serialize, Deserialize)]
-enum RecordWire {
+pub(super) enum RecordWire {
     Member {
         counter: u64,
         name: String,
@@ -48,10 +50,13 @@ enum RecordWire {
         nat: Option<u8>,
         forwards: Vec<(u16, u16, u8)>,
     },
+    Claim(Box<ClaimWire>),
+    Decline(Box<DeclineWire>),
+    Release(Box<ReleaseWire>),
 }
 
 #[derive(Serialize, Deserialize)]
-struct HostWire {
+pub(super) struct HostWire {
     counter: u64,
     groups: Vec<String>,
     platforms: Vec<u8>,
@@ -64,7 +69,7 @@ struct HostWire {
 }
 
 #[derive(Serialize, Deserialize)]
-struct VmWire {
+pub(super) struct VmWire {
     counter: u64,
     birth: [u8; 32],
     name: String,
@@ -79,6 +84,7 @@ struct VmWire {
     address: Option<std::net::IpAddr>,
     since_unix_ms: u64,
     host: String,
+    epoch: EpochWire,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -147,15 +153,33 @@ pub fn verify_record(signed: Signed, root: PublicKey) -> Result<VerifiedRecord, 
             }
         }
         Record::Commit(commit) => prove(commit)?,
+        Record::Link(link) => {
+            link.judge(author).map_err(|unproven| RecordError::Unproven { what: unproven.0 })?;
+            if let Link::Claim(claim) = link
+                && let ClaimBasis::Takeover(takeover) = &claim.basis
+            {
+                let long_ago = Now { mono_ms: 0, unix_ms: 0 };
+                let granted = admit(root, &takeover.chain, author, long_ago)
+                    .is_ok_and(|standing| standing.allows(Verb::Takeover).is_ok());
+                if !granted {
+                    return Err(RecordError::Unproven { what: "the right to take over" });
+                }
+            }
+        }
         Record::Host(_) | Record::Vm(_) => {}
     }
     Ok(Arc::new(verified))
 }
 
-fn decode_record(bytes: &[u8]) -> Result<Record, RecordError> {
+/// Decodes a record no further than to its wire shape.
+pub(super) fn decode_wire(bytes: &[u8]) -> Result<RecordWire, RecordError> {
     known(bytes, VERSION, KINDS, "version or kind of a record")?;
     let wire: Versioned = decode(bytes, RECORD_BYTES_MAX)?;
-    match wire.record {
+    Ok(wire.record)
+}
+
+fn decode_record(bytes: &[u8]) -> Result<Record, RecordError> {
+    match decode_wire(bytes)? {
         RecordWire::Member { counter, name: text, chain } => {
             let chain = chain.into_iter().map(Signed::try_from).collect::<Result<_, _>>()?;
             Ok(Record::Member(Member { counter, name: name(&text)?, chain }))
@@ -171,6 +195,9 @@ fn decode_record(bytes: &[u8]) -> Result<Record, RecordError> {
                 ..(*vm).try_into()?
             }))
         }
+        RecordWire::Claim(wire) => Ok(Record::Link(Link::Claim((*wire).try_into()?))),
+        RecordWire::Decline(wire) => Ok(Record::Link(Link::Decline((*wire).try_into()?))),
+        RecordWire::Release(wire) => Ok(Record::Link(Link::Release((*wire).try_into()?))),
     }
 }
 
@@ -196,6 +223,9 @@ impl From<&Record> for RecordWire {
                     .map(|f| (f.host_port, f.guest_port, transport_byte(f.transport)))
                     .collect(),
             },
+            Record::Link(Link::Claim(claim)) => Self::Claim(Box::new(claim.into())),
+            Record::Link(Link::Decline(decline)) => Self::Decline(Box::new(decline.into())),
+            Record::Link(Link::Release(release)) => Self::Release(Box::new(release.into())),
         }
     }
 }
@@ -262,6 +292,7 @@ impl From<&VmStatus> for VmWire {
             address: status.address,
             since_unix_ms: status.since_unix_ms,
             host: status.host.to_string(),
+            epoch: status.epoch.into(),
         }
     }
 }
@@ -295,6 +326,7 @@ impl TryFrom<VmWire> for VmStatus {
             address: wire.address,
             since_unix_ms: wire.since_unix_ms,
             host: name(&wire.host)?,
+            epoch: wire.epoch.into(),
             nat: None,
             forwards: Vec::new(),
         })

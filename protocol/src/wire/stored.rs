@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::grant::SignedWire;
 use super::record::RecordError;
 use super::{
-    DecodeError, MESSAGE_BYTES_MAX, decode, decode_fragment, encode, encode_fragment, encode_record_key,
-    known, verify_record,
+    DecodeError, MESSAGE_BYTES_MAX, decode, decode_decision_note, decode_fragment, decode_holding, encode,
+    encode_decision_note, encode_fragment, encode_holding, encode_record_key, encode_vm_id, known,
+    verify_record,
 };
 use crate::id::{Digest, ProjectId, PublicKey};
 use crate::node::Write;
@@ -19,7 +20,7 @@ use crate::node::Write;
 const VERSION: u16 = 1;
 
 /// How many kinds of values there are below.
-const KINDS: u32 = 4;
+const KINDS: u32 = 6;
 
 /// One durable change: a slot gets a value, or loses the one that it has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +36,8 @@ enum SlotWire {
     Record(Vec<u8>),
     Fragment([u8; 32]),
     Join([u8; 32]),
+    Decision([u8; 32]),
+    Holding(Vec<u8>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -49,6 +52,8 @@ enum ValueWire {
     Heard(SignedWire),
     Fragment(Vec<u8>),
     Join([u8; 32]),
+    Decision(Vec<u8>),
+    Holding(Vec<u8>),
 }
 
 fn slot_of(write: &Write) -> SlotWire {
@@ -56,6 +61,9 @@ fn slot_of(write: &Write) -> SlotWire {
         // What was heard gives way to what is said, and the other way round: there is one record of a slot.
         Write::Record(key, _) | Write::Heard(key, _) => SlotWire::Record(encode_record_key(key)),
         Write::Join(project) => SlotWire::Join(project.0.0),
+        Write::Decision(note) => SlotWire::Decision(note.parent.0),
+        Write::DropDecision(parent) => SlotWire::Decision(parent.0),
+        Write::Holding(vm, _) | Write::DropHolding(vm) => SlotWire::Holding(encode_vm_id(vm)),
         Write::Fragment(digest, _) | Write::DropFragment(digest) => SlotWire::Fragment(digest.0),
     }
 }
@@ -65,8 +73,10 @@ fn value_of(write: &Write) -> Option<ValueWire> {
         Write::Record(_, record) => ValueWire::Record(record.signed().into()),
         Write::Heard(_, record) => ValueWire::Heard(record.signed().into()),
         Write::Join(project) => ValueWire::Join(project.0.0),
+        Write::Decision(note) => ValueWire::Decision(encode_decision_note(note)),
+        Write::Holding(vm, holding) => ValueWire::Holding(encode_holding(vm, holding)),
         Write::Fragment(_, fragment) => ValueWire::Fragment(encode_fragment(fragment)),
-        Write::DropFragment(_) => return None,
+        Write::DropFragment(_) | Write::DropDecision(_) | Write::DropHolding(_) => return None,
     })
 }
 
@@ -94,6 +104,11 @@ pub fn decode_write(value: &[u8], root: PublicKey) -> Result<Write, RecordError>
             Write::Heard(key, record)
         }
         ValueWire::Fragment(bytes) => Write::Fragment(Digest::of(&bytes), Arc::new(decode_fragment(&bytes)?)),
+        ValueWire::Decision(bytes) => Write::Decision(Box::new(decode_decision_note(&bytes)?)),
+        ValueWire::Holding(bytes) => {
+            let (vm, holding) = decode_holding(&bytes, root)?;
+            Write::Holding(vm, holding)
+        }
         ValueWire::Join(project) => Write::Join(ProjectId(Digest(project))),
     })
 }

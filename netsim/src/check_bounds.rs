@@ -1,0 +1,41 @@
+//! S6 and L2: nobody makes a host do without end, and a host that is alone still does its own.
+
+use mln_protocol::id::Name;
+use mln_protocol::node::Outcome;
+
+use crate::check::Oracle;
+use crate::host::{Honesty, Host};
+
+/// What one input may make a host do at most: some for each host that it knows, and a few more.
+const OUTPUTS_PER_HOST_MAX: usize = 40;
+const OUTPUTS_MAX: usize = 600;
+
+/// How many records there may be for each host of the world: its own two, those of its VMs, its projects', and what
+/// liars invent.
+const RECORDS_PER_HOST_MAX: usize = 400;
+
+impl Oracle {
+    /// S6: what follows from one input is bounded, and so is what a host keeps.
+    pub(crate) fn check_outputs(&mut self, host: &Host, outputs: usize, hosts: usize) {
+        if outputs > OUTPUTS_MAX + OUTPUTS_PER_HOST_MAX * hosts {
+            self.broken(format!("S6: one input made {} do {outputs} things", host.name));
+        }
+        let Some(node) = &host.node else { return };
+        let records = node.record_sum().0;
+        if records > RECORDS_PER_HOST_MAX * hosts && host.honesty == Honesty::Honest {
+            self.broken(format!("S6: {} holds {records} records of {hosts} hosts", host.name));
+        }
+    }
+
+    /// L2: what a host that is alone was asked for is done; where guests and platforms fail by lot, at least answered.
+    pub(crate) fn check_alone(&mut self, host: &Name, outcome: &Outcome, can_fail: bool) {
+        let done = match outcome {
+            Outcome::Done => true,
+            Outcome::Failed(_) => can_fail,
+            Outcome::Refused(_) => false,
+        };
+        if !done {
+            self.broken(format!("L2: {host}, alone, does not do as it is told: {outcome:?}"));
+        }
+    }
+}

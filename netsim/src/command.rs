@@ -1,0 +1,164 @@
+//! What people type, and what they read.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{Args, Parser, Subcommand};
+use mln_protocol::node::Mutation;
+
+use crate::fault::Fault;
+use crate::minimise::minimise;
+use crate::options::Options;
+use crate::replay::{Cuts, Kind, command_line};
+use crate::world::{Ending, World};
+use crate::{mutate, swarm};
+
+#[derive(Parser)]
+#[command(version, about = "The mesh's state machine, by the hundred, over a simulated network with faults")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run worlds: build, start, stop and remove projects under faults, then see whether all comes right
+    Run(RunArguments),
+    /// Switch off each rule of the core in turn: every one must be noticed
+    Mutate(MutateArguments),
+}
+
+#[derive(Args)]
+struct RunArguments {
+    /// How many hosts
+    #[arg(long, default_value_t = 50, conflicts_with = "swarm")]
+    nodes: usize,
+    /// What everything is drawn from
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Many worlds, from one seed to another: 1..2000
+    #[arg(long, value_parser = seed_range, conflicts_with = "seed")]
+    seeds: Option<SeedRange>,
+    /// How many projects; by default one for ten hosts, but at least ten
+    #[arg(long, conflicts_with = "swarm")]
+    projects: Option<usize>,
+    /// Small worlds, each with some kinds of faults often and others not at all
+    #[arg(long)]
+    swarm: bool,
+    #[command(flatten)]
+    cuts: Cuts,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct SeedRange(u64, u64);
+
+#[derive(Args)]
+struct MutateArguments {
+    /// How many seeds to try for each rule
+    #[arg(long, default_value_t = 80)]
+    seeds: u64,
+    /// Only these rules
+    #[arg(long, value_delimiter = ',', value_parser = crate::replay::mutation)]
+    only: Vec<Mutation>,
+}
+
+/// Does what the command line says; the exit code says whether all rules held.
+pub(crate) fn run() -> std::io::Result<ExitCode> {
+    let mut out = std::io::stdout().lock();
+    let held = match Arguments::parse().command {
+        Command::Run(arguments) => match arguments.seeds {
+            Some(seeds) => run_many(&mut out, &arguments, seeds)?,
+            None => run_one(&mut out, &arguments)?,
+        },
+        Command::Mutate(arguments) => mutate::run(&mut out, &arguments.only, arguments.seeds, mutants_world)?,
+    };
+    Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Half of the worlds in which mutants live have everyday's faults and crowded hosts, half have what the swarm draws.
+fn mutants_world(seed: u64) -> Options {
+    if seed.is_multiple_of(2) { Options::swarm(seed) } else { Options::everyday(seed, 12, 12) }
+}
+
+fn seed_range(text: &str) -> Result<SeedRange, String> {
+    let parsed = text.split_once("..").and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
+    match parsed {
+        Some((from, to)) if from <= to => Ok(SeedRange(from, to)),
+        Some(_) | None => Err("two numbers with two dots between, the smaller one first: 1..2000".to_owned()),
+    }
+}
+
+impl RunArguments {
+    fn kind(&self) -> Kind {
+        if self.swarm { Kind::Swarm } else { Kind::Everyday }
+    }
+
+    fn draw(&self, seed: u64) -> Options {
+        match self.kind() {
+            Kind::Swarm => Options::swarm(seed),
+            Kind::Everyday => {
+                let projects = self.projects.unwrap_or_else(|| (self.nodes / 10).max(10));
+                Options::everyday(seed, self.nodes.max(2), projects)
+            }
+        }
+    }
+}
+
+fn run_many(out: &mut impl Write, arguments: &RunArguments, seeds: SeedRange) -> std::io::Result<bool> {
+    let began = Instant::now();
+    let held =
+        swarm::run(out, arguments.kind(), seeds.0..=seeds.1, &arguments.cuts, |seed| arguments.draw(seed))?;
+    // On standard error, so that the last line is what came of it.
+    eprintln_took(began);
+    Ok(held)
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "it is a program of its own, and the time is not part of what it found"
+)]
+fn eprintln_took(began: Instant) {
+    eprintln!("took {:.1} s", began.elapsed().as_secs_f64());
+}
+
+fn run_one(out: &mut impl Write, arguments: &RunArguments) -> std::io::Result<bool> {
+    let mut options = arguments.draw(arguments.seed);
+    arguments.cuts.apply(&mut options);
+    writeln!(out, "seed {}, {} nodes, {} projects", options.seed, options.nodes, options.projects)?;
+    let began = Instant::now();
+    let ending = World::new(options.clone()).run();
+    report(out, &ending)?;
+    writeln!(out, "took {:.1} s", began.elapsed().as_secs_f64())?;
+    for violation in &ending.violations {
+        writeln!(out, "violation: {violation}")?;
+    }
+    if ending.violations.is_empty() {
+        writeln!(out, "converged after {:.1} simulated s", ending.simulated_ms as f64 / 1000.0)?;
+        return Ok(true);
+    }
+    if arguments.cuts.is_whole() && options.nodes <= crate::options::CODED_NODES_MAX {
+        let (options, ending) = minimise(options, ending);
+        writeln!(out, "made smaller: {}", ending.violations[0])?;
+        writeln!(out, "    again with: {}", command_line(arguments.kind(), &options))?;
+    }
+    Ok(false)
+}
+
+fn report(out: &mut impl Write, ending: &Ending) -> std::io::Result<()> {
+    let tally = &ending.tally;
+    writeln!(
+        out,
+        "projects: {} built, {} started, {} stopped, {} removed, {} refusals",
+        tally.built, tally.started, tally.stopped, tally.removed, tally.refused
+    )?;
+    let faults: Vec<String> =
+        Fault::ALL.iter().map(|(name, fault)| format!("{} {name}", tally.faults.of(*fault))).collect();
+    writeln!(out, "faults: {}", faults.join(", "))?;
+    writeln!(
+        out,
+        "{} events, {} packets delivered, {} records on each node",
+        tally.events, tally.delivered, ending.records
+    )?;
+    writeln!(out, "trace {}", ending.trace.to_hex())
+}

@@ -1,0 +1,99 @@
+//! Switches off each rule of the core in turn: a checker must notice, and nothing else may change.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use mln_protocol::node::Mutation;
+
+use crate::minimise::rule;
+use crate::options::Options;
+use crate::swarm::each_world;
+use crate::world::World;
+
+/// After how many kills a mutation is looked at no longer.
+const KILLS_MAX: usize = 10;
+
+/// What became of one mutation.
+#[derive(Default)]
+struct Fate {
+    worlds: u64,
+    /// By which rule it was noticed, how often, and first at which seed with which words.
+    kills: BTreeMap<String, usize>,
+    first: Option<(u64, String)>,
+}
+
+/// Runs the same worlds with every rule in force, and with each switched off; true where each was noticed.
+pub(crate) fn run(
+    out: &mut impl Write,
+    only: &[Mutation],
+    seeds: u64,
+    draw: impl Fn(u64) -> Options + Sync,
+) -> std::io::Result<bool> {
+    let mut clean = true;
+    let sound = |seed| World::new(draw(seed)).run().violations.into_iter().next();
+    each_world(1..=seeds, sound, |seed, violation| {
+        clean = false;
+        writeln!(out, "seed {seed} fails with every rule in force: {violation}")
+    })?;
+    if !clean {
+        return Ok(false);
+    }
+    writeln!(out, "{seeds} worlds are clean with every rule in force")?;
+    writeln!(out, "{:34} {:>8} {:>7} {:14} first", "mutation", "killed", "worlds", "by")?;
+    let chosen: Vec<_> = Mutation::ALL
+        .into_iter()
+        .filter(|(_, mutation)| only.is_empty() || only.contains(mutation))
+        .collect();
+    let mut killed = 0;
+    for (name, mutation) in &chosen {
+        let fate = judge(*mutation, seeds, &draw)?;
+        let kills: usize = fate.kills.values().sum();
+        match &fate.first {
+            Some((seed, violation)) => {
+                killed += 1;
+                let by: Vec<String> = fate.kills.keys().cloned().collect();
+                writeln!(
+                    out,
+                    "{name:34} {kills:>8} {:>7} {:14} seed {seed}: {violation}",
+                    fate.worlds,
+                    by.join(" ")
+                )?;
+            }
+            None => writeln!(out, "{name:34} {:>8} {:>7}", "SURVIVED", fate.worlds)?,
+        }
+        out.flush()?;
+    }
+    writeln!(out, "{killed} of {} killed", chosen.len())?;
+    Ok(killed == chosen.len())
+}
+
+fn judge(mutation: Mutation, seeds: u64, draw: &(impl Fn(u64) -> Options + Sync)) -> std::io::Result<Fate> {
+    let mut fate = Fate::default();
+    let enough = AtomicUsize::new(0);
+    let world = |seed| {
+        if enough.load(Ordering::Relaxed) >= KILLS_MAX {
+            return None;
+        }
+        let violation = World::new(Options { mutation: Some(mutation), ..draw(seed) })
+            .run()
+            .violations
+            .into_iter()
+            .next();
+        if violation.is_some() {
+            enough.fetch_add(1, Ordering::Relaxed);
+        }
+        Some(violation)
+    };
+    each_world(1..=seeds, world, |seed, violation| {
+        fate.worlds += 1;
+        if let Some(violation) = violation {
+            *fate.kills.entry(rule(&violation).to_owned()).or_default() += 1;
+            if fate.first.as_ref().is_none_or(|(first, _)| seed < *first) {
+                fate.first = Some((seed, violation));
+            }
+        }
+        Ok(())
+    })?;
+    Ok(fate)
+}

@@ -1,0 +1,109 @@
+//! The simulated platform: steps take their time, fail now and then, and their effect outlives the agent.
+
+use mln_protocol::id::VmId;
+use mln_protocol::model::Fragment;
+use mln_protocol::node::Input;
+use mln_protocol::plan::{Observed, RunPhase, Step, StopLimit};
+use mln_protocol::record::{ExitStatus, Nat};
+
+use crate::disk::SimulatedVm;
+use crate::fault::Fault;
+use crate::host::Age;
+use crate::options::FAULTS_MS;
+use crate::world::{Event, MEMORY_MIB, World};
+
+impl World {
+    pub(crate) fn begin_step(&mut self, node: usize, vm: VmId, step: Step, fragment: &Fragment) {
+        let life = self.hosts[node].life;
+        let (name, key) = (self.hosts[node].name.clone(), self.hosts[node].keys.public());
+        self.oracle.check_step(&name, key, &vm, step, fragment);
+        let memory_mib = fragment.vms.iter().find(|d| d.name == vm.name).map_or(0, |d| d.memory.0);
+        let ms = match step {
+            Step::Build => self.lot.between(50, 500),
+            Step::Start | Step::Remove => self.lot.between(20, 100),
+            Step::Stop(StopLimit::After(_)) => self.lot.between(100, 2_000),
+            Step::Stop(StopLimit::Now) => self.lot.between(10, 50),
+        };
+        let at = self.now_ms + ms;
+        self.at(at, Event::StepEnds { node, life, vm, step, memory_mib });
+    }
+
+    /// A step's effect on the disk stays even if the agent that began it is gone.
+    pub(crate) fn step_ends(&mut self, node: usize, life: u32, vm: VmId, step: Step, memory_mib: u32) {
+        let asleep_ms = self.hosts[node].asleep_until_ms;
+        if asleep_ms > self.now_ms {
+            return self.at(asleep_ms, Event::StepEnds { node, life, vm, step, memory_mib });
+        }
+        let alive = self.hosts[node].life == life && self.hosts[node].node.is_some();
+        if !alive && step == Step::Build && self.lot.chance(self.options.rate(Fault::CutBuild)) {
+            self.tally.faults.add(Fault::CutBuild);
+            return;
+        }
+        let fails = self.now_ms < FAULTS_MS
+            && matches!(step, Step::Build | Step::Start)
+            && self.lot.chance(self.options.rate(Fault::StepFails));
+        if fails {
+            self.tally.faults.add(Fault::StepFails);
+            if alive {
+                let result = Err("no space left on device".to_owned());
+                self.input(node, Input::StepDone { vm, step, result });
+            }
+            return;
+        }
+        let observed = self.take_effect(node, &vm, step, memory_mib);
+        if alive {
+            self.input(node, Input::StepDone { vm, step, result: Ok(observed) });
+        }
+    }
+
+    fn take_effect(&mut self, node: usize, vm: &VmId, step: Step, memory_mib: u32) -> Observed {
+        let disk = &mut self.hosts[node].disk;
+        if step == Step::Remove {
+            disk.vms.remove(vm);
+            return Observed::Absent;
+        }
+        if step == Step::Build && !disk.vms.contains_key(vm) {
+            let built = SimulatedVm { observed: Observed::Down { exit: None }, memory_mib, starts: 0 };
+            disk.vms.insert(vm.clone(), built);
+            let (name, used) = (self.hosts[node].name.clone(), self.hosts[node].disk.memory_mib());
+            self.oracle.check_memory(&name, self.hosts[node].keys.public(), used, MEMORY_MIB);
+        }
+        let Some(found) = self.hosts[node].disk.vms.get_mut(vm) else { return Observed::Absent };
+        match step {
+            Step::Build | Step::Remove => {}
+            Step::Start => {
+                if !matches!(found.observed, Observed::Running(_)) {
+                    found.observed = Observed::Running(RunPhase::Booting);
+                    found.starts += 1;
+                    let start = found.starts;
+                    let ready = self.now_ms + self.lot.between(500, 3_000);
+                    self.at(ready, Event::GuestReady { node, vm: vm.clone(), start });
+                    if self.now_ms < FAULTS_MS && self.lot.chance(self.options.rate(Fault::GuestEnds)) {
+                        let ends = ready + self.lot.between(1, 30_000);
+                        self.at(ends, Event::GuestEnds { node, vm: vm.clone(), start });
+                    }
+                }
+            }
+            Step::Stop(_) => {
+                if matches!(found.observed, Observed::Running(_)) {
+                    found.observed = Observed::Down { exit: Some(ExitStatus::Code(0)) };
+                }
+            }
+        }
+        self.hosts[node].disk.vms.get(vm).map_or(Observed::Absent, |found| found.observed.clone())
+    }
+
+    pub(crate) fn guest(&mut self, node: usize, vm: VmId, start: u64, observed: Observed) {
+        let ready = observed == Observed::Running(RunPhase::Ready);
+        let speaks_of_nat = self.options.has(Fault::OldAgent) && self.hosts[node].age == Age::Current;
+        let Some(found) = self.hosts[node].disk.vms.get_mut(&vm) else { return };
+        if found.starts == start && matches!(found.observed, Observed::Running(_)) {
+            found.observed = observed.clone();
+            self.input(node, Input::Observed { vm: vm.clone(), observed });
+            if ready && speaks_of_nat {
+                // What makes the status a record of the newest kind.
+                self.input(node, Input::Nat { vm, nat: Nat::NoRoute });
+            }
+        }
+    }
+}

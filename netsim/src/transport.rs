@@ -1,0 +1,204 @@
+//! What travels between hosts: direct messages, and records by gossip.
+
+use mln_protocol::id::{Digest, PublicKey};
+use mln_protocol::node::{Input, Message};
+use mln_protocol::record::VerifiedRecord;
+
+use crate::gossip::HEARTBEAT_MS;
+use crate::host::{Age, Presence};
+use crate::network::{Fate, LinkChange, Up};
+use crate::world::{Event, World};
+
+/// The kind of record that an old agent doesn't know, by its number on the wire.
+const NEWEST_RECORD_KIND: u32 = 4;
+
+/// Of worlds that are too large to encode every message: one in this many goes through the codec.
+const SAMPLE: u64 = 100;
+
+/// What travels over the simulated network.
+#[derive(Clone, Debug)]
+pub(crate) enum Packet {
+    /// A message, and the digest of its bytes.
+    Direct(Box<(Message, Digest)>),
+    Gossip(VerifiedRecord),
+    Told(Vec<Digest>),
+    Asked(Vec<Digest>),
+}
+
+impl World {
+    /// Brings a message to the host with this key, by way of its bytes.
+    pub(crate) fn send(&mut self, from: usize, to: PublicKey, message: Message) {
+        let Some(to) = self.whoever_has(to) else {
+            return self.oracle.broken(format!("S4: {} sends to a stranger", self.hosts[from].name));
+        };
+        let (message, digest) = if self.options.is_coded() || self.lot.draw().is_multiple_of(SAMPLE) {
+            match self.codec.message(&message) {
+                Ok((arrives, _)) if arrives != message => {
+                    return self.oracle.broken(format!("S4: what is sent is not what arrives: {message:?}"));
+                }
+                Ok(arrives) => arrives,
+                Err(error) => {
+                    return self
+                        .oracle
+                        .broken(format!("S4: {} says what nobody can read: {error}", self.hosts[from].name));
+                }
+            }
+        } else {
+            (message, Digest([0; 32]))
+        };
+        self.transmit(from, to, Packet::Direct(Box::new((message, digest))));
+    }
+
+    /// Returns who answers to a key: of a host and its clone, by lot.
+    fn whoever_has(&mut self, key: PublicKey) -> Option<usize> {
+        let original = *self.index.get(&key)?;
+        let clone = self
+            .clones
+            .iter()
+            .find(|(clone, of)| **of == original && self.hosts[**clone].presence == Presence::Here);
+        match clone.map(|(clone, _)| *clone) {
+            Some(clone) if self.lot.chance(500) => Some(clone),
+            Some(_) | None => Some(original),
+        }
+    }
+
+    /// Brings a packet to another host: late, twice, or not at all.
+    pub(crate) fn transmit(&mut self, from: usize, to: usize, packet: Packet) {
+        if from == to {
+            let at = self.now_ms;
+            return self.at(at, Event::Deliver { from, to, packet });
+        }
+        let direct = matches!(packet, Packet::Direct(_));
+        match self.network.send(&self.options, (from, to), self.now_ms, &mut self.tally.faults) {
+            Fate::Arrives(ms) => self.at(self.now_ms + ms, Event::Deliver { from, to, packet }),
+            Fate::Twice(first, second) => {
+                self.at(self.now_ms + first, Event::Deliver { from, to, packet: packet.clone() });
+                self.at(self.now_ms + second, Event::Deliver { from, to, packet });
+            }
+            Fate::Unreachable(ms) if direct => {
+                let (life, key) = (self.hosts[from].life, self.hosts[to].keys.public());
+                let input = Box::new(Input::Unreachable(key));
+                self.at(self.now_ms + ms, Event::Input { node: from, life, input });
+            }
+            Fate::Unreachable(_) | Fate::Lost => {}
+        }
+    }
+
+    pub(crate) fn deliver(&mut self, from: usize, to: usize, packet: Packet) {
+        let host = &self.hosts[to];
+        if host.presence == Presence::Gone || !host.is_up(self.now_ms) {
+            if let Packet::Direct(_) = packet {
+                let key = self.hosts[to].keys.public();
+                self.input(from, Input::Unreachable(key));
+            }
+            return;
+        }
+        if host.still_until_ms > self.now_ms {
+            // It is in the sockets' buffers.
+            let at = host.still_until_ms;
+            return self.at(at, Event::Deliver { from, to, packet });
+        }
+        let old = host.age == Age::Old;
+        self.tally.delivered += 1;
+        self.trace.update(&self.now_ms.to_le_bytes());
+        self.trace.update(&(to as u64).to_le_bytes());
+        match packet {
+            Packet::Direct(direct) => {
+                let (mut message, digest) = *direct;
+                self.trace.update(&digest.0);
+                if let Message::Records(records) = &mut message
+                    && old
+                {
+                    records.retain(|record| !is_newest(record));
+                }
+                let key = self.hosts[from].keys.public();
+                self.overhear(to, &message);
+                self.input(to, Input::Message { from: key, message });
+            }
+            Packet::Gossip(record) => {
+                self.trace.update(&record.digest().0);
+                // What an old agent can't read, it doesn't pass on either.
+                if !(old && is_newest(&record)) && self.hosts[to].gossip.note(&record) {
+                    self.spread(to, Some(from), &record);
+                    self.input(to, Input::Record(record));
+                }
+            }
+            Packet::Told(told) => {
+                let lacking = self.hosts[to].gossip.lacking(&told);
+                if !lacking.is_empty() {
+                    self.transmit(to, from, Packet::Asked(lacking));
+                }
+            }
+            Packet::Asked(wanted) => {
+                for record in self.hosts[to].gossip.remembered(&wanted) {
+                    self.transmit(to, from, Packet::Gossip(record));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn spread(&mut self, node: usize, except: Option<usize>, record: &VerifiedRecord) {
+        let peers: Vec<usize> = self.overlay.mesh(node).filter(|&peer| Some(peer) != except).collect();
+        for peer in peers {
+            self.transmit(node, peer, Packet::Gossip(record.clone()));
+        }
+    }
+
+    pub(crate) fn heartbeat(&mut self, node: usize, life: u32) {
+        if self.hosts[node].life != life || self.hosts[node].node.is_none() {
+            return;
+        }
+        let at = self.now_ms + HEARTBEAT_MS;
+        self.at(at, Event::Heartbeat { node, life });
+        self.redial(node);
+        if self.hosts[node].answering(self.now_ms).is_none() {
+            return;
+        }
+        let told = self.hosts[node].gossip.heartbeat();
+        if !told.is_empty() {
+            let peers: Vec<usize> = self.overlay.lazy(node).collect();
+            for peer in peers {
+                self.transmit(node, peer, Packet::Told(told.clone()));
+            }
+        }
+    }
+
+    /// Opens the connections that can be opened, and gives up those that carry nothing any more.
+    pub(crate) fn redial(&mut self, node: usize) {
+        for peer in self.overlay.peers(node) {
+            let both = self.hosts[node].is_up(self.now_ms) && self.hosts[peer].is_up(self.now_ms);
+            let up = if both { Up::Both } else { Up::NotBoth };
+            let (own, theirs) = (self.hosts[node].keys.public(), self.hosts[peer].keys.public());
+            if own == theirs {
+                continue;
+            }
+            match self.network.look_after(node, peer, up, self.now_ms) {
+                LinkChange::Opens => {
+                    self.input(node, Input::Connected(theirs));
+                    self.input(peer, Input::Connected(own));
+                }
+                LinkChange::Breaks => {
+                    self.input(node, Input::Disconnected(theirs));
+                    self.input(peer, Input::Disconnected(own));
+                }
+                LinkChange::Stays => {}
+            }
+        }
+    }
+
+    /// Ends all connections of a host whose agent has ended.
+    pub(crate) fn hang_up(&mut self, node: usize) {
+        let own = self.hosts[node].keys.public();
+        for peer in self.overlay.peers(node) {
+            if self.network.hang_up(node, peer) {
+                self.input(peer, Input::Disconnected(own));
+            }
+        }
+    }
+}
+
+/// Whether a record is of the newest kind: version and kind begin what is signed.
+fn is_newest(record: &VerifiedRecord) -> bool {
+    let kind = record.signed().payload.get(2..6).and_then(<[u8]>::first_chunk);
+    kind.is_some_and(|kind| u32::from_le_bytes(*kind) == NEWEST_RECORD_KIND)
+}

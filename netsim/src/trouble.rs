@@ -1,0 +1,176 @@
+//! What planned faults do to the world.
+
+use mln_protocol::node::{Input, OpId, Operation, RunOrder, Write};
+use mln_protocol::plan::{Existence, Observed, StopLimit};
+
+use crate::disk::Disk;
+use crate::fault::Fault;
+use crate::host::Presence;
+use crate::mishap::{BackupExtent, Mishap, Shape, SleepingClock};
+use crate::world::{Event, World};
+
+/// Operations of hosts that are alone have numbers from here on, those of customers are below.
+const ALONE_FROM: u64 = 1 << 40;
+
+impl World {
+    pub(crate) fn mishap(&mut self, mishap: Mishap) {
+        match mishap {
+            Mishap::Crash { node, down_ms } => {
+                if self.hosts[node].node.is_some() {
+                    self.tally.faults.add(Fault::Crash);
+                    self.crash(node, down_ms);
+                }
+            }
+            Mishap::Pause { node, ms } => {
+                self.tally.faults.add(Fault::Pause);
+                let host = &mut self.hosts[node];
+                host.still_until_ms = host.still_until_ms.max(self.now_ms + ms);
+            }
+            Mishap::Suspend { node, ms, clock } => {
+                self.tally.faults.add(Fault::Suspend);
+                let host = &mut self.hosts[node];
+                host.asleep_until_ms = host.asleep_until_ms.max(self.now_ms + ms);
+                if clock == SleepingClock::Stands {
+                    host.clock.stood_ms += ms;
+                }
+            }
+            Mishap::DiskFull { node, ms } => self.hosts[node].full_until_ms = self.now_ms + ms,
+            Mishap::ClockJump { node, by_ms } => {
+                self.tally.faults.add(Fault::ClockJump);
+                self.hosts[node].clock.ahead_ms += by_ms;
+            }
+            Mishap::BackupTaken { node, extent } => {
+                let disk = &self.hosts[node].disk;
+                self.hosts[node].backup = Some(match extent {
+                    BackupExtent::Database => disk.database(),
+                    BackupExtent::Machine => disk.copy(),
+                });
+            }
+            Mishap::BackupRestored { node, extent, down_ms } => self.restore(node, extent, down_ms),
+            Mishap::CloneBegins { original, clone } => self.begin_clone(original, clone),
+            Mishap::CloneEnds { clone } => self.end_clone(clone),
+            Mishap::Clog { from, to, ms } => {
+                self.tally.faults.add(Fault::Clog);
+                self.network.clog(from, to, self.now_ms + ms);
+            }
+            Mishap::Partition { cut, shape, ms } => {
+                self.tally.faults.add(Fault::Partition);
+                self.network.cut(cut, shape, self.now_ms + ms);
+                let alone = (0..self.options.nodes)
+                    .find(|&node| self.network.is_alone(node, self.hosts.len(), self.now_ms));
+                if let Some(node) = alone.filter(|_| shape == Shape::Isolated && ms > 15_000) {
+                    self.at(self.now_ms + 2_000, Event::Alone { node });
+                }
+            }
+        }
+    }
+
+    /// Ends an agent without warning: what isn't durable is gone, but for what happens to be on the disk already.
+    fn crash(&mut self, node: usize, down_ms: u64) {
+        if self.lot.chance(self.options.rate(Fault::TornWrite)) && !self.hosts[node].unsynced.is_empty() {
+            self.tally.faults.add(Fault::TornWrite);
+            let whole = self.lot.index(self.hosts[node].unsynced.len());
+            let half = self.lot.chance(500);
+            let host = &mut self.hosts[node];
+            for (index, (_, writes)) in std::mem::take(&mut host.unsynced).into_iter().enumerate() {
+                if index < whole {
+                    host.disk.apply(writes);
+                } else if index == whole && half {
+                    // The store's two trees are written one after the other, fragments first.
+                    let fragments = writes.into_iter().filter(|w| !matches!(w, Write::Record(..)));
+                    host.disk.apply(fragments.collect());
+                }
+            }
+        }
+        self.stop(node, down_ms);
+    }
+
+    /// Ends an agent; it is started again after this time.
+    pub(crate) fn stop(&mut self, node: usize, down_ms: u64) {
+        let host = &mut self.hosts[node];
+        host.node = None;
+        host.unsynced.clear();
+        host.life += 1;
+        host.still_until_ms = 0;
+        self.oracle.check_remembered(&host.name, host.keys.public(), &host.disk);
+        self.hang_up(node);
+        self.workload.lost_coordinator(node);
+        self.alone.retain(|_, host| *host != node);
+        let life = self.hosts[node].life;
+        self.at(self.now_ms + down_ms, Event::Restart { node, life });
+    }
+
+    /// Puts an old copy of a disk in place of what is there.
+    fn restore(&mut self, node: usize, extent: BackupExtent, down_ms: u64) {
+        let Some(mut backup) = self.hosts[node].backup.take() else { return };
+        self.tally.faults.add(Fault::Backup);
+        self.oracle.exempt_restored(self.hosts[node].keys.public());
+        self.stop(node, down_ms);
+        match extent {
+            BackupExtent::Database => backup.vms = std::mem::take(&mut self.hosts[node].disk.vms),
+            BackupExtent::Machine => switch_off(&mut backup),
+        }
+        self.hosts[node].disk = backup;
+    }
+
+    /// Starts a copy of a host: the same key, the same disk.
+    fn begin_clone(&mut self, original: usize, clone: usize) {
+        if self
+            .options
+            .skipped
+            .iter()
+            .any(|&index| self.planned[index].mishap == (Mishap::CloneEnds { clone }))
+        {
+            // A clone without an end would never come right.
+            return;
+        }
+        self.tally.faults.add(Fault::CloneKey);
+        let source = &self.hosts[original];
+        let (keys, chain, name, mut disk) =
+            (source.keys.clone(), source.chain.clone(), source.name.clone(), source.disk.copy());
+        switch_off(&mut disk);
+        self.oracle.exempt_cloned(keys.public());
+        self.clones.insert(clone, original);
+        let host = &mut self.hosts[clone];
+        (host.keys, host.chain, host.name, host.disk, host.presence) =
+            (keys, chain, name, disk, Presence::Here);
+        self.restart(clone);
+    }
+
+    fn end_clone(&mut self, clone: usize) {
+        if self.hosts[clone].presence == Presence::Here {
+            self.stop(clone, 0);
+            self.hosts[clone].presence = Presence::Gone;
+        }
+    }
+
+    /// L2: a host that reaches nobody is asked to start or stop a VM of its own.
+    pub(crate) fn ask_alone(&mut self, node: usize) {
+        if !self.network.is_alone(node, self.hosts.len(), self.now_ms) {
+            return;
+        }
+        let Some(machine) = self.hosts[node].answering(self.now_ms) else { return };
+        let settled = machine.owned_vms().find_map(|(id, existence, observed, _)| {
+            let order = match observed {
+                Observed::Running(_) => RunOrder::Down(StopLimit::After(5_000)),
+                Observed::Down { .. } => RunOrder::Up,
+                Observed::Absent | Observed::Lost => return None,
+            };
+            (existence == Existence::Wanted).then(|| (id.clone(), order))
+        });
+        let Some((vm, order)) = settled else { return };
+        let op = OpId(ALONE_FROM + self.alone.len() as u64 + self.now_ms);
+        self.alone.insert(op, node);
+        self.input(
+            node,
+            Input::Operate { op, operation: Operation::Run { vms: vec![vm], order, pause_ms: 0 } },
+        );
+    }
+}
+
+/// What a copy of a disk is after its machine was started: nothing runs.
+fn switch_off(disk: &mut Disk) {
+    for vm in disk.vms.values_mut().filter(|vm| matches!(vm.observed, Observed::Running(_))) {
+        vm.observed = Observed::Down { exit: None };
+    }
+}

@@ -1,0 +1,386 @@
+use super::*;
+use crate::record::{Ballot, Commit, Promise, Revision, RevisionHost, RevisionVm};
+
+impl Cluster {
+    /// Does what a platform does that keeps disks as numbers.
+    pub(super) fn copied(&mut self, host: usize, output: &Output) -> Option<Input> {
+        let digest = |content: u64| Digest::of(&content.to_le_bytes());
+        match output {
+            Output::Pull { vm, from, .. } => {
+                let from = (0..NAMES.len()).find(|&index| keys(index).public() == *from).expect("a node");
+                let content = *self.disks.get(&(from, vm.clone())).expect("the owner has a disk");
+                self.disks.insert((host, vm.clone()), content);
+                Some(Input::Pulled { vm: vm.clone(), result: Ok(0) })
+            }
+            Output::Seal { vm } => {
+                let content = self.disks[&(host, vm.clone())];
+                Some(Input::Sealed { vm: vm.clone(), result: Ok(digest(content)) })
+            }
+            Output::ReadCopy { vm } => {
+                let read = self.disks.get(&(host, vm.clone())).map(|content| digest(*content));
+                let result = read.ok_or_else(|| "there is none".to_owned());
+                Some(Input::CopyRead { vm: vm.clone(), result })
+            }
+            Output::DropCopy { vm } => {
+                self.disks.remove(&(host, vm.clone()));
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// Builds the ring, starts the VM on oslo, and returns it.
+    fn ring_with_a_running_vm(&mut self) -> VmId {
+        let project = self.build_ring();
+        let vm = VmId { birth: project.0, name: name("router0") };
+        self.begin(0, 2, Operation::Run { vms: vec![vm.clone()], order: RunOrder::Up, pause_ms: 0 });
+        self.end_steps();
+        self.disks.insert((0, vm.clone()), 1);
+        assert_eq!(self.runs(0), [vm.clone()]);
+        vm
+    }
+
+    /// Returns the VMs that run on a host.
+    fn runs(&self, host: usize) -> Vec<VmId> {
+        let running =
+            self.nodes[host].owned_vms().filter(|(_, _, seen, _)| matches!(seen, Observed::Running(_)));
+        running.map(|(vm, ..)| vm.clone()).collect()
+    }
+
+    /// Decides a revision that places a VM elsewhere, with everybody's word, and tells these hosts.
+    fn place(&mut self, vm: &VmId, to: usize, told: &[usize]) {
+        let head = self.nodes[0].projects.head(ProjectId(vm.birth)).expect("it is built").clone();
+        let definition = |host: &RevisionHost| {
+            let holder = self.nodes.iter().find_map(|node| node.fragments.get(&host.fragment));
+            (**holder.expect("somebody has it")).clone()
+        };
+        let mut parts: BTreeMap<PublicKey, (Fragment, Vec<RevisionVm>)> = BTreeMap::new();
+        let mut moved = None;
+        for host in &head.revision.hosts {
+            let mut fragment = definition(host);
+            let stay: Vec<VmId> = host.ids(head.digest).filter(|id| id != vm).collect();
+            if let Some(at) = fragment.vms.iter().position(|found| found.name == vm.name)
+                && stay.len() < host.vms.len()
+            {
+                moved = Some(fragment.vms.remove(at));
+            }
+            let ids = stay.into_iter().map(|id| RevisionVm { name: id.name, birth: Some(id.birth) });
+            parts.insert(host.key, (fragment, ids.collect()));
+        }
+        let part = parts.entry(keys(to).public()).or_default();
+        part.0.vms.push(moved.expect("it is placed somewhere"));
+        part.1.push(RevisionVm { name: vm.name.clone(), birth: Some(vm.birth) });
+        let hosts = head.revision.hosts.iter().map(|host| {
+            let (fragment, vms) = &parts[&host.key];
+            RevisionHost {
+                fragment: Digest::of(&wire::encode_fragment(fragment)),
+                vms: vms.clone(),
+                ..host.clone()
+            }
+        });
+        let revision = Revision {
+            project: Some(head.project()),
+            parent: Some(head.digest),
+            hosts: hosts.collect(),
+            reason: "migrate".into(),
+            ..head.revision.clone()
+        };
+        let digest = Digest::of(&wire::encode_revision(&revision));
+        let ballot = Ballot { number: 1, coordinator: keys(0).public() };
+        let promise = Promise { parent: head.digest, child: digest, ballot };
+        let commit = Commit {
+            revision,
+            digest,
+            reservations: (0..3).map(|host| wire::sign_reservation(&keys(host), digest)).collect(),
+            promises: (0..3).map(|host| wire::sign_promise(&keys(host), promise)).collect(),
+        };
+        for (key, (fragment, _)) in parts {
+            let node = self.nodes.iter_mut().find(|node| node.me == key).expect("a node");
+            node.keep_fragment(Arc::new(fragment));
+        }
+        let record = wire::sign_record(&keys(0), Record::Commit(commit));
+        for &host in told {
+            self.input(host, Input::Record(record.clone()));
+        }
+    }
+
+    fn kill(&mut self, host: usize, found: Vec<(VmId, Observed)>) {
+        let old = &self.nodes[host];
+        let stored = StoredState {
+            records: old.records.range(..).map(|(_, record)| record.clone()).collect(),
+            fragments: old.fragments.iter().map(|(digest, part)| (*digest, part.clone())).collect(),
+            holdings: old.holdings().map(|(vm, holding)| (vm.clone(), holding.clone())).collect(),
+            joined: old.joined.clone(),
+            ..StoredState::default()
+        };
+        self.nodes[host] = Node::new(config(host, 512), stored);
+        self.steps.retain(|(at, ..)| *at != host);
+        self.input(host, Input::Start { found });
+        for other in (0..NAMES.len()).filter(|&other| other != host) {
+            self.input(other, Input::Disconnected(keys(host).public()));
+            if !self.away.contains(&other) {
+                self.input(host, Input::Connected(keys(other).public()));
+                self.input(other, Input::Connected(keys(host).public()));
+            }
+        }
+    }
+
+    fn owner_told(&self, at: usize, vm: &VmId) -> String {
+        let current = self.nodes[at].ownership(vm).expect("somebody owns it");
+        let tenure = match &current.tenure {
+            Tenure::Held => "",
+            Tenure::Released { .. } => " released",
+            Tenure::Declined { .. } => " declined",
+            Tenure::Contested { .. } => " contested",
+        };
+        let owner = (0..3).find(|&host| keys(host).public() == current.owner).expect("a host");
+        format!("{} {}{tenure}", NAMES[owner], current.epoch)
+    }
+
+    fn holding(&self, host: usize, vm: &VmId) -> Option<&Holding> {
+        self.nodes[host].holdings.get(vm)
+    }
+}
+
+#[test]
+fn a_running_vm_moves_and_runs_on_the_other_host() {
+    let mut cluster = Cluster::new(512);
+    let vm = cluster.ring_with_a_running_vm();
+    cluster.place(&vm, 1, &[0, 1, 2]);
+    assert_eq!(cluster.owner_told(2, &vm), "oslo 1.1", "it runs until its disk is nearly there");
+    assert!(matches!(cluster.steps[..], [(0, _, Step::Stop(_))]), "{:?}", cluster.steps);
+    cluster.disks.insert((0, vm.clone()), 2);
+    cluster.end_steps();
+    assert_eq!(cluster.owner_told(2, &vm), "bergen 1.2");
+    assert_eq!(cluster.disks[&(1, vm.clone())], 2, "what it wrote last has come along");
+    assert!(matches!(cluster.holding(0, &vm), Some(Holding::Shadow { .. })));
+    assert_eq!(cluster.steps, [(1, vm.clone(), Step::Start)]);
+    cluster.end_steps();
+    assert_eq!((cluster.runs(0).len(), cluster.runs(1)), (0, vec![vm.clone()]));
+    let view = cluster.nodes[2].vm(ProjectId(vm.birth), &vm.name).expect("it is known");
+    assert_eq!((view.owner, view.status.run_counter), (keys(1).public(), 1));
+    cluster.input(0, Input::SpaceShort);
+    assert_eq!(cluster.holding(0, &vm), None, "a shadow goes first");
+}
+
+#[test]
+fn a_vm_that_was_never_built_moves_without_a_disk() {
+    let mut cluster = Cluster::new(512);
+    cluster.begin(0, 1, Operation::Build(Box::new(ring(64, OnFailure::Keep))));
+    let vm =
+        cluster.steps.iter().find(|(host, ..)| *host == 0).map(|(_, vm, _)| vm.clone()).expect("it builds");
+    let result = Err("no space".to_owned());
+    cluster.steps.retain(|(host, ..)| *host != 0);
+    cluster.input(0, Input::StepDone { vm: vm.clone(), step: Step::Build, result });
+    cluster.disks.insert((0, vm.clone()), 0);
+    cluster.place(&vm, 1, &[0, 1, 2]);
+    assert_eq!(cluster.owner_told(2, &vm), "bergen 1.2");
+    assert_eq!(cluster.holding(0, &vm), None);
+    assert!(cluster.steps.contains(&(1, vm, Step::Build)), "{:?}", cluster.steps);
+}
+
+#[test]
+fn a_hand_over_goes_on_whatever_is_lost_and_whoever_is_killed() {
+    // What is lost the first time, and who is killed then.
+    let lost: [fn(&Output) -> bool; 5] = [
+        |output| matches!(output, Output::Send { message: Message::HandOver(HandOver::Halt { .. }), .. }),
+        |output| matches!(output, Output::Send { message: Message::HandOver(HandOver::Halted { .. }), .. }),
+        |output| matches!(output, Output::Send { message: Message::HandOver(HandOver::Ready(_)), .. }),
+        |output| is_link(output, |link| matches!(link, crate::record::Link::Release(_))),
+        |output| is_link(output, |link| matches!(link, crate::record::Link::Claim(_))),
+    ];
+    for (case, loses) in lost.into_iter().enumerate() {
+        for killed in [0, 1] {
+            let mut cluster = Cluster::new(512);
+            let vm = cluster.ring_with_a_running_vm();
+            cluster.loses = loses;
+            cluster.place(&vm, 1, &[0, 1, 2]);
+            cluster.end_steps();
+            cluster.loses = |_| false;
+            let down = Observed::Down { exit: Some(ExitStatus::Code(0)) };
+            let found = if killed == 0 {
+                let seen = if cluster.runs(0).is_empty() { down } else { Observed::Running(RunPhase::Ready) };
+                vec![(vm.clone(), seen)]
+            } else if cluster.nodes[1].right(&vm) == super::super::ownership::Right::None {
+                vec![]
+            } else {
+                vec![(vm.clone(), Observed::Down { exit: None })]
+            };
+            cluster.kill(killed, found);
+            for _ in 0..20 {
+                cluster.pass(limits::RETRY_MS_MIN);
+                cluster.end_steps();
+            }
+            let told = format!("case {case}, {} killed", NAMES[killed]);
+            assert_eq!(cluster.owner_told(2, &vm), "bergen 1.2", "{told}");
+            assert_eq!((cluster.runs(0).len(), cluster.runs(1)), (0, vec![vm.clone()]), "{told}");
+        }
+    }
+}
+
+fn is_link(output: &Output, fits: impl Fn(&crate::record::Link) -> bool) -> bool {
+    let fits = |record: &VerifiedRecord| matches!(&***record, Record::Link(link) if fits(link));
+    match output {
+        Output::Broadcast(record) => fits(record),
+        Output::Send { message: Message::Records(records), .. } => records.iter().any(fits),
+        _ => false,
+    }
+}
+
+#[test]
+fn whoever_lost_the_copy_declines_and_the_old_owner_goes_on_in_a_later_epoch() {
+    let mut cluster = Cluster::new(512);
+    let vm = cluster.ring_with_a_running_vm();
+    cluster.loses = |output| is_link(output, |link| matches!(link, crate::record::Link::Release(_)));
+    cluster.place(&vm, 1, &[0, 1, 2]);
+    cluster.end_steps();
+    assert_eq!(cluster.owner_told(0, &vm), "oslo 1.1 released");
+    cluster.pass(600_000);
+    assert_eq!(cluster.runs(0).len() + cluster.steps.len(), 0, "it never starts what it has released");
+    cluster.kill(1, vec![]);
+    cluster.disks.remove(&(1, vm.clone()));
+    cluster.loses = |output| matches!(output, Output::Pull { .. });
+    cluster.pass(limits::RELEASE_MS);
+    assert_eq!(cluster.owner_told(2, &vm), "oslo 1.3");
+    cluster.end_steps();
+    assert_eq!(cluster.runs(0), [vm.clone()]);
+    cluster.loses = |_| false;
+    for _ in 0..20 {
+        cluster.pass(limits::RETRY_MS_MAX);
+        cluster.end_steps();
+    }
+    assert_eq!(cluster.owner_told(2, &vm), "bergen 1.4", "it is tried again");
+    assert_eq!((cluster.runs(0).len(), cluster.runs(1)), (0, vec![vm]));
+}
+
+#[test]
+fn the_owner_goes_on_where_the_new_host_falls_silent() {
+    let mut cluster = Cluster::new(512);
+    let vm = cluster.ring_with_a_running_vm();
+    cluster.loses =
+        |output| matches!(output, Output::Send { message: Message::HandOver(HandOver::Halted { .. }), .. });
+    cluster.place(&vm, 1, &[0, 1, 2]);
+    cluster.end_steps();
+    assert_eq!(cluster.runs(0).len(), 0);
+    cluster.away.insert(1);
+    cluster.now_ms += limits::HALT_QUIET_MS;
+    cluster.input(0, Input::Timeout);
+    cluster.end_steps();
+    assert_eq!(cluster.runs(0), [vm]);
+}
+
+fn take_over(cluster: &mut Cluster, host: usize, op: u64, vm: &VmId, owner: OwnerHeard) {
+    let operation = Operation::TakeOver { vm: vm.clone(), owner, author: "root at bergen".to_owned() };
+    cluster.begin(host, op, operation);
+}
+
+/// Moves the VM to bergen, so that oslo has a shadow of it.
+fn moved(cluster: &mut Cluster) -> VmId {
+    let vm = cluster.ring_with_a_running_vm();
+    cluster.place(&vm, 1, &[0, 1, 2]);
+    for _ in 0..2 {
+        cluster.end_steps();
+    }
+    assert_eq!(cluster.runs(1), [vm.clone()]);
+    vm
+}
+
+#[test]
+fn a_takeover_is_refused_while_somebody_hears_the_owner_and_without_a_copy() {
+    let mut cluster = Cluster::new(512);
+    let vm = moved(&mut cluster);
+    take_over(&mut cluster, 0, 5, &vm, OwnerHeard::Refuse);
+    assert_eq!(rules(cluster.outcome(5)), [("oslo".to_owned(), Rule::Ownership)]);
+    take_over(&mut cluster, 2, 6, &vm, OwnerHeard::Force);
+    assert_eq!(rules(cluster.outcome(6)), [("gjovik".to_owned(), Rule::Ownership)]);
+    // Oslo has lost it, and gjovik hears it still.
+    cluster.input(0, Input::Disconnected(keys(1).public()));
+    cluster.now_ms += limits::FAILURE_MS;
+    take_over(&mut cluster, 0, 7, &vm, OwnerHeard::Refuse);
+    assert_eq!(rules(cluster.outcome(7)), [("oslo".to_owned(), Rule::Ownership)]);
+    assert_eq!(cluster.owner_told(2, &vm), "bergen 1.2");
+}
+
+#[test]
+fn after_a_takeover_the_old_owner_holds_still_and_keeps_its_disk() {
+    let mut cluster = Cluster::new(512);
+    let vm = moved(&mut cluster);
+    cluster.away.insert(1);
+    for other in [0, 2] {
+        cluster.input(other, Input::Disconnected(keys(1).public()));
+        cluster.input(1, Input::Disconnected(keys(other).public()));
+    }
+    cluster.now_ms += limits::FAILURE_MS;
+    take_over(&mut cluster, 0, 5, &vm, OwnerHeard::Refuse);
+    assert_eq!(cluster.outcome(5), &Outcome::Done);
+    assert_eq!(cluster.owner_told(2, &vm), "oslo 2.1");
+    cluster.end_steps();
+    assert_eq!((cluster.runs(0), cluster.runs(1)), (vec![vm.clone()], vec![vm.clone()]), "it hasn't heard");
+    cluster.away.clear();
+    for other in [0, 2] {
+        cluster.input(1, Input::Connected(keys(other).public()));
+        cluster.input(other, Input::Connected(keys(1).public()));
+    }
+    cluster.end_steps();
+    assert_eq!((cluster.runs(0), cluster.runs(1).len()), (vec![vm.clone()], 0));
+    assert!(cluster.disks.contains_key(&(1, vm.clone())), "it is kept");
+    cluster.kill(1, vec![(vm.clone(), Observed::Down { exit: None })]);
+    cluster.pass(limits::CONFIRM_MS);
+    assert_eq!(cluster.steps, [], "nor after a restart");
+    // Another takeover of a term beside this one, as a host that had not heard of it makes it.
+    cluster.input(1, Input::SpaceShort);
+    take_over(&mut cluster, 1, 6, &vm, OwnerHeard::Force);
+    assert_eq!(cluster.owner_told(2, &vm), "bergen 3.1");
+    cluster.end_steps();
+    assert_eq!((cluster.runs(0).len(), cluster.runs(1)), (0, vec![vm]));
+}
+
+#[test]
+fn a_request_that_saw_another_epoch_is_stale() {
+    let mut cluster = Cluster::new(512);
+    let vm = moved(&mut cluster);
+    let request = RunRequest {
+        owner: keys(1).public(),
+        vm: vm.clone(),
+        epoch: crate::record::Epoch::FIRST,
+        seen_counter: 1,
+        order: RunOrder::Down(StopLimit::Now),
+        made_unix_ms: 0,
+    };
+    let payload = wire::encode_run_request(&request);
+    let request = Arc::new(Verified::own(&keys(2), Domain::Request, request, payload));
+    cluster.input(1, Input::Message { from: keys(2).public(), message: Message::Run(request) });
+    assert_eq!(cluster.steps, []);
+    cluster.begin(
+        2,
+        9,
+        Operation::Run { vms: vec![vm.clone()], order: RunOrder::Down(StopLimit::Now), pause_ms: 0 },
+    );
+    cluster.end_steps();
+    assert_eq!(cluster.outcome(9), &Outcome::Done);
+    assert_eq!(cluster.runs(1).len(), 0);
+}
+
+#[test]
+fn a_host_that_lost_its_notes_starts_nothing_until_it_is_taken_over() {
+    let mut cluster = Cluster::new(512);
+    let project = cluster.build_ring();
+    let vm = VmId { birth: project.0, name: name("router1") };
+    cluster.begin(0, 2, Operation::Run { vms: vec![vm.clone()], order: RunOrder::Up, pause_ms: 0 });
+    cluster.end_steps();
+    cluster.disks.insert((1, vm.clone()), 1);
+    cluster.nodes[1] = Node::new(config(1, 512), StoredState::default());
+    cluster.input(1, Input::Start { found: vec![(vm.clone(), Observed::Lost)] });
+    for other in [0, 2] {
+        cluster.input(other, Input::Disconnected(keys(1).public()));
+        cluster.input(1, Input::Connected(keys(other).public()));
+        cluster.input(other, Input::Connected(keys(1).public()));
+    }
+    for _ in 0..5 {
+        cluster.pass(10_000);
+    }
+    assert_eq!(cluster.steps, []);
+    take_over(&mut cluster, 1, 8, &vm, OwnerHeard::Refuse);
+    assert_eq!(cluster.owner_told(2, &vm), "bergen 2.1");
+    assert_eq!(cluster.steps, [(1, vm, Step::Start)]);
+}
