@@ -53,12 +53,14 @@ demo-stop:
 	@MLN_BIN=$(TARGET_DIR)/release scripts/demo-stop.sh
 
 # What the stories run, set apart: building the tests of the whole workspace makes other ones.
-# One mlnd more, whose version is another: what a story upgrades from. A setting of its own gives it a place in
+# One mlnd more that ends itself where a story says, and one whose version is another: what a story upgrades from. A setting of its own gives it a place in
 # cargo's cache, so that the two don't take turns at being built.
 binaries: guest
 	MLN_BUILD_VERSION=0.0.9 $(CARGO) build -p mlnd --config 'profile.dev.package.mlnd.debug=false'
 	mkdir -p $(TARGET_DIR)/stories/bin
 	install -m 755 $(TARGET_DIR)/debug/mlnd $(TARGET_DIR)/stories/bin/mlnd-before
+	$(CARGO) build -p mlnd --features failpoints
+	install -m 755 $(TARGET_DIR)/debug/mlnd $(TARGET_DIR)/stories/bin/mlnd-failpoints
 	$(CARGO) build -p mlnd -p mln-cli
 	install -m 755 $(TARGET_DIR)/debug/mlnd $(TARGET_DIR)/debug/mlnctl $(TARGET_DIR)/stories/bin
 	install -m 755 $(TARGET_DIR)/$(TRIPLE)/guest/mlnd $(TARGET_DIR)/stories/bin/mlnd-guest
