@@ -5,7 +5,7 @@ export CARGO_TARGET_DIR := $(TARGET_DIR)
 TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
 CARGO := cargo --locked
 
-.PHONY: help deps build demo demo-stop test bench check guest binaries fuzz fuzz-canary install uninstall deb deb-check
+.PHONY: help deps build demo demo-stop test bench check guest binaries fuzz fuzz-wire fuzz-node fuzz-canary install uninstall deb deb-check
 
 help:
 	@echo 'make deps       the Debian packages that are needed'
@@ -17,6 +17,7 @@ help:
 	@echo 'make test       all tests, those with real virtual machines included'
 	@echo 'make check      format, lints, and the rules of the house'
 	@echo 'make fuzz       RUNS=1000000 texts, guided by what they reach, against the language'
+	@echo 'make fuzz-wire  RUNS=1000000 byte strings against every decoder; make fuzz-node: scripts against the mesh'
 	@echo 'make bench      what it costs, beside what the alternatives cost; QUICK=1 for a short look; needs root'
 
 deps:
@@ -95,6 +96,12 @@ RUNS := 1000000
 # On stable Rust; the crate has a workspace of its own, because everything in it is built with other flags.
 fuzz:
 	protocol/fuzz/run.sh $(RUNS)
+
+fuzz-wire:
+	protocol/fuzz/run.sh $(RUNS) wire
+
+fuzz-node:
+	protocol/fuzz/run.sh $(RUNS) node
 
 # That the fuzzer finds what is hidden: a panic behind three nested constructs.
 fuzz-canary:

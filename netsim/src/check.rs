@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mln_protocol::id::{Digest, Label, Name, PublicKey, VmId};
+use mln_protocol::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
 use mln_protocol::model::Fragment;
-use mln_protocol::node::{Message, Node};
+use mln_protocol::node::{HandOver, Message, Node};
 use mln_protocol::plan::{Existence, Observed, Step};
 use mln_protocol::record::{Commit, Record, RecordKey, RunState, VerifiedRecord, VmState, VmStatus};
 use mln_protocol::wire;
 
+use crate::check_decision::Decisions;
+use crate::check_ownership::Ownerships;
 use crate::disk::Disk;
 
 /// What was said by whom, and which rules were broken.
@@ -18,7 +20,7 @@ pub(crate) struct Oracle {
     /// The newest record that each host has said in each of its slots.
     said: BTreeMap<PublicKey, BTreeMap<RecordKey, (u64, Digest)>>,
     verified: BTreeSet<Digest>,
-    commits: BTreeMap<Digest, Commit>,
+    decisions: Decisions,
     /// Distinct requests per VM and author.
     requests: BTreeMap<(VmId, PublicKey), BTreeSet<Digest>>,
     /// Hosts that have crashed: what they had reserved in memory is gone.
@@ -27,6 +29,7 @@ pub(crate) struct Oracle {
     applied: BTreeMap<VmId, (u64, BTreeMap<PublicKey, usize>)>,
     root: PublicKey,
     exempt: Exempt,
+    pub(crate) ownership: Ownerships,
 }
 
 /// Who is exempt from which rules, by what happened to it: the cases that `mesh.md` names, and no others.
@@ -52,10 +55,11 @@ impl Oracle {
         Self {
             root,
             exempt: Exempt::default(),
+            ownership: Ownerships::default(),
             violations: Vec::new(),
             said: BTreeMap::new(),
             verified: BTreeSet::new(),
-            commits: BTreeMap::new(),
+            decisions: Decisions::default(),
             requests: BTreeMap::new(),
             crashed: BTreeSet::new(),
             applied: BTreeMap::new(),
@@ -75,6 +79,18 @@ impl Oracle {
     /// From now on this host says what isn't so.
     pub(crate) fn exempt_hostile(&mut self, key: PublicKey) {
         self.exempt.hostile.insert(key);
+    }
+
+    /// Takes over what the rules of ownership have found broken, but for hosts that have lost or forged state.
+    pub(crate) fn take_ownership(&mut self) {
+        for (hosts, rule) in self.ownership.take_broken() {
+            let excused = |host: &PublicKey| {
+                self.exempt.has_lost_state(*host) || self.exempt.hostile.contains(host)
+            };
+            if !hosts.iter().any(excused) {
+                self.broken(rule);
+            }
+        }
     }
 
     pub(crate) fn broken(&mut self, rule: String) {
@@ -101,36 +117,48 @@ impl Oracle {
         self.said.entry(by).or_default().insert(record.key(record.author()), said);
         match &***record {
             Record::Commit(commit) => {
-                self.check_commit(commit);
-                self.commits.insert(commit.digest, commit.clone());
+                self.note_commit(commit);
             }
             Record::Vm(status) => {
                 self.check_applied(status, by);
                 self.check_promise(status, by);
             }
+            Record::Link(link) => self.ownership.note_link(by, link),
             Record::Member(_) | Record::Host(_) => {}
         }
     }
 
-    /// S2: a revision is committed with the word of every host that it changes.
-    fn check_commit(&mut self, commit: &Commit) {
-        let concerned: Vec<PublicKey> = match commit.revision.parent {
-            None => commit.revision.hosts.iter().map(|host| host.key).collect(),
-            Some(parent) => self
-                .commits
-                .get(&parent)
-                .iter()
-                .flat_map(|c| c.revision.hosts.iter().map(|h| h.key))
-                .collect(),
-        };
-        if let Some(missing) = concerned.iter().find(|&&key| !commit.reserved_by(key)) {
-            self.broken(format!("S2: {} is committed without the word of {missing}", commit.revision.label));
-        }
+    /// S2: looks at a commit that an honest host has published or passed on.
+    fn note_commit(&mut self, commit: &Commit) {
+        let lied = self.exempt.hostile.iter().chain(&self.exempt.restored).chain(&self.exempt.cloned);
+        let lied = lied.copied().collect();
+        let broken = self.decisions.note(commit, &lied);
+        self.violations.extend(broken);
     }
 
     pub(crate) fn note_message(&mut self, by: PublicKey, message: &Message) {
-        if let Message::Run(request) = message {
-            self.requests.entry((request.vm.clone(), by)).or_default().insert(request.digest());
+        match message {
+            Message::HandOver(HandOver::Ready(ready)) => self.ownership.note_ready(by, ready),
+            Message::Run(request) => {
+                self.requests.entry((request.vm.clone(), by)).or_default().insert(request.digest());
+            }
+            // What was durable when its author crashed is heard of in this way only.
+            Message::Records(records) if !self.exempt.hostile.contains(&by) => {
+                for record in records {
+                    if let Record::Link(link) = &***record
+                        && !self.exempt.hostile.contains(&record.author())
+                    {
+                        self.ownership.note_link(record.author(), link);
+                    }
+                    if let Record::Commit(commit) = &***record
+                        && !self.exempt.hostile.contains(&record.author())
+                        && self.decisions.born(commit.digest).is_none()
+                    {
+                        self.note_commit(commit);
+                    }
+                }
+            }
+            _ => {}
         }
     }
 
@@ -164,6 +192,13 @@ impl Oracle {
         }
     }
 
+    /// Whether a VM waits for room that its host promised, forgot in a crash, and promised to another.
+    fn is_blocked(&self, host: PublicKey, status: &VmStatus) -> bool {
+        let no_room =
+            matches!(&status.state, VmState::Failed { reason } if reason.contains("no memory left"));
+        no_room && self.crashed.contains(&host)
+    }
+
     /// S1: only the host that a committed revision names may touch a VM, and only its part of it.
     pub(crate) fn check_step(
         &mut self,
@@ -173,12 +208,12 @@ impl Oracle {
         step: Step,
         fragment: &Fragment,
     ) {
-        let named = self.commits.get(&vm.birth).and_then(|commit| {
-            let digest = Digest::of(&wire::encode_fragment(fragment));
-            commit.revision.hosts.iter().find(|h| h.name == *host && h.fragment == digest)
-        });
-        if named.is_none() {
+        let digest = Digest::of(&wire::encode_fragment(fragment));
+        if !self.decisions.is_part_of(host, digest, vm) {
             self.broken(format!("S1: {host} does {step:?} of {vm}, which is not its own"));
+        }
+        if step == Step::Remove && !self.decisions.may_go(vm) {
+            self.broken(format!("S2: {host} deletes {vm}, which no majority has left out"));
         }
     }
 
@@ -195,6 +230,8 @@ impl Oracle {
         if self.exempt.has_lost_state(key) {
             return;
         }
+        self.ownership.check_noted(name, key, disk);
+        self.take_ownership();
         let Some(said) = self.said.get(&key) else { return };
         let forgotten = said.iter().find(|(slot, (counter, digest))| {
             disk.record(slot).is_none_or(|kept| (kept.counter(), kept.digest()) < (*counter, *digest))
@@ -215,7 +252,7 @@ impl Oracle {
             // What a backup doesn't have can't be brought back: it is shown as failed, and that is all.
             let lost =
                 self.exempt.has_lost_state(node.key()) && matches!(status.state, VmState::Failed { .. });
-            if lost {
+            if lost || self.is_blocked(node.key(), status) {
                 continue;
             }
             if existence == Existence::Unwanted || running != (status.run == RunState::Up) {
@@ -226,11 +263,13 @@ impl Oracle {
         if let Some(stray) = stray.filter(|_| !self.exempt.has_lost_state(node.key())) {
             problems.push(format!("L1: {host}: {stray} is on the disk and belongs to nobody"));
         }
-        let mut labels: BTreeMap<&Label, &VmId> = BTreeMap::new();
+        let mut labels: BTreeMap<&Label, ProjectId> = BTreeMap::new();
         for id in disk.vms.keys() {
-            let Some(commit) = self.commits.get(&id.birth) else { continue };
-            let first = labels.entry(&commit.revision.label).or_insert(id);
-            if first.birth != id.birth {
+            let Some(commit) = self.decisions.born(id.birth) else { continue };
+            let project = commit.project();
+            let other = *labels.entry(&commit.revision.label).or_insert(project) != project;
+            // A host that has forgotten what it reserved may have said yes to two.
+            if other && !self.crashed.contains(&node.key()) {
                 let label = &commit.revision.label;
                 problems.push(format!("S2: {host} carries two projects called {label}"));
             }

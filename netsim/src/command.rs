@@ -149,8 +149,8 @@ fn report(out: &mut impl Write, ending: &Ending) -> std::io::Result<()> {
     let tally = &ending.tally;
     writeln!(
         out,
-        "projects: {} built, {} started, {} stopped, {} removed, {} refusals",
-        tally.built, tally.started, tally.stopped, tally.removed, tally.refused
+        "projects: {} built, {} started, {} stopped, {} removed, {} changed, {} refusals",
+        tally.built, tally.started, tally.stopped, tally.removed, tally.changed, tally.refused
     )?;
     let faults: Vec<String> =
         Fault::ALL.iter().map(|(name, fault)| format!("{} {name}", tally.faults.of(*fault))).collect();

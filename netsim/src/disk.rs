@@ -17,6 +17,8 @@ pub(crate) struct Disk {
     decisions: BTreeMap<Digest, DecisionNote>,
     holdings: BTreeMap<VmId, Holding>,
     joined: BTreeSet<ProjectId>,
+    /// Copies of disks that no VM runs on: on their way here, or left behind. What is on a disk is a number.
+    pub(crate) copies: BTreeMap<VmId, u64>,
     /// The VMs, which run on while the agent is down.
     pub(crate) vms: BTreeMap<VmId, SimulatedVm>,
 }
@@ -28,6 +30,8 @@ pub(crate) struct SimulatedVm {
     pub(crate) memory_mib: u32,
     /// How often it was started: tells a guest's late events from those of its next run.
     pub(crate) starts: u64,
+    /// What is on its disk.
+    pub(crate) content: u64,
 }
 
 impl Disk {
@@ -69,7 +73,7 @@ impl Disk {
 
     /// Returns what the agent keeps, without the VMs.
     pub(crate) fn database(&self) -> Self {
-        Self { vms: BTreeMap::new(), ..self.clone() }
+        Self { vms: BTreeMap::new(), copies: BTreeMap::new(), ..self.clone() }
     }
 
     pub(crate) fn record(&self, key: &RecordKey) -> Option<&VerifiedRecord> {
@@ -87,7 +91,37 @@ impl Disk {
     }
 
     pub(crate) fn found(&self) -> Vec<(VmId, Observed)> {
-        self.vms.iter().map(|(id, vm)| (id.clone(), vm.observed.clone())).collect()
+        let vms = self.vms.iter().map(|(id, vm)| (id.clone(), vm.observed.clone()));
+        let copies = self.copies.keys().map(|id| (id.clone(), Observed::Down { exit: None }));
+        vms.chain(copies).collect()
+    }
+
+    /// Returns a host's note of a VM.
+    pub(crate) fn holding(&self, vm: &VmId) -> Option<&Holding> {
+        self.holdings.get(vm)
+    }
+
+    /// Returns what is on a VM's disk, or on the copy of it.
+    pub(crate) fn content(&self, vm: &VmId) -> Option<u64> {
+        self.vms.get(vm).map(|vm| vm.content).or_else(|| self.copies.get(vm).copied())
+    }
+
+    /// Makes a copy the disk of a VM again, since it is about to do something.
+    pub(crate) fn take_up(&mut self, vm: &VmId, memory_mib: u32) {
+        if self.vms.contains_key(vm) {
+            return;
+        }
+        if let Some(content) = self.copies.remove(vm) {
+            let observed = Observed::Down { exit: None };
+            self.vms.insert(vm.clone(), SimulatedVm { observed, memory_mib, starts: 0, content });
+        }
+    }
+
+    /// Makes a VM's disk a copy.
+    pub(crate) fn shelve(&mut self, vm: &VmId) {
+        if let Some(vm_here) = self.vms.remove(vm) {
+            self.copies.insert(vm.clone(), vm_here.content);
+        }
     }
 
     pub(crate) fn memory_mib(&self) -> u32 {

@@ -12,7 +12,9 @@ use mln_protocol::node::{
     Ask, Message, Refusal, Rule, RunOrder, RunRequest, RunVerdict, RunningVms, SyncContent, SyncRange,
 };
 use mln_protocol::plan::StopLimit;
-use mln_protocol::record::{Commit, HostStatus, Record, RecordKey, Revision, RunState, VmState, VmStatus};
+use mln_protocol::record::{
+    Ballot, Commit, Consent, HostStatus, Promise, Record, RecordKey, Revision, RunState, VmState, VmStatus,
+};
 use mln_protocol::trust::{Domain, KeyPair, Signed, Verified};
 use mln_protocol::wire;
 
@@ -114,6 +116,8 @@ impl World {
         let victim = lot.index(self.options.nodes);
         for (to, message) in self.make_up(lie, index, node, victim, &mut lot) {
             if to != node {
+                // A request that happens to name the right counter is as good as any: it counts, but once.
+                self.oracle.note_message(self.hosts[node].keys.public(), &message);
                 self.tell(node, to, &message, &mut lot, lie);
             }
         }
@@ -199,6 +203,7 @@ impl World {
                     let request = RunRequest {
                         owner: view.owner,
                         vm: view.status.vm.clone(),
+                        epoch: view.status.epoch,
                         // Too low or too high: it never saw that.
                         seen_counter: view.status.run_counter + 1 + lot.between(0, 3),
                         order: [RunOrder::Up, RunOrder::Down(StopLimit::Now)][lot.index(2)],
@@ -258,6 +263,7 @@ fn name(text: &str) -> Name {
 fn invented_vm(birth: Digest, by: PublicKey) -> Record {
     Record::Vm(VmStatus {
         counter: 1,
+        epoch: mln_protocol::record::Epoch::FIRST,
         vm: VmId { birth, name: name("ghost") },
         project: ProjectId(birth),
         run: RunState::Up,
@@ -283,12 +289,21 @@ fn removal(keys: &KeyPair, project: ProjectId, label: Label, made_unix_ms: u64) 
         label,
         hosts: Vec::new(),
         definition: Digest([0; 32]),
+        consent: Consent::Majority,
         made_unix_ms,
         author: "liar".to_owned(),
         reason: "remove".to_owned(),
     };
     let digest = Digest::of(&wire::encode_revision(&revision));
-    Commit { revision, digest, reservations: vec![wire::sign_reservation(keys, digest)] }
+    // Its promises are as good as its reservation: from the liar alone.
+    let ballot = Ballot { number: u64::MAX, coordinator: keys.public() };
+    let promise = Promise { parent: project.0, child: digest, ballot };
+    Commit {
+        revision,
+        digest,
+        reservations: vec![wire::sign_reservation(keys, digest)],
+        promises: vec![wire::sign_promise(keys, promise)],
+    }
 }
 
 fn unasked(keys: &KeyPair, victim: PublicKey, lot: &mut Lot) -> Message {
@@ -311,6 +326,7 @@ fn unasked(keys: &KeyPair, victim: PublicKey, lot: &mut Lot) -> Message {
                 label: Label { owner: name("people"), project: name("ghost") },
                 hosts: Vec::new(),
                 definition: digest,
+                consent: Consent::Majority,
                 made_unix_ms: 0,
                 author: "liar".to_owned(),
                 reason: "build".to_owned(),

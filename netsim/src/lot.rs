@@ -5,10 +5,6 @@
 pub(crate) struct Lot(u64);
 
 impl Lot {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
     /// Returns the source for one purpose: what is drawn for another doesn't move it.
     pub(crate) fn of(seed: u64, purpose: &str) -> Self {
         let hash = blake3::hash(&[&seed.to_le_bytes(), purpose.as_bytes()].concat());

@@ -2,8 +2,11 @@
 
 mod check;
 mod check_bounds;
+mod check_decision;
+mod check_ownership;
 mod codec;
 mod command;
+mod copying;
 mod disk;
 mod fault;
 mod gossip;

@@ -70,7 +70,6 @@ impl Options {
             (Fault::Repeat, 20),
             (Fault::Late, 20),
             (Fault::Crash, 300),
-            (Fault::CutBuild, 1000),
             (Fault::SlowDisk, 30),
             (Fault::StepFails, 20),
             (Fault::GuestEnds, 10),
@@ -136,7 +135,8 @@ fn rate(fault: Fault, lot: &mut Lot) -> Option<u64> {
         Fault::Hostile => (250, 1, 3),
         Fault::StepFails => (500, 5, 150),
         Fault::GuestEnds => (500, 5, 150),
-        Fault::CutBuild => (700, 300, 1_000),
+        // It comes with crashes.
+        Fault::CutBuild => (0, 1, 2),
     };
     // Both are drawn in any case, so that one kind's lot doesn't move the next one's.
     let (there, rate) = (lot.chance(chance), lot.between(from, until));

@@ -16,6 +16,7 @@ impl World {
     pub(crate) fn begin_step(&mut self, node: usize, vm: VmId, step: Step, fragment: &Fragment) {
         let life = self.hosts[node].life;
         let (name, key) = (self.hosts[node].name.clone(), self.hosts[node].keys.public());
+        self.note_step(node, &vm, step);
         self.oracle.check_step(&name, key, &vm, step, fragment);
         let memory_mib = fragment.vms.iter().find(|d| d.name == vm.name).map_or(0, |d| d.memory.0);
         let ms = match step {
@@ -35,7 +36,8 @@ impl World {
             return self.at(asleep_ms, Event::StepEnds { node, life, vm, step, memory_mib });
         }
         let alive = self.hosts[node].life == life && self.hosts[node].node.is_some();
-        if !alive && step == Step::Build && self.lot.chance(self.options.rate(Fault::CutBuild)) {
+        if !alive && step == Step::Build {
+            // It was being made in the agent's own process.
             self.tally.faults.add(Fault::CutBuild);
             return;
         }
@@ -58,13 +60,21 @@ impl World {
 
     fn take_effect(&mut self, node: usize, vm: &VmId, step: Step, memory_mib: u32) -> Observed {
         let disk = &mut self.hosts[node].disk;
+        if step != Step::Build {
+            disk.take_up(vm, memory_mib);
+        }
         if step == Step::Remove {
             disk.vms.remove(vm);
             return Observed::Absent;
         }
         if step == Step::Build && !disk.vms.contains_key(vm) {
-            let built = SimulatedVm { observed: Observed::Down { exit: None }, memory_mib, starts: 0 };
-            disk.vms.insert(vm.clone(), built);
+            let built = SimulatedVm {
+                observed: Observed::Down { exit: None },
+                memory_mib,
+                starts: 0,
+                content: self.lot.between(1, u64::MAX / 2),
+            };
+            self.hosts[node].disk.vms.insert(vm.clone(), built);
             let (name, used) = (self.hosts[node].name.clone(), self.hosts[node].disk.memory_mib());
             self.oracle.check_memory(&name, self.hosts[node].keys.public(), used, MEMORY_MIB);
         }
@@ -86,6 +96,7 @@ impl World {
             }
             Step::Stop(_) => {
                 if matches!(found.observed, Observed::Running(_)) {
+                    found.content += 1;
                     found.observed = Observed::Down { exit: Some(ExitStatus::Code(0)) };
                 }
             }

@@ -134,7 +134,7 @@ impl Sum {
         self.events += tally.events;
         self.simulated_ms += outcome.ending.simulated_ms;
         self.built += tally.built;
-        self.changed += tally.started + tally.stopped + tally.removed;
+        self.changed += tally.started + tally.stopped + tally.removed + tally.changed;
         self.alone += tally.alone;
         self.garbage += tally.garbage;
         self.faults.merge(&tally.faults);

@@ -73,12 +73,16 @@ impl World {
             let half = self.lot.chance(500);
             let host = &mut self.hosts[node];
             for (index, (_, writes)) in std::mem::take(&mut host.unsynced).into_iter().enumerate() {
+                let key = host.keys.public();
                 if index < whole {
+                    self.oracle.ownership.note_writes(key, &writes);
                     host.disk.apply(writes);
                 } else if index == whole && half {
-                    // The store's two trees are written one after the other, fragments first.
-                    let fragments = writes.into_iter().filter(|w| !matches!(w, Write::Record(..)));
-                    host.disk.apply(fragments.collect());
+                    // The store's trees are written one after the other, records nearly last: what is let go of comes after.
+                    let fragments = writes.into_iter().filter(|w| !matches!(w, Write::Record(..) | Write::DropHolding(_)));
+                    let first: Vec<Write> = fragments.collect();
+                    self.oracle.ownership.note_writes(key, &first);
+                    host.disk.apply(first);
                 }
             }
         }

@@ -9,9 +9,11 @@ use mln_protocol::model::{
     SwitchMember, Vm,
 };
 use mln_protocol::node::{
-    BuildOrder, ExistingProject, Node, OnFailure, OpId, Operation, Outcome, RunOrder, RunningVms,
+    BuildOrder, ExistingProject, Node, OnFailure, OpId, Operation, Outcome, ReviseContent, ReviseOrder,
+    RunOrder, RunningVms,
 };
 use mln_protocol::plan::StopLimit;
+use mln_protocol::record::Consent;
 use mln_protocol::time::Now;
 
 use crate::lot::Lot;
@@ -32,6 +34,7 @@ pub(crate) struct Workload {
     errands: Vec<Errand>,
     hosts: usize,
     last_op: u64,
+    names: Vec<Name>,
 }
 
 #[derive(Debug)]
@@ -58,6 +61,8 @@ enum Goal {
     Stop,
     /// All of it, and remove it at the end.
     Remove,
+    /// Change what somebody else has built, some times.
+    Change,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +71,7 @@ enum Stage {
     Start,
     Stop,
     Remove,
+    Change,
     Over,
 }
 
@@ -113,7 +119,28 @@ impl Workload {
                 }
             })
             .collect();
-        Self { errands, hosts: hosts.len(), last_op: 0 }
+        let mut errands: Vec<Errand> = errands;
+        // Others change what somebody has built, two of them at a time, whoever they ask.
+        for index in 0..options.projects {
+            for second in 0..2 {
+                let lot = Lot::of(options.seed, &format!("meddler {index} {second}"));
+                let errand = &errands[index];
+                let (label, project) = (errand.label.clone(), errand.project.clone());
+                errands.push(Errand {
+                    lot,
+                    comes: errand.comes,
+                    label,
+                    project,
+                    existing: ExistingProject::Refuse,
+                    goal: Goal::Change,
+                    stage: Stage::Change,
+                    tries: 0,
+                    waiting: None,
+                    answer: None,
+                });
+            }
+        }
+        Self { errands, hosts: hosts.len(), last_op: 0, names: hosts }
     }
 
     /// Returns everybody who comes.
@@ -144,6 +171,8 @@ impl Workload {
         {
             if now.mono_ms.saturating_sub(waiting.since_ms) > PATIENCE_MS {
                 errand.waiting = None;
+                errand.answer = Some(Answer::Failed);
+                errand.go_on();
             }
             return (None, look_again);
         }
@@ -154,7 +183,7 @@ impl Workload {
         }
         let node = errand.lot.index(self.hosts);
         let Some(machine) = alive(node) else { return (None, look_again) };
-        let Some(operation) = errand.order(machine) else { return (None, look_again) };
+        let Some(operation) = errand.order(machine, &self.names) else { return (None, look_again) };
         self.last_op += 1;
         let op = OpId(self.last_op);
         errand.waiting = Some(Waiting { node, op, since_ms: now.mono_ms });
@@ -175,6 +204,7 @@ impl Workload {
             (Outcome::Done, Stage::Stop) => tally.stopped += 1,
             (Outcome::Done, Stage::Remove) => tally.removed += 1,
             (Outcome::Refused(_), _) => tally.refused += 1,
+            (Outcome::Done, Stage::Change) => tally.changed += 1,
             (Outcome::Done, Stage::Over) | (Outcome::Failed(_), _) => {}
         }
     }
@@ -193,6 +223,13 @@ impl Errand {
     /// Draws the consequence of an answer.
     fn go_on(&mut self) {
         let Some(answer) = self.answer.take() else { return };
+        if self.stage == Stage::Change {
+            self.tries += LOOKS_MAX / TRIES_MAX;
+            if self.tries >= LOOKS_MAX {
+                self.stage = Stage::Over;
+            }
+            return;
+        }
         match answer {
             Answer::Done => {
                 self.tries = 0;
@@ -201,7 +238,9 @@ impl Errand {
                     (Stage::Start, Goal::Run) => Stage::Over,
                     (Stage::Start, Goal::Stop | Goal::Remove) => Stage::Stop,
                     (Stage::Stop, Goal::Remove) => Stage::Remove,
-                    (Stage::Stop, Goal::Run | Goal::Stop) | (Stage::Remove | Stage::Over, _) => Stage::Over,
+                    (Stage::Start | Stage::Stop, Goal::Change)
+                    | (Stage::Stop, Goal::Run | Goal::Stop)
+                    | (Stage::Remove | Stage::Change | Stage::Over, _) => Stage::Over,
                 };
             }
             Answer::Refused | Answer::Failed => {
@@ -213,7 +252,55 @@ impl Errand {
         }
     }
 
-    fn order(&mut self, machine: &Node) -> Option<Operation> {
+    /// Draws another definition of the lab, or goes back to an earlier one.
+    fn change(&mut self, machine: &Node, project: ProjectId, hosts: &[Name]) -> ReviseOrder {
+        let revisions = machine.revisions(project);
+        let heads = machine.heads(project);
+        let contested =
+            heads.map(|heads| heads.contested.iter().copied().collect::<Vec<_>>()).unwrap_or_default();
+        let from_head =
+            if contested.is_empty() { None } else { Some(contested[self.lot.index(contested.len())]) };
+        let partial = from_head.is_none() && self.lot.chance(250);
+        let content = if self.lot.chance(200) && !revisions.is_empty() {
+            ReviseContent::Revision(revisions[self.lot.index(revisions.len())].1.digest)
+        } else {
+            let mut lab = self.project.clone();
+            match self.lot.index(6) {
+                0 if lab.vms.len() > 1 => {
+                    lab.vms.pop();
+                }
+                1 => {
+                    let mut more = lab.vms[0].clone();
+                    more.name = name("extra");
+                    more.memory = MemoryMib(64);
+                    more.service_host = Some(HostAddress(hosts[self.lot.index(hosts.len())].to_string()));
+                    more.networks.clear();
+                    lab.vms.push(more);
+                }
+                2 | 3 => {
+                    let vm = self.lot.index(lab.vms.len());
+                    lab.vms[vm].service_host =
+                        Some(HostAddress(hosts[self.lot.index(hosts.len())].to_string()));
+                }
+                _ => {
+                    let vm = self.lot.index(lab.vms.len());
+                    lab.vms[vm].startup = vec![format!("echo {}", self.lot.between(0, 1_000))];
+                }
+            }
+            ReviseContent::Definition { project: lab, blobs: Vec::new() }
+        };
+        ReviseOrder {
+            project,
+            content,
+            author: "people".to_owned(),
+            reason: "change".to_owned(),
+            consent: if partial { Consent::Partial } else { Consent::Majority },
+            running: RunningVms::Stop,
+            from_head,
+        }
+    }
+
+    fn order(&mut self, machine: &Node, hosts: &[Name]) -> Option<Operation> {
         let built: Vec<ProjectId> =
             machine.projects().into_iter().filter(|p| p.label == self.label).map(|p| p.id).collect();
         let vms =
@@ -239,10 +326,24 @@ impl Errand {
                     None
                 }
             },
+            Stage::Change => match built.first() {
+                Some(&project) => Some(Operation::Revise(Box::new(self.change(machine, project, hosts)))),
+                None => {
+                    // It isn't there yet, or no longer.
+                    self.tries += 1;
+                    if self.tries >= LOOKS_MAX {
+                        self.stage = Stage::Over;
+                    }
+                    None
+                }
+            },
             Stage::Over => None,
         }
     }
 }
+
+/// How often who wants to change a lab looks whether it is there.
+const LOOKS_MAX: u32 = 40;
 
 /// A lab: one to four routers on one to three hosts, each pair of neighbours on a switch.
 fn project(label: &Name, hosts: &[Name], lot: &mut Lot) -> Project {

@@ -19,6 +19,7 @@ use mln_protocol::wire;
 
 use crate::check::Oracle;
 use crate::codec::Codec;
+use crate::copying::CopyWork;
 use crate::fault::{Fault, FaultCount};
 use crate::gossip::{Gossip, HEARTBEAT_MS, Overlay};
 use crate::host::{Age, Honesty, Host, Presence};
@@ -62,6 +63,13 @@ pub(crate) enum Event {
         node: usize,
         life: u32,
         due_ms: u64,
+    },
+    /// Something about the copy of a disk has ended.
+    Copied {
+        node: usize,
+        life: u32,
+        vm: VmId,
+        work: CopyWork,
     },
     Heartbeat {
         node: usize,
@@ -153,6 +161,7 @@ pub(crate) struct Tally {
     pub(crate) started: u64,
     pub(crate) stopped: u64,
     pub(crate) removed: u64,
+    pub(crate) changed: u64,
     /// Requests of hosts that were alone, which they could carry out.
     pub(crate) alone: u64,
     /// Bytes of hostile senders that nobody could read.
@@ -306,6 +315,9 @@ impl World {
         let mut violations = self.oracle.take_violations();
         if violations.is_empty() {
             violations = self.unsettled();
+            if let Some(node) = self.alone.values().next() {
+                violations.push(format!("L2: {}, alone, never answered", self.hosts[*node].name));
+            }
             if !self.workload.is_over() {
                 violations.push(format!("L1: customers still wait: {}", self.workload.waiting().join("; ")));
             }
@@ -374,6 +386,7 @@ impl World {
                     self.input(node, Input::Timeout);
                 }
             }
+            Event::Copied { node, life, vm, work } => self.copied(node, life, vm, work),
             Event::Heartbeat { node, life } => self.heartbeat(node, life),
             Event::Checked { node, life, revision } => {
                 if self.hosts[node].life == life {
@@ -468,6 +481,7 @@ impl World {
             self.output(node, output);
         }
         self.oracle.check_outputs(&self.hosts[node], outputs, self.options.nodes);
+        self.oracle.take_ownership();
         self.arm(node);
     }
 
@@ -491,6 +505,7 @@ impl World {
                 self.send(node, to, message);
             }
             Output::Broadcast(record) => {
+                self.note_link(&record);
                 self.oracle.note_record(self.hosts[node].keys.public(), &record);
                 match self.codec.record(record.signed()) {
                     Ok(record) => {
@@ -521,6 +536,11 @@ impl World {
                 self.at(at, Event::Checked { node, life, revision });
             }
             Output::Step { vm, step, fragment, .. } => self.begin_step(node, vm, step, &fragment),
+            Output::Pull { vm, from, round } => self.copy(node, vm, CopyWork::Pull { from, round }),
+            Output::Seal { vm } => self.copy(node, vm, CopyWork::Seal),
+            Output::ReadCopy { vm } => self.copy(node, vm, CopyWork::Read),
+            Output::Shelve { vm } => self.shelve(node, &vm),
+            Output::DropCopy { vm } => self.drop_copy(node, &vm),
             Output::Switches(_) | Output::Progress { .. } => {}
             Output::Done { op, outcome } => match self.alone.remove(&op) {
                 Some(alone) => {
@@ -542,6 +562,8 @@ impl World {
             return self.stop(node, 1_000);
         }
         while let Some((first, writes)) = host.unsynced.pop_front_if(|(first, _)| *first <= id) {
+            let key = host.keys.public();
+            self.oracle.ownership.note_writes(key, &writes);
             host.disk.apply(writes);
             self.trace.update(&first.0.to_le_bytes());
         }

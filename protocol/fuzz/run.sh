@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fuzzes the language with coverage guidance, on stable Rust: `run.sh RUNS [canary]`.
+# Fuzzes with coverage guidance, on stable Rust: `run.sh RUNS [canary|wire|node]`, without a word the language.
 # The corpus grows in the target folder; what is committed and all golden cases are its seeds.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -15,8 +15,27 @@ if [[ "$kind" == canary ]]; then
     flags+=" --cfg mln_fuzz_canary"
     target+="-canary"
 fi
-RUSTFLAGS="$flags" CARGO_TARGET_DIR="$target" cargo build --locked --release --target "$triple" >&2
-program="$target/$triple/release/language"
+name=language
+if [[ "$kind" == wire || "$kind" == node ]]; then
+    name="$kind"
+fi
+RUSTFLAGS="$flags" CARGO_TARGET_DIR="$target" cargo build --locked --release --target "$triple" --bin "$name" >&2
+program="$target/$triple/release/$name"
+
+if [[ "$name" != language ]]; then
+    # Bytes without a grammar: their corpus grows from nothing, in the target folder.
+    mkdir -p "$target/corpus-$name" "$target/found"
+    status=0
+    "$program" -max_len=2048 -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 "-artifact_prefix=$target/found/" \
+        -runs="$runs" "$target/corpus-$name" >"$target/log-$name" 2>&1 || status=$?
+    covered() { sed -n "s/^#[0-9]*\\t$1 *cov: \\([0-9]*\\).*/\\1/p" "$target/log-$name"; }
+    echo "edges: $(covered INITED | head -1) at the start, $(covered '[A-Za-z]*' | tail -1) at the end"
+    grep '^stat::' "$target/log-$name" || true
+    if [[ "$status" != 0 ]]; then
+        grep -a -A3 'panicked at\|ERROR: libFuzzer\|Test unit written' "$target/log-$name" >&2 || true
+    fi
+    exit "$status"
+fi
 
 seeds="$target/seeds"
 rm -rf "$seeds"

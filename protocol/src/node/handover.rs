@@ -120,6 +120,15 @@ impl Node {
             Some(Holding::Declined { .. }) => limits::RETRY_MS_MIN,
             Some(_) | None => 0,
         };
+        if let Some(&Holding::Arrived { epoch: noted, from: giver, root }) = self.holdings.get(vm)
+            && (noted, giver) == (epoch, from)
+        {
+            // It was complete before a restart: the release may be on its way.
+            let arrival = Arrival { from, epoch, phase: ArrivalPhase::Reading(root), rounds: 0 };
+            self.hand_overs.arriving.insert(vm.clone(), arrival);
+            self.timers.set(Timer::Arrival(vm.clone()), now.mono_ms + limits::RESEND_MS);
+            return self.outbox.push(Output::ReadCopy { vm: vm.clone() });
+        }
         let arrival = Arrival { from, epoch, phase: ArrivalPhase::Waiting, rounds: 0 };
         self.hand_overs.arriving.insert(vm.clone(), arrival);
         self.timers.set(Timer::Arrival(vm.clone()), now.mono_ms + pause_ms);
@@ -325,6 +334,10 @@ impl Node {
             (ReleasedDisk::Root(root), Some(found)) if found == root => match arrival {
                 Some(Arrival { phase: ArrivalPhase::Ready(_), .. }) => self.claim_released(now, vm),
                 Some(Arrival { phase: ArrivalPhase::Rereading(_), .. }) => {}
+                // It is being read already.
+                Some(arrival) if arrival.phase == ArrivalPhase::Reading(root) => {
+                    arrival.phase = ArrivalPhase::Rereading(root);
+                }
                 Some(_) | None => {
                     let phase = ArrivalPhase::Rereading(root);
                     self.hand_overs.arriving.insert(vm.clone(), Arrival { from, epoch, phase, rounds: 0 });
@@ -399,6 +412,12 @@ impl Node {
 
     /// The new host asks to stop a VM of ours.
     fn halt_asked(&mut self, now: Now, from: PublicKey, vm: &VmId, epoch: Epoch) {
+        if let Some(Holding::Released { release, .. }) = self.holdings.get(vm)
+            && as_release(release).is_some_and(|release| release.to == from)
+        {
+            let release = release.clone();
+            return self.send(from, Message::Records(vec![release]));
+        }
         if let Some(reason) = self.why_not_to(from, vm, epoch) {
             self.tell_links(from, vec![vm.clone()]);
             return self.send(from, Message::HandOver(HandOver::NotNow { vm: vm.clone(), epoch, reason }));

@@ -237,8 +237,8 @@ fn whoever_lost_the_copy_declines_and_the_old_owner_goes_on_in_a_later_epoch() {
     assert_eq!(cluster.owner_told(0, &vm), "oslo 1.1 released");
     cluster.pass(600_000);
     assert_eq!(cluster.runs(0).len() + cluster.steps.len(), 0, "it never starts what it has released");
-    cluster.kill(1, vec![]);
     cluster.disks.remove(&(1, vm.clone()));
+    cluster.kill(1, vec![]);
     cluster.loses = |output| matches!(output, Output::Pull { .. });
     cluster.pass(limits::RELEASE_MS);
     assert_eq!(cluster.owner_told(2, &vm), "oslo 1.3");

@@ -26,6 +26,8 @@ pub(super) struct Vms {
     queued: BTreeSet<VmId>,
     /// The switches that were last asked for.
     switches: Vec<SwitchWanted>,
+    /// Whether what was found at the start is still being taken up: how much room there is isn't known before.
+    adopting: bool,
 }
 
 #[derive(Debug)]
@@ -153,9 +155,12 @@ impl Node {
     pub(super) fn adopt_all(&mut self, now: Now, found: Vec<(VmId, Observed)>) {
         self.vms.found = found.into_iter().collect();
         let projects: Vec<ProjectId> = self.projects.heads().map(|(project, _)| project).collect();
+        self.vms.adopting = true;
         for project in projects {
             self.head_changed(now, project);
         }
+        self.vms.adopting = false;
+        self.next_queued(now);
         self.resume_releases(now);
     }
 
@@ -485,6 +490,9 @@ impl Node {
             Some(Step::Build) if vm.disk == Disk::Lost => {}
             // Whoever is to have it makes its disk.
             Some(Step::Build) if self.is_to_leave(id) => {}
+            Some(Step::Build) if self.vms.adopting => {
+                self.vms.queued.insert(id.clone());
+            }
             Some(Step::Build) if !self.vms.has_room(vm.status.memory, self.config.memory_limit) => {
                 self.blocked(now, id);
             }

@@ -1,0 +1,116 @@
+//! S2 and what hangs on it, written from `mesh.md`: at most one child of a revision by majority, with the word of
+//! every host that it changes; partial revisions never beat it and never destroy a disk.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mln_protocol::id::{Digest, Name, PublicKey, VmId};
+use mln_protocol::record::{Commit, Consent, Revision};
+
+/// Every revision that anybody has published.
+#[derive(Debug, Default)]
+pub(crate) struct Decisions {
+    commits: BTreeMap<Digest, Commit>,
+}
+
+impl Decisions {
+    /// Takes in a published commit; says which rule it breaks.
+    pub(crate) fn note(&mut self, commit: &Commit, exempt: &BTreeSet<PublicKey>) -> Vec<String> {
+        let label = &commit.revision.label;
+        let mut broken = Vec::new();
+        let reserved: BTreeSet<PublicKey> = commit.reservations.iter().map(|r| r.author()).collect();
+        let parent = commit.revision.parent.and_then(|parent| self.commits.get(&parent));
+        if let Some(missing) = changed(parent, commit).iter().find(|host| !reserved.contains(host)) {
+            broken.push(format!("S2: {label} is committed without the word of {missing}"));
+        }
+        if let Some(parent) = parent
+            && commit.revision.consent == Consent::Majority
+        {
+            let promised: BTreeSet<PublicKey> = commit.promises.iter().map(|p| p.author()).collect();
+            if !is_majority(&parent.revision, &promised) {
+                broken.push(format!("S2: {label} is committed by {} hosts, no majority", promised.len()));
+            }
+            let other = self.commits.values().find(|other| {
+                other.revision.parent == Some(parent.digest)
+                    && other.revision.consent == Consent::Majority
+                    && other.digest != commit.digest
+            });
+            let lied = parent.revision.hosts.iter().any(|host| exempt.contains(&host.key));
+            if let Some(other) = other.filter(|_| !lied) {
+                broken.push(format!(
+                    "S2: two children of one revision of {label} are committed: {} and {}",
+                    other.digest.short(),
+                    commit.digest.short()
+                ));
+            }
+        }
+        self.commits.insert(commit.digest, commit.clone());
+        broken
+    }
+
+    /// Whether a host's part with this digest defines a VM in any published revision.
+    pub(crate) fn is_part_of(&self, host: &Name, fragment: Digest, vm: &VmId) -> bool {
+        self.commits.values().any(|commit| {
+            let part =
+                commit.revision.hosts.iter().find(|part| part.name == *host && part.fragment == fragment);
+            part.is_some_and(|part| ids(part, commit.digest).any(|id| id == *vm))
+        })
+    }
+
+    /// Whether a VM's disk may go: a majority has left it out, in a revision that descends from one that has it, and
+    /// nothing partial lies between.
+    pub(crate) fn may_go(&self, vm: &VmId) -> bool {
+        let has = |commit: &Commit| {
+            commit.revision.hosts.iter().flat_map(|part| ids(part, commit.digest)).any(|id| id == *vm)
+        };
+        self.commits.values().filter(|commit| !has(commit)).any(|commit| {
+            let mut at = commit;
+            while at.revision.consent == Consent::Majority {
+                let Some(parent) = at.revision.parent.and_then(|parent| self.commits.get(&parent)) else {
+                    break;
+                };
+                if has(parent) {
+                    return true;
+                }
+                at = parent;
+            }
+            false
+        })
+    }
+
+    /// Returns the revisions that nothing follows, of the project that began with this one.
+    pub(crate) fn born(&self, birth: Digest) -> Option<&Commit> {
+        self.commits.get(&birth)
+    }
+}
+
+fn ids(part: &mln_protocol::record::RevisionHost, revision: Digest) -> impl Iterator<Item = VmId> {
+    part.vms.iter().map(move |vm| VmId { birth: vm.birth.unwrap_or(revision), name: vm.name.clone() })
+}
+
+/// Whose part differs: who is in one of them only, or has other contents or other VMs.
+fn changed(parent: Option<&Commit>, child: &Commit) -> Vec<PublicKey> {
+    let entries = |commit: &Commit| -> BTreeMap<PublicKey, (Name, Digest, BTreeSet<VmId>)> {
+        let entry = |part: &mln_protocol::record::RevisionHost| {
+            (part.key, (part.name.clone(), part.fragment, ids(part, commit.digest).collect()))
+        };
+        commit.revision.hosts.iter().map(entry).collect()
+    };
+    let before = parent.map(entries).unwrap_or_default();
+    let after = entries(child);
+    let all: BTreeSet<PublicKey> = before.keys().chain(after.keys()).copied().collect();
+    all.into_iter().filter(|host| before.get(host) != after.get(host)).collect()
+}
+
+/// A majority of a list of hosts, of which the first counts twice where their number is even.
+fn is_majority(parent: &Revision, promised: &BTreeSet<PublicKey>) -> bool {
+    let mut weights: Vec<(PublicKey, usize)> = parent.hosts.iter().map(|host| (host.key, 1)).collect();
+    if weights.len() % 2 == 0
+        && let Some((_, weight)) = weights.first_mut()
+    {
+        *weight = 2;
+    }
+    let all: usize = weights.iter().map(|(_, weight)| weight).sum();
+    let said: usize =
+        weights.iter().filter(|(host, _)| promised.contains(host)).map(|(_, weight)| weight).sum();
+    said > all / 2
+}
