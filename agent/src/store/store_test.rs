@@ -334,6 +334,20 @@ fn a_damaged_journal_stops_its_project_and_no_other_and_is_left_as_it_is() {
 }
 
 #[test]
+fn a_journal_with_something_that_only_a_newer_program_understands_stops_its_project() {
+    let data = tempfile::tempdir().expect("a folder");
+    let mut opened = open(data.path());
+    write(&mut opened.store, &[Write::Join(project(0)), Write::Join(project(1))]);
+    let newer = Change { slot: vec![0xff; 4], value: Some(vec![0xff; 8]) };
+    let place = journals::Place::Project(project(1));
+    opened.store.journals.write(place, &[newer]).expect("there is room");
+    drop(opened);
+    let opened = open(data.path());
+    assert_eq!(opened.state.joined.into_iter().collect::<Vec<_>>(), [project(0)]);
+    assert_eq!(opened.findings.stopped.into_keys().collect::<Vec<_>>(), [project(1)]);
+}
+
+#[test]
 fn a_part_of_a_project_that_is_damaged_is_left_out() {
     let data = tempfile::tempdir().expect("a folder");
     let mut store = open(data.path()).store;
