@@ -187,9 +187,15 @@ fn judge(host: &mut Host, work: &Work<'_>, told: &Told, what: &str) {
         };
         if is_right { Ok(()) } else { Err(format!("{seen:?}")) }
     });
-    let running = states(host, work.name).iter().filter(|state| *state == "up").count();
-    let kernels = kernels(host);
-    assert_eq!(kernels.len(), running + 1, "{what}: a VM runs twice, or not at all: {kernels:?}");
+    until(&format!("what runs is what is up, {what}"), LIMIT, || {
+        let mut running = kernels(host);
+        running.sort();
+        let folders = running.windows(2).filter(|two| two[0] == two[1]).count();
+        assert_eq!(folders, 0, "{what}: a VM runs twice: {running:?}");
+        // It may be about to start what was asked for.
+        let up = states(host, work.name).iter().filter(|state| *state == "up").count();
+        if running.len() == up + 1 { Ok(()) } else { Err(format!("{up} are up, and {running:?} run")) }
+    });
 }
 
 /// Returns the folders in which kernels run: each leads its group, and its helpers don't.

@@ -91,7 +91,8 @@ fn shipped_programs_cannot_have_their_rules_switched_off() {
     }
     // Were the feature renamed, the lines above would find nothing for ever.
     assert!(cargo(&["tree", "-e", "features,no-dev", "-p", "netsim"]).contains("mutants"));
-    let manifest = std::fs::read_to_string(super::tree::root().join("agent/Cargo.toml")).expect("it is there");
+    let manifest =
+        std::fs::read_to_string(super::tree::root().join("agent/Cargo.toml")).expect("it is there");
     assert!(manifest.contains("failpoints = []") && !manifest.contains("\"failpoints\""), "{manifest}");
 }
 
