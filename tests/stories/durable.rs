@@ -1,6 +1,7 @@
 //! An agent ends in the middle of writing, its disk is full, its index or a journal is spoilt: nothing of what it said
 //! is forgotten, and no VM is lost or runs twice.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -59,6 +60,7 @@ fn an_agent_that_ends_anywhere_while_it_writes_loses_no_vm_and_runs_none_twice()
     site.host("oslo").sees("single", "vm", "up");
     let boot = site.host("oslo").boot_id("single/vm");
     let (mut lot, mut ended, mut in_work) = (Lot(1), 0, 0);
+    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
     for round in 0..rounds {
         let name = format!("p{round}");
         let file = site.project(&name, &two(&name));
@@ -75,6 +77,7 @@ fn an_agent_that_ends_anywhere_while_it_writes_loses_no_vm_and_runs_none_twice()
             host.abort_at(place);
             if !host.try_run() {
                 ended += 1;
+                *places.entry(place.map_or("", |(name, _)| name)).or_default() += 1;
                 host.abort_at(None);
                 host.run();
             }
@@ -87,6 +90,7 @@ fn an_agent_that_ends_anywhere_while_it_writes_loses_no_vm_and_runs_none_twice()
         } else {
             ended += 1;
             in_work += 1;
+            *places.entry(place.map_or("killed", |(name, _)| name)).or_default() += 1;
             host.reap();
         }
         host.abort_at(None);
@@ -97,10 +101,13 @@ fn an_agent_that_ends_anywhere_while_it_writes_loses_no_vm_and_runs_none_twice()
         clear_away(host, &name, &what);
     }
     assert!(ended * 3 > rounds && in_work > 0, "only {ended} of {rounds} ended, {in_work} of them at work");
+    if rounds >= 100 {
+        assert!(PLACES.iter().all(|place| places.contains_key(place)), "not at every place: {places:?}");
+    }
     // Where nobody can read it, nobody misses it.
     let _ = std::io::Write::write_fmt(
         &mut std::io::stderr(),
-        format_args!("{rounds} rounds, {ended} agents ended, {in_work} of them at work\n"),
+        format_args!("{rounds} rounds, {ended} agents ended, {in_work} of them at work: {places:?}\n"),
     );
 }
 
