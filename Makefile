@@ -5,7 +5,7 @@ export CARGO_TARGET_DIR := $(TARGET_DIR)
 TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
 CARGO := cargo --locked
 
-.PHONY: help deps build demo demo-stop test bench check guest binaries fuzz fuzz-wire fuzz-node fuzz-canary install uninstall deb deb-check
+.PHONY: help deps build demo demo-stop test torture bench check guest binaries fuzz fuzz-wire fuzz-node fuzz-canary install uninstall deb deb-check
 
 help:
 	@echo 'make deps       the Debian packages that are needed'
@@ -15,6 +15,7 @@ help:
 	@echo 'make install    programs, units, manual pages, completions, below PREFIX (/usr/local); make uninstall'
 	@echo 'make deb        the Debian package, into $(TARGET_DIR)/deb, installed and removed in a root of its own'
 	@echo 'make test       all tests, those with real virtual machines included'
+	@echo 'make torture    ROUNDS=200 times an agent is ended while it writes, with real virtual machines'
 	@echo 'make check      format, lints, and the rules of the house'
 	@echo 'make fuzz       RUNS=1000000 texts, guided by what they reach, against the language'
 	@echo 'make fuzz-wire  RUNS=1000000 byte strings against every decoder; make fuzz-node: scripts against the mesh'
@@ -75,6 +76,16 @@ test: deps binaries
 	else \
 		$(CARGO) test --workspace; \
 	fi
+
+ROUNDS := 200
+
+# The same story as in the tests, for longer.
+torture: export MLN_TEST_CACHE := $(TARGET_DIR)/stories/cache
+torture: export MLN_GUEST_AGENT := $(TARGET_DIR)/stories/bin/mlnd-guest
+torture: export MLN_TORTURE := $(ROUNDS)
+torture: deps binaries
+	$(CARGO) test -p mln-e2e --test stories -- --nocapture \
+		an_agent_that_ends_anywhere_while_it_writes_loses_no_vm_and_runs_none_twice
 
 check:
 	cargo fmt --all --check

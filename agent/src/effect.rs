@@ -42,7 +42,9 @@ impl EventLoop {
                     self.drop_unused_blobs();
                 }
             }
-            Output::Check { revision, coordinator, fragment, .. } => self.check(revision, coordinator, fragment),
+            Output::Check { revision, coordinator, fragment, .. } => {
+                self.check(revision, coordinator, fragment)
+            }
             Output::Step { vm, step, label, fragment } => self.step(vm, step, label, fragment),
             Output::Pull { vm, .. } => {
                 self.own.push_back(Input::Pulled { vm, result: Err(NO_DISKS_MOVE.to_owned()) });

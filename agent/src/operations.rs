@@ -176,6 +176,10 @@ fn remedy(rule: Rule, host: &str) -> Option<String> {
         }
         Rule::Grant => Some("whoever may grant it".to_owned()),
         // Try again: nobody has to change anything.
+        Rule::DiskLoss => Some("the author of the project: another name for the new VM".to_owned()),
+        Rule::Majority => Some("whoever runs the hosts that are off: mlnd run".to_owned()),
+        Rule::Contested => Some("whoever may change the project, by choosing one of its heads".to_owned()),
+        Rule::Overtaken | Rule::Unchanged | Rule::Undecided | Rule::Ownership => None,
         Rule::Files | Rule::Parent | Rule::Malformed => None,
     }
 }

@@ -84,9 +84,8 @@ impl Oracle {
     /// Takes over what the rules of ownership have found broken, but for hosts that have lost or forged state.
     pub(crate) fn take_ownership(&mut self) {
         for (hosts, rule) in self.ownership.take_broken() {
-            let excused = |host: &PublicKey| {
-                self.exempt.has_lost_state(*host) || self.exempt.hostile.contains(host)
-            };
+            let excused =
+                |host: &PublicKey| self.exempt.has_lost_state(*host) || self.exempt.hostile.contains(host);
             if !hosts.iter().any(excused) {
                 self.broken(rule);
             }

@@ -50,7 +50,8 @@ impl Ownerships {
                 if let ClaimBasis::Takeover(takeover) = &claim.basis
                     && takeover.seen.is_some_and(|seen| seen.term >= claim.epoch.term)
                 {
-                    let rule = format!("S1: a takeover of {} does not raise the term: {}", claim.vm, claim.epoch);
+                    let rule =
+                        format!("S1: a takeover of {} does not raise the term: {}", claim.vm, claim.epoch);
                     self.broken.push((vec![by], rule));
                 }
                 let twice = vm.claims.keys().any(|(epoch, other)| *epoch == claim.epoch && *other != by);
@@ -103,6 +104,8 @@ impl Ownerships {
                     self.by_vm.entry(vm.clone()).or_default().holders.remove(&by);
                 }
                 Write::Record(..)
+                | Write::Heard(..)
+                | Write::Join(_)
                 | Write::Fragment(..)
                 | Write::DropFragment(_)
                 | Write::Decision(_)
@@ -181,7 +184,8 @@ impl Ownerships {
     /// S3: whoever released a VM keeps its copy until somebody has claimed it.
     pub(crate) fn check_drop(&mut self, host: &Name, key: PublicKey, id: &VmId) {
         let vm = self.by_vm.entry(id.clone()).or_default();
-        let Some(newest) = vm.released.keys().filter(|(_, by)| *by == key).map(|(epoch, _)| *epoch).next_back()
+        let Some(newest) =
+            vm.released.keys().filter(|(_, by)| *by == key).map(|(epoch, _)| *epoch).next_back()
         else {
             return;
         };
@@ -196,7 +200,8 @@ impl Ownerships {
     /// After a crash: what was signed about a VM is what its note says, or older than it.
     pub(crate) fn check_noted(&mut self, host: &Name, key: PublicKey, disk: &Disk) {
         for (id, vm) in &self.by_vm {
-            let released = vm.released.keys().filter(|(_, by)| *by == key).map(|(epoch, _)| *epoch).next_back();
+            let released =
+                vm.released.keys().filter(|(_, by)| *by == key).map(|(epoch, _)| *epoch).next_back();
             let claimed = vm.newest_claim(key);
             let noted = match disk.holding(id) {
                 Some(Holding::Claimed { claim, .. }) => match &***claim {
@@ -208,14 +213,15 @@ impl Ownerships {
             let forgot_release =
                 noted.is_some_and(|noted| released.is_some_and(|released| released >= noted));
             if forgot_release {
-                let rule = format!("S1: after a crash {host} takes itself for the owner of {id}, which it released");
+                let rule =
+                    format!("S1: after a crash {host} takes itself for the owner of {id}, which it released");
                 self.broken.push((vec![key], rule));
             }
             let owns = claimed.is_some_and(|claimed| released.is_none_or(|released| released < claimed));
-            let removed = disk
-                .record(&RecordKey::Vm(id.clone(), key))
-                .is_some_and(|record| matches!(&***record, Record::Vm(status)
-                    if status.state == mln_protocol::record::VmState::Removed));
+            let removed = disk.record(&RecordKey::Vm(id.clone(), key)).is_some_and(|record| {
+                matches!(&***record, Record::Vm(status)
+                    if status.state == mln_protocol::record::VmState::Removed)
+            });
             if owns && noted < claimed && !removed {
                 let rule = format!("S1: after a crash {host} does not know of its claim on {id}");
                 self.broken.push((vec![key], rule));

@@ -69,7 +69,9 @@ impl World {
         }
         let bytes = self.lot.between(0, 40 << 20);
         let disk = &mut self.hosts[source].disk;
-        if let Some(found) = disk.vms.get_mut(vm).filter(|found| matches!(found.observed, Observed::Running(_))) {
+        if let Some(found) =
+            disk.vms.get_mut(vm).filter(|found| matches!(found.observed, Observed::Running(_)))
+        {
             // It goes on writing.
             found.content += 1;
             if round == PullRound::Last {

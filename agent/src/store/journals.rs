@@ -73,8 +73,8 @@ pub(crate) struct Stopped {
 /// What was found in the journals.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    /// The values of all slots that count.
-    pub(super) values: Vec<Vec<u8>>,
+    /// The values of all slots that count, with the project whose journal says so.
+    pub(super) values: Vec<(Option<ProjectId>, Vec<u8>)>,
     /// Those of journals that can't be used.
     pub(super) without_right: Vec<Vec<u8>>,
 }
@@ -129,7 +129,7 @@ impl Journals {
         // The host's own slots in here are never asked for as a project's.
         let strays = host.live().keys().cloned().collect();
         let mut found = Found::default();
-        found.values.extend(host.live().values().cloned());
+        found.values.extend(host.live().values().map(|value| (None, value.clone())));
         let mut journals = Self {
             medium,
             data: data.to_owned(),
@@ -162,7 +162,7 @@ impl Journals {
                     if torn_bytes > 0 {
                         warn!(journal = %folder.display(), torn_bytes, "an entry that was never durable is cut off");
                     }
-                    found.values.extend(journal.live().values().cloned());
+                    found.values.extend(journal.live().values().map(|value| (Some(project), value.clone())));
                     self.projects.insert(project, journal);
                     self.begun.insert(project);
                 }
@@ -184,12 +184,21 @@ impl Journals {
             let path = folder.join(&name);
             let is_finished = name.to_str().is_some_and(|name| !name.starts_with(PART));
             if is_finished {
-                found.values.extend(self.medium.read(&path).map_err(error)?);
+                found.values.extend(self.medium.read(&path).map_err(error)?.map(|value| (None, value)));
             } else {
                 self.medium.remove(&path).map_err(error)?;
             }
         }
         Ok(())
+    }
+
+    /// Stops a project whose journal has something in it that isn't understood: it may be what limits its rights.
+    pub(super) fn stop(&mut self, project: ProjectId, why: String) {
+        let path = self.data.join(PROJECTS_FOLDER).join(hex(&project.0.0)).join(FILE);
+        error!(journal = %path.display(), why, "a project is stopped");
+        self.projects.remove(&project);
+        self.begun.remove(&project);
+        self.stopped.insert(project, Stopped { path, why });
     }
 
     /// Returns the projects whose journals can't be used.

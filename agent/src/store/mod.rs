@@ -84,9 +84,21 @@ impl Store {
     ) -> Result<Opened, JournalsError> {
         let (mut journals, Found { values, without_right }) = Journals::open(medium, data, me)?;
         let mut state = StoredState::default();
-        for value in values {
-            if let Some(write) = understood(&value, root) {
-                journals.learn(&write);
+        let mut read = Vec::new();
+        for (project, value) in values {
+            match (decode_write(&value, root), project) {
+                (Ok(write), _) => read.push((project, write)),
+                (Err(error), Some(project)) => journals.stop(project, chain(&error)),
+                (Err(error), None) => {
+                    warn!(error = chain(&error), "something that was stored is left out");
+                }
+            }
+        }
+        for (project, write) in read {
+            journals.learn(&write);
+            if project.is_some_and(|project| journals.stopped().contains_key(&project)) {
+                state.take_without_right(write);
+            } else {
                 state.take(write);
             }
         }

@@ -78,7 +78,7 @@ impl PowerCuts {
             file.durable.clone_from(&file.bytes);
         }
         // Names become durable in their order or not at all, as in any file system with a journal.
-        if draw() % 2 == 0 {
+        if draw().is_multiple_of(2) {
             state.durable_names.clone_from(&state.names);
         }
         state.names.clone_from(&state.durable_names);
@@ -114,7 +114,7 @@ fn torn(durable: &[u8], bytes: &[u8], draw: &mut impl FnMut() -> u64) -> Vec<u8>
     let length = shortest + (draw() as usize) % (longest - shortest + 1);
     let mut left = vec![0; length];
     for (number, sector) in left.chunks_mut(SECTOR).enumerate() {
-        let source = if draw() % 2 == 0 { durable } else { bytes };
+        let source = if draw().is_multiple_of(2) { durable } else { bytes };
         let source = source.get(number * SECTOR..).unwrap_or_default();
         let count = sector.len().min(source.len());
         sector[..count].copy_from_slice(&source[..count]);

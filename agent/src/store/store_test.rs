@@ -4,7 +4,7 @@ use std::sync::Arc;
 use mln_protocol::id::{Digest, Name, VmId};
 use mln_protocol::model::{BootOrder, Fragment, MemoryMib};
 use mln_protocol::node::WriteId;
-use mln_protocol::record::{HostStatus, Record, RunState, VerifiedRecord, VmState, VmStatus};
+use mln_protocol::record::{Epoch, HostStatus, Record, RunState, VerifiedRecord, VmState, VmStatus};
 use mln_protocol::trust::KeyPair;
 use mln_protocol::wire::{encode_fragment, encode_write, sign_record};
 
@@ -60,6 +60,7 @@ fn vm_status(author: u8, of: usize, vm: usize, counter: u64) -> VerifiedRecord {
     let status = VmStatus {
         counter,
         vm: VmId { birth: project(of).0, name: name(&format!("vm{vm}")) },
+        epoch: Epoch::FIRST,
         project: project(of),
         run: RunState::Up,
         run_counter: counter,
@@ -331,6 +332,20 @@ fn a_damaged_journal_stops_its_project_and_no_other_and_is_left_as_it_is() {
     drop(opened);
     assert_eq!(fs::read(&path).expect("it is there"), bytes);
     assert!(!open(data.path()).state.joined.contains(&project(2)));
+}
+
+#[test]
+fn a_journal_with_something_that_only_a_newer_program_understands_stops_its_project() {
+    let data = tempfile::tempdir().expect("a folder");
+    let mut opened = open(data.path());
+    write(&mut opened.store, &[Write::Join(project(0)), Write::Join(project(1))]);
+    let newer = Change { slot: vec![0xff; 4], value: Some(vec![0xff; 8]) };
+    let place = journals::Place::Project(project(1));
+    opened.store.journals.write(place, &[newer]).expect("there is room");
+    drop(opened);
+    let opened = open(data.path());
+    assert_eq!(opened.state.joined.into_iter().collect::<Vec<_>>(), [project(0)]);
+    assert_eq!(opened.findings.stopped.into_keys().collect::<Vec<_>>(), [project(1)]);
 }
 
 #[test]
