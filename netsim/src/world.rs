@@ -625,7 +625,9 @@ impl World {
             host.unsynced.clear();
             return self.stop(node, 1_000);
         }
-        while let Some((first, writes)) = host.unsynced.pop_front_if(|(first, _)| *first <= id) {
+        while host.unsynced.front().is_some_and(|(first, _)| *first <= id)
+            && let Some((first, writes)) = host.unsynced.pop_front()
+        {
             let key = host.keys.public();
             self.oracle.ownership.note_writes(key, &writes);
             host.disk.apply(writes);
