@@ -39,6 +39,7 @@ fi
 
 seeds="$target/seeds"
 rm -rf "$seeds"
+rm -f "$target"/log.*
 mkdir -p "$seeds" "$target/corpus" "$target/found"
 for case in ../tests/lang/ok/*.mln ../tests/lang/wrong/*.mln ../../examples/*/*.mln; do
     cp "$case" "$seeds/$(sha256sum "$case" | cut -c1-16)"
@@ -61,13 +62,26 @@ if [[ "$kind" == canary ]]; then
     echo "the canary was found after $(sed -n 's/^stat::number_of_executed_units: *//p' "$target/log") executions"
     exit 0
 fi
+# As many at a time as there are processors: they learn from each other by the corpus.
+workers="${WORKERS:-$(nproc)}"
+pids=()
+for ((worker = 1; worker <= workers; worker++)); do
+    "$program" "${options[@]}" -seed="$((worker + RANDOM * 100))" -runs="$((runs / workers))" \
+        "$target/corpus" corpus "$seeds" >"$target/log.$worker" 2>&1 &
+    pids+=("$!")
+done
 status=0
-"$program" "${options[@]}" -runs="$runs" "$target/corpus" corpus "$seeds" >"$target/log" 2>&1 || status=$?
-covered() { sed -n "s/^#[0-9]*\\t$1 *cov: \\([0-9]*\\).*/\\1/p" "$target/log"; }
-echo "edges: $(covered INITED | head -1) at the start, $(covered '[A-Za-z]*' | tail -1) at the end"
-grep '^stat::' "$target/log" || true
+for pid in "${pids[@]}"; do
+    wait "$pid" || status=$?
+done
+logs=("$target"/log.[0-9]*)
+covered() { sed -n "s/^#[0-9]*\\t$1 *cov: \\([0-9]*\\).*/\\1/p" "${logs[@]}"; }
+sum() { sed -n "s/^stat::$1: *//p" "${logs[@]}" | awk '{ sum += $1 } END { print sum + 0 }'; }
+echo "edges: $(covered INITED | sort -n | head -1) at the start, $(covered '[A-Za-z]*' | sort -n | tail -1) at the end"
+echo "$(sum number_of_executed_units) executions, $(sum average_exec_per_sec) in a second," \
+    "at most $(sed -n 's/^stat::peak_rss_mb: *//p' "${logs[@]}" | sort -n | tail -1) MB"
 if [[ "$status" != 0 ]]; then
     # What panicked, and which file in found/ shows it.
-    grep -a -A3 'panicked at\|ERROR: libFuzzer\|Test unit written' "$target/log" >&2 || true
+    grep -a -h -A3 'panicked at\|ERROR: libFuzzer\|Test unit written' "${logs[@]}" >&2 || true
 fi
 exit "$status"

@@ -76,14 +76,13 @@ fn a_wrong_project_is_not_compared() {
 
 #[test]
 fn what_is_not_carried_out_yet_is_told_and_nothing_is_done_about_it() {
-    let a = "global { project p }\nhost a { xen_extra { one }; sudo }\nhost gone { sudo }\n";
-    let b = "global { project p }\nhost a { xen_extra { two } }\nhost new { sudo }\n";
+    let a = "global { project p }\nhost a { ec2 { ami one; zone z } }\nhost gone { ec2 { ami x } }\n";
+    let b = "global { project p }\nhost a { ec2 { ami two } }\nhost new { ec2 { ami x } }\n";
     let folder = folder_with(&[("a.mln", a), ("b.mln", b)]);
     let told = "\
-- host gone                        remove
-+ host new                         build
-- host a     sudo                  kept
-~ host a     xen_extra: one → two  kept
+- host gone                                  remove
++ host new                                   build
+~ host a     ec2: ami one; zone z → ami two  kept
 1 added, 1 removed, 1 changed
 ";
     check(folder.path(), &["diff", "a.mln", "b.mln"], 2, told);

@@ -99,6 +99,7 @@ fn show_prints_the_published_shape() {
             "vcpus": 1, "disk_bytes": null, "free_space_bytes": null, "boot_order": 99,
             "networks": [network("eth0", "A"), network("eth1", "B")],
             "users": [], "files": [], "startup": [], "nameservers": [], "modules": [],
+            "shutdown": [], "groups": [], "swap_bytes": null, "mounts": [], "nice": null, "cpus": [],
             "ec2": null,
         })
     );
