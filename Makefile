@@ -5,7 +5,7 @@ export CARGO_TARGET_DIR := $(TARGET_DIR)
 TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
 CARGO := cargo --locked
 
-.PHONY: plugin-proof help deps build demo demo-stop test bench check guest binaries fuzz fuzz-wire fuzz-node fuzz-canary install uninstall deb deb-check
+.PHONY: plugin-proof help deps build demo demo-stop test torture bench check guest binaries fuzz fuzz-wire fuzz-node fuzz-canary install uninstall deb deb-check
 
 help:
 	@echo 'make deps       the Debian packages that are needed'
@@ -15,6 +15,7 @@ help:
 	@echo 'make install    programs, units, manual pages, completions, below PREFIX (/usr/local); make uninstall'
 	@echo 'make deb        the Debian package, into $(TARGET_DIR)/deb, installed and removed in a root of its own'
 	@echo 'make test       all tests, those with real virtual machines included'
+	@echo 'make torture    ROUNDS=200 times an agent is ended while it writes, with real virtual machines'
 	@echo 'make check      format, lints, and the rules of the house'
 	@echo 'make fuzz       RUNS=1000000 texts, guided by what they reach, against the language'
 	@echo 'make fuzz-wire  RUNS=1000000 byte strings against every decoder; make fuzz-node: scripts against the mesh'
@@ -54,12 +55,14 @@ demo-stop:
 	@MLN_BIN=$(TARGET_DIR)/release scripts/demo-stop.sh
 
 # What the stories run, set apart: building the tests of the whole workspace makes other ones.
-# One mlnd more, whose version is another: what a story upgrades from. A setting of its own gives it a place in
+# One mlnd more that ends itself where a story says, and one whose version is another: what a story upgrades from. A setting of its own gives it a place in
 # cargo's cache, so that the two don't take turns at being built.
 binaries: guest
 	MLN_BUILD_VERSION=0.0.9 $(CARGO) build -p mlnd --config 'profile.dev.package.mlnd.debug=false'
 	mkdir -p $(TARGET_DIR)/stories/bin
 	install -m 755 $(TARGET_DIR)/debug/mlnd $(TARGET_DIR)/stories/bin/mlnd-before
+	$(CARGO) build -p mlnd --features failpoints
+	install -m 755 $(TARGET_DIR)/debug/mlnd $(TARGET_DIR)/stories/bin/mlnd-failpoints
 	$(CARGO) build -p mlnd -p mln-cli
 	install -m 755 $(TARGET_DIR)/debug/mlnd $(TARGET_DIR)/debug/mlnctl $(TARGET_DIR)/stories/bin
 	install -m 755 $(TARGET_DIR)/$(TRIPLE)/guest/mlnd $(TARGET_DIR)/stories/bin/mlnd-guest
@@ -77,6 +80,16 @@ test: deps binaries
 # cfengine's plugin with the real package in real guests: a few minutes, most of them downloads.
 plugin-proof: build
 	@scripts/plugin-proof.sh $(TARGET_DIR)/release
+
+ROUNDS := 200
+
+# The same story as in the tests, for longer.
+torture: export MLN_TEST_CACHE := $(TARGET_DIR)/stories/cache
+torture: export MLN_GUEST_AGENT := $(TARGET_DIR)/stories/bin/mlnd-guest
+torture: export MLN_TORTURE := $(ROUNDS)
+torture: deps binaries
+	$(CARGO) test -p mln-e2e --test stories -- --nocapture \
+		an_agent_that_ends_anywhere_while_it_writes_loses_no_vm_and_runs_none_twice
 
 check:
 	cargo fmt --all --check

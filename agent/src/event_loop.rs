@@ -33,7 +33,8 @@ use crate::mesh::{GossipVerdict, MeshEvent, MeshHandle, StreamKind};
 use crate::operations::Operations;
 use crate::platform::{Platform, VmEvent};
 use crate::request::{Prepared, Waiters};
-use crate::store::{AddressBook, WriteError, Writer};
+use crate::store::{AddressBook, StoreNews, Writer};
+use crate::store_health::StoreHealth;
 use crate::switches::Switches;
 use crate::version::VERSION;
 
@@ -60,6 +61,8 @@ pub(crate) struct EventLoop {
     pub(crate) events: EventLog,
     /// What `doctor` looks at.
     pub(crate) place: Place,
+    /// How the store fares.
+    pub(crate) store: StoreHealth,
     pub(crate) waiters: Waiters,
     pub(crate) connected: BTreeSet<PublicKey>,
     /// What the hosts may do that are connected: by that it is judged what they pass on.
@@ -94,8 +97,8 @@ pub(crate) enum Work {
     Prepared(Box<Prepared>),
     /// An image for a VM of this host is being fetched.
     Fetching(Box<Fetching>),
-    /// The state can't be made durable any more.
-    StoreFailed(WriteError),
+    /// How the store fares.
+    Store(StoreNews),
 }
 
 /// How far the fetch of an image is that a VM of this host waits for.
@@ -112,11 +115,6 @@ pub(crate) struct Fetching {
 /// Why the agent ends.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Ending {
-    /// What it says can't be made durable: it says nothing more. Its VMs run on.
-    #[error(
-        "{0}; free some space or mend the disk, then start mlnd again: its virtual machines run on meanwhile"
-    )]
-    Store(WriteError),
     /// The mesh's task has ended; a bug.
     #[error("the network part of the agent has ended")]
     Mesh,
@@ -132,6 +130,7 @@ impl EventLoop {
     ) -> Result<(), Ending> {
         let started = self.deriver.started(self.clock.now().unix_ms, VERSION);
         self.events.note(started);
+        self.note_findings();
         self.handle(first).await;
         for event in early {
             self.vm_event(event).await;
@@ -146,7 +145,7 @@ impl EventLoop {
                     Work::Fetching(fetching) => {
                         self.operations.fetching(&fetching, &self.identity.name);
                     }
-                    Work::StoreFailed(error) => return Err(Ending::Store(error)),
+                    Work::Store(news) => self.store_news(news).await,
                 },
                 Some(event) = sources.platform.recv() => self.vm_event(event).await,
                 event = sources.mesh.recv() => match event {

@@ -39,7 +39,8 @@ use crate::operations::Operations;
 use crate::platform::uml::{Uml, UmlConfig};
 use crate::platform::{Observation, Platform, VmEvent};
 use crate::request::Waiters;
-use crate::store::{AddressBook, Store, Writer};
+use crate::store::{self, AddressBook, Store, Writer};
+use crate::store_health::StoreHealth;
 use crate::switches::Switches;
 use crate::version::VERSION;
 
@@ -241,9 +242,9 @@ async fn run_agent(arguments: RunArguments) -> anyhow::Result<()> {
         config.listen = arguments.listen;
     }
     let lock = DataFolderLock::take(&folder)?;
-    let store = Store::open(&folder)
+    let opened = Store::open(&folder, identity.keys.public(), identity.root)
         .context("free some space, or see docs/operations.md, \"The state is damaged\"")?;
-    let stored = store.load(&folder, identity.root)?;
+    let store::Opened { store, state: stored, findings } = opened;
     let blobs = Blobs::open(&folder)?;
     blobs.retain(&used_blobs(&stored));
     let images = ImageStore::open(&folder.join("images"))?;
@@ -308,6 +309,7 @@ async fn run_agent(arguments: RunArguments) -> anyhow::Result<()> {
         deriver,
         events: EventLog::open(&folder),
         place,
+        store: StoreHealth::new(findings),
         preparing: 0,
         waiters: Waiters::default(),
         connected: BTreeSet::new(),

@@ -53,6 +53,8 @@ pub mod shaper;
 #[cfg(feature = "host")]
 mod store;
 #[cfg(feature = "host")]
+mod store_health;
+#[cfg(feature = "host")]
 mod switches;
 #[cfg(feature = "host")]
 mod uplinks;

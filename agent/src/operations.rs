@@ -177,6 +177,9 @@ fn remedy(rule: Rule, host: &str) -> Option<String> {
             "whoever runs one of these hosts: memory_mib and groups in its config.toml; or the author of the project"
                 .to_owned(),
         ),
+        Rule::Forgotten => {
+            Some(format!("whoever runs {host}: mlnctl doctor there says which journal is wanted back"))
+        }
         Rule::Grant => Some("whoever may grant it".to_owned()),
         Rule::DiskLoss => Some("the author of the project: another name for the new VM".to_owned()),
         Rule::Majority => Some("whoever runs the hosts that are off: mlnd run".to_owned()),
@@ -184,8 +187,8 @@ fn remedy(rule: Rule, host: &str) -> Option<String> {
             Some("whoever runs the host that owns it; or, where that is gone, whoever may take it over".to_owned())
         }
         Rule::Contested => Some("whoever may change the project, by choosing one of its heads".to_owned()),
-        Rule::Overtaken | Rule::Unchanged | Rule::Undecided => None,
         // Try again: nobody has to change anything.
+        Rule::Overtaken | Rule::Unchanged | Rule::Undecided => None,
         Rule::Files | Rule::Parent | Rule::Malformed => None,
     }
 }

@@ -104,6 +104,8 @@ impl Ownerships {
                     self.by_vm.entry(vm.clone()).or_default().holders.remove(&by);
                 }
                 Write::Record(..)
+                | Write::Heard(..)
+                | Write::Join(_)
                 | Write::Fragment(..)
                 | Write::DropFragment(_)
                 | Write::Decision(_)

@@ -1,9 +1,9 @@
 //! A simulated host's disk: what is durable, what is not yet, and the VMs on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use mln_protocol::id::{Digest, VmId};
+use mln_protocol::id::{Digest, ProjectId, VmId};
 use mln_protocol::model::Fragment;
 use mln_protocol::node::{DecisionNote, Holding, StoredState, Write};
 use mln_protocol::plan::Observed;
@@ -16,6 +16,7 @@ pub(crate) struct Disk {
     fragments: BTreeMap<Digest, Arc<Fragment>>,
     decisions: BTreeMap<Digest, DecisionNote>,
     holdings: BTreeMap<VmId, Holding>,
+    joined: BTreeSet<ProjectId>,
     /// Copies of disks that no VM runs on: on their way here, or left behind. What is on a disk is a number.
     pub(crate) copies: BTreeMap<VmId, u64>,
     /// The VMs, which run on while the agent is down.
@@ -37,8 +38,11 @@ impl Disk {
     pub(crate) fn apply(&mut self, writes: Vec<Write>) {
         for write in writes {
             match write {
-                Write::Record(key, record) => {
+                Write::Record(key, record) | Write::Heard(key, record) => {
                     self.records.insert(key, record);
+                }
+                Write::Join(project) => {
+                    self.joined.insert(project);
                 }
                 Write::Fragment(digest, fragment) => {
                     self.fragments.insert(digest, fragment);
@@ -82,6 +86,7 @@ impl Disk {
             fragments: self.fragments.iter().map(|(digest, fragment)| (*digest, fragment.clone())).collect(),
             decisions: self.decisions.values().cloned().collect(),
             holdings: self.holdings.iter().map(|(vm, holding)| (vm.clone(), holding.clone())).collect(),
+            joined: self.joined.clone(),
         }
     }
 

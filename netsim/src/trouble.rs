@@ -79,9 +79,9 @@ impl World {
                     host.disk.apply(writes);
                 } else if index == whole && half {
                     // The store's trees are written one after the other, records nearly last: what is let go of comes after.
-                    let fragments = writes
-                        .into_iter()
-                        .filter(|w| !matches!(w, Write::Record(..) | Write::DropHolding(_)));
+                    let fragments = writes.into_iter().filter(|w| {
+                        !matches!(w, Write::Record(..) | Write::Heard(..) | Write::DropHolding(_))
+                    });
                     let first: Vec<Write> = fragments.collect();
                     self.oracle.ownership.note_writes(key, &first);
                     host.disk.apply(first);

@@ -28,13 +28,23 @@ pub struct Host {
     programs: PathBuf,
     /// The user who runs them; none is the one who runs the test.
     uid: Option<u32>,
+    /// Where the agent ends itself.
+    abort_at: Option<String>,
     agent: Option<Child>,
 }
 
 impl Host {
     pub(crate) fn new(name: &str, folder: PathBuf, place: Place) -> Self {
         fs::create_dir(&folder).expect("the site's folder has no such host yet");
-        Self { name: name.to_owned(), folder, place, programs: programs::folder(), uid: None, agent: None }
+        Self {
+            name: name.to_owned(),
+            folder,
+            place,
+            programs: programs::folder(),
+            uid: None,
+            abort_at: None,
+            agent: None,
+        }
     }
 
     /// Makes a host with programs of its own, run by another user, whose its folder becomes.
@@ -92,18 +102,38 @@ impl Host {
         Answer::of(command, &[], LIMIT)
     }
 
+    /// Lets the agent end itself when it comes to a place in its code for the n-th time, or never; counts from its next
+    /// start. Only `mlnd-failpoints` knows such places.
+    pub fn abort_at(&mut self, place: Option<(&str, u64)>) {
+        self.abort_at = place.map(|(name, number)| format!("{name}:{number}"));
+    }
+
+    /// Starts the agent, and waits until it answers; returns whether it does, and hasn't ended.
+    #[track_caller]
+    pub fn try_run(&mut self) -> bool {
+        self.begin();
+        let mut answers = false;
+        until("the agent answers or has ended", LIMIT, || {
+            answers = self.ctl(&["version"]).code == Some(0);
+            if answers || !self.is_running() { Ok(()) } else { Err("it does neither".to_owned()) }
+        });
+        if !answers {
+            self.reap();
+        }
+        answers
+    }
+
+    /// Takes away an agent that has ended by itself.
+    pub fn reap(&mut self) {
+        if let Some(mut agent) = self.agent.take() {
+            agent.wait().expect("it is ours");
+        }
+    }
+
     /// Starts the agent, and waits until it answers.
     #[track_caller]
     pub fn run(&mut self) {
-        assert!(self.agent.is_none(), "{} runs already", self.name);
-        let log = OpenOptions::new().create(true).append(true).open(self.log()).expect("the folder is ours");
-        let errors = log.try_clone().expect("a descriptor can be doubled");
-        let mut command = self.place.command(&self.program("mlnd"));
-        self.dress(&mut command);
-        command.arg("run").arg("--data").arg(&self.folder).arg("--listen").arg(self.place.listen.join(","));
-        // Holders and guests work below this folder: that is how they are found.
-        command.current_dir(&self.folder).stdin(Stdio::null()).stdout(log).stderr(errors);
-        self.agent = Some(command.spawn().expect("the program is there"));
+        self.begin();
         until("the agent answers", LIMIT, || {
             let answer = self.ctl(&["version"]);
             match (answer.code, self.is_running()) {
@@ -112,6 +142,22 @@ impl Host {
                 (_, false) => panic!("the agent of {} has ended:\n{}", self.name, self.last_words()),
             }
         });
+    }
+
+    #[track_caller]
+    fn begin(&mut self) {
+        assert!(self.agent.is_none(), "{} runs already", self.name);
+        let log = OpenOptions::new().create(true).append(true).open(self.log()).expect("the folder is ours");
+        let errors = log.try_clone().expect("a descriptor can be doubled");
+        let mut command = self.place.command(&self.program("mlnd"));
+        self.dress(&mut command);
+        if let Some(place) = &self.abort_at {
+            command.env("MLN_ABORT_AT", place);
+        }
+        command.arg("run").arg("--data").arg(&self.folder).arg("--listen").arg(self.place.listen.join(","));
+        // Holders and guests work below this folder: that is how they are found.
+        command.current_dir(&self.folder).stdin(Stdio::null()).stdout(log).stderr(errors);
+        self.agent = Some(command.spawn().expect("the program is there"));
     }
 
     /// Kills the agent, and nothing else of the host.

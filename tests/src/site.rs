@@ -218,6 +218,15 @@ impl Site {
         self.settle_added(name);
     }
 
+    /// Adds a host with a mesh and the template `mini`, whose folder is prepared before anything is in it.
+    #[track_caller]
+    pub fn settle_in(&mut self, name: &str, prepare: impl FnOnce(&Path)) {
+        self.add(name);
+        prepare(self.host(name).folder());
+        self.host(name).take_images();
+        self.settle_added(name);
+    }
+
     #[track_caller]
     fn settle_added(&mut self, name: &str) {
         self.host(name).configure(CONFIGURATION);

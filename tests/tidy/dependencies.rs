@@ -85,10 +85,15 @@ fn shipped_programs_cannot_have_their_rules_switched_off() {
     for package in ["mlnd", "mln-cli"] {
         let tree = cargo(&["tree", "-e", "features,no-dev", "-p", package]);
         assert!(tree.contains("mln-protocol"), "{package} is not built from mln-protocol:\n{tree}");
-        assert!(!tree.contains("mutants"), "{package} has the feature `mutants`:\n{tree}");
+        for feature in ["mutants", "failpoints"] {
+            assert!(!tree.contains(feature), "{package} has the feature `{feature}`:\n{tree}");
+        }
     }
     // Were the feature renamed, the lines above would find nothing for ever.
     assert!(cargo(&["tree", "-e", "features,no-dev", "-p", "netsim"]).contains("mutants"));
+    let manifest =
+        std::fs::read_to_string(super::tree::root().join("agent/Cargo.toml")).expect("it is there");
+    assert!(manifest.contains("failpoints = []") && !manifest.contains("\"failpoints\""), "{manifest}");
 }
 
 #[test]

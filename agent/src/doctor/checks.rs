@@ -30,6 +30,7 @@ pub(super) fn all(facts: &Facts) -> Vec<DoctorRow> {
         tools(facts),
         templates(facts),
         disk(facts),
+        state(facts),
         ports(facts),
         clock(facts),
         passt(facts),
@@ -180,6 +181,27 @@ fn disk(facts: &Facts) -> DoctorRow {
         }
         Ok(space) => ok("disk", format!("{folder} has {} MiB free", space.free_mib)),
     }
+}
+
+fn state(facts: &Facts) -> DoctorRow {
+    let store = &facts.store;
+    let folder = facts.data.display();
+    if let Some(why) = &store.failing {
+        let finding = format!("nothing can be made durable ({why}): what is asked of this host waits");
+        return fail("state", finding, format!("df {folder}; dmesg | tail"));
+    }
+    if !store.stopped.is_empty() {
+        let finding = format!("projects that this host may not touch: {}", store.stopped.join("; "));
+        return fail("state", finding, format!("cp -a BACKUP/projects/DIGEST {folder}/projects/"));
+    }
+    if !store.set_aside.is_empty() {
+        let finding = format!(
+            "an index was broken and was made anew; nothing is lost. Is the disk well? kept: {}",
+            store.set_aside.join(", ")
+        );
+        return warn("state", finding, format!("rm -r {folder}/state.broken-*"));
+    }
+    ok("state", "journals and index are sound")
 }
 
 fn ports(facts: &Facts) -> DoctorRow {

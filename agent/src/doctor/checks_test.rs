@@ -2,6 +2,7 @@ use mln_link::message::DOCTOR_CHECKS;
 
 use super::super::facts::{ControlGroup, PeerClock, Space, User};
 use super::*;
+use crate::store_health::StoreFacts;
 
 const HEALTHY: Space = Space { free_mib: 4000, total_mib: 8000, exec: Exec::Allowed };
 
@@ -26,6 +27,7 @@ fn healthy() -> Facts {
         agent_runs: true,
         now_unix_ms: 10_000_000,
         peers: vec![PeerClock { name: "bergen".to_owned(), measured_unix_ms: 9_990_000 }],
+        store: StoreFacts::default(),
         landlock: Landlock::There,
         user: User { uid: 1000, login: Some("anna".to_owned()), lingers: Some(true) },
         control_group: None,
@@ -53,6 +55,13 @@ fn a_healthy_machine_is_told_so_and_every_line_is_in_the_list() {
     let of_agent: Vec<&str> =
         DOCTOR_CHECKS.into_iter().filter(|name| !["agent", "version"].contains(name)).collect();
     assert_eq!(names, of_agent);
+}
+
+#[test]
+fn a_store_that_fails_or_lost_something_is_told() {
+    check("state", Verdict::Fail, "df /var/lib/mln", |f| f.store.failing = Some("no space".to_owned()));
+    check("state", Verdict::Fail, "anna/ring", |f| f.store.stopped.push("anna/ring: damaged".to_owned()));
+    check("state", Verdict::Warn, "nothing is lost", |f| f.store.set_aside.push("state.broken-1".to_owned()));
 }
 
 #[test]

@@ -14,6 +14,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::image::ImageStore;
 use crate::platform::uml::UmlConfig;
+use crate::store_health::StoreFacts;
 
 /// How long a program may take to say which one it is.
 const PROGRAM_LIMIT: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
@@ -42,6 +43,8 @@ pub(crate) struct MeshFacts {
     pub ports: Ports,
     /// The clocks of the peers that are connected.
     pub peers: Vec<PeerClock>,
+    /// How its store fares.
+    pub store: StoreFacts,
 }
 
 /// Where an agent listens.
@@ -84,6 +87,7 @@ pub(super) struct Facts {
     pub agent_runs: bool,
     pub now_unix_ms: u64,
     pub peers: Vec<PeerClock>,
+    pub store: StoreFacts,
     pub landlock: Landlock,
     pub user: User,
     pub control_group: Option<ControlGroup>,
@@ -169,6 +173,7 @@ pub(super) fn gather(place: &Place, mesh: &MeshFacts) -> Facts {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
         peers: mesh.peers.clone(),
+        store: mesh.store.clone(),
         landlock: if fs::read_to_string("/sys/kernel/security/lsm").is_ok_and(|list| has_landlock(&list))
             || landlock_answers()
         {

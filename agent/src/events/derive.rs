@@ -61,7 +61,9 @@ impl Deriver {
             Output::Persist { writes, .. } => {
                 let records = writes.iter().filter_map(|write| match write {
                     Write::Record(_, record) => Some(record),
-                    Write::Fragment(..)
+                    Write::Heard(..)
+                    | Write::Join(_)
+                    | Write::Fragment(..)
                     | Write::DropFragment(_)
                     | Write::Holding(..)
                     | Write::DropHolding(_)
@@ -128,6 +130,11 @@ impl Deriver {
     /// Returns that this agent began to run.
     pub(crate) fn started(&self, now_unix_ms: u64, version: &str) -> Event {
         self.event(now_unix_ms, EventKind::Agent, format!("mlnd {version} has started"))
+    }
+
+    /// Returns what is the matter with this host's disk.
+    pub(crate) fn store(&self, text: String, now_unix_ms: u64) -> Event {
+        self.event(now_unix_ms, EventKind::Store, text)
     }
 
     /// Returns that a member is connected.

@@ -27,9 +27,9 @@ fn vm(seed: u8, host: &str, state: VmState, exit: Option<ExitStatus>) -> Verifie
     let status = VmStatus {
         counter: 1,
         vm: VmId { birth, name: name("router1") },
+        epoch: mln_protocol::record::Epoch::FIRST,
         project: ProjectId(birth),
         run: RunState::Up,
-        epoch: mln_protocol::record::Epoch::FIRST,
         run_counter: 1,
         run_by: keys(seed).public(),
         state,

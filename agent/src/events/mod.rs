@@ -84,6 +84,8 @@ pub(crate) enum EventKind {
     Version,
     /// This agent began to run.
     Agent,
+    /// Something is the matter with this host's disk, or no more.
+    Store,
 }
 
 impl EventKind {
@@ -104,6 +106,7 @@ impl EventKind {
             Self::Lost => "lost",
             Self::Version => "version",
             Self::Agent => "agent",
+            Self::Store => "store",
         }
     }
 }

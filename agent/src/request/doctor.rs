@@ -11,6 +11,7 @@ use crate::event_loop::EventLoop;
 impl EventLoop {
     pub(super) fn request_doctor(&self, reply: ReplySender) {
         let (place, mesh) = (self.place.clone(), self.mesh.clone());
+        let store = self.store.facts(&place.data, &self.node);
         let peers = self
             .node
             .hosts()
@@ -23,7 +24,7 @@ impl EventLoop {
             .collect();
         tokio::spawn(async move {
             let listeners = mesh.listeners().await.iter().map(ToString::to_string).collect();
-            let facts = MeshFacts { ports: Ports::Open(listeners), peers };
+            let facts = MeshFacts { ports: Ports::Open(listeners), peers, store };
             // It runs programs, and may ask a directory server for a group.
             match tokio::task::spawn_blocking(move || doctor::examine(&place, &facts)).await {
                 Ok(rows) => answer(&reply, [Reply::Doctor(rows)]),

@@ -22,6 +22,10 @@ const TOKEN_S_MAX: u64 = 30 * 24 * 3600;
 
 impl EventLoop {
     pub(super) fn request_daemon_status(&self, group: Option<&Name>, reply: &ReplySender) {
+        if let Some(text) = self.store.warning() {
+            // The rows are worth more, and whoever has gone misses neither.
+            let _ = reply.post(Reply::Warning { text });
+        }
         let now = self.clock.now();
         let row = |host: HostView| {
             let status = host.status?;

@@ -86,7 +86,8 @@ impl Disk {
         let mut stored = StoredState::default();
         for write in &self.0 {
             match write.clone() {
-                Write::Record(_, record) => stored.records.push(record),
+                Write::Record(_, record) | Write::Heard(_, record) => stored.records.push(record),
+                Write::Join(project) => _ = stored.joined.insert(project),
                 Write::Fragment(digest, fragment) => stored.fragments.push((digest, fragment)),
                 Write::DropFragment(digest) => stored.fragments.retain(|(other, _)| *other != digest),
                 Write::Holding(vm, holding) => {

@@ -45,6 +45,7 @@ struct Mesh {
     fragments: Vec<BTreeMap<Digest, Arc<Fragment>>>,
     decisions: Vec<BTreeMap<Digest, DecisionNote>>,
     holdings: Vec<BTreeMap<VmId, Holding>>,
+    joined: Vec<BTreeSet<ProjectId>>,
     found: Vec<BTreeMap<VmId, Observed>>,
     removed: Vec<VmId>,
     away: BTreeSet<usize>,
@@ -63,6 +64,7 @@ impl Mesh {
             fragments: vec![BTreeMap::new(); count],
             decisions: vec![BTreeMap::new(); count],
             holdings: vec![BTreeMap::new(); count],
+            joined: vec![BTreeSet::new(); count],
             found: vec![BTreeMap::new(); count],
             removed: Vec::new(),
             away: BTreeSet::new(),
@@ -119,7 +121,10 @@ impl Mesh {
             Output::Persist { id, writes } => {
                 for write in writes {
                     match write {
-                        Write::Record(key, record) => {
+                        Write::Join(project) => {
+                            self.joined[from].insert(project);
+                        }
+                        Write::Record(key, record) | Write::Heard(key, record) => {
                             self.records[from].insert(wire::encode_record_key(&key), record);
                         }
                         Write::Fragment(digest, fragment) => {
@@ -187,6 +192,7 @@ impl Mesh {
             records: self.records[index].values().cloned().collect(),
             fragments: self.fragments[index].iter().map(|(digest, part)| (*digest, part.clone())).collect(),
             decisions: self.decisions[index].values().cloned().collect(),
+            joined: self.joined[index].clone(),
             holdings: self.holdings[index].iter().map(|(vm, noted)| (vm.clone(), noted.clone())).collect(),
         };
         self.nodes[index] = Node::new(config(index), stored);

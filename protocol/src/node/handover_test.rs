@@ -110,6 +110,7 @@ impl Cluster {
             records: old.records.range(..).map(|(_, record)| record.clone()).collect(),
             fragments: old.fragments.iter().map(|(digest, part)| (*digest, part.clone())).collect(),
             holdings: old.holdings().map(|(vm, holding)| (vm.clone(), holding.clone())).collect(),
+            joined: old.joined.clone(),
             ..StoredState::default()
         };
         self.nodes[host] = Node::new(config(host, 512), stored);

@@ -1,5 +1,6 @@
 //! What goes into a node and what comes out of it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::message::{Message, Refusal, RunOrder, RunningVms};
@@ -86,6 +87,9 @@ pub struct StoredState {
     pub decisions: Vec<DecisionNote>,
     /// What this host has signed about VMs, and which copies of disks it has.
     pub holdings: Vec<(VmId, Holding)>,
+    /// The projects that the host has given its word to, as its journals say: only they give it the right to promise
+    /// anything for them.
+    pub joined: BTreeSet<ProjectId>,
 }
 
 /// A host's own note of one VM: what it has signed last about who owns it, or what copy of its disk it has.
@@ -262,8 +266,19 @@ pub enum Input {
     },
     /// There is little space left: copies that nobody needs may go.
     SpaceShort,
+    /// There is room on the host's disk for more to be signed and built, or none any more.
+    Room(Room),
     /// [`super::Node::poll_timeout`] has come.
     Timeout,
+}
+
+/// Whether a host's disk has room for new parts of projects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// It has.
+    Ample,
+    /// What is there can be run and removed, nothing new is taken on.
+    Full,
 }
 
 /// Something the operator asks for.
@@ -493,6 +508,10 @@ pub enum Output {
 pub enum Write {
     /// Store a record in its slot.
     Record(RecordKey, VerifiedRecord),
+    /// Store a record under the host's own key that it was told of by others: it gives no right.
+    Heard(RecordKey, VerifiedRecord),
+    /// Remember that the host has given its word to a project.
+    Join(ProjectId),
     /// Store a fragment under its digest.
     Fragment(Digest, Arc<Fragment>),
     /// Forget a fragment.

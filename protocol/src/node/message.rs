@@ -274,11 +274,13 @@ pub enum Rule {
     Undecided,
     /// Who owns the VM stands against it.
     Ownership,
+    /// The host has lost what it had signed for the project.
+    Forgotten,
 }
 
 impl Rule {
     /// Every rule, in the order of its code.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::UnknownHost,
         Self::HostOff,
         Self::NoAnswer,
@@ -303,6 +305,7 @@ impl Rule {
         Self::Unchanged,
         Self::Undecided,
         Self::Ownership,
+        Self::Forgotten,
     ];
 
     /// Returns its stable name, as users and scripts see it.
@@ -326,6 +329,7 @@ impl Rule {
             Self::Hooks => "hooks",
             Self::Group => "group",
             Self::Ownership => "ownership",
+            Self::Forgotten => "forgotten",
             Self::DiskLoss => "disk-loss",
             Self::Majority => "majority",
             Self::Overtaken => "overtaken",

@@ -19,6 +19,7 @@
 
 mod choose;
 mod draft;
+mod durable;
 mod handover;
 mod hooks;
 mod io;
@@ -49,10 +50,11 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub use durable::Home;
 pub use io::{
     BuildOrder, DecisionNote, ExistingProject, FailureCause, Holding, HookOwner, HostRefusal, ImpairedPort,
     Input, NodeConfig, OnFailure, OpId, Operation, Outcome, Output, OwnerHeard, PullRound, ReviseContent,
-    ReviseOrder, StoredState, SwitchWanted, UplinkWanted, VmFailure, Vouched, Write, WriteId,
+    ReviseOrder, Room, StoredState, SwitchWanted, UplinkWanted, VmFailure, Vouched, Write, WriteId,
 };
 pub use ledger::{Ownership, Tenure};
 pub use message::{
@@ -108,6 +110,9 @@ pub struct Node {
     runs: RunOperations,
     status: StatusClock,
     connected: BTreeSet<PublicKey>,
+    /// The projects that this host has given its word to, and remembers it.
+    joined: BTreeSet<ProjectId>,
+    room: Room,
     timers: Timers,
     outbox: Outbox,
     lot: u64,
@@ -136,6 +141,8 @@ impl Node {
             runs: RunOperations::default(),
             status: StatusClock::default(),
             connected: BTreeSet::new(),
+            joined: stored.joined,
+            room: Room::Ample,
             timers: Timers::default(),
             outbox: Outbox::default(),
         };
@@ -195,6 +202,7 @@ impl Node {
             Input::Sealed { vm, result } => self.sealed(now, &vm, result),
             Input::CopyRead { vm, result } => self.copy_read(now, &vm, result),
             Input::SpaceShort => self.space_short(),
+            Input::Room(room) => self.room = room,
             Input::Timeout => {
                 while let Some(timer) = self.timers.pop(now.mono_ms) {
                     self.timeout(now, timer);
@@ -306,7 +314,7 @@ impl Node {
         if self.mutated_commit_judged_again() && self.is_refused_by_grants(now, &record) {
             return;
         }
-        if self.merge(&record) != Merge::Taken {
+        if self.merge(&record, Origin::Others) != Merge::Taken {
             return;
         }
         if record.author() == self.me {
@@ -329,13 +337,13 @@ impl Node {
     /// Signs, keeps and gossips a record of our own.
     fn publish(&mut self, now: Now, record: Record) {
         let record = wire::sign_record(&self.config.keys, record);
-        if self.merge(&record) == Merge::Taken {
+        if self.merge(&record, Origin::Ourselves) == Merge::Taken {
             self.outbox.push(Output::Broadcast(record.clone()));
             self.act_on(now, &record);
         }
     }
 
-    fn merge(&mut self, record: &VerifiedRecord) -> Merge {
+    fn merge(&mut self, record: &VerifiedRecord, origin: Origin) -> Merge {
         let newer = if self.mutated_merge_keeps_first() {
             |_: &VerifiedRecord, _: &VerifiedRecord| false
         } else {
@@ -347,9 +355,33 @@ impl Node {
             Some(Ordering::Equal) | None => self.records.merge(record.clone(), newer),
         };
         if merge == Merge::Taken {
-            self.outbox.write(Write::Record(record.key(record.author()), record.clone()));
+            let (key, record) = (record.key(record.author()), record.clone());
+            // What we have forgotten and are told again doesn't make us remember it.
+            let write = match origin {
+                Origin::Others if record.author() == self.me => Write::Heard(key, record),
+                Origin::Others | Origin::Ourselves => Write::Record(key, record),
+            };
+            self.outbox.write(write);
         }
         merge
+    }
+
+    /// Remembers that this host has given its word to a project, before anybody hears it.
+    fn join(&mut self, project: ProjectId) {
+        if !self.joined.insert(project) {
+            return;
+        }
+        self.outbox.write(Write::Join(project));
+        // What was heard of it before goes with it, into its journal.
+        for record in self.projects.records_of(project) {
+            self.outbox.write(Write::Record(record.key(record.author()), record.clone()));
+        }
+    }
+
+    /// Whether this host has given no word to a project, or has lost what it said: where others know that it has, it
+    /// looks on. It can't tell what it promised.
+    fn forgot(&self, project: ProjectId) -> bool {
+        !self.joined.contains(&project) && !self.mutated_journal_not_needed()
     }
 
     /// Compares a commit with the one that holds its slot by whether they prove what they say, for all that is known
@@ -501,6 +533,15 @@ impl Node {
     }
 }
 
+/// Who a record comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// This host has just signed it.
+    Ourselves,
+    /// It was sent here.
+    Others,
+}
+
 /// Whether a rule is switched off; always false where the feature `mutants` is.
 macro_rules! mutations {
     ($($name:ident => $variant:ident),* $(,)?) => {
@@ -543,6 +584,7 @@ mutations! {
     mutated_stranded_deleted => StrandedDeleted,
     mutated_partial_beats_majority => PartialBeatsMajority,
     mutated_identity_without_birth => IdentityWithoutBirth,
+    mutated_journal_not_needed => JournalNotNeeded,
 }
 
 impl Node {

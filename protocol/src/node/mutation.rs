@@ -57,11 +57,13 @@ pub enum Mutation {
     PartialBeatsMajority,
     /// A VM's name that was removed and comes back is taken for the old VM.
     IdentityWithoutBirth,
+    /// A host that has lost its journal of a project goes on as if it remembered everything.
+    JournalNotNeeded,
 }
 
 impl Mutation {
     /// Every mutation with its name on the command line.
-    pub const ALL: [(&'static str, Self); 27] = [
+    pub const ALL: [(&'static str, Self); 28] = [
         ("merge-keeps-first", Self::MergeKeepsFirst),
         ("no-anti-entropy", Self::NoAntiEntropy),
         ("reservation-not-counted", Self::ReservationNotCounted),
@@ -89,5 +91,6 @@ impl Mutation {
         ("stranded-deleted", Self::StrandedDeleted),
         ("partial-beats-majority", Self::PartialBeatsMajority),
         ("identity-without-birth", Self::IdentityWithoutBirth),
+        ("journal-not-needed", Self::JournalNotNeeded),
     ];
 }

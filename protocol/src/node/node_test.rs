@@ -498,6 +498,7 @@ fn after_a_restart_what_should_run_is_started_and_what_runs_is_left_alone() {
             records: old.records.range(..).map(|(_, record)| record.clone()).collect(),
             fragments: old.fragments.iter().map(|(digest, fragment)| (*digest, fragment.clone())).collect(),
             holdings: old.holdings().map(|(vm, holding)| (vm.clone(), holding.clone())).collect(),
+            joined: old.joined.clone(),
             ..StoredState::default()
         };
         cluster.nodes[0] = Node::new(config(0, 512), stored);
@@ -519,6 +520,7 @@ fn a_disk_that_is_gone_is_not_made_anew() {
         records: old.records.range(..).map(|(_, record)| record.clone()).collect(),
         fragments: old.fragments.iter().map(|(digest, fragment)| (*digest, fragment.clone())).collect(),
         holdings: old.holdings().map(|(vm, holding)| (vm.clone(), holding.clone())).collect(),
+        joined: old.joined.clone(),
         ..StoredState::default()
     };
     cluster.nodes[0] = Node::new(config(0, 512), stored);
@@ -696,6 +698,7 @@ struct Alone {
     fragments: BTreeMap<Digest, Arc<Fragment>>,
     holdings: BTreeMap<VmId, Holding>,
     decisions: BTreeMap<Digest, DecisionNote>,
+    joined: BTreeSet<ProjectId>,
     steps: Vec<Step>,
 }
 
@@ -710,7 +713,10 @@ impl Alone {
                     Output::Persist { id, writes } => {
                         for write in writes {
                             match write {
-                                Write::Record(key, record) => {
+                                Write::Join(project) => {
+                                    self.joined.insert(project);
+                                }
+                                Write::Record(key, record) | Write::Heard(key, record) => {
                                     self.records.insert(wire::encode_record_key(&key), record);
                                 }
                                 Write::Fragment(digest, fragment) => {
@@ -764,6 +770,7 @@ impl Alone {
             fragments: self.fragments.iter().map(|(digest, fragment)| (*digest, fragment.clone())).collect(),
             decisions: self.decisions.values().cloned().collect(),
             holdings: self.holdings.iter().map(|(vm, holding)| (vm.clone(), holding.clone())).collect(),
+            joined: self.joined.clone(),
         };
         Self { node: Node::new(config(0, 512), stored), steps: Vec::new(), ..self }
     }
@@ -778,6 +785,7 @@ fn a_removal_goes_on_however_often_its_host_is_killed() {
         fragments: BTreeMap::new(),
         holdings: BTreeMap::new(),
         decisions: BTreeMap::new(),
+        joined: BTreeSet::new(),
         steps: Vec::new(),
     };
     alone.input(Input::Start { found: Vec::new() });

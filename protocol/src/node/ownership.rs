@@ -10,7 +10,7 @@ use super::ledger::{Ownership, Rules, Tenure};
 use super::message::{HandOver, Message};
 use super::records::Merge;
 use super::timers::Timer;
-use super::{Node, limits};
+use super::{Node, Origin, limits};
 use crate::id::{Digest, ProjectId, PublicKey, VmId};
 use crate::model::{Fragment, MemoryMib};
 use crate::record::{Claim, ClaimBasis, Epoch, Link, LinkKind, Record, Release, VerifiedRecord};
@@ -203,7 +203,7 @@ impl Node {
         let vm = link.vm().clone();
         let record = wire::sign_record(&self.config.keys, Record::Link(link));
         self.hold(&vm, note(record.clone()));
-        if self.merge(&record) == Merge::Taken {
+        if self.merge(&record, Origin::Ourselves) == Merge::Taken {
             if self.mutated_claim_before_fsync() {
                 self.outbox.push_unheld(Output::Broadcast(record.clone()));
             } else {
@@ -224,7 +224,8 @@ impl Node {
     pub(super) fn may_claim_birth(&self, vm: &VmId) -> bool {
         let born_here = self.ledger.born_on(vm) == Some(self.me) || self.mutated_first_epoch_by_another();
         let known = self.ledger.owner(vm).is_some() || self.holdings.get(vm).is_some();
-        born_here && !known && !self.holdings.doubtful.contains(vm)
+        let remembers = self.projects.project_of(vm).is_some_and(|project| !self.forgot(project));
+        born_here && !known && remembers && !self.holdings.doubtful.contains(vm)
     }
 
     /// Holds back the first claim of VMs whose definition this host had not kept: it may have forgotten more than

@@ -317,6 +317,12 @@ impl Projects {
     }
 
     /// Returns the project that a VM belongs to.
+    /// Returns every revision of a project that is known.
+    pub(super) fn records_of(&self, project: ProjectId) -> impl Iterator<Item = &VerifiedRecord> {
+        let of_it = move |record: &&VerifiedRecord| matches!(&****record, Record::Commit(c) if c.project() == project);
+        self.commits.values().filter(of_it)
+    }
+
     pub(super) fn project_of(&self, vm: &VmId) -> Option<ProjectId> {
         self.commit(vm.birth).map(Commit::project)
     }

@@ -102,7 +102,11 @@ impl Node {
         else {
             return;
         };
-        let may = self.records.member(from).is_some() && self.projects.voters(known).contains(&self.me);
+        // Who has lost its journal can't tell what it promised.
+        let remembers = !self.forgot(known.project());
+        let may = remembers
+            && self.records.member(from).is_some()
+            && self.projects.voters(known).contains(&self.me);
         if ballot.coordinator != from || !may {
             return;
         }
@@ -143,8 +147,10 @@ impl Node {
             return;
         };
         let voters = self.projects.voters(known);
+        let remembers = !self.forgot(known.project());
         let reserved = self.projects.follows(known, &candidate) || self.mutated_promise_before_all_reserved();
-        if !voters.contains(&self.me)
+        if !remembers
+            || !voters.contains(&self.me)
             || !reserved
             || !self.may_be_put_forward(&voters, ballot, &candidate, &answers)
         {

@@ -150,6 +150,7 @@ impl Node {
         fragment: Option<Arc<Fragment>>,
     ) -> Result<(Option<Arc<Fragment>>, u32), Refusal> {
         let malformed = |detail: &str| Refusal { rule: Rule::Malformed, detail: detail.to_owned() };
+        self.judge_journal(ask)?;
         if let Some(parent) = ask.revision.parent {
             self.judge_parent(ask, parent)?;
         }
@@ -169,6 +170,32 @@ impl Node {
         self.judge_hooks(ask.author(), &ask.revision.label, &fragment)?;
         let memory_mib = self.judge_part(ask, part, &fragment)?;
         Ok((Some(fragment), memory_mib))
+    }
+
+    /// Refuses to speak for a project that this host has given its word to and forgotten.
+    fn judge_journal(&self, ask: &Ask) -> Result<(), Refusal> {
+        let Some(project) = ask.revision.project.filter(|project| self.carries_forgotten(*project)) else {
+            return Ok(());
+        };
+        let detail = format!(
+            "this host has lost its journal of the project: put a copy of projects/{} in its data folder back, or leave \
+             this host out",
+            project.0
+        );
+        Err(Refusal { rule: Rule::Forgotten, detail })
+    }
+
+    /// Whether a revision of a project that counts says that this host carries a part, and this host has forgotten it.
+    fn carries_forgotten(&self, project: ProjectId) -> bool {
+        self.forgot(project) && self.projects.proven(project).any(|commit| commit.host(self.me).is_some())
+    }
+
+    /// Returns the projects that this host carries a part of and may not promise for, since its journal is lost.
+    pub fn forgotten(&self) -> impl Iterator<Item = ProjectId> {
+        self.projects
+            .heads()
+            .filter(|(project, head)| !head.removes() && self.carries_forgotten(*project))
+            .map(|(project, _)| project)
     }
 
     /// Refuses what doesn't follow from what this host knows of the project.
@@ -380,6 +407,8 @@ impl Node {
             Ok(()) => {
                 reserved.stage = Stage::Reserved;
                 let (fragment, parent) = (reserved.fragment.clone(), reserved.parent);
+                let project = reserved.project.unwrap_or(ProjectId(revision));
+                self.join(project);
                 if let Some(fragment) = fragment {
                     if let Some(parent) = parent {
                         self.note_reserved(parent, revision, Digest::of(&wire::encode_fragment(&fragment)));

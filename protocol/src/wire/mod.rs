@@ -21,6 +21,7 @@ mod message;
 mod record;
 mod refusal;
 pub mod seed;
+mod stored;
 mod token;
 mod trunk;
 
@@ -50,6 +51,10 @@ pub use message::{
 };
 pub use record::{REASON_BYTES_MAX, RecordError, sign_record, verify_record};
 pub use refusal::Refusal;
+pub use stored::{
+    Change, JOURNAL_VERSION, JournalHeader, decode_changes, decode_journal_header, decode_write,
+    encode_changes, encode_journal_header, encode_write,
+};
 pub use token::{TOKEN_TEXT_BYTES_MAX, Token, TokenError};
 pub use trunk::{TRUNK_HEADER_BYTES_MAX, TrunkHeader};
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Every check, in the order of its line; each has a heading of its name in `docs/operations.md`.
-pub const DOCTOR_CHECKS: [&str; 18] = [
+pub const DOCTOR_CHECKS: [&str; 19] = [
     "agent",
     "version",
     "configuration",
@@ -16,6 +16,7 @@ pub const DOCTOR_CHECKS: [&str; 18] = [
     "tools",
     "templates",
     "disk",
+    "state",
     "ports",
     "clock",
     "passt",
