@@ -93,3 +93,30 @@ fn revisions_are_listed_with_how_they_stand_and_what_they_changed() {
     assert_eq!(listed(&mesh, 0), expect);
     assert_eq!(listed(&mesh, 2), listed(&mesh, 0), "all know the same");
 }
+
+#[test]
+fn a_vm_of_a_partial_revision_has_not_to_come_from_anywhere_when_that_is_chosen() {
+    let mut mesh = Mesh::new();
+    let project = mesh.build(&[0, 1, 2]);
+    mesh.away.insert(2);
+    let mut wish = lab(&[0, 1, 2], &[]);
+    let mut more = lab(&[2], &[]).vms.remove(0);
+    more.name = name("more");
+    wish.vms.push(more);
+    mesh.revise(2, 2, project, wish, Consent::Partial);
+    let partial = mesh.nodes[2].heads(project).expect("it is known").head();
+    mesh.away.clear();
+    mesh.connect(2);
+    mesh.pass(30);
+    let settle = ReviseOrder {
+        content: ReviseContent::Revision(partial),
+        from_head: Some(partial),
+        ..order(project, lab(&[], &[]))
+    };
+    let now = Now { mono_ms: mesh.now_ms, unix_ms: mesh.now_ms };
+    let asked = mesh.nodes[0].inquiries(now, &Intention::Revise(Box::new(settle))).expect("a draft");
+    let [inquiry] = &asked[..] else { panic!("{asked:?}") };
+    let Message::Ask { ask, fragment } = &inquiry.message else { panic!("not a question") };
+    let considered = mesh.nodes[2].consider(ask, fragment.clone());
+    assert_eq!((considered.verdict, considered.arriving), (Ok(()), Vec::new()));
+}

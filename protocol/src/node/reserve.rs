@@ -150,7 +150,8 @@ impl Node {
             ask.revision.hosts.iter().flat_map(|host| host.ids(ask.digest)).collect();
         let names = |ids: &mut dyn Iterator<Item = &VmId>| ids.map(|vm| vm.name.clone()).collect();
         (
-            names(&mut after.difference(&before).filter(|vm| vm.birth != ask.digest)),
+            // One that is here by a partial revision needs no way here.
+            names(&mut after.difference(&before).filter(|vm| vm.birth != ask.digest && !self.vms.owns(vm))),
             names(&mut before.difference(&after).filter(|vm| everywhere.contains(vm))),
         )
     }
