@@ -260,7 +260,7 @@ impl Node {
         match message {
             Message::Ask { ask, fragment } => self.asked(now, from, &ask, fragment),
             Message::Answer { revision, verdict } => self.answered(now, from, revision, verdict),
-            Message::Withdraw { revision } => self.withdrawn(now, from, revision),
+            Message::Withdraw { revision } => self.withdrawn(from, revision),
             Message::Run(request) => self.run_requested(now, from, &request),
             Message::RunAnswer { request, verdict } => self.run_answered(now, from, request, verdict),
             Message::Sync(ranges) => {

@@ -425,7 +425,7 @@ impl Node {
         }
     }
 
-    pub(super) fn withdrawn(&mut self, _now: Now, from: PublicKey, revision: Digest) {
+    pub(super) fn withdrawn(&mut self, from: PublicKey, revision: Digest) {
         if self.reservations.by_revision.get(&revision).is_some_and(|r| r.coordinator == from) {
             self.timers.cancel(&Timer::Reservation(revision));
             if let Some(parent) = self.reservations.by_revision.get(&revision).and_then(|r| r.parent) {
