@@ -90,7 +90,7 @@ use timers::{Timer, Timers};
 use vms::Vms;
 
 /// One member of the mesh.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Node {
     config: NodeConfig,
     me: PublicKey,

@@ -28,12 +28,12 @@ use crate::trust::{Domain, Verified};
 use crate::wire;
 
 /// The changes that this node coordinates.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Proposals {
     pub(super) by_op: BTreeMap<OpId, Proposal>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Proposal {
     pub(super) goal: Goal,
     pub(super) draft: Draft,
@@ -46,7 +46,7 @@ pub(super) struct Proposal {
     pub(super) shown: BTreeMap<VmId, VmState>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Goal {
     Build(OnFailure),
     Revise,

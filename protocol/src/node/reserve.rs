@@ -16,12 +16,12 @@ use crate::trust::{Grant, Verb, Verified};
 use crate::wire;
 
 /// The revisions that this host has been asked about and that are not yet decided.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Reservations {
     by_revision: BTreeMap<Digest, Reserved>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Reserved {
     coordinator: PublicKey,
     label: Label,
