@@ -37,6 +37,7 @@ mod records;
 mod recover;
 mod reserve;
 mod run;
+mod runs;
 mod status;
 mod sync;
 mod takeover;
@@ -237,7 +238,7 @@ impl Node {
         }
         self.drop_unused_fragments();
         self.publish_member(now);
-        self.publish_host(now);
+        self.resume_host(now);
         self.timers.set(Timer::Sync, now.mono_ms + limits::SYNC_MS);
     }
 

@@ -509,7 +509,7 @@ fn after_a_restart_what_should_run_is_started_and_what_runs_is_left_alone() {
         cluster.end_steps();
         let old = &cluster.nodes[0];
         let stored = StoredState {
-            records: old.records.range(..).map(|(_, record)| record.clone()).collect(),
+            records: old.records.range(..).cloned().collect(),
             fragments: old.fragments.iter().map(|(digest, fragment)| (*digest, fragment.clone())).collect(),
             holdings: old.holdings().map(|(vm, holding)| (vm.clone(), holding.clone())).collect(),
             joined: old.joined.clone(),
@@ -531,7 +531,7 @@ fn a_disk_that_is_gone_is_not_made_anew() {
     let vm = cluster.vms(project)[0].clone();
     let old = &cluster.nodes[0];
     let stored = StoredState {
-        records: old.records.range(..).map(|(_, record)| record.clone()).collect(),
+        records: old.records.range(..).cloned().collect(),
         fragments: old.fragments.iter().map(|(digest, fragment)| (*digest, fragment.clone())).collect(),
         holdings: old.holdings().map(|(vm, holding)| (vm.clone(), holding.clone())).collect(),
         joined: old.joined.clone(),
