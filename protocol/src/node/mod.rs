@@ -18,9 +18,11 @@
 //! Each module below handles one part over borrowed parts of the state; the node itself only routes.
 
 mod choose;
+mod consider;
 mod draft;
 mod durable;
 mod handover;
+mod history;
 mod hooks;
 mod io;
 mod ledger;
@@ -51,7 +53,9 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub use consider::{Consideration, Inquiry, Intention};
 pub use durable::Home;
+pub use history::{RevisionChanges, RevisionView, Standing};
 pub use io::{
     BuildOrder, DecisionNote, ExistingProject, FailureCause, Holding, HookOwner, HostRefusal, ImpairedPort,
     Input, NodeConfig, OnFailure, OpId, Operation, Outcome, Output, OwnerHeard, PullRound, ReviseContent,

@@ -74,6 +74,12 @@ impl Proposals {
         drafts.flatten().flat_map(|draft| draft.fragments.values())
     }
 
+    /// Returns the digests of what the projects would be submitted as that hosts are asked about.
+    pub(super) fn definitions(&self) -> impl Iterator<Item = Digest> {
+        let drafts = self.by_op.values().flat_map(|proposal| [Some(&proposal.draft), proposal.next.as_ref()]);
+        drafts.flatten().map(|draft| draft.revision.definition)
+    }
+
     fn votes(&mut self) -> impl Iterator<Item = &mut Vote> {
         self.by_op.values_mut().filter_map(|proposal| proposal.draft.vote.as_mut())
     }
