@@ -1,5 +1,6 @@
 //! `netsim`: the mesh's state machine, by the hundred, over a simulated network with faults.
 
+mod availability;
 mod check;
 mod check_bounds;
 mod check_decision;
@@ -8,6 +9,7 @@ mod codec;
 mod command;
 mod copying;
 mod disk;
+mod even;
 mod fault;
 mod gossip;
 mod host;

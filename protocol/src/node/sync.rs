@@ -6,7 +6,9 @@
 
 use std::ops::Bound;
 
-use super::limits::{SYNC_BYTES_MAX, SYNC_LIST_MAX, SYNC_RANGES_MAX, SYNC_RECORDS_MAX, SYNC_SPLIT};
+use super::limits::{
+    SYNC_BYTES_MAX, SYNC_LIST_MAX, SYNC_RANGES_MAX, SYNC_RECORDS_MAX, SYNC_SPLIT, SYNC_SPLITS_MAX,
+};
 use super::message::Message;
 use super::records::Records;
 use crate::id::Digest;
@@ -47,14 +49,17 @@ pub(super) fn answers(records: &Records, ranges: &[SyncRange]) -> Vec<Message> {
     let mut reply = Vec::new();
     let mut push = Vec::new();
     let mut want = Vec::new();
+    let mut listed = 0;
     // A range that ends before it begins is nothing that an honest peer asks for, and nothing that can be looked up.
     for range in ranges.iter().take(SYNC_RANGES_MAX).filter(|range| ordered(range)) {
         match &range.content {
             SyncContent::Sum { records: count, fingerprint } => {
                 let (first, end) = positions(records, range);
                 let same = SyncContent::Sum { records: *count, fingerprint: *fingerprint };
-                if sum_of(records, first, end) != same {
-                    split(records, range, *count, &mut reply);
+                // What is left out here differs in the next comparison, too.
+                let has_room = reply.len() < SYNC_SPLITS_MAX && listed < SYNC_RECORDS_MAX;
+                if has_room && sum_of(records, first, end) != same {
+                    listed += split(records, range, *count, &mut reply);
                 }
             }
             SyncContent::List(theirs) => compare(records, range, theirs, &mut push, &mut want),
@@ -106,8 +111,9 @@ fn sum_of(records: &Records, from: usize, until: usize) -> SyncContent {
     SyncContent::Sum { records: (until - from) as u64, fingerprint: records.sum_between(from, until) }
 }
 
-/// Answers a range that differs: lists it where either side has little, else splits it at its own keys.
-fn split(records: &Records, range: &SyncRange, theirs: u64, reply: &mut Vec<SyncRange>) {
+/// Answers a range that differs: lists it where either side has little, else splits it at its own keys. Returns how many
+/// keys it has listed.
+fn split(records: &Records, range: &SyncRange, theirs: u64, reply: &mut Vec<SyncRange>) -> usize {
     let (first, end) = positions(records, range);
     let listed = end - first <= SYNC_LIST_MAX || theirs == 0;
     let size = if listed { SYNC_RECORDS_MAX } else { (end - first).div_ceil(SYNC_SPLIT) };
@@ -131,6 +137,7 @@ fn split(records: &Records, range: &SyncRange, theirs: u64, reply: &mut Vec<Sync
             content,
         });
     }
+    if listed { end - first } else { 0 }
 }
 
 fn compare(
