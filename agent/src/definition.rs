@@ -34,7 +34,8 @@ pub(crate) fn define(
 pub(crate) fn store(blobs: &Blobs, definition: &Definition) -> Result<Blob, BlobError> {
     let mut bytes = encode_definition(definition);
     if bytes.len() > DEFINITION_BYTES_MAX {
-        bytes = encode_definition(&Definition { source: None, ..definition.clone() });
+        let bare = Definition { source: None, variables: Vec::new(), ..definition.clone() };
+        bytes = encode_definition(&bare);
     }
     let digest = blobs.put(&bytes)?;
     Ok(Blob { from: Blob::DEFINITION.to_owned(), digest, bytes: bytes.len() as u64, mode: 0o600 })

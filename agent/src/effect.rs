@@ -85,16 +85,16 @@ impl EventLoop {
         let source = (coordinator != self.node.key()).then_some(coordinator);
         let definition = self.node.definition_asked(revision);
         self.spawn(async move {
-            if let (Some(definition), Some(source)) = (definition, source)
+            let verdict = match change.judge(&fragment) {
+                Ok(()) => check_part(&*platform, &blobs, &mesh, &exchange, source, &fragment).await,
+                Err(refusal) => Err(refusal),
+            };
+            if let (Ok(()), Some(definition), Some(source)) = (&verdict, definition, source)
                 && let Err(error) = blobs.fetch(&mesh, Some(source), definition).await
             {
                 // An older coordinator has none; without it the project can't be shown and edited from here.
                 debug!(error = chain(&error), "what the project was submitted as is not there");
             }
-            let verdict = match change.judge(&fragment) {
-                Ok(()) => check_part(&*platform, &blobs, &mesh, &exchange, source, &fragment).await,
-                Err(refusal) => Err(refusal),
-            };
             if let Err(refusal) = &verdict {
                 info!(rule = refusal.rule.code(), detail = %refusal.detail, "a change is refused");
             }
@@ -132,7 +132,7 @@ impl EventLoop {
     /// Takes in what a VM did by itself.
     pub(crate) async fn vm_event(&mut self, event: VmEvent) {
         // Until it is in a commit's first revision, a VM has no project.
-        let label = self.node.label(mln_protocol::id::ProjectId(event.vm.birth));
+        let label = self.node.vm_project(&event.vm).and_then(|project| self.node.label(project));
         self.note(|deriver, now| deriver.vm_event(&event, now, label));
         let vm = event.vm;
         let observed = match event.kind {

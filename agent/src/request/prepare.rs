@@ -102,7 +102,9 @@ pub(super) fn understand(
 impl Understood {
     /// Stores what was submitted, and adds it to the contents; its templates must be settled.
     pub(super) fn keep(mut self, blobs: &Blobs) -> Result<(Label, Project, Vec<Blob>), Vec<Reply>> {
-        let defined = definition::define(self.source, self.vars, &self.blobs, &self.project);
+        // A password may stand in them as well.
+        let vars = if self.source.is_some() { self.vars } else { Vec::new() };
+        let defined = definition::define(self.source, vars, &self.blobs, &self.project);
         let stored = definition::store(blobs, &defined)
             .map_err(|error| vec![failure("keeping the project's text", chain(&error), &[])])?;
         self.blobs.push(stored);

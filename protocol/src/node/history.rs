@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Node;
-use crate::id::{Digest, Name, ProjectId, PublicKey, VmId};
-use crate::record::{Commit, Consent};
+use crate::id::{Digest, ProjectId, PublicKey, VmId};
+use crate::record::Commit;
 
 /// A revision of a project, and what it changed.
 #[derive(Clone, Debug)]
@@ -116,12 +116,6 @@ impl Node {
         }
     }
 
-    /// Returns where in a revision each VM is, by name.
-    pub fn placed_in(&self, revision: Digest) -> BTreeMap<Name, PublicKey> {
-        let commit = self.projects.commit(revision).filter(|commit| self.projects.is_proven(commit.digest));
-        commit.into_iter().flat_map(Commit::placed).map(|(vm, host)| (vm.name, host.key)).collect()
-    }
-
     /// Returns the digests of what a project was submitted as, of those revisions that lead to its head, newest first.
     /// What is partial was put together from parts, and has none.
     pub fn submitted(&self, project: ProjectId) -> Vec<Digest> {
@@ -133,8 +127,8 @@ impl Node {
             .collect()
     }
 
-    /// Whether a revision counts without a majority.
-    pub fn is_partial(&self, revision: Digest) -> bool {
-        self.projects.commit(revision).is_some_and(|commit| commit.revision.consent == Consent::Partial)
+    /// Returns the project that a VM belongs to, in whichever of its revisions it was born.
+    pub fn vm_project(&self, vm: &VmId) -> Option<ProjectId> {
+        self.projects.project_of(vm)
     }
 }
