@@ -3,6 +3,7 @@
 mod durable;
 mod events;
 mod exec;
+mod gossip;
 mod images;
 mod inside;
 mod inside_more;

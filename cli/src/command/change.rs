@@ -77,7 +77,8 @@ pub async fn run(
     agent: &Agent,
     screen: &Screen,
 ) -> Result<Exit, CommandError> {
-    if !args.yes && !(std::io::stdin().is_terminal() && screen.asks()) {
+    let can_ask = std::io::stdin().is_terminal() && screen.asks();
+    if !args.yes && !can_ask {
         return Err(CommandError::Usage(UsageError::NoTerminal { instead: "--yes" }));
     }
     let change = args.change(&wanted);

@@ -4,7 +4,10 @@ use super::*;
 use crate::plan::{Act, Effect, Sign};
 
 /// Asks all whom a change of the lab concerns, from one host; returns who says what to it.
-fn ask(mesh: &Mesh, from: usize, order: ReviseOrder) -> Vec<(String, Vec<(Sign, Act)>, Option<Rule>)> {
+/// A host, what would be done there, and the rule by which it refuses.
+type Opinion = (String, Vec<(Sign, Act)>, Option<Rule>);
+
+fn ask(mesh: &Mesh, from: usize, order: ReviseOrder) -> Vec<Opinion> {
     let now = Now { mono_ms: mesh.now_ms, unix_ms: mesh.now_ms };
     let asked = mesh.nodes[from].inquiries(now, &Intention::Revise(Box::new(order))).expect("a draft");
     let told = asked.into_iter().map(|inquiry| {

@@ -18,7 +18,7 @@ use crate::trust::Verified;
 use crate::wire;
 
 /// A revision that hosts are asked about.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Draft {
     pub(super) revision: Revision,
     pub(super) digest: Digest,
@@ -36,7 +36,7 @@ pub(super) struct Draft {
 type Parts = BTreeMap<PublicKey, Arc<Fragment>>;
 
 /// What a host has said about its part.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Answer {
     /// Nothing yet.
     Awaited,

@@ -39,6 +39,7 @@ mod records;
 mod recover;
 mod reserve;
 mod run;
+mod runs;
 mod status;
 mod sync;
 mod takeover;
@@ -94,7 +95,7 @@ use timers::{Timer, Timers};
 use vms::Vms;
 
 /// One member of the mesh.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Node {
     config: NodeConfig,
     me: PublicKey,
@@ -114,6 +115,8 @@ pub struct Node {
     runs: RunOperations,
     status: StatusClock,
     connected: BTreeSet<PublicKey>,
+    /// With whom records are compared while much is lacking, and until when.
+    catching_up: Option<(PublicKey, u64)>,
     /// The projects that this host has given its word to, and remembers it.
     joined: BTreeSet<ProjectId>,
     room: Room,
@@ -145,6 +148,7 @@ impl Node {
             runs: RunOperations::default(),
             status: StatusClock::default(),
             connected: BTreeSet::new(),
+            catching_up: None,
             joined: stored.joined,
             room: Room::Ample,
             timers: Timers::default(),
@@ -241,7 +245,7 @@ impl Node {
         }
         self.drop_unused_fragments();
         self.publish_member(now);
-        self.publish_host(now);
+        self.resume_host(now);
         self.timers.set(Timer::Sync, now.mono_ms + limits::SYNC_MS);
     }
 
@@ -264,11 +268,11 @@ impl Node {
         match message {
             Message::Ask { ask, fragment } => self.asked(now, from, &ask, fragment),
             Message::Answer { revision, verdict } => self.answered(now, from, revision, verdict),
-            Message::Withdraw { revision } => self.withdrawn(now, from, revision),
+            Message::Withdraw { revision } => self.withdrawn(from, revision),
             Message::Run(request) => self.run_requested(now, from, &request),
             Message::RunAnswer { request, verdict } => self.run_answered(now, from, request, verdict),
             Message::Sync(ranges) => {
-                if !self.mutated_no_anti_entropy() {
+                if !self.mutated_no_anti_entropy() && !self.catches_up_with_another(now, from) {
                     for reply in sync::answers(&self.records, &ranges) {
                         self.send(from, reply);
                     }
@@ -281,11 +285,13 @@ impl Node {
             }
             Message::Records(records) => {
                 let full = records.len() >= limits::SYNC_RECORDS_MAX;
+                let before = self.records.fingerprint();
                 for record in records {
                     self.take(now, record);
                 }
-                if full {
-                    // There was more than fits into one message.
+                // There was more than fits into one message; what was nothing new, others lack.
+                if full && self.records.fingerprint() != before && !self.catches_up_with_another(now, from) {
+                    self.catching_up = Some((from, now.mono_ms + limits::CATCH_UP_MS));
                     self.send(from, sync::opening(&self.records));
                 }
             }
@@ -304,6 +310,11 @@ impl Node {
             Message::Promised(promise) => self.promise_heard(now, &promise),
             Message::Outbid { parent, ballot, number } => self.outbid(parent, ballot, number),
         }
+    }
+
+    /// Whether this host lacks so much that it gets it from one peer at a time, and this is not the one.
+    fn catches_up_with_another(&self, now: Now, peer: PublicKey) -> bool {
+        self.catching_up.is_some_and(|(one, until_ms)| one != peer && now.mono_ms < until_ms)
     }
 
     /// Merges a record from elsewhere; what is new is kept, acted upon and, by gossip, passed on.

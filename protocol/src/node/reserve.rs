@@ -16,12 +16,12 @@ use crate::trust::{Grant, Verb, Verified};
 use crate::wire;
 
 /// The revisions that this host has been asked about and that are not yet decided.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Reservations {
     by_revision: BTreeMap<Digest, Reserved>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Reserved {
     coordinator: PublicKey,
     label: Label,
@@ -439,7 +439,7 @@ impl Node {
         }
     }
 
-    pub(super) fn withdrawn(&mut self, _now: Now, from: PublicKey, revision: Digest) {
+    pub(super) fn withdrawn(&mut self, from: PublicKey, revision: Digest) {
         if self.reservations.by_revision.get(&revision).is_some_and(|r| r.coordinator == from) {
             self.timers.cancel(&Timer::Reservation(revision));
             if let Some(parent) = self.reservations.by_revision.get(&revision).and_then(|r| r.parent) {
