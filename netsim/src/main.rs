@@ -1,5 +1,6 @@
 //! `netsim`: the mesh's state machine, by the hundred, over a simulated network with faults.
 
+mod ambush;
 mod check;
 mod check_bounds;
 mod check_decision;
@@ -22,7 +23,10 @@ mod platform;
 mod regions;
 mod replay;
 mod scale;
+mod scene;
+mod stage;
 mod swarm;
+mod taker;
 mod traffic;
 mod transport;
 mod trouble;

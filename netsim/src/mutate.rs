@@ -13,7 +13,7 @@ use crate::swarm::each_world;
 use crate::world::World;
 
 /// After how many kills a mutation is looked at no longer.
-const KILLS_MAX: usize = 10;
+const KILLS_MAX: usize = 5;
 
 /// What became of one mutation.
 #[derive(Default)]
@@ -41,7 +41,7 @@ pub(crate) fn run(
     writeln!(out, "{clean} of {seeds} worlds are clean with every rule in force")?;
     writeln!(out, "{:34} {:>8} {:>7} {:14} first", "mutation", "killed", "worlds", "by")?;
     let chosen: Vec<_> = Mutation::ALL
-        .into_iter()
+        .iter()
         .filter(|(_, mutation)| only.is_empty() || only.contains(mutation))
         .collect();
     let mut killed = 0;

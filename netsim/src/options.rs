@@ -10,6 +10,7 @@ use mln_protocol::node::Mutation;
 use crate::fault::Fault;
 use crate::lot::Lot;
 use crate::regions;
+use crate::scene::{SCENE_HOSTS, Scene};
 
 /// How long things go wrong, in milliseconds; then they must come right.
 pub(crate) const FAULTS_MS: u64 = 60_000;
@@ -37,6 +38,8 @@ pub(crate) struct Options {
     pub(crate) customers: Option<BTreeSet<usize>>,
     /// The rule that is switched off.
     pub(crate) mutation: Option<Mutation>,
+    /// What people and faults do in it, where that is written down.
+    pub(crate) scene: Option<Scene>,
 }
 
 /// How long packets take.
@@ -91,6 +94,7 @@ impl Options {
             skipped: BTreeSet::new(),
             customers: None,
             mutation: None,
+            scene: None,
         }
     }
 
@@ -105,6 +109,15 @@ impl Options {
         options.rates =
             Fault::ALL.iter().filter_map(|(_, fault)| Some((*fault, rate(*fault, &mut lot)?))).collect();
         options
+    }
+
+    /// A world in which people and faults do what is written down, with a little of what happens every day.
+    pub(crate) fn scene(seed: u64, scene: Scene) -> Self {
+        let mut lot = Lot::of(seed, "scene");
+        let delay = [Delay::Near, Delay::Far][lot.index(2)];
+        let rates = [(Fault::Loss, 20), (Fault::Repeat, 40), (Fault::SlowDisk, 30), (Fault::TornWrite, 300)];
+        let rates = rates.into_iter().filter(|_| lot.chance(500)).collect();
+        Self { delay, rates, scene: Some(scene), ..Self::everyday(seed, SCENE_HOSTS, 0) }
     }
 
     /// A large quiet world over wide-area links: one project is built in it.
@@ -151,6 +164,8 @@ fn rate(fault: Fault, lot: &mut Lot) -> Option<u64> {
         Fault::GuestEnds => (500, 5, 150),
         // It comes with crashes.
         Fault::CutBuild => (0, 1, 2),
+        Fault::Takeover => (300, 1, 8),
+        Fault::Ambush => (400, 1, 8),
     };
     // Both are drawn in any case, so that one kind's lot doesn't move the next one's.
     let (there, rate) = (lot.chance(chance), lot.between(from, until));

@@ -12,24 +12,27 @@ use std::collections::{BTreeMap, BinaryHeap};
 use mln_protocol::id::{Digest, ProjectId, PublicKey, VmId};
 use mln_protocol::model::{HookPoint, MemoryMib, Platform};
 use mln_protocol::node::limits::{STATUS_MS, STATUS_PEERS};
-use mln_protocol::node::{Input, Node, NodeConfig, OpId, Output, Write, WriteId};
+use mln_protocol::node::{Input, Mutation, Node, NodeConfig, OpId, Outcome, Output, Write, WriteId};
 use mln_protocol::plan::{Observed, RunPhase, Step};
 use mln_protocol::record::{ExitStatus, Member, Record, VerifiedRecord};
 use mln_protocol::trust::KeyPair;
 use mln_protocol::wire;
 
+use crate::ambush::{Ambush, Blow};
 use crate::check::Oracle;
-use crate::codec::Codec;
+use crate::codec::{Codec, Signatures};
 use crate::copying::CopyWork;
 use crate::fault::{Fault, FaultCount};
 use crate::gossip::{Gossip, HEARTBEAT_MS, Overlay};
-use crate::host::{Age, Honesty, Host, Presence};
+use crate::host::{Age, Grants, Honesty, Host, Presence};
 use crate::hostile::Liar;
 use crate::lot::Lot;
 use crate::mishap::{self, Mishap, Planned};
 use crate::network::Network;
 use crate::options::{FAULTS_MS, Options};
 use crate::scale::Measured;
+use crate::scene::{Scene, Script};
+use crate::taker::Asked;
 use crate::traffic::{Change, Traffic};
 use crate::transport::Packet;
 use crate::workload::{Customer, Workload};
@@ -123,6 +126,17 @@ pub(crate) enum Event {
     Customer {
         customer: Customer,
     },
+    /// A blow falls that has waited for its moment.
+    Struck {
+        node: usize,
+        blow: Blow,
+    },
+    /// By now a host that is alone has done what it was asked for.
+    AloneDue {
+        node: usize,
+    },
+    /// Somebody looks at the script.
+    Script,
 }
 
 /// An event and when it happens; of two at one time, the one that was scheduled first.
@@ -173,6 +187,7 @@ pub(crate) struct Tally {
     pub(crate) changed: u64,
     /// Requests of hosts that were alone, which they could carry out.
     pub(crate) alone: u64,
+    pub(crate) taken_over: u64,
     /// Bytes of hostile senders that nobody could read.
     pub(crate) garbage: u64,
 }
@@ -212,6 +227,15 @@ pub(crate) struct World {
     pub(crate) traffic: Traffic,
     /// What hosts that were alone have been asked for.
     pub(crate) alone: BTreeMap<OpId, usize>,
+    /// Blows that wait for their moment.
+    pub(crate) ambushes: Vec<Ambush>,
+    pub(crate) takeovers: BTreeMap<OpId, Asked>,
+    pub(crate) script: Option<Script>,
+    /// Answers to the script that came while it was being played.
+    pub(crate) answers: Vec<(usize, OpId, Outcome)>,
+    /// When the script has ordered what.
+    pub(crate) ordered: BTreeMap<OpId, u64>,
+    pub(crate) last_order: u64,
 }
 
 impl World {
@@ -220,11 +244,18 @@ impl World {
         let mut lot = Lot::of(seed, "world");
         let root = KeyPair::from_secret([1; 32]);
         let clones = if options.has(Fault::CloneKey) { options.rate(Fault::CloneKey) as usize } else { 0 };
-        let mut hosts: Vec<Host> = (0..options.nodes).map(|index| Host::new(index, &root)).collect();
+        let grants =
+            if options.scene == Some(Scene::ShortGrants) { Grants::Short } else { Grants::Endless };
+        let signatures = match options.mutation {
+            Some(Mutation::UnsignedAccepted) => Signatures::Ignored,
+            Some(_) | None => Signatures::Checked,
+        };
+        let mut hosts: Vec<Host> =
+            (0..options.nodes).map(|index| Host::new(index, &root, grants)).collect();
         let index = hosts.iter().enumerate().map(|(index, host)| (host.keys.public(), index)).collect();
         let names = hosts.iter().map(|host| host.name.clone()).collect();
         // Whose key a clone has is only known once its original is drawn.
-        hosts.extend((0..clones).map(|_| Host { presence: Presence::Gone, ..Host::new(0, &root) }));
+        hosts.extend((0..clones).map(|_| Host { presence: Presence::Gone, ..Host::new(0, &root, grants) }));
         let planned = mishap::plan(&options, hosts.len());
         let overlay = Overlay::new(hosts.len(), &mut lot);
         let workload = Workload::new(&options, names, &mut Lot::of(seed, "workload"));
@@ -238,7 +269,7 @@ impl World {
             clones: BTreeMap::new(),
             overlay,
             network: Network::new(seed),
-            codec: Codec::new(root.public()),
+            codec: Codec::new(root.public(), signatures),
             workload,
             oracle: Oracle::new(root.public()),
             liars: Vec::new(),
@@ -247,6 +278,12 @@ impl World {
             tally: Tally::default(),
             traffic: Traffic::default(),
             alone: BTreeMap::new(),
+            ambushes: Vec::new(),
+            takeovers: BTreeMap::new(),
+            script: None,
+            answers: Vec::new(),
+            ordered: BTreeMap::new(),
+            last_order: 0,
             options,
         };
         world.prepare();
@@ -285,6 +322,7 @@ impl World {
                 self.at(at_ms, Event::Mishap { index });
             }
         }
+        self.set_stage();
         let liars = (self.options.rate(Fault::Hostile) as usize).min((self.options.nodes - 1) / 2);
         for liar in 0..liars {
             let node = self.options.nodes - 1 - liar;
@@ -313,7 +351,7 @@ impl World {
                     self.heal();
                 }
                 next_look = self.now_ms + LOOK_MS;
-                if (self.workload.is_over() && self.unsettled().is_empty()) || self.now_ms > SETTLED_MS {
+                if (self.nobody_waits() && self.unsettled().is_empty()) || self.now_ms > SETTLED_MS {
                     break;
                 }
             }
@@ -328,6 +366,9 @@ impl World {
             violations = self.unsettled();
             if let Some(node) = self.alone.values().next() {
                 violations.push(format!("L2: {}, alone, never answered", self.hosts[*node].name));
+            }
+            if let Some(act) = self.script.as_ref().and_then(Script::act) {
+                violations.push(format!("L1: the script is not over: {act:?}"));
             }
             if !self.workload.is_over() {
                 violations.push(format!("L1: customers still wait: {}", self.workload.waiting().join("; ")));
@@ -386,6 +427,10 @@ impl World {
             measured.reached_ms.sort_unstable();
         }
         measured
+    }
+
+    fn nobody_waits(&self) -> bool {
+        self.workload.is_over() && self.script.as_ref().is_none_or(Script::is_over)
     }
 
     /// Ends the safety phase: old agents are replaced, clones are gone, nobody lies any more.
@@ -474,6 +519,9 @@ impl World {
                 }
             }
             Event::Customer { customer } => self.customer(customer),
+            Event::Struck { node, blow } => self.strike(node, blow),
+            Event::AloneDue { node } => self.alone_due(node),
+            Event::Script => self.play(),
         }
     }
 
@@ -558,6 +606,7 @@ impl World {
 
     fn output(&mut self, node: usize, output: Output) {
         let life = self.hosts[node].life;
+        self.ambush(node, &output);
         match output {
             Output::Send { to, message } => {
                 self.oracle.note_message(self.hosts[node].keys.public(), &message);
@@ -612,6 +661,7 @@ impl World {
                     self.oracle.check_alone(&self.hosts[alone].name, &outcome, can_fail);
                     self.tally.alone += 1;
                 }
+                None if self.script_done(node, op, &outcome) => {}
                 None => self.workload.done(node, op, &outcome, &mut self.tally),
             },
         }
