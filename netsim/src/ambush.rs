@@ -11,6 +11,7 @@ use crate::fault::Fault;
 use crate::lot::Lot;
 use crate::mishap::{Mishap, Shape};
 use crate::options::FAULTS_MS;
+use crate::transport::Packet;
 use crate::world::{Event, World};
 
 /// What a host says.
@@ -24,6 +25,8 @@ pub(crate) enum Moment {
     Ready,
     /// It gives a VM away.
     Released,
+    /// It takes a VM that was born there.
+    Born,
     /// It takes a VM that was released to it.
     Claimed,
     /// It gives such a VM back.
@@ -35,7 +38,8 @@ pub(crate) enum Moment {
 }
 
 impl Moment {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Born,
         Self::Halt,
         Self::Halted,
         Self::Ready,
@@ -80,6 +84,8 @@ pub(crate) enum Blow {
         /// For how long, in milliseconds.
         ms: u64,
     },
+    /// Packets to it that hold links are lost for this time.
+    DeafToLinks(u64),
     /// It is asked to do what a host that is alone must be able to do.
     AskedAlone,
 }
@@ -116,7 +122,8 @@ fn moment_of(output: &Output) -> Option<(Moment, Option<PublicKey>)> {
         Record::Link(Link::Decline(decline)) => Some((Moment::Declined, Some(decline.release.author()))),
         Record::Link(Link::Claim(claim)) => match &claim.basis {
             ClaimBasis::Release(release) => Some((Moment::Claimed, Some(release.author()))),
-            ClaimBasis::Birth | ClaimBasis::Declined(_) | ClaimBasis::Takeover(_) => None,
+            ClaimBasis::Birth => Some((Moment::Born, None)),
+            ClaimBasis::Declined(_) | ClaimBasis::Takeover(_) => None,
         },
         Record::Commit(_) | Record::Member(_) | Record::Host(_) | Record::Vm(_) => None,
     };
@@ -182,6 +189,9 @@ impl World {
                 self.hosts[node].disk.forget_journals(own);
             }
             Blow::Clogged { from, ms } => self.mishap(Mishap::Clog { from, to: node, ms }),
+            Blow::DeafToLinks(ms) => {
+                self.deaf.insert(node, self.now_ms + ms);
+            }
             Blow::AskedAlone => {
                 self.ask_alone(node);
                 self.at(self.now_ms + ALONE_MS, Event::AloneDue { node });
@@ -189,11 +199,29 @@ impl World {
         }
     }
 
+    /// Whether a packet is one of those that a host doesn't get for a while.
+    pub(crate) fn is_missed(&self, to: usize, packet: &Packet) -> bool {
+        if self.deaf.get(&to).is_none_or(|&until_ms| until_ms.min(FAULTS_MS) <= self.now_ms) {
+            return false;
+        }
+        let is_link = |record: &VerifiedRecord| matches!(***record, Record::Link(_));
+        match packet {
+            Packet::Gossip(record) => is_link(record),
+            Packet::Direct(direct) => match &direct.0 {
+                Message::Records(records) => records.iter().any(is_link),
+                Message::HandOver(HandOver::LinksTold { .. }) => true,
+                _ => false,
+            },
+            Packet::Told(_) | Packet::Asked(_) => false,
+        }
+    }
+
     /// L2: by now a host that is alone has done what it was asked for.
     pub(crate) fn alone_due(&mut self, node: usize) {
         let waits = self.alone.values().any(|waiting| *waiting == node);
         if waits && self.network.is_alone(node, self.hosts.len(), self.now_ms) {
-            self.oracle.broken(format!("L2: {}, alone, doesn't do what it was asked for", self.hosts[node].name));
+            self.oracle
+                .broken(format!("L2: {}, alone, doesn't do what it was asked for", self.hosts[node].name));
         }
     }
 }

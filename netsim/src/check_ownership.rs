@@ -191,9 +191,10 @@ impl Ownerships {
             Link::Claim(claim) => vm.line(claim, by),
             Link::Decline(_) | Link::Release(_) => None,
         };
-        let other = vm.holders.iter().find(|(key, (held, theirs))| {
-            **key != by && held.term == epoch.term && same(line, *theirs)
-        });
+        let other = vm
+            .holders
+            .iter()
+            .find(|(key, (held, theirs))| **key != by && held.term == epoch.term && same(line, *theirs));
         if let Some((&other, (held, _))) = other {
             let rule = format!("S1: two hosts hold {id}, in epochs {held} and {epoch}");
             self.broken.push((vec![by, other], rule));
@@ -230,9 +231,10 @@ impl Ownerships {
         let has_heard = |epoch: Epoch, by: PublicKey| {
             disk.record(&RecordKey::Link(id.clone(), epoch, LinkKind::Claim, by)).is_some()
         };
-        let above = vm.claims.keys().find(|(epoch, by)| {
-            epoch.term > claimed.term && *by != key && has_heard(*epoch, *by)
-        });
+        let above = vm
+            .claims
+            .keys()
+            .find(|(epoch, by)| epoch.term > claimed.term && *by != key && has_heard(*epoch, *by));
         let beside = vm.takers(claimed.term).find(|(epoch, by)| {
             line.is_some_and(|line| line != *by) && claimed.term > 1 && has_heard(*epoch, *by)
         });

@@ -10,8 +10,8 @@ use mln_protocol::node::Mutation;
 use crate::fault::Fault;
 use crate::minimise::minimise;
 use crate::options::Options;
-use crate::scene::Scene;
 use crate::replay::{Cuts, Kind, command_line};
+use crate::scene::Scene;
 use crate::world::{Ending, World};
 use crate::{mutate, scale, swarm};
 

@@ -104,7 +104,9 @@ impl World {
 
     /// Shows a link that is published to the oracle, with what lies on the disks that it speaks of.
     pub(crate) fn note_link(&mut self, record: &VerifiedRecord) {
-        if let (Record::Link(Link::Claim(claim)), Some(&node)) = (&***record, self.index.get(&record.author())) {
+        if let (Record::Link(Link::Claim(claim)), Some(&node)) =
+            (&***record, self.index.get(&record.author()))
+        {
             self.note_takeover(node, claim);
         }
         let Record::Link(Link::Release(release)) = &***record else { return };

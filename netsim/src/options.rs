@@ -116,7 +116,10 @@ impl Options {
         let mut lot = Lot::of(seed, "scene");
         let delay = [Delay::Near, Delay::Far][lot.index(2)];
         let rates = [(Fault::Loss, 20), (Fault::Repeat, 40), (Fault::SlowDisk, 30), (Fault::TornWrite, 300)];
-        let rates = rates.into_iter().filter(|_| lot.chance(500)).collect();
+        let mut rates: BTreeMap<Fault, u64> = rates.into_iter().filter(|_| lot.chance(500)).collect();
+        if scene == Scene::Liars {
+            rates.insert(Fault::Hostile, 2);
+        }
         Self { delay, rates, scene: Some(scene), ..Self::everyday(seed, SCENE_HOSTS, 0) }
     }
 

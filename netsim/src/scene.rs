@@ -52,10 +52,12 @@ pub(crate) enum Scene {
     Refusal,
     /// A host that is alone restarts.
     Alone,
+    /// Two members lie.
+    Liars,
 }
 
 impl Scene {
-    pub(crate) const ALL: [(&'static str, Self); 17] = [
+    pub(crate) const ALL: [(&'static str, Self); 18] = [
         ("decline", Self::Decline),
         ("late-run", Self::LateRun),
         ("unpinned", Self::Unpinned),
@@ -73,6 +75,7 @@ impl Scene {
         ("all-restart", Self::AllRestart),
         ("refusal", Self::Refusal),
         ("alone", Self::Alone),
+        ("liars", Self::Liars),
     ];
 
     /// Returns its name on the command line.
@@ -118,6 +121,8 @@ pub(crate) enum Act {
     Ask(usize, Order, u64),
     /// A host is asked once, and nobody waits.
     Say(usize, Order),
+    /// Nothing until a host has claimed a VM, or for this long.
+    Await(usize, usize, u64),
     /// Nothing for a while.
     Wait(u64),
     /// Nothing until then.
@@ -180,44 +185,50 @@ impl Script {
 fn acts(scene: Scene, hosts: &[usize], lot: &mut Lot) -> Vec<Act> {
     // A, B and C have a VM each and decide on it; D and E ask, F looks on.
     let &[a, b, c, d, e, f] = hosts else { return Vec::new() };
-    let move_to_b = Act::Ask(d, Order::Place(0, b), 30_000);
+    let place = |host| [Act::Ask(d, Order::Place(0, host), 20_000), Act::Await(0, host, 20_000)];
     let gone = Act::Lay(Ambush {
         moment: Moment::Ready,
         blows: vec![(Whom::Host(b), Blow::Crash(1_500)), (Whom::Host(b), Blow::Lost)],
     });
     let cut = |moment, node| Act::Lay(Ambush { moment, blows: vec![(Whom::Host(node), Blow::Crash(1_000))] });
-    let lost = Act::Lay(Ambush { moment: Moment::Decided, blows: vec![(Whom::Host(d), Blow::Isolated(FAULTS_MS))] });
+    let lost =
+        Act::Lay(Ambush { moment: Moment::Decided, blows: vec![(Whom::Host(d), Blow::Isolated(FAULTS_MS))] });
     let mut acts = vec![Act::Wait(lot.between(500, 2_000))];
     if scene == Scene::AllRestart {
         acts.push(Act::Strike(f, Blow::Crash(25_000)));
     }
+    if scene == Scene::Stranger {
+        acts.push(Act::Strike(b, Blow::DeafToLinks(25_000)));
+    }
     acts.extend([Act::Ask(e, Order::Build, 15_000), Act::Ask(e, Order::Up, 15_000)]);
+    // Most of them need the copy that a move leaves behind.
+    if matches!(scene, Scene::Takeover | Scene::TwoTakeovers | Scene::Unasked | Scene::Damaged) {
+        acts.extend(place(b));
+    }
     acts.extend(match scene {
-        Scene::Decline => vec![gone, move_to_b],
+        Scene::Decline => [vec![gone], place(b).to_vec()].concat(),
         Scene::LateRun => vec![
             gone,
             Act::Strike(a, Blow::Clogged { from: c, ms: 26_000 }),
             Act::Say(c, Order::Down(0)),
             Act::Wait(300),
-            move_to_b,
+            Act::Ask(d, Order::Place(0, b), 30_000),
         ],
         Scene::Unpinned => vec![
             Act::Lay(Ambush {
                 moment: Moment::Released,
                 blows: vec![(Whom::Host(a), Blow::SpaceShort), (Whom::Host(b), Blow::Crash(4_000))],
             }),
-            move_to_b,
+            Act::Ask(d, Order::Place(0, b), 20_000),
         ],
-        Scene::ClaimCut => vec![cut(Moment::Claimed, b), move_to_b],
-        Scene::ReleaseCut => vec![cut(Moment::Released, a), move_to_b],
+        Scene::ClaimCut => [vec![cut(Moment::Claimed, b)], place(b).to_vec()].concat(),
+        Scene::ReleaseCut => [vec![cut(Moment::Released, a)], place(b).to_vec()].concat(),
         Scene::Takeover if lot.chance(500) => vec![
-            move_to_b,
             Act::Strike(b, Blow::Isolated(8_000)),
             Act::Strike(b, Blow::Crash(500)),
             Act::Ask(a, Order::TakeOver(0, OwnerHeard::Force), 8_000),
         ],
         Scene::Takeover => vec![
-            move_to_b,
             Act::Strike(b, Blow::Isolated(FAULTS_MS)),
             Act::Wait(12_000),
             Act::Strike(b, Blow::Crash(500)),
@@ -226,25 +237,22 @@ fn acts(scene: Scene, hosts: &[usize], lot: &mut Lot) -> Vec<Act> {
             Act::Ask(d, Order::Place(0, a), 10_000),
         ],
         Scene::TwoTakeovers => {
-            let mut acts = vec![
-                move_to_b,
-                Act::Ask(d, Order::Place(0, c), 30_000),
+            let mut acts = place(c).to_vec();
+            acts.extend([
                 Act::Strike(a, Blow::Isolated(4_000)),
                 Act::Say(a, Order::TakeOver(0, OwnerHeard::Force)),
                 Act::Say(b, Order::TakeOver(0, OwnerHeard::Force)),
                 Act::Wait(20_000),
-            ];
+            ]);
             if lot.chance(500) {
                 acts.push(Act::Ask(a, Order::TakeOver(0, OwnerHeard::Force), 20_000));
             }
             acts
         }
-        Scene::Unasked => vec![move_to_b, Act::Ask(a, Order::TakeOver(0, OwnerHeard::Refuse), 3_000)],
-        Scene::Damaged => vec![
-            move_to_b,
-            Act::Strike(a, Blow::Damaged),
-            Act::Ask(a, Order::TakeOver(0, OwnerHeard::Force), 3_000),
-        ],
+        Scene::Unasked => vec![Act::Ask(a, Order::TakeOver(0, OwnerHeard::Refuse), 3_000)],
+        Scene::Damaged => {
+            vec![Act::Strike(a, Blow::Damaged), Act::Ask(a, Order::TakeOver(0, OwnerHeard::Force), 3_000)]
+        }
         Scene::LostDecision => vec![
             lost,
             Act::Ask(d, Order::Change(0), 3_000),
@@ -260,13 +268,16 @@ fn acts(scene: Scene, hosts: &[usize], lot: &mut Lot) -> Vec<Act> {
             Act::Wait(4_000),
             Act::Ask(e, Order::Change(1), 20_000),
         ],
-        Scene::Stranger => vec![move_to_b],
+        Scene::Stranger => place(b).to_vec(),
+        Scene::Liars => vec![Act::Until(FAULTS_MS)],
         Scene::ShortGrants => vec![Act::Ask(f, Order::Change(0), 10_000)],
         Scene::Comeback => {
             vec![Act::Ask(d, Order::LeaveOut(2), 15_000), Act::Ask(e, Order::TakeIn(2), 15_000)]
         }
         Scene::AllRestart => hosts[..5].iter().map(|&host| Act::Strike(host, Blow::Crash(500))).collect(),
-        Scene::Refusal => vec![Act::Until(FAULTS_MS + 8_000), Act::Say(e, Order::BuildTooLarge), Act::Wait(40_000)],
+        Scene::Refusal => {
+            vec![Act::Until(FAULTS_MS + 8_000), Act::Say(e, Order::BuildTooLarge), Act::Wait(40_000)]
+        }
         Scene::Alone => vec![
             Act::Strike(a, Blow::Isolated(FAULTS_MS)),
             Act::Wait(2_000),

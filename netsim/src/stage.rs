@@ -3,13 +3,12 @@
 use mln_protocol::id::{ProjectId, VmId};
 use mln_protocol::model::{HostAddress, MemoryMib, Project};
 use mln_protocol::node::{
-    BuildOrder, ExistingProject, Input, Node, OnFailure, OpId, Operation, Outcome, ReviseContent,
+    BuildOrder, ExistingProject, Holding, Input, Node, OnFailure, OpId, Operation, Outcome, ReviseContent,
     ReviseOrder, RunOrder, RunningVms,
 };
 use mln_protocol::plan::StopLimit;
 use mln_protocol::record::Consent;
 
-use crate::host::Age;
 use crate::lot::Lot;
 use crate::scene::{Act, Order, SCENE_HOSTS, Scene, Script, Waiting};
 use crate::workload;
@@ -34,9 +33,6 @@ impl World {
         let hosts: Vec<usize> = (0..SCENE_HOSTS).map(|_| left.remove(lot.index(left.len()))).collect();
         let names: Vec<_> = hosts[..3].iter().map(|&host| self.hosts[host].name.clone()).collect();
         let (label, lab) = workload::scene_lab(&names, &mut lot);
-        if scene == Scene::Stranger {
-            self.hosts[hosts[1]].age = Age::Old;
-        }
         if scene == Scene::ShortGrants {
             for &host in &hosts[3..5] {
                 self.hosts[host].clock.ahead_ms = AHEAD_MS;
@@ -55,6 +51,9 @@ impl World {
             let over = match act {
                 Act::Wait(ms) => now_ms >= since_ms + ms,
                 Act::Until(at_ms) => now_ms >= at_ms,
+                Act::Await(vm, host, patience_ms) => {
+                    now_ms >= since_ms + patience_ms || self.has_claimed(&script, host, vm)
+                }
                 Act::Lay(ambush) => {
                     self.ambushes.push(ambush);
                     true
@@ -140,6 +139,12 @@ impl World {
         {
             script.waiting = None;
         }
+    }
+
+    fn has_claimed(&self, script: &Script, host: usize, vm: usize) -> bool {
+        let name = &script.lab.vms[vm].name;
+        let mut holdings = self.hosts[host].node.iter().flat_map(Node::holdings);
+        holdings.any(|(vm, holding)| vm.name == *name && matches!(holding, Holding::Claimed { .. }))
     }
 
     fn order(&mut self, script: &mut Script, node: usize, order: Order) -> Option<OpId> {

@@ -229,6 +229,8 @@ pub(crate) struct World {
     pub(crate) alone: BTreeMap<OpId, usize>,
     /// Blows that wait for their moment.
     pub(crate) ambushes: Vec<Ambush>,
+    /// Until when hosts lose packets that hold links.
+    pub(crate) deaf: BTreeMap<usize, u64>,
     pub(crate) takeovers: BTreeMap<OpId, Asked>,
     pub(crate) script: Option<Script>,
     /// Answers to the script that came while it was being played.
@@ -244,14 +246,12 @@ impl World {
         let mut lot = Lot::of(seed, "world");
         let root = KeyPair::from_secret([1; 32]);
         let clones = if options.has(Fault::CloneKey) { options.rate(Fault::CloneKey) as usize } else { 0 };
-        let grants =
-            if options.scene == Some(Scene::ShortGrants) { Grants::Short } else { Grants::Endless };
+        let grants = if options.scene == Some(Scene::ShortGrants) { Grants::Short } else { Grants::Endless };
         let signatures = match options.mutation {
             Some(Mutation::UnsignedAccepted) => Signatures::Ignored,
             Some(_) | None => Signatures::Checked,
         };
-        let mut hosts: Vec<Host> =
-            (0..options.nodes).map(|index| Host::new(index, &root, grants)).collect();
+        let mut hosts: Vec<Host> = (0..options.nodes).map(|index| Host::new(index, &root, grants)).collect();
         let index = hosts.iter().enumerate().map(|(index, host)| (host.keys.public(), index)).collect();
         let names = hosts.iter().map(|host| host.name.clone()).collect();
         // Whose key a clone has is only known once its original is drawn.
@@ -279,6 +279,7 @@ impl World {
             traffic: Traffic::default(),
             alone: BTreeMap::new(),
             ambushes: Vec::new(),
+            deaf: BTreeMap::new(),
             takeovers: BTreeMap::new(),
             script: None,
             answers: Vec::new(),

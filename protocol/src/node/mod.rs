@@ -282,7 +282,12 @@ impl Node {
                     self.send(from, reply);
                 }
             }
-            Message::Records(records) => {
+            Message::Records(mut records) => {
+                // Newer links first: what an older one would have us do may be over by a newer one of the same message.
+                records.sort_by_key(|record| match &***record {
+                    Record::Link(link) => Some(std::cmp::Reverse(link.epoch())),
+                    Record::Member(_) | Record::Host(_) | Record::Commit(_) | Record::Vm(_) => None,
+                });
                 let full = records.len() >= limits::SYNC_RECORDS_MAX;
                 for record in records {
                     self.take(now, record);

@@ -73,7 +73,12 @@ impl Node {
         if let Err(detail) = self.judge_takeover(&vm) {
             return self.refuse_takeover(op, detail);
         }
-        let owner = self.owner(&vm).filter(|&owner| {
+        // Whom it was released to may have claimed it by now.
+        let owner = self.ledger.owner(&vm).map(|current| match &current.tenure {
+            Tenure::Released { to, .. } => *to,
+            Tenure::Held | Tenure::Declined { .. } | Tenure::Contested { .. } => current.owner,
+        });
+        let owner = owner.filter(|&owner| {
             owner != self.me && heard == OwnerHeard::Refuse && !self.mutated_takeover_unasked()
         });
         let contested = self.ledger.owner(&vm).is_some_and(|o| matches!(o.tenure, Tenure::Contested { .. }));

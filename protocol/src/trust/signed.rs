@@ -101,7 +101,10 @@ impl Signed {
 #[cfg(feature = "mutants")]
 impl Signed {
     /// Decodes the payload, whoever has signed it.
-    pub(crate) fn unverified<T, E>(self, decode: impl FnOnce(&[u8]) -> Result<T, E>) -> Result<Verified<T>, E> {
+    pub(crate) fn unverified<T, E>(
+        self,
+        decode: impl FnOnce(&[u8]) -> Result<T, E>,
+    ) -> Result<Verified<T>, E> {
         let value = decode(&self.payload)?;
         let digest = Digest::of(&self.payload);
         Ok(Verified { value, digest, signed: self })
