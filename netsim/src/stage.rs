@@ -63,7 +63,7 @@ impl World {
                     true
                 }
                 Act::Say(node, order) => {
-                    let op = self.order(&mut script, node, order);
+                    let op = self.give_order(&mut script, node, order);
                     if op.is_none() && now_ms < since_ms + 10 * AGAIN_MS {
                         break;
                     }
@@ -77,7 +77,7 @@ impl World {
                         let asked = script.waiting.is_some_and(|waiting| waiting.op != OpId(0));
                         if !asked {
                             script.waiting = None;
-                            self.order(&mut script, node, order);
+                            self.give_order(&mut script, node, order);
                         }
                     }
                     now_ms >= since_ms + patience_ms
@@ -147,7 +147,7 @@ impl World {
         holdings.any(|(vm, holding)| vm.name == *name && matches!(holding, Holding::Claimed { .. }))
     }
 
-    fn order(&mut self, script: &mut Script, node: usize, order: Order) -> Option<OpId> {
+    fn give_order(&mut self, script: &mut Script, node: usize, order: Order) -> Option<OpId> {
         let names: Vec<String> = self.hosts.iter().map(|host| host.name.to_string()).collect();
         let machine = self.hosts[node].answering(self.now_ms)?;
         let waiting = |op| Waiting { node, op, since_ms: self.now_ms };
