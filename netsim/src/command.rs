@@ -12,6 +12,7 @@ use crate::fault::Fault;
 use crate::minimise::minimise;
 use crate::options::Options;
 use crate::replay::{Cuts, Kind, command_line};
+use crate::scene::Scene;
 use crate::world::{Ending, World};
 use crate::{availability, even, mutate, scale, swarm};
 
@@ -98,6 +99,9 @@ struct RunArguments {
     /// Small worlds, each with some kinds of faults often and others not at all
     #[arg(long)]
     swarm: bool,
+    /// A small world in which people and faults do what is written down, made for one rule
+    #[arg(long, value_parser = Scene::parse, conflicts_with_all = ["swarm", "nodes", "projects"])]
+    scene: Option<Scene>,
     #[command(flatten)]
     cuts: Cuts,
 }
@@ -108,7 +112,7 @@ struct SeedRange(u64, u64);
 #[derive(Args)]
 struct MutateArguments {
     /// How many seeds to try for each rule
-    #[arg(long, default_value_t = 80)]
+    #[arg(long, default_value_t = 250)]
     seeds: u64,
     /// Only these rules
     #[arg(long, value_delimiter = ',', value_parser = crate::replay::mutation)]
@@ -139,10 +143,19 @@ pub(crate) fn run() -> std::io::Result<ExitCode> {
     Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Half of the worlds in which mutants live have everyday's faults and crowded hosts, half have what the swarm draws.
+/// Of the worlds in which mutants live, some have everyday's faults and crowded hosts, some have what the swarm draws,
+/// and the others play each scene in turn.
 fn mutants_world(seed: u64) -> Options {
-    if seed.is_multiple_of(2) { Options::swarm(seed) } else { Options::everyday(seed, 12, 12) }
+    let turn = seed as usize % (Scene::ALL.len() + DRAWN_WORLDS);
+    match Scene::ALL.get(turn) {
+        Some((_, scene)) => Options::scene(seed, *scene),
+        None if turn.is_multiple_of(2) => Options::swarm(seed),
+        None => Options::everyday(seed, 12, 12),
+    }
 }
+
+/// How many worlds are drawn by lot for each turn of the scenes.
+const DRAWN_WORLDS: usize = 8;
 
 fn seed_range(text: &str) -> Result<SeedRange, String> {
     let parsed = text.split_once("..").and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
@@ -154,11 +167,16 @@ fn seed_range(text: &str) -> Result<SeedRange, String> {
 
 impl RunArguments {
     fn kind(&self) -> Kind {
-        if self.swarm { Kind::Swarm } else { Kind::Everyday }
+        match self.scene {
+            Some(scene) => Kind::Scene(scene),
+            None if self.swarm => Kind::Swarm,
+            None => Kind::Everyday,
+        }
     }
 
     fn draw(&self, seed: u64) -> Options {
         match self.kind() {
+            Kind::Scene(scene) => Options::scene(seed, scene),
             Kind::Swarm => Options::swarm(seed),
             Kind::Everyday => {
                 let projects = self.projects.unwrap_or_else(|| (self.nodes / 10).max(10));

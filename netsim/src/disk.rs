@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use mln_protocol::id::{Digest, ProjectId, VmId};
+use mln_protocol::id::{Digest, ProjectId, PublicKey, VmId};
 use mln_protocol::model::Fragment;
 use mln_protocol::node::{DecisionNote, Holding, StoredState, Write};
 use mln_protocol::plan::Observed;
@@ -89,6 +89,15 @@ impl Disk {
     /// Returns what the agent keeps, without the VMs.
     pub(crate) fn database(&self) -> Self {
         Self { vms: BTreeMap::new(), copies: BTreeMap::new(), ..self.clone() }
+    }
+
+    /// Loses what the journals of projects hold: all that was signed about them, and what was heard with it.
+    pub(crate) fn forget_journals(&mut self, own: PublicKey) {
+        self.joined.clear();
+        self.decisions.clear();
+        self.holdings.clear();
+        self.fragments.clear();
+        self.records.retain(|key, _| *key == RecordKey::Member(own) || *key == RecordKey::Host(own));
     }
 
     pub(crate) fn record(&self, key: &RecordKey) -> Option<&VerifiedRecord> {

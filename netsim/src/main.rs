@@ -1,5 +1,6 @@
 //! `netsim`: the mesh's state machine, by the hundred, over a simulated network with faults.
 
+mod ambush;
 mod availability;
 mod check;
 mod check_bounds;
@@ -29,7 +30,10 @@ mod queue;
 mod regions;
 mod replay;
 mod scale;
+mod scene;
+mod stage;
 mod swarm;
+mod taker;
 mod traffic;
 mod transport;
 mod trouble;

@@ -10,6 +10,7 @@ use mln_protocol::node::Mutation;
 use crate::fault::Fault;
 use crate::lot::Lot;
 use crate::regions;
+use crate::scene::{SCENE_HOSTS, Scene};
 
 /// How long things go wrong, in milliseconds; then they must come right.
 pub(crate) const FAULTS_MS: u64 = 60_000;
@@ -40,6 +41,8 @@ pub(crate) struct Options {
     pub(crate) customers: Option<BTreeSet<usize>>,
     /// The rule that is switched off.
     pub(crate) mutation: Option<Mutation>,
+    /// What people and faults do in it, where that is written down.
+    pub(crate) scene: Option<Scene>,
     pub(crate) setting: Setting,
 }
 
@@ -108,6 +111,7 @@ impl Options {
             skipped: BTreeSet::new(),
             customers: None,
             mutation: None,
+            scene: None,
             setting: Setting::Trouble,
         }
     }
@@ -123,6 +127,18 @@ impl Options {
         options.rates =
             Fault::ALL.iter().filter_map(|(_, fault)| Some((*fault, rate(*fault, &mut lot)?))).collect();
         options
+    }
+
+    /// A world in which people and faults do what is written down, with a little of what happens every day.
+    pub(crate) fn scene(seed: u64, scene: Scene) -> Self {
+        let mut lot = Lot::of(seed, "scene");
+        let delay = [Delay::Near, Delay::Far][lot.index(2)];
+        let rates = [(Fault::Loss, 20), (Fault::Repeat, 40), (Fault::SlowDisk, 30), (Fault::TornWrite, 300)];
+        let mut rates: BTreeMap<Fault, u64> = rates.into_iter().filter(|_| lot.chance(500)).collect();
+        if scene == Scene::Liars {
+            rates.insert(Fault::Hostile, 2);
+        }
+        Self { delay, rates, scene: Some(scene), ..Self::everyday(seed, SCENE_HOSTS, 0) }
     }
 
     /// A quiet mesh over wide-area links.
@@ -183,6 +199,8 @@ fn rate(fault: Fault, lot: &mut Lot) -> Option<u64> {
         Fault::GuestEnds => (500, 5, 150),
         // It comes with crashes.
         Fault::CutBuild => (0, 1, 2),
+        Fault::Takeover => (300, 1, 8),
+        Fault::Ambush => (400, 1, 8),
     };
     // Both are drawn in any case, so that one kind's lot doesn't move the next one's.
     let (there, rate) = (lot.chance(chance), lot.between(from, until));

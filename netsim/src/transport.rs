@@ -6,6 +6,7 @@ use mln_protocol::id::{Digest, PublicKey};
 use mln_protocol::node::{Input, Message};
 use mln_protocol::record::VerifiedRecord;
 
+use crate::fault::Fault;
 use crate::gossip::HEARTBEAT_MS;
 use crate::host::{Age, Presence};
 use crate::network::{Fate, LinkChange, Up};
@@ -70,6 +71,10 @@ impl World {
         if from == to {
             let at = self.now_ms;
             return self.at(at, Event::Deliver { from, to, packet });
+        }
+        if self.is_missed(to, &packet) {
+            self.tally.faults.add(Fault::Loss);
+            return;
         }
         let direct = matches!(packet, Packet::Direct(_));
         self.traffic.sent((from, to), &packet);

@@ -10,18 +10,19 @@ use std::collections::BTreeMap;
 
 use mln_protocol::id::{Digest, ProjectId, PublicKey, VmId};
 use mln_protocol::model::{HookPoint, MemoryMib, Platform};
-use mln_protocol::node::{Input, Node, NodeConfig, OpId, Outcome, Output, Write, WriteId};
+use mln_protocol::node::{Input, Mutation, Node, NodeConfig, OpId, Outcome, Output, Write, WriteId};
 use mln_protocol::plan::{Observed, RunPhase, Step};
 use mln_protocol::record::{ExitStatus, Member, Record, VerifiedRecord};
 use mln_protocol::trust::KeyPair;
 use mln_protocol::wire;
 
+use crate::ambush::{Ambush, Blow};
 use crate::check::Oracle;
-use crate::codec::Codec;
+use crate::codec::{Codec, Signatures};
 use crate::copying::CopyWork;
 use crate::fault::{Fault, FaultCount};
 use crate::gossip::{Gossip, HEARTBEAT_MS};
-use crate::host::{Age, Honesty, Host, Presence};
+use crate::host::{Age, Grants, Honesty, Host, Presence};
 use crate::hostile::Liar;
 use crate::lot::Lot;
 use crate::mishap::{self, Mishap, Planned};
@@ -29,6 +30,8 @@ use crate::network::Network;
 use crate::options::{FAULTS_MS, Options, Setting};
 use crate::overlay::{self, Overlay};
 use crate::queue::Queue;
+use crate::scene::{Scene, Script};
+use crate::taker::Asked;
 use crate::traffic::Traffic;
 use crate::transport::Packet;
 use crate::workload::{Customer, Workload};
@@ -122,6 +125,17 @@ pub(crate) enum Event {
     Customer {
         customer: Customer,
     },
+    /// A blow falls that has waited for its moment.
+    Struck {
+        node: usize,
+        blow: Blow,
+    },
+    /// By now a host that is alone has done what it was asked for.
+    AloneDue {
+        node: usize,
+    },
+    /// Somebody looks at the script.
+    Script,
 }
 
 /// What happened, to be shown: a run without faults proves nothing.
@@ -138,6 +152,7 @@ pub(crate) struct Tally {
     pub(crate) changed: u64,
     /// Requests of hosts that were alone, which they could carry out.
     pub(crate) alone: u64,
+    pub(crate) taken_over: u64,
     /// Bytes of hostile senders that nobody could read.
     pub(crate) garbage: u64,
 }
@@ -176,6 +191,17 @@ pub(crate) struct World {
     pub(crate) traffic: Traffic,
     /// What hosts that were alone have been asked for.
     pub(crate) alone: BTreeMap<OpId, usize>,
+    /// Blows that wait for their moment.
+    pub(crate) ambushes: Vec<Ambush>,
+    /// Until when hosts lose packets that hold links.
+    pub(crate) deaf: BTreeMap<usize, u64>,
+    pub(crate) takeovers: BTreeMap<OpId, Asked>,
+    pub(crate) script: Option<Script>,
+    /// Answers to the script that came while it was being played.
+    pub(crate) answers: Vec<(usize, OpId, Outcome)>,
+    /// When the script has ordered what.
+    pub(crate) ordered: BTreeMap<OpId, u64>,
+    pub(crate) last_order: u64,
     /// What was asked for where a mesh is measured, and what came of it.
     pub(crate) orders: BTreeMap<OpId, Option<Outcome>>,
     /// What a host that has been off for long still has, where a mesh is measured.
@@ -188,11 +214,16 @@ impl World {
         let mut lot = Lot::of(seed, "world");
         let root = KeyPair::from_secret([1; 32]);
         let clones = if options.has(Fault::CloneKey) { options.rate(Fault::CloneKey) as usize } else { 0 };
-        let mut hosts: Vec<Host> = (0..options.nodes).map(|index| Host::new(index, &root)).collect();
+        let grants = if options.scene == Some(Scene::ShortGrants) { Grants::Short } else { Grants::Endless };
+        let signatures = match options.mutation {
+            Some(Mutation::UnsignedAccepted) => Signatures::Ignored,
+            Some(_) | None => Signatures::Checked,
+        };
+        let mut hosts: Vec<Host> = (0..options.nodes).map(|index| Host::new(index, &root, grants)).collect();
         let index = hosts.iter().enumerate().map(|(index, host)| (host.keys.public(), index)).collect();
         let names = hosts.iter().map(|host| host.name.clone()).collect();
         // Whose key a clone has is only known once its original is drawn.
-        hosts.extend((0..clones).map(|_| Host { presence: Presence::Gone, ..Host::new(0, &root) }));
+        hosts.extend((0..clones).map(|_| Host { presence: Presence::Gone, ..Host::new(0, &root, grants) }));
         let planned = mishap::plan(&options, hosts.len());
         let overlay = match options.setting {
             Setting::Trouble => Overlay::by_lot(hosts.len(), &mut lot),
@@ -211,7 +242,7 @@ impl World {
             clones: BTreeMap::new(),
             overlay,
             network: Network::new(seed),
-            codec: Codec::new(root.public()),
+            codec: Codec::new(root.public(), signatures),
             workload,
             oracle: Oracle::new(root.public()),
             liars: Vec::new(),
@@ -220,6 +251,13 @@ impl World {
             tally: Tally::default(),
             traffic: Traffic::default(),
             alone: BTreeMap::new(),
+            ambushes: Vec::new(),
+            deaf: BTreeMap::new(),
+            takeovers: BTreeMap::new(),
+            script: None,
+            answers: Vec::new(),
+            ordered: BTreeMap::new(),
+            last_order: 0,
             orders: BTreeMap::new(),
             outdated: Vec::new(),
             options,
@@ -263,6 +301,7 @@ impl World {
                 self.at(at_ms, Event::Mishap { index });
             }
         }
+        self.set_stage();
         let liars = (self.options.rate(Fault::Hostile) as usize).min((self.options.nodes - 1) / 2);
         for liar in 0..liars {
             let node = self.options.nodes - 1 - liar;
@@ -291,7 +330,7 @@ impl World {
                     self.heal();
                 }
                 next_look = self.now_ms + LOOK_MS;
-                if (self.workload.is_over() && self.unsettled().is_empty()) || self.now_ms > SETTLED_MS {
+                if (self.nobody_waits() && self.unsettled().is_empty()) || self.now_ms > SETTLED_MS {
                     break;
                 }
             }
@@ -307,6 +346,9 @@ impl World {
             if let Some(node) = self.alone.values().next() {
                 violations.push(format!("L2: {}, alone, never answered", self.hosts[*node].name));
             }
+            if let Some(act) = self.script.as_ref().and_then(Script::act) {
+                violations.push(format!("L1: the script is not over: {act:?}"));
+            }
             if !self.workload.is_over() {
                 violations.push(format!("L1: customers still wait: {}", self.workload.waiting().join("; ")));
             }
@@ -321,6 +363,10 @@ impl World {
             violations,
             planned: self.planned.len(),
         }
+    }
+
+    fn nobody_waits(&self) -> bool {
+        self.workload.is_over() && self.script.as_ref().is_none_or(Script::is_over)
     }
 
     /// Ends the safety phase: old agents are replaced, clones are gone, nobody lies any more.
@@ -409,6 +455,9 @@ impl World {
                 }
             }
             Event::Customer { customer } => self.customer(customer),
+            Event::Struck { node, blow } => self.strike(node, blow),
+            Event::AloneDue { node } => self.alone_due(node),
+            Event::Script => self.play(),
         }
     }
 
@@ -493,6 +542,7 @@ impl World {
 
     fn output(&mut self, node: usize, output: Output) {
         let life = self.hosts[node].life;
+        self.ambush(node, &output);
         match output {
             Output::Send { to, message } => {
                 self.oracle.note_message(self.hosts[node].keys.public(), &message);
@@ -546,6 +596,7 @@ impl World {
                     self.oracle.check_alone(&self.hosts[alone].name, &outcome, can_fail);
                     self.tally.alone += 1;
                 }
+                None if self.script_done(node, op, &outcome) => {}
                 None if self.orders.contains_key(&op) => {
                     self.orders.insert(op, Some(outcome));
                 }

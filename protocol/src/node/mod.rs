@@ -123,6 +123,9 @@ pub struct Node {
     timers: Timers,
     outbox: Outbox,
     lot: u64,
+    /// What was heard or said since the start, for a mutation.
+    #[cfg(feature = "mutants")]
+    seen: Records,
 }
 
 impl Node {
@@ -153,6 +156,8 @@ impl Node {
             room: Room::Ample,
             timers: Timers::default(),
             outbox: Outbox::default(),
+            #[cfg(feature = "mutants")]
+            seen: Records::default(),
         };
         node.projects.rule = node.chain_rule();
         let rules = node.rules();
@@ -179,6 +184,8 @@ impl Node {
             ChainRule::PartialFirst
         } else if self.mutated_stranded_deleted() {
             ChainRule::StrandedRemoved
+        } else if self.mutated_kept_deleted() {
+            ChainRule::KeptRemoved
         } else if self.mutated_promise_before_all_reserved() {
             ChainRule::ReservationsIgnored
         } else {
@@ -259,7 +266,7 @@ impl Node {
         let own = keys.iter().filter_map(|key| self.records.get(key).cloned()).collect();
         self.send(peer, Message::Records(own));
         if self.me < peer {
-            self.send(peer, sync::opening(&self.records));
+            self.send(peer, sync::opening(self.compared()));
         }
         self.ask_to_confirm(peer);
     }
@@ -273,7 +280,7 @@ impl Node {
             Message::RunAnswer { request, verdict } => self.run_answered(now, from, request, verdict),
             Message::Sync(ranges) => {
                 if !self.mutated_no_anti_entropy() && !self.catches_up_with_another(now, from) {
-                    for reply in sync::answers(&self.records, &ranges) {
+                    for reply in sync::answers(self.compared(), &ranges) {
                         self.send(from, reply);
                     }
                 }
@@ -283,7 +290,12 @@ impl Node {
                     self.send(from, reply);
                 }
             }
-            Message::Records(records) => {
+            Message::Records(mut records) => {
+                // Newer links first: what an older one would have us do may be over by a newer one of the same message.
+                records.sort_by_key(|record| match &***record {
+                    Record::Link(link) => Some(std::cmp::Reverse(link.epoch())),
+                    Record::Member(_) | Record::Host(_) | Record::Commit(_) | Record::Vm(_) => None,
+                });
                 let full = records.len() >= limits::SYNC_RECORDS_MAX;
                 let before = self.records.fingerprint();
                 for record in records {
@@ -292,7 +304,7 @@ impl Node {
                 // There was more than fits into one message; what was nothing new, others lack.
                 if full && self.records.fingerprint() != before && !self.catches_up_with_another(now, from) {
                     self.catching_up = Some((from, now.mono_ms + limits::CATCH_UP_MS));
-                    self.send(from, sync::opening(&self.records));
+                    self.send(from, sync::opening(self.compared()));
                 }
             }
             Message::FragmentWanted(digest) => {
@@ -329,6 +341,9 @@ impl Node {
         if self.mutated_commit_judged_again() && self.is_refused_by_grants(now, &record) {
             return;
         }
+        if self.mutated_merge_refuses_expired() && self.has_expired(now, record.author()) {
+            return;
+        }
         if self.merge(&record, Origin::Others) != Merge::Taken {
             return;
         }
@@ -361,6 +376,8 @@ impl Node {
     fn merge(&mut self, record: &VerifiedRecord, origin: Origin) -> Merge {
         let newer = if self.mutated_merge_keeps_first() {
             |_: &VerifiedRecord, _: &VerifiedRecord| false
+        } else if self.mutated_replay_accepted() {
+            |new: &VerifiedRecord, held: &VerifiedRecord| new.digest() != held.digest()
         } else {
             Records::newer
         };
@@ -370,6 +387,8 @@ impl Node {
             Some(Ordering::Equal) | None => self.records.merge(record.clone(), newer),
         };
         if merge == Merge::Taken {
+            #[cfg(feature = "mutants")]
+            self.seen.merge(record.clone(), |_, _| true);
             let (key, record) = (record.key(record.author()), record.clone());
             // What we have forgotten and are told again doesn't make us remember it.
             let write = match origin {
@@ -410,12 +429,14 @@ impl Node {
     /// Whether the clock and the grants of a commit's hosts speak against it: only a mutation asks.
     fn is_refused_by_grants(&self, now: Now, record: &VerifiedRecord) -> bool {
         let Record::Commit(commit) = &***record else { return false };
-        let expired = |host: PublicKey| {
-            let chain = self.records.member(host).map(|member| &member.chain);
-            let links = chain.into_iter().flatten().filter_map(|link| Grant::from_bytes(&link.payload).ok());
-            links.filter_map(|grant| grant.not_after_unix_ms).any(|until| until < now.unix_ms)
-        };
-        commit.reserving().into_iter().any(expired)
+        commit.reserving().into_iter().any(|host| self.has_expired(now, host))
+    }
+
+    /// Whether a member's grant is over by this host's clock: only mutations ask.
+    fn has_expired(&self, now: Now, host: PublicKey) -> bool {
+        let chain = self.records.member(host).map(|member| &member.chain);
+        let links = chain.into_iter().flatten().filter_map(|link| Grant::from_bytes(&link.payload).ok());
+        links.filter_map(|grant| grant.not_after_unix_ms).any(|until| until < now.unix_ms)
     }
 
     fn act_on(&mut self, now: Now, record: &VerifiedRecord) {
@@ -468,7 +489,7 @@ impl Node {
             Timer::Retry(vm) => self.retry(now, &vm),
             Timer::Fragment(digest) => self.want_fragment(now, digest),
             Timer::Hooks(project) => self.hooks_gathered(now, project),
-            Timer::Confirm => self.confirmed(now),
+            Timer::Confirm => self.confirm_due(now),
             Timer::Doubtful => self.doubtful_due(now),
             Timer::Arrival(vm) => self.arrival_due(now, &vm),
             Timer::Leaving(vm) => self.stay(now, &vm),
@@ -514,13 +535,22 @@ impl Node {
         self.run_unreachable(now, peer);
     }
 
+    /// Returns the records that are compared with those of peers: all that the store has.
+    fn compared(&self) -> &Records {
+        #[cfg(feature = "mutants")]
+        if self.config.mutation == Some(Mutation::SyncFromSeenCache) {
+            return &self.seen;
+        }
+        &self.records
+    }
+
     fn sync_with_somebody(&mut self) {
         if self.connected.is_empty() || self.mutated_no_anti_entropy() {
             return;
         }
         let turn = self.draw() as usize % self.connected.len();
         if let Some(peer) = self.connected.iter().nth(turn).copied() {
-            self.send(peer, sync::opening(&self.records));
+            self.send(peer, sync::opening(self.compared()));
         }
     }
 
@@ -600,6 +630,16 @@ mutations! {
     mutated_partial_beats_majority => PartialBeatsMajority,
     mutated_identity_without_birth => IdentityWithoutBirth,
     mutated_journal_not_needed => JournalNotNeeded,
+    mutated_merge_refuses_expired => MergeRefusesExpired,
+    mutated_refused_not_told => RefusedNotTold,
+    mutated_replay_accepted => ReplayAccepted,
+    mutated_takeover_unread => TakeoverUnread,
+    mutated_takeover_unasked => TakeoverUnasked,
+    mutated_takeover_not_heeded => TakeoverNotHeeded,
+    mutated_contested_goes_on => ContestedGoesOn,
+    mutated_kept_deleted => KeptDeleted,
+    mutated_ready_unread => ReadyUnread,
+    mutated_confirmed_by_others_only => ConfirmedByOthersOnly,
 }
 
 impl Node {

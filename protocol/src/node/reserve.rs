@@ -507,6 +507,9 @@ impl Node {
     }
 
     fn refuse(&mut self, to: PublicKey, revision: Digest, refusal: Refusal) {
+        if self.mutated_refused_not_told() {
+            return;
+        }
         self.send(to, Message::Answer { revision, verdict: Err(refusal) });
     }
 

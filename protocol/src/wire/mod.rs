@@ -51,6 +51,8 @@ pub use message::{
     MessageError, decode_message, decode_message_with, encode_ask, encode_message, encode_record_key,
     encode_run_request,
 };
+#[cfg(feature = "mutants")]
+pub use record::trust_record;
 pub use record::{REASON_BYTES_MAX, RecordError, sign_record, verify_record};
 pub use refusal::Refusal;
 pub use stored::{
