@@ -27,6 +27,8 @@ enum Command {
     Run(RunArguments),
     /// Switch off each rule of the core in turn: every one must be noticed
     Mutate(MutateArguments),
+    /// Go through every world of a small scope: what can be decided, and who can own a VM, in any order of events
+    Explore(crate::explore::ExploreArguments),
     /// Measure a large quiet mesh over wide-area links
     Scale(ScaleArguments),
 }
@@ -84,6 +86,7 @@ pub(crate) fn run() -> std::io::Result<ExitCode> {
             None => run_one(&mut out, &arguments)?,
         },
         Command::Mutate(arguments) => mutate::run(&mut out, &arguments.only, arguments.seeds, mutants_world)?,
+        Command::Explore(arguments) => crate::explore::run(&mut out, &arguments)?,
         Command::Scale(arguments) => scale::run(&mut out, arguments.nodes.max(10), arguments.seed)?,
     };
     Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })

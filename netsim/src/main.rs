@@ -8,6 +8,7 @@ mod codec;
 mod command;
 mod copying;
 mod disk;
+mod explore;
 mod fault;
 mod gossip;
 mod host;

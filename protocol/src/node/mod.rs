@@ -22,6 +22,8 @@ mod draft;
 mod durable;
 mod handover;
 mod hooks;
+#[cfg(feature = "mutants")]
+mod inspect;
 mod io;
 mod ledger;
 pub mod limits;
@@ -51,6 +53,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use durable::Home;
+#[cfg(feature = "mutants")]
+pub use inspect::SetTimer;
 pub use io::{
     BuildOrder, DecisionNote, ExistingProject, FailureCause, Holding, HookOwner, HostRefusal, ImpairedPort,
     Input, NodeConfig, OnFailure, OpId, Operation, Outcome, Output, OwnerHeard, PullRound, ReviseContent,
