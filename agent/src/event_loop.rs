@@ -287,7 +287,7 @@ impl EventLoop {
         let verdict = match &record {
             Ok(_) => GossipVerdict::Accept,
             // Of a newer host: it goes by others, and whoever passed it on did nothing wrong.
-            Err(error) if error.is_newer() => {
+            Err(error) if error.is_of_another_version() => {
                 debug!(peer = %from.short(), %error, "gossip is not understood");
                 GossipVerdict::Ignore
             }
@@ -306,7 +306,7 @@ impl EventLoop {
     async fn message(&mut self, from: PublicKey, bytes: &[u8]) {
         match wire::decode_message(bytes, self.identity.root) {
             Ok(message) => self.handle(Input::Message { from, message }).await,
-            Err(error) if error.is_newer() => {
+            Err(error) if error.is_of_another_version() => {
                 debug!(peer = %from.short(), %error, "a message is not understood");
             }
             Err(error) => {

@@ -7,7 +7,7 @@ use mln_protocol::id::{Digest, Name, PublicKey, VmId};
 use mln_protocol::record::{Commit, Consent, Revision};
 
 /// Every revision that anybody has published.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Decisions {
     commits: BTreeMap<Digest, Commit>,
 }

@@ -29,6 +29,8 @@ enum Command {
     Run(RunArguments),
     /// Switch off each rule of the core in turn: every one must be noticed
     Mutate(MutateArguments),
+    /// Go through every world of a small scope: what can be decided, and who can own a VM, in any order of events
+    Explore(crate::explore::ExploreArguments),
     /// Measure a large quiet mesh over wide-area links
     Scale(ScaleArguments),
     /// Measure how much still works when hosts are off
@@ -139,6 +141,7 @@ pub(crate) fn run() -> std::io::Result<ExitCode> {
             let sizes: Vec<usize> = arguments.nodes.iter().map(|nodes| *nodes.max(&10)).collect();
             scale::run(&mut out, &sizes, arguments.seed, arguments.plot.as_deref())?
         }
+        Command::Explore(arguments) => crate::explore::run(&mut out, &arguments)?,
     };
     Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -11,6 +11,7 @@ mod command;
 mod copying;
 mod disk;
 mod even;
+mod explore;
 mod fault;
 mod gossip;
 mod host;

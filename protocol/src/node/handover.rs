@@ -139,6 +139,10 @@ impl Node {
 
     /// Goes on with a VM that arrives: tries again, or repeats what was not answered.
     pub(super) fn arrival_due(&mut self, now: Now, vm: &VmId) {
+        if self.open_release(vm).is_some() {
+            // It is ours to claim or decline, whatever became of the copying.
+            return self.settle_arrival(now, vm);
+        }
         let busy = |arrival: &&Arrival| arrival.phase != ArrivalPhase::Waiting;
         let under_way = self.hand_overs.arriving.values().filter(busy).count();
         let taken = self.takes_over(vm);
@@ -237,6 +241,10 @@ impl Node {
     }
 
     fn not_now(&mut self, now: Now, from: PublicKey, vm: &VmId, epoch: Epoch) {
+        if self.open_release(vm).is_some() {
+            // It said so before it released the VM to us.
+            return;
+        }
         let Some(arrival) = self.hand_overs.arriving.get(vm) else { return };
         if (arrival.from, arrival.epoch) == (from, epoch) && arrival.phase != ArrivalPhase::Waiting {
             self.arrival_failed(now, vm);

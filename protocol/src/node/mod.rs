@@ -24,6 +24,8 @@ mod durable;
 mod handover;
 mod history;
 mod hooks;
+#[cfg(feature = "mutants")]
+mod inspect;
 mod io;
 mod ledger;
 pub mod limits;
@@ -56,6 +58,8 @@ use std::sync::Arc;
 pub use consider::{Consideration, Inquiry, Intention};
 pub use durable::Home;
 pub use history::{RevisionChanges, RevisionView, Standing};
+#[cfg(feature = "mutants")]
+pub use inspect::SetTimer;
 pub use io::{
     BuildOrder, DecisionNote, ExistingProject, FailureCause, Holding, HookOwner, HostRefusal, ImpairedPort,
     Input, NodeConfig, OnFailure, OpId, Operation, Outcome, Output, OwnerHeard, PullRound, ReviseContent,

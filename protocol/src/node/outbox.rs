@@ -76,6 +76,12 @@ impl Outbox {
         }
     }
 
+    /// Returns what is held back and what is ready, without the numbers of the writes.
+    #[cfg(feature = "mutants")]
+    pub(super) fn state(&self) -> (Vec<&Vec<Output>>, &VecDeque<Output>) {
+        (self.held.values().collect(), &self.ready)
+    }
+
     pub(super) fn pop(&mut self) -> Option<Output> {
         self.ready.pop_front()
     }

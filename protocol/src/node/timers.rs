@@ -63,6 +63,12 @@ impl Timers {
         self.set.contains_key(timer)
     }
 
+    /// Returns those that are set.
+    #[cfg(feature = "mutants")]
+    pub(super) fn kinds(&self) -> impl Iterator<Item = &Timer> {
+        self.set.keys()
+    }
+
     pub(super) fn next_due(&self) -> Option<u64> {
         self.due.first_key_value().map(|((due_ms, _), ())| *due_ms)
     }

@@ -148,10 +148,10 @@ fn the_bytes_of_a_claim_stay_the_same() {
     let record =
         sign_record(&keys(2), Record::Link(claim(2, 6, ClaimBasis::Release(Box::new(release(1, 2))))));
     let bytes = crate::id::hex(&record.signed().payload);
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/wire/golden/claim_1.hex");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/wire/golden/claim_2.hex");
     assert_eq!(
         bytes,
-        include_str!("golden/claim_1.hex").trim_end(),
-        "{path}: version 1 is fixed, add version 2"
+        include_str!("golden/claim_2.hex").trim_end(),
+        "{path}: version 2 is fixed, add version 3"
     );
 }

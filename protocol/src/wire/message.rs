@@ -22,7 +22,7 @@ use crate::record::{Epoch, LinkKind, RecordKey, VerifiedRecord};
 use crate::trust::{Domain, Signed};
 
 /// The version of the shapes below: the first two bytes of every message.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct Versioned {
@@ -189,7 +189,8 @@ pub fn decode_message_with(
             at_most(records.len(), SYNC_RECORDS_MAX)?;
             let verified = records.into_iter().map(|wire| verify_one(wire.try_into()?));
             // One that only newer hosts understand doesn't take the others with it.
-            let understood = verified.filter(|record| !record.as_ref().is_err_and(RecordError::is_newer));
+            let understood =
+                verified.filter(|record| !record.as_ref().is_err_and(RecordError::is_of_another_version));
             Message::Records(understood.collect::<Result<_, RecordError>>()?)
         }
         MessageWire::FragmentWanted(digest) => Message::FragmentWanted(Digest(digest)),

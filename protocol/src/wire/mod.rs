@@ -106,6 +106,16 @@ pub enum DecodeError {
         /// The tag's value.
         found: u32,
     },
+    /// A version that this program no longer reads.
+    #[error(
+        "{what} {found} is of an mlnd before this one, whose shapes are not read any more: upgrade the agent that wrote it"
+    )]
+    Older {
+        /// What kind of tag.
+        what: &'static str,
+        /// The tag's value.
+        found: u32,
+    },
 }
 
 fn config() -> impl bincode::config::Config {
@@ -132,11 +142,14 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, Deco
     if used == bytes.len() { Ok(value) } else { Err(DecodeError::Trailing { bytes: bytes.len() - used }) }
 }
 
-/// Refuses a version or kind that only a newer program knows, by its number: that is nobody's fault, unlike what can't
+/// Refuses a version or kind that only another program knows, by its number: that is nobody's fault, unlike what can't
 /// be read. Both begin what is signed or sent.
 fn known(bytes: &[u8], version: u16, kinds: u32, what: &'static str) -> Result<(), DecodeError> {
     let found = bytes.first_chunk().map_or(version, |bytes| u16::from_le_bytes(*bytes));
-    if found != version {
+    if found < version {
+        return Err(DecodeError::Older { what, found: found.into() });
+    }
+    if found > version {
         return Err(DecodeError::Unknown { what, found: found.into() });
     }
     match bytes.get(2..).and_then(<[u8]>::first_chunk).map(|bytes| u32::from_le_bytes(*bytes)) {

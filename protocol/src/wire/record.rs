@@ -20,7 +20,7 @@ use crate::time::Now;
 use crate::trust::{Domain, KeyPair, SignatureError, Signed, Verb, Verified, admit};
 
 /// The version of the shapes below.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 
 /// The longest text for people in a record, in bytes.
 pub const REASON_BYTES_MAX: usize = 2048;
@@ -122,9 +122,10 @@ pub enum RecordError {
 }
 
 impl RecordError {
-    /// Whether it is of a version or kind that only a newer program knows: it is left out, and nobody is blamed.
-    pub fn is_newer(&self) -> bool {
-        matches!(self, Self::Decode(DecodeError::Unknown { .. }))
+    /// Whether it is of a version or kind that only a newer program knows, or an older one: it is left out, and nobody is
+    /// blamed.
+    pub fn is_of_another_version(&self) -> bool {
+        matches!(self, Self::Decode(DecodeError::Unknown { .. } | DecodeError::Older { .. }))
     }
 }
 

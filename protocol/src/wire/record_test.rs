@@ -110,11 +110,11 @@ fn a_record_must_prove_what_it_says() {
 #[test]
 fn the_bytes_of_a_record_stay_the_same() {
     let record = sign_record(&keys(1), Record::Vm(vm_status()));
-    let golden = include_str!("golden/vm_status_1.hex");
+    let golden = include_str!("golden/vm_status_2.hex");
     assert_eq!(
         crate::id::hex(&record.signed().payload),
         golden.trim_end(),
-        "version 1 is fixed: add version 2"
+        "version 2 is fixed: add version 3"
     );
 }
 
@@ -134,12 +134,13 @@ fn what_only_a_newer_host_knows_is_left_out_and_told_from_what_is_wrong() {
     let signed = |payload: Vec<u8>| keys(1).sign(Domain::Record, payload);
     let newer_kind = signed(encode(&(VERSION, KINDS, [1_u64; 3])));
     let newer_version = signed(encode(&(VERSION + 1, 0_u32)));
+    let older_version = signed(encode(&(VERSION - 1, 0_u32)));
     for newer in [&newer_kind, &newer_version] {
         let error = verify_record(newer.clone(), root).expect_err("it can't be understood");
-        assert!(error.is_newer(), "{error}");
+        assert!(error.is_of_another_version(), "{error}");
     }
     let torn = verify_record(signed(encode(&(VERSION, 3_u32, 1_u8))), root).expect_err("it is torn");
-    assert!(!torn.is_newer(), "{torn}");
+    assert!(!torn.is_of_another_version(), "{torn}");
     let mut forged = newer_kind.clone();
     forged.payload[9] ^= 1;
     assert_eq!(verify_record(forged.clone(), root).expect_err("forged"), RecordError::Signature);
@@ -150,9 +151,17 @@ fn what_only_a_newer_host_knows_is_left_out_and_told_from_what_is_wrong() {
         // The seventh kind of message, of version 1.
         crate::wire::decode_message(&encode(&(1_u16, 7_u32, wires)), root)
     };
-    let read = records(&[&newer_kind, known.signed(), &newer_version]);
+    let read = records(&[&newer_kind, known.signed(), &newer_version, &older_version]);
     assert_eq!(read, Ok(crate::node::Message::Records(vec![known.clone()])));
     assert_eq!(records(&[&forged, known.signed()]), Err(RecordError::Signature));
-    let newer_message = crate::wire::decode_message(&encode(&(1_u16, 1_000_u32)), root);
-    assert!(newer_message.is_err_and(|error| error.is_newer()));
+    let newer_message = crate::wire::decode_message(&encode(&(2_u16, 1_000_u32)), root);
+    assert!(newer_message.is_err_and(|error| error.is_of_another_version()));
+}
+
+#[test]
+fn a_record_of_an_older_version_says_what_to_do() {
+    let signed = keys(1).sign(Domain::Record, encode(&(1_u16, 0_u32)));
+    let refused = verify_record(signed, keys(0).public()).expect_err("its shapes are not read any more");
+    assert!(refused.is_of_another_version());
+    assert!(refused.to_string().ends_with("upgrade the agent that wrote it"), "{refused}");
 }

@@ -216,8 +216,10 @@ mod tests {
     #[test]
     fn a_value_of_a_newer_program_is_told_from_a_damaged_one() {
         let newer = encode(&(VERSION + 1, 0_u32));
-        assert!(decode_write(&newer, PublicKey([0; 32])).expect_err("it is newer").is_newer());
+        assert!(decode_write(&newer, PublicKey([0; 32])).expect_err("it is newer").is_of_another_version());
         let damaged = encode(&(VERSION, 0_u32));
-        assert!(!decode_write(&damaged, PublicKey([0; 32])).expect_err("it is damaged").is_newer());
+        assert!(
+            !decode_write(&damaged, PublicKey([0; 32])).expect_err("it is damaged").is_of_another_version()
+        );
     }
 }
