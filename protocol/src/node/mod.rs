@@ -18,9 +18,11 @@
 //! Each module below handles one part over borrowed parts of the state; the node itself only routes.
 
 mod choose;
+mod consider;
 mod draft;
 mod durable;
 mod handover;
+mod history;
 mod hooks;
 mod io;
 mod ledger;
@@ -51,7 +53,9 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub use consider::{Consideration, Inquiry, Intention};
 pub use durable::Home;
+pub use history::{RevisionChanges, RevisionView, Standing};
 pub use io::{
     BuildOrder, DecisionNote, ExistingProject, FailureCause, Holding, HookOwner, HostRefusal, ImpairedPort,
     Input, NodeConfig, OnFailure, OpId, Operation, Outcome, Output, OwnerHeard, PullRound, ReviseContent,
@@ -91,7 +95,7 @@ use timers::{Timer, Timers};
 use vms::Vms;
 
 /// One member of the mesh.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Node {
     config: NodeConfig,
     me: PublicKey,
@@ -264,7 +268,7 @@ impl Node {
         match message {
             Message::Ask { ask, fragment } => self.asked(now, from, &ask, fragment),
             Message::Answer { revision, verdict } => self.answered(now, from, revision, verdict),
-            Message::Withdraw { revision } => self.withdrawn(now, from, revision),
+            Message::Withdraw { revision } => self.withdrawn(from, revision),
             Message::Run(request) => self.run_requested(now, from, &request),
             Message::RunAnswer { request, verdict } => self.run_answered(now, from, request, verdict),
             Message::Sync(ranges) => {

@@ -8,7 +8,7 @@ use crate::id::{Digest, Name, PublicKey, VmId};
 use crate::record::{HostStatus, Member, Record, RecordKey, VerifiedRecord, VmStatus, supersedes};
 
 /// The records that a node holds.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Records {
     slots: Runs,
     /// How many of them are members.

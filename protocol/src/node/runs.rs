@@ -13,20 +13,20 @@ use crate::record::{Record, RecordKey, VerifiedRecord};
 const RUN_MAX: usize = 256;
 
 /// Records in the order of their slots; no two have the same.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Runs {
     /// None of them is empty.
     runs: Vec<Run>,
     len: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Run {
     entries: Vec<Entry>,
     sum: [u8; 32],
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     /// See [`prefix`].
     prefix: u64,

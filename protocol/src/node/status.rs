@@ -7,7 +7,7 @@ use crate::record::{HostStatus, Member, Record};
 use crate::time::Now;
 
 /// When the host's status was last published.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct StatusClock {
     last_ms: Option<u64>,
 }
