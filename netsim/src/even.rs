@@ -30,8 +30,7 @@ pub(crate) fn run(
         let seed = seed + message as u64;
         let mut lot = Lot::of(seed, "even");
         let mut world = World::new(Options::even(seed, nodes, delay_ms));
-        let all: Vec<usize> = (0..nodes).collect();
-        world.overlay = Overlay::formed(nodes, &all, dialled, &mut lot);
+        world.overlay = Overlay::formed_at_once(nodes, dialled, &mut lot);
         degree += world.overlay.mesh_degree();
         world.run_until(STARTED_MS + lot.between(0, 1_000));
         let change = world.follow(lot.index(nodes));

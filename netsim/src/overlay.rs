@@ -55,11 +55,31 @@ impl Overlay {
         Self { mesh, peers, others, forming: Forming::Lot }
     }
 
-    /// Links as agents make them: each of `hosts` dials some others of them, and gossip chooses among the connections.
-    /// The others of `nodes` have none.
+    /// Links as agents make them: each of `hosts` dials some others of them, one connection after the other, and gossip
+    /// chooses among them. The others of `nodes` have none.
     pub(crate) fn formed(nodes: usize, hosts: &[usize], dialled: usize, lot: &mut Lot) -> Self {
         let among = random_links(hosts.len(), dialled, lot);
-        let mesh = form(&among, lot);
+        let mesh = settle(&among, taken_in_turn(&among, lot), lot);
+        Self::of(nodes, hosts, &among, &mesh)
+    }
+
+    /// The same where all have been started at once: nobody knows yet whom others have chosen.
+    pub(crate) fn formed_at_once(nodes: usize, dialled: usize, lot: &mut Lot) -> Self {
+        let hosts: Vec<usize> = (0..nodes).collect();
+        let among = random_links(nodes, dialled, lot);
+        let mut mesh = vec![BTreeSet::new(); nodes];
+        for (node, peers) in among.iter().enumerate() {
+            let mut first = sorted(peers);
+            draw_some(&mut first, MESH_LEAST, lot);
+            for peer in first {
+                graft(&mut mesh, node, peer);
+            }
+        }
+        let mesh = settle(&among, mesh, lot);
+        Self::of(nodes, &hosts, &among, &mesh)
+    }
+
+    fn of(nodes: usize, hosts: &[usize], among: &[BTreeSet<usize>], mesh: &[BTreeSet<usize>]) -> Self {
         let none = vec![Vec::new(); nodes];
         let mut overlay =
             Self { mesh: none.clone(), peers: none.clone(), others: none, forming: Forming::Gossipsub };
@@ -121,9 +141,8 @@ fn random_links(nodes: usize, made: usize, lot: &mut Lot) -> Vec<BTreeSet<usize>
     links
 }
 
-/// Chooses the links to push over: when a connection is made, whoever has too few takes it in; then, heartbeat by
-/// heartbeat, who has too few looks for more, and who has too many drops some.
-fn form(peers: &[BTreeSet<usize>], lot: &mut Lot) -> Vec<BTreeSet<usize>> {
+/// Chooses the links to push over as connections are made: whoever has too few takes one in.
+fn taken_in_turn(peers: &[BTreeSet<usize>], lot: &mut Lot) -> Vec<BTreeSet<usize>> {
     let mut mesh = vec![BTreeSet::new(); peers.len()];
     let mut connections: Vec<(usize, usize)> = peers
         .iter()
@@ -139,6 +158,11 @@ fn form(peers: &[BTreeSet<usize>], lot: &mut Lot) -> Vec<BTreeSet<usize>> {
             graft(&mut mesh, one, other);
         }
     }
+    mesh
+}
+
+/// Heartbeat by heartbeat, who has too few looks for more, and who has too many drops some.
+fn settle(peers: &[BTreeSet<usize>], mut mesh: Vec<BTreeSet<usize>>, lot: &mut Lot) -> Vec<BTreeSet<usize>> {
     for _ in 0..ROUNDS_MAX {
         let mut calm = true;
         for node in 0..peers.len() {

@@ -307,7 +307,10 @@ impl Node {
                 }
                 // There was more than fits into one message; what was nothing new, others lack.
                 if full && self.records.fingerprint() != before && !self.catches_up_with_another(now, from) {
-                    self.catching_up = Some((from, now.mono_ms + limits::CATCH_UP_MS));
+                    let until_ms = now.mono_ms + limits::CATCH_UP_MS;
+                    self.catching_up = Some((from, until_ms));
+                    // If that gets stuck, with somebody else.
+                    self.timers.set(Timer::Sync, until_ms);
                     self.send(from, sync::opening(self.compared()));
                 }
             }

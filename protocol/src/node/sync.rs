@@ -173,6 +173,10 @@ fn ordered(range: &SyncRange) -> bool {
 mod tests {
     use super::*;
     use crate::id::PublicKey;
+    use crate::model::MemoryMib;
+    use crate::record::{HostStatus, Record};
+    use crate::trust::KeyPair;
+    use crate::wire;
 
     /// Found by the fuzzer: such a question, from any member, ended the agent.
     #[test]
@@ -186,5 +190,66 @@ mod tests {
             let backwards = SyncRange { from: key(2), until: key(1), content };
             assert_eq!(answers(&records, &[backwards]), Vec::new());
         }
+    }
+
+    fn host(number: u64) -> VerifiedRecord {
+        let status = HostStatus {
+            counter: 1,
+            groups: Vec::new(),
+            platforms: Vec::new(),
+            projects: 0,
+            vms: 0,
+            memory_used: MemoryMib(0),
+            memory_limit: MemoryMib(1),
+            agent_version: String::new(),
+            measured_unix_ms: 0,
+        };
+        let mut secret = [3; 32];
+        secret[..8].copy_from_slice(&number.to_le_bytes());
+        wire::sign_record(&KeyPair::from_secret(secret), Record::Host(status))
+    }
+
+    /// However much differs, a step of a comparison is not broad: the rest comes with the next one.
+    #[test]
+    fn an_answer_is_bounded_where_everything_differs() {
+        let (mut all, mut none) = (Records::default(), Records::default());
+        for number in 0..3000 {
+            all.merge(host(number), Records::newer);
+        }
+        none.merge(host(9999), Records::newer);
+        // The one that lacks all asks, and pretends to have much, so that nothing is listed too soon.
+        let mut ranges = vec![SyncRange {
+            from: None,
+            until: None,
+            content: SyncContent::Sum { records: 3000, fingerprint: Digest([1; 32]) },
+        }];
+        let mut listed = 0;
+        for _ in 0..6 {
+            let answer = answers(&all, &ranges).into_iter().find_map(|message| match message {
+                Message::Sync(ranges) => Some(ranges),
+                _ => None,
+            });
+            ranges = answer.expect("all differs");
+            assert!(ranges.len() <= SYNC_SPLITS_MAX + SYNC_SPLIT, "{} ranges", ranges.len());
+            listed = ranges
+                .iter()
+                .map(|range| match &range.content {
+                    SyncContent::List(list) => list.len(),
+                    SyncContent::Sum { .. } => 0,
+                })
+                .sum();
+            if listed > 0 {
+                break;
+            }
+            for range in &mut ranges {
+                range.content = SyncContent::Sum { records: 3000, fingerprint: Digest([1; 32]) };
+            }
+        }
+        assert!((1..SYNC_RECORDS_MAX + SYNC_LIST_MAX).contains(&listed), "{listed} keys");
+        let wanted: usize = answers(&none, &ranges)
+            .iter()
+            .map(|message| if let Message::Want(keys) = message { keys.len() } else { 0 })
+            .sum();
+        assert_eq!(wanted, listed.min(SYNC_RECORDS_MAX));
     }
 }
