@@ -347,6 +347,6 @@ impl World {
     fn status_bytes(&self) -> u64 {
         let known = self.hosts[0].disk.load().records;
         let status = known.iter().find(|record| matches!(****record, Record::Host(_)));
-        status.map_or(0, |record| crate::traffic::gossip_bytes(record))
+        status.map_or(0, crate::traffic::gossip_bytes)
     }
 }
