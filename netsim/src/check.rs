@@ -6,11 +6,13 @@ use mln_protocol::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
 use mln_protocol::model::Fragment;
 use mln_protocol::node::{HandOver, Message, Node};
 use mln_protocol::plan::{Existence, Observed, Step};
-use mln_protocol::record::{Commit, Record, RecordKey, RunState, VerifiedRecord, VmState, VmStatus};
+use mln_protocol::record::{
+    Claim, ClaimBasis, Commit, Epoch, Link, Record, RecordKey, RunState, VerifiedRecord, VmState, VmStatus,
+};
 use mln_protocol::wire;
 
 use crate::check_decision::Decisions;
-use crate::check_ownership::Ownerships;
+use crate::check_ownership::{Ownerships, Standing};
 use crate::disk::Disk;
 
 /// What was said by whom, and which rules were broken.
@@ -23,6 +25,12 @@ pub(crate) struct Oracle {
     decisions: Decisions,
     /// Distinct requests per VM and author.
     requests: BTreeMap<(VmId, PublicKey), BTreeSet<Digest>>,
+    /// What epoch and counter each author of a request said that it saw.
+    seen: BTreeSet<(VmId, PublicKey, Epoch, u64)>,
+    /// The newest epoch in which each VM's counter was seen.
+    counted_in: BTreeMap<VmId, Epoch>,
+    /// Records that hosts have passed on and that were looked at.
+    passed_on: BTreeSet<Digest>,
     /// Hosts that have crashed: what they had reserved in memory is gone.
     crashed: BTreeSet<PublicKey>,
     /// How often each author's requests were applied, and the VM's counter after the last.
@@ -41,12 +49,14 @@ struct Exempt {
     cloned: BTreeSet<PublicKey>,
     /// "a host of the project that signs two things in one slot"
     hostile: BTreeSet<PublicKey>,
+    /// "Who lost both is a new host": what it has lost may be missing, but it may not vote any more.
+    amnesiac: BTreeSet<PublicKey>,
 }
 
 impl Exempt {
     /// Whether what this host has said may be forgotten, and what it has lost may be missing.
     fn has_lost_state(&self, key: PublicKey) -> bool {
-        self.restored.contains(&key) || self.cloned.contains(&key)
+        self.restored.contains(&key) || self.cloned.contains(&key) || self.amnesiac.contains(&key)
     }
 }
 
@@ -61,6 +71,9 @@ impl Oracle {
             verified: BTreeSet::new(),
             decisions: Decisions::default(),
             requests: BTreeMap::new(),
+            seen: BTreeSet::new(),
+            counted_in: BTreeMap::new(),
+            passed_on: BTreeSet::new(),
             crashed: BTreeSet::new(),
             applied: BTreeMap::new(),
         }
@@ -69,6 +82,11 @@ impl Oracle {
     /// From now on this host may have forgotten what it said.
     pub(crate) fn exempt_restored(&mut self, key: PublicKey) {
         self.exempt.restored.insert(key);
+    }
+
+    /// From now on this host has forgotten what it said.
+    pub(crate) fn exempt_amnesiac(&mut self, key: PublicKey) {
+        self.exempt.amnesiac.insert(key);
     }
 
     /// From now on two hosts have this key.
@@ -122,7 +140,10 @@ impl Oracle {
                 self.check_applied(status, by);
                 self.check_promise(status, by);
             }
-            Record::Link(link) => self.ownership.note_link(by, link),
+            Record::Link(link) => {
+                self.ownership.note_link(by, link);
+                self.check_birth(by, link);
+            }
             Record::Member(_) | Record::Host(_) => {}
         }
     }
@@ -140,10 +161,12 @@ impl Oracle {
             Message::HandOver(HandOver::Ready(ready)) => self.ownership.note_ready(by, ready),
             Message::Run(request) => {
                 self.requests.entry((request.vm.clone(), by)).or_default().insert(request.digest());
+                self.seen.insert((request.vm.clone(), by, request.epoch, request.seen_counter));
             }
             // What was durable when its author crashed is heard of in this way only.
             Message::Records(records) if !self.exempt.hostile.contains(&by) => {
                 for record in records {
+                    self.check_signature(by, record);
                     if let Record::Link(link) = &***record
                         && !self.exempt.hostile.contains(&record.author())
                     {
@@ -161,8 +184,49 @@ impl Oracle {
         }
     }
 
+    /// S4: what an honest host passes on was signed by whom it says.
+    fn check_signature(&mut self, by: PublicKey, record: &VerifiedRecord) {
+        let known = self.verified.contains(&record.digest()) || !self.passed_on.insert(record.digest());
+        if !known && let Err(error) = wire::verify_record(record.signed().clone(), self.root) {
+            self.broken(format!("S4: {} passes on a record that proves nothing: {error}", by.short()));
+        }
+    }
+
+    /// "Epoch 1 may be claimed only by the host where the birth revision places the VM"
+    fn check_birth(&mut self, by: PublicKey, link: &Link) {
+        let Link::Claim(Claim { vm, basis: ClaimBasis::Birth, .. }) = link else { return };
+        let elsewhere = self.decisions.birthplace(vm).is_some_and(|born| born != by);
+        if elsewhere && !self.exempt.hostile.contains(&by) {
+            self.broken(format!("S1: the first epoch of {vm} is claimed where it was not born"));
+        }
+    }
+
+    /// "the owner applies it only if both still hold": the counter, and the epoch.
+    fn check_seen(&mut self, status: &VmStatus, owner: PublicKey) {
+        if self.exempt.hostile.contains(&owner) {
+            return;
+        }
+        let before = self.counted_in.insert(status.vm.clone(), status.epoch).unwrap_or(status.epoch);
+        let known = self.applied.get(&status.vm).map_or(0, |(counter, _)| *counter);
+        if status.run_counter <= known || status.run_by == owner || self.exempt.has_lost_state(owner) {
+            return;
+        }
+        let mut epochs = self.seen.range(
+            (status.vm.clone(), status.run_by, before.min(status.epoch), 0)
+                ..=(status.vm.clone(), status.run_by, status.epoch, u64::MAX),
+        );
+        // Of several that were applied one after the other, the last one only is seen after a crash.
+        if !epochs.any(|(.., seen)| seen + 1 == status.run_counter) {
+            self.broken(format!(
+                "S4: a request to run {} was applied in an epoch that its author did not see",
+                status.vm
+            ));
+        }
+    }
+
     /// S4: a request is applied once, however often it arrives.
     fn check_applied(&mut self, status: &VmStatus, owner: PublicKey) {
+        self.check_seen(status, owner);
         let (counter, by_author) = self.applied.entry(status.vm.clone()).or_default();
         if status.run_counter <= *counter {
             return;
@@ -254,6 +318,13 @@ impl Oracle {
             let lost =
                 self.exempt.has_lost_state(node.key()) && matches!(status.state, VmState::Failed { .. });
             if lost || self.is_blocked(node.key(), status) {
+                continue;
+            }
+            let standing = self.ownership.standing(id, node.key());
+            if standing != Standing::Rightful {
+                if running && !self.exempt.has_lost_state(node.key()) {
+                    problems.push(format!("S1: {host} runs {id} on, which is {standing:?}"));
+                }
                 continue;
             }
             if existence == Existence::Unwanted || running != (status.run == RunState::Up) {

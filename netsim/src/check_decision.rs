@@ -43,8 +43,39 @@ impl Decisions {
                 ));
             }
         }
+        let back = commit.revision.hosts.iter().flat_map(|part| ids(part, commit.digest));
+        if let Some(vm) = back.into_iter().find(|vm| self.was_left_out(vm, commit)) {
+            broken.push(format!("S2: {label} brings {vm} back, which was left out: it is another VM"));
+        }
         self.commits.insert(commit.digest, commit.clone());
         broken
+    }
+
+    /// Whether a VM of a revision was in one of those before it and then not, by the word of a majority: "a name that is
+    /// removed and comes back is another VM".
+    fn was_left_out(&self, vm: &VmId, commit: &Commit) -> bool {
+        let has = |commit: &Commit| {
+            commit.revision.hosts.iter().any(|part| ids(part, commit.digest).any(|id| id == *vm))
+        };
+        let mut at = commit.revision.parent.and_then(|parent| self.commits.get(&parent));
+        let mut left_out = false;
+        while let Some(ancestor) = at {
+            if has(ancestor) {
+                return left_out;
+            }
+            left_out |= ancestor.revision.consent == Consent::Majority;
+            at = ancestor.revision.parent.and_then(|parent| self.commits.get(&parent));
+        }
+        false
+    }
+
+    /// Returns the host on which a VM was born, where that revision is known.
+    pub(crate) fn birthplace(&self, vm: &VmId) -> Option<PublicKey> {
+        let mut parts = self.commits.get(&vm.birth)?.revision.hosts.iter();
+        let born = |vms: &[mln_protocol::record::RevisionVm]| {
+            vms.iter().any(|v| v.birth.is_none() && v.name == vm.name)
+        };
+        parts.find(|part| born(&part.vms)).map(|part| part.key)
     }
 
     /// Whether a host's part with this digest defines a VM in any published revision.

@@ -1,8 +1,9 @@
 //! S1 and S3, written from `mesh.md`: a VM's disk has one owner at a time, and the last complete copy of the newest
 //! released or claimed state is never dropped.
 //!
-//! Exempt, by name: two owners after a takeover until the old one hears of it; and whoever lost, restored or forged
-//! state, which the oracle that holds this one excuses.
+//! Exempt, by name: two owners after a takeover until the old one hears of it, two that have taken over one VM in one
+//! term until they hear of each other; and whoever lost, restored or forged state, which the oracle that holds this
+//! one excuses.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,26 +21,85 @@ pub(crate) struct Ownerships {
     broken: Vec<(Vec<PublicKey>, String)>,
 }
 
+/// With whose takeover a run of claims begins; none where that is not known. In the first term there is one run only.
+type Line = Option<PublicKey>;
+
+/// The line of the first term.
+const BIRTH: Line = Some(PublicKey([0; 32]));
+
 /// What was signed about one VM.
 #[derive(Debug, Default)]
 struct Signed {
-    claims: BTreeMap<(Epoch, PublicKey), Claim>,
-    declines: BTreeSet<(Epoch, PublicKey)>,
+    claims: BTreeMap<(Epoch, PublicKey), (Claim, Line)>,
+    declines: BTreeMap<(Epoch, PublicKey), Line>,
     released: BTreeMap<(Epoch, PublicKey), Release>,
     ready: BTreeSet<(Epoch, PublicKey, Digest)>,
     /// Which epoch each host has a durable claim on and has not durably given away.
-    holders: BTreeMap<PublicKey, Epoch>,
+    holders: BTreeMap<PublicKey, (Epoch, Line)>,
+}
+
+/// How a host that has claimed a VM stands to it, for all that was ever signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It owns it, or has given it away in order.
+    Rightful,
+    /// Somebody else has taken it over: "the old owner, when it hears, pauses and keeps its copy as quarantined".
+    Quarantined,
+    /// "Two takeovers of one term: both pause until a third."
+    Contested,
 }
 
 impl Signed {
     fn newest_claim(&self, by: PublicKey) -> Option<Epoch> {
         self.claims.keys().filter(|(_, author)| *author == by).map(|(epoch, _)| *epoch).next_back()
     }
+
+    fn line(&self, claim: &Claim, by: PublicKey) -> Line {
+        let of = |release: &mln_protocol::trust::Verified<Release>| {
+            self.claims.get(&(release.epoch, release.author())).and_then(|(_, line)| *line)
+        };
+        match &claim.basis {
+            ClaimBasis::Takeover(_) => Some(by),
+            _ if claim.epoch.term == 1 => BIRTH,
+            ClaimBasis::Birth => None,
+            ClaimBasis::Release(release) => of(release),
+            ClaimBasis::Declined(decline) => of(&decline.release),
+        }
+    }
+
+    fn line_of(&self, epoch: Epoch, by: PublicKey) -> Line {
+        self.claims.get(&(epoch, by)).and_then(|(_, line)| *line)
+    }
+
+    /// Returns who has taken the VM over into a term.
+    fn takers(&self, term: u64) -> impl Iterator<Item = (Epoch, PublicKey)> {
+        let taken = move |(epoch, _): &&(Epoch, PublicKey), claim: &Claim| {
+            epoch.term == term && matches!(claim.basis, ClaimBasis::Takeover(_))
+        };
+        self.claims.iter().filter(move |(key, (claim, _))| taken(key, claim)).map(|(key, _)| *key)
+    }
+
+    fn standing(&self, by: PublicKey) -> Standing {
+        let newest = self.claims.keys().map(|(epoch, _)| epoch.term).max().unwrap_or(0);
+        match self.newest_claim(by) {
+            Some(own) if own.term < newest => Standing::Quarantined,
+            Some(own) if own.term > 1 && self.takers(newest).count() > 1 => Standing::Contested,
+            Some(_) | None => Standing::Rightful,
+        }
+    }
+}
+
+fn same(a: Line, b: Line) -> bool {
+    a.is_some() && a == b
 }
 
 impl Ownerships {
     pub(crate) fn take_broken(&mut self) -> Vec<(Vec<PublicKey>, String)> {
         std::mem::take(&mut self.broken)
+    }
+
+    pub(crate) fn standing(&self, vm: &VmId, host: PublicKey) -> Standing {
+        self.by_vm.get(vm).map_or(Standing::Rightful, |signed| signed.standing(host))
     }
 
     /// "each epoch has exactly one key that may sign in it, named by the epoch before"
@@ -54,17 +114,22 @@ impl Ownerships {
                         format!("S1: a takeover of {} does not raise the term: {}", claim.vm, claim.epoch);
                     self.broken.push((vec![by], rule));
                 }
-                let twice = vm.claims.keys().any(|(epoch, other)| *epoch == claim.epoch && *other != by);
-                let declined = vm.declines.iter().any(|(epoch, _)| *epoch == claim.epoch);
-                let over = matches!(claim.basis, ClaimBasis::Takeover(_));
-                if (twice && !over) || declined {
+                let line = vm.line(claim, by);
+                let twice = vm.claims.iter().any(|((epoch, other), (_, their_line))| {
+                    *epoch == claim.epoch && *other != by && same(line, *their_line)
+                });
+                let declined =
+                    vm.declines.iter().any(|((epoch, _), their)| *epoch == claim.epoch && same(line, *their));
+                if twice || declined {
                     let rule = format!("S1: epoch {} of {} is taken twice", claim.epoch, claim.vm);
                     self.broken.push((vec![by], rule));
                 }
-                vm.claims.insert((claim.epoch, by), claim.clone());
+                vm.claims.insert((claim.epoch, by), (claim.clone(), line));
             }
             Link::Decline(decline) => {
-                vm.declines.insert((decline.epoch, by));
+                let line = vm.line_of(decline.release.epoch, decline.release.author());
+                let line = if decline.epoch.term == 1 { BIRTH } else { line };
+                vm.declines.insert((decline.epoch, by), line);
             }
             Link::Release(release) => {
                 vm.released.insert((release.epoch, by), release.clone());
@@ -122,13 +187,19 @@ impl Ownerships {
         };
         let Record::Link(link) = &***claim else { return };
         let epoch = link.epoch();
-        let over = matches!(link, Link::Claim(Claim { basis: ClaimBasis::Takeover(_), .. }));
-        let other = vm.holders.iter().find(|(key, held)| **key != by && held.term == epoch.term);
-        if let Some((&other, held)) = other.filter(|_| !over) {
+        let line = match link {
+            Link::Claim(claim) => vm.line(claim, by),
+            Link::Decline(_) | Link::Release(_) => None,
+        };
+        let other = vm
+            .holders
+            .iter()
+            .find(|(key, (held, theirs))| **key != by && held.term == epoch.term && same(line, *theirs));
+        if let Some((&other, (held, _))) = other {
             let rule = format!("S1: two hosts hold {id}, in epochs {held} and {epoch}");
             self.broken.push((vec![by, other], rule));
         }
-        vm.holders.insert(by, epoch);
+        vm.holders.insert(by, (epoch, line));
     }
 
     /// S1: whoever starts or makes a VM owns it, has not given it away, and has not heard that somebody took it over;
@@ -156,17 +227,28 @@ impl Ownerships {
             let rule = format!("S1: {host} does {step:?} of {id}, which it has released in {claimed}");
             self.broken.push((vec![key], rule));
         }
-        let heard = vm.claims.keys().find(|(epoch, by)| {
-            let slot = RecordKey::Link(id.clone(), *epoch, LinkKind::Claim, *by);
-            epoch.term > claimed.term && *by != key && disk.record(&slot).is_some()
+        let line = vm.line_of(claimed, key);
+        let has_heard = |epoch: Epoch, by: PublicKey| {
+            disk.record(&RecordKey::Link(id.clone(), epoch, LinkKind::Claim, by)).is_some()
+        };
+        let above = vm
+            .claims
+            .keys()
+            .find(|(epoch, by)| epoch.term > claimed.term && *by != key && has_heard(*epoch, *by));
+        let beside = vm.takers(claimed.term).find(|(epoch, by)| {
+            line.is_some_and(|line| line != *by) && claimed.term > 1 && has_heard(*epoch, *by)
         });
+        let heard = above.copied().or(beside);
         if let Some((epoch, _)) = heard {
             let rule = format!("S1: {host} does {step:?} of {id} in {claimed}, and has heard of {epoch}");
             self.broken.push((vec![key], rule));
         }
         for &other in elsewhere {
             let theirs = vm.newest_claim(other);
-            if step == Step::Start && theirs.is_none_or(|theirs| theirs.term == claimed.term) {
+            let at_once = theirs.is_none_or(|theirs| {
+                theirs.term == claimed.term && (line.is_none() || same(line, vm.line_of(theirs, other)))
+            });
+            if step == Step::Start && at_once {
                 let rule = format!("S1: {host} starts {id} while another host runs it");
                 self.broken.push((vec![key, other], rule));
             }
@@ -179,6 +261,26 @@ impl Ownerships {
             let rule = format!("S3: {host} makes a new disk for {id}, which had one");
             self.broken.push((vec![key], rule));
         }
+    }
+
+    /// S3: "it verifies the whole copy first"
+    pub(crate) fn check_taken_copy(&mut self, by: PublicKey, id: &VmId, copy: Digest, there: Option<Digest>) {
+        if there != Some(copy) {
+            let rule = format!("S3: {id} is taken over with a copy that is not what was verified");
+            self.broken.push((vec![by], rule));
+        }
+    }
+
+    /// S1: "refused while any reachable peer heard the owner within the failure timeout"
+    pub(crate) fn check_unasked(&mut self, by: PublicKey, id: &VmId, owner: PublicKey) {
+        let rule = format!("S1: {id} is taken over, unforced, by one that hears its owner");
+        self.broken.push((vec![by, owner], rule));
+    }
+
+    /// Returns who has claimed this epoch of a VM.
+    pub(crate) fn claimant(&self, vm: &VmId, epoch: Epoch) -> Option<PublicKey> {
+        let mut claims = self.by_vm.get(vm)?.claims.keys().filter(|(claimed, _)| *claimed == epoch);
+        claims.next().map(|(_, by)| *by)
     }
 
     /// S3: whoever released a VM keeps its copy until somebody has claimed it.
@@ -222,7 +324,9 @@ impl Ownerships {
                 matches!(&***record, Record::Vm(status)
                     if status.state == mln_protocol::record::VmState::Removed)
             });
-            if owns && noted < claimed && !removed {
+            // What was taken over before there was anything of it here is let go of.
+            let taken = vm.standing(key) == Standing::Quarantined && disk.content(id).is_none();
+            if owns && noted < claimed && !removed && !taken {
                 let rule = format!("S1: after a crash {host} does not know of its claim on {id}");
                 self.broken.push((vec![key], rule));
             }

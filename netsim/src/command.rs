@@ -1,6 +1,7 @@
 //! What people type, and what they read.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -11,8 +12,9 @@ use crate::fault::Fault;
 use crate::minimise::minimise;
 use crate::options::Options;
 use crate::replay::{Cuts, Kind, command_line};
+use crate::scene::Scene;
 use crate::world::{Ending, World};
-use crate::{mutate, scale, swarm};
+use crate::{availability, even, mutate, scale, swarm};
 
 #[derive(Parser)]
 #[command(version, about = "The mesh's state machine, by the hundred, over a simulated network with faults")]
@@ -31,16 +33,55 @@ enum Command {
     Explore(crate::explore::ExploreArguments),
     /// Measure a large quiet mesh over wide-area links
     Scale(ScaleArguments),
+    /// Measure how much still works when hosts are off
+    Availability(AvailabilityArguments),
+    /// Follow messages through the model of gossip alone, over links that are all alike
+    Gossip(GossipArguments),
+}
+
+#[derive(Args)]
+struct AvailabilityArguments {
+    /// How many worlds for each share of hosts that are up
+    #[arg(long, default_value_t = 10)]
+    worlds: u64,
+    /// What everything is drawn from
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Draws what was measured into this folder, as SVG
+    #[arg(long)]
+    plot: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct GossipArguments {
+    /// How many hosts
+    #[arg(long, default_value_t = 30)]
+    nodes: usize,
+    /// How many others each of them dials
+    #[arg(long, default_value_t = 4)]
+    dialled: usize,
+    /// How long a link takes, in milliseconds
+    #[arg(long, default_value_t = 200)]
+    delay_ms: u64,
+    /// How many messages
+    #[arg(long, default_value_t = 100)]
+    messages: usize,
+    /// What everything is drawn from
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
 }
 
 #[derive(Args)]
 struct ScaleArguments {
-    /// How many hosts
-    #[arg(long, default_value_t = 100)]
-    nodes: usize,
+    /// How many hosts; several numbers are measured one after the other: 100,1000,10000
+    #[arg(long, default_value = "100", value_delimiter = ',')]
+    nodes: Vec<usize>,
     /// What everything is drawn from
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Draws what was measured into this folder, as SVG
+    #[arg(long)]
+    plot: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -60,6 +101,9 @@ struct RunArguments {
     /// Small worlds, each with some kinds of faults often and others not at all
     #[arg(long)]
     swarm: bool,
+    /// A small world in which people and faults do what is written down, made for one rule
+    #[arg(long, value_parser = Scene::parse, conflicts_with_all = ["swarm", "nodes", "projects"])]
+    scene: Option<Scene>,
     #[command(flatten)]
     cuts: Cuts,
 }
@@ -70,7 +114,7 @@ struct SeedRange(u64, u64);
 #[derive(Args)]
 struct MutateArguments {
     /// How many seeds to try for each rule
-    #[arg(long, default_value_t = 80)]
+    #[arg(long, default_value_t = 250)]
     seeds: u64,
     /// Only these rules
     #[arg(long, value_delimiter = ',', value_parser = crate::replay::mutation)]
@@ -86,16 +130,35 @@ pub(crate) fn run() -> std::io::Result<ExitCode> {
             None => run_one(&mut out, &arguments)?,
         },
         Command::Mutate(arguments) => mutate::run(&mut out, &arguments.only, arguments.seeds, mutants_world)?,
+        Command::Availability(arguments) => {
+            availability::run(&mut out, arguments.worlds, arguments.seed, arguments.plot.as_deref())?
+        }
+        Command::Gossip(arguments) => {
+            let size = (arguments.nodes.max(2), arguments.dialled.max(1));
+            even::run(&mut out, size, arguments.delay_ms.max(1), arguments.messages.max(1), arguments.seed)?
+        }
+        Command::Scale(arguments) => {
+            let sizes: Vec<usize> = arguments.nodes.iter().map(|nodes| *nodes.max(&10)).collect();
+            scale::run(&mut out, &sizes, arguments.seed, arguments.plot.as_deref())?
+        }
         Command::Explore(arguments) => crate::explore::run(&mut out, &arguments)?,
-        Command::Scale(arguments) => scale::run(&mut out, arguments.nodes.max(10), arguments.seed)?,
     };
     Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Half of the worlds in which mutants live have everyday's faults and crowded hosts, half have what the swarm draws.
+/// Of the worlds in which mutants live, some have everyday's faults and crowded hosts, some have what the swarm draws,
+/// and the others play each scene in turn.
 fn mutants_world(seed: u64) -> Options {
-    if seed.is_multiple_of(2) { Options::swarm(seed) } else { Options::everyday(seed, 12, 12) }
+    let turn = seed as usize % (Scene::ALL.len() + DRAWN_WORLDS);
+    match Scene::ALL.get(turn) {
+        Some((_, scene)) => Options::scene(seed, *scene),
+        None if turn.is_multiple_of(2) => Options::swarm(seed),
+        None => Options::everyday(seed, 12, 12),
+    }
 }
+
+/// How many worlds are drawn by lot for each turn of the scenes.
+const DRAWN_WORLDS: usize = 8;
 
 fn seed_range(text: &str) -> Result<SeedRange, String> {
     let parsed = text.split_once("..").and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
@@ -107,11 +170,16 @@ fn seed_range(text: &str) -> Result<SeedRange, String> {
 
 impl RunArguments {
     fn kind(&self) -> Kind {
-        if self.swarm { Kind::Swarm } else { Kind::Everyday }
+        match self.scene {
+            Some(scene) => Kind::Scene(scene),
+            None if self.swarm => Kind::Swarm,
+            None => Kind::Everyday,
+        }
     }
 
     fn draw(&self, seed: u64) -> Options {
         match self.kind() {
+            Kind::Scene(scene) => Options::scene(seed, scene),
             Kind::Swarm => Options::swarm(seed),
             Kind::Everyday => {
                 let projects = self.projects.unwrap_or_else(|| (self.nodes / 10).max(10));

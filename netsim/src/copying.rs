@@ -79,14 +79,18 @@ impl World {
             }
         }
         // One that was never built has nothing to be copied.
-        let content = disk.content(vm).unwrap_or(0);
+        let mut content = disk.content(vm).unwrap_or(0);
+        if self.now_ms < FAULTS_MS && self.lot.chance(DAMAGED_PER_MILLE) {
+            // It arrives otherwise than it was sent, and is so until it is brought again.
+            content = content.wrapping_add(1 << 33);
+        }
         self.hosts[node].disk.copies.insert(vm.clone(), content);
         Ok(bytes)
     }
 
     pub(crate) fn shelve(&mut self, node: usize, vm: &VmId) {
         self.hosts[node].disk.shelve(vm);
-        if self.lot.chance(500) {
+        if self.lot.chance(500) && self.options.scene.is_none() {
             let (life, at) = (self.hosts[node].life, self.now_ms + self.lot.between(0, 5_000));
             self.at(at, Event::Input { node, life, input: Box::new(Input::SpaceShort) });
         }
@@ -100,6 +104,11 @@ impl World {
 
     /// Shows a link that is published to the oracle, with what lies on the disks that it speaks of.
     pub(crate) fn note_link(&mut self, record: &VerifiedRecord) {
+        if let (Record::Link(Link::Claim(claim)), Some(&node)) =
+            (&***record, self.index.get(&record.author()))
+        {
+            self.note_takeover(node, claim);
+        }
         let Record::Link(Link::Release(release)) = &***record else { return };
         let ReleasedDisk::Root(released) = release.disk else { return };
         let there = self.index.get(&release.to).and_then(|&to| self.hosts[to].disk.content(&release.vm));

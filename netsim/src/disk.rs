@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use mln_protocol::id::{Digest, ProjectId, VmId};
+use mln_protocol::id::{Digest, ProjectId, PublicKey, VmId};
 use mln_protocol::model::Fragment;
 use mln_protocol::node::{DecisionNote, Holding, StoredState, Write};
 use mln_protocol::plan::Observed;
@@ -21,6 +21,9 @@ pub(crate) struct Disk {
     pub(crate) copies: BTreeMap<VmId, u64>,
     /// The VMs, which run on while the agent is down.
     pub(crate) vms: BTreeMap<VmId, SimulatedVm>,
+    /// What all hosts have known for long, where a mesh is measured. No further records are kept there: nobody will
+    /// read this disk again, and of ten thousand there is no room for them.
+    shared: Option<Arc<[VerifiedRecord]>>,
 }
 
 /// A VM on a host.
@@ -35,11 +38,23 @@ pub(crate) struct SimulatedVm {
 }
 
 impl Disk {
+    /// A disk with these records, which others have as well.
+    pub(crate) fn sharing(records: Arc<[VerifiedRecord]>) -> Self {
+        Self { shared: Some(records), ..Self::default() }
+    }
+
+    /// Returns the records that only this disk has.
+    pub(crate) fn records(&self) -> impl ExactSizeIterator<Item = &VerifiedRecord> {
+        self.records.values()
+    }
+
     pub(crate) fn apply(&mut self, writes: Vec<Write>) {
         for write in writes {
             match write {
                 Write::Record(key, record) | Write::Heard(key, record) => {
-                    self.records.insert(key, record);
+                    if self.shared.is_none() {
+                        self.records.insert(key, record);
+                    }
                 }
                 Write::Join(project) => {
                     self.joined.insert(project);
@@ -76,13 +91,27 @@ impl Disk {
         Self { vms: BTreeMap::new(), copies: BTreeMap::new(), ..self.clone() }
     }
 
+    /// Loses what the journals of projects hold: all that was signed about them, and what was heard with it.
+    pub(crate) fn forget_journals(&mut self, own: PublicKey) {
+        self.joined.clear();
+        self.decisions.clear();
+        self.holdings.clear();
+        self.fragments.clear();
+        self.records.retain(|key, _| *key == RecordKey::Member(own) || *key == RecordKey::Host(own));
+    }
+
     pub(crate) fn record(&self, key: &RecordKey) -> Option<&VerifiedRecord> {
         self.records.get(key)
     }
 
     pub(crate) fn load(&self) -> StoredState {
         StoredState {
-            records: self.records.values().cloned().collect(),
+            records: self
+                .records
+                .values()
+                .chain(self.shared.iter().flat_map(|all| all.iter()))
+                .cloned()
+                .collect(),
             fragments: self.fragments.iter().map(|(digest, fragment)| (*digest, fragment.clone())).collect(),
             decisions: self.decisions.values().cloned().collect(),
             holdings: self.holdings.iter().map(|(vm, holding)| (vm.clone(), holding.clone())).collect(),

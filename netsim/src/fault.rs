@@ -43,11 +43,15 @@ pub(crate) enum Fault {
     GuestEnds,
     /// A build is cut off by the crash of its agent.
     CutBuild,
+    /// An operator takes a VM over, whether its owner is gone or not.
+    Takeover,
+    /// A blow falls just when a host says something.
+    Ambush,
 }
 
 impl Fault {
     /// Every kind with its name on the command line.
-    pub(crate) const ALL: [(&'static str, Self); 20] = [
+    pub(crate) const ALL: [(&'static str, Self); 22] = [
         ("loss", Self::Loss),
         ("repeat", Self::Repeat),
         ("late", Self::Late),
@@ -68,6 +72,8 @@ impl Fault {
         ("step-fails", Self::StepFails),
         ("guest-ends", Self::GuestEnds),
         ("cut-build", Self::CutBuild),
+        ("takeover", Self::Takeover),
+        ("ambush", Self::Ambush),
     ];
 
     /// Returns its name on the command line.

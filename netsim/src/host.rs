@@ -11,7 +11,19 @@ use crate::disk::Disk;
 use crate::gossip::Gossip;
 
 /// The wall clock at the beginning of a world, in milliseconds since 1970.
-const UNIX_MS: u64 = 1_800_000_000_000;
+pub(crate) const UNIX_MS: u64 = 1_800_000_000_000;
+
+/// How long a short grant is good for, in milliseconds: longer than a world lasts, less than some clocks are ahead.
+const SHORT_MS: u64 = 3_600_000;
+
+/// How long the grants of hosts are good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Grants {
+    /// For ever.
+    Endless,
+    /// For an hour.
+    Short,
+}
 
 /// A host of the world.
 pub(crate) struct Host {
@@ -98,7 +110,7 @@ impl Clock {
 
 impl Host {
     /// Makes a host with the name and key of this number; it isn't running.
-    pub(crate) fn new(index: usize, root: &KeyPair) -> Self {
+    pub(crate) fn new(index: usize, root: &KeyPair, grants: Grants) -> Self {
         let mut secret = [2; 32];
         secret[..8].copy_from_slice(&(index as u64).to_le_bytes());
         let keys = KeyPair::from_secret(secret);
@@ -109,7 +121,10 @@ impl Host {
             name: Some(name.clone()),
             verbs: Verb::ALL.into_iter().collect(),
             passes: 3,
-            not_after_unix_ms: None,
+            not_after_unix_ms: match grants {
+                Grants::Endless => None,
+                Grants::Short => Some(UNIX_MS + SHORT_MS),
+            },
         };
         let chain = vec![root.sign(Domain::Grant, grant.to_bytes())];
         Self {

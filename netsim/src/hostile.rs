@@ -114,7 +114,11 @@ impl World {
         let lie = Lie::ALL[self.liars[index].lot.index(Lie::ALL.len())];
         let mut lot = self.liars[index].lot.clone();
         let victim = lot.index(self.options.nodes);
-        for (to, message) in self.make_up(lie, index, node, victim, &mut lot) {
+        let made_up = match lie {
+            Lie::Forge => self.forge(node, victim),
+            _ => self.make_up(lie, index, node, victim, &mut lot),
+        };
+        for (to, message) in made_up {
             if to != node {
                 // A request that happens to name the right counter is as good as any: it counts, but once.
                 self.oracle.note_message(self.hosts[node].keys.public(), &message);
@@ -223,18 +227,17 @@ impl World {
                 }]);
                 (0..BURST).map(|_| (victim, question.clone())).collect()
             }
-            Lie::Forge => {
-                // Its payload says the victim, its signature doesn't: nobody may be able to read it.
-                let record = own(host_status(2_000, 7));
-                let forged = Signed { author: self.hosts[victim].keys.public(), ..record.signed().clone() };
-                let accepted = wire::verify_record(forged, self.root());
-                accepted.map_or_else(|_| Vec::new(), |record| vec![(victim, Message::Records(vec![record]))])
-            }
+            Lie::Forge => Vec::new(),
         }
     }
 
-    fn root(&self) -> PublicKey {
-        self.hosts[0].chain[0].author
+    /// Its payload says the victim, its signature doesn't: nobody may be able to read it.
+    fn forge(&mut self, liar: usize, victim: usize) -> Vec<(usize, Message)> {
+        let record = wire::sign_record(&self.hosts[liar].keys, host_status(2_000, 7));
+        let forged = Signed { author: self.hosts[victim].keys.public(), ..record.signed().clone() };
+        let Ok(record) = self.codec.record(&forged) else { return Vec::new() };
+        let other = (victim + 1) % self.options.nodes;
+        vec![(other, Message::Records(vec![record]))]
     }
 }
 

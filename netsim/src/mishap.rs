@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::ambush::Ambush;
 use crate::fault::Fault;
 use crate::lot::Lot;
 use crate::options::{FAULTS_MS, Options};
@@ -38,6 +39,10 @@ pub(crate) enum Mishap {
     Clog { from: usize, to: usize, ms: u64 },
     /// Some hosts don't reach others.
     Partition { cut: BTreeSet<(usize, usize)>, shape: Shape, ms: u64 },
+    /// An operator takes over one of the VMs of which a host has a copy; which one is drawn from the number.
+    TakeOver { node: usize, pick: u64 },
+    /// From now on a blow waits for its moment.
+    Ambush(Ambush),
 }
 
 /// What the monotonic clock does while a machine sleeps.
@@ -172,6 +177,17 @@ fn plan_kind(options: &Options, fault: Fault, hosts: usize, lot: &mut Lot, plann
                 let cut = shape.draw(hosts, lot);
                 let (at, ms) = (lot.between(2_000, FAULTS_MS - 5_000), lot.between(1_000, 40_000));
                 add(at, Mishap::Partition { cut, shape, ms: ms.min(FAULTS_MS - at) });
+            }
+        }
+        Fault::Takeover => {
+            for _ in 0..rate {
+                let node = lot.index(options.nodes);
+                add(lot.between(10_000, FAULTS_MS), Mishap::TakeOver { node, pick: lot.draw() });
+            }
+        }
+        Fault::Ambush => {
+            for _ in 0..rate {
+                add(lot.between(3_000, FAULTS_MS - 10_000), Mishap::Ambush(Ambush::draw(lot)));
             }
         }
         // These have no time of their own: they are drawn where a packet, a write or a step meets them.

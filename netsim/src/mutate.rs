@@ -13,7 +13,7 @@ use crate::swarm::each_world;
 use crate::world::World;
 
 /// After how many kills a mutation is looked at no longer.
-const KILLS_MAX: usize = 10;
+const KILLS_MAX: usize = 5;
 
 /// What became of one mutation.
 #[derive(Default)]
@@ -40,10 +40,8 @@ pub(crate) fn run(
     let clean = seeds - unsound.len() as u64;
     writeln!(out, "{clean} of {seeds} worlds are clean with every rule in force")?;
     writeln!(out, "{:34} {:>8} {:>7} {:14} first", "mutation", "killed", "worlds", "by")?;
-    let chosen: Vec<_> = Mutation::ALL
-        .into_iter()
-        .filter(|(_, mutation)| only.is_empty() || only.contains(mutation))
-        .collect();
+    let chosen: Vec<_> =
+        Mutation::ALL.iter().filter(|(_, mutation)| only.is_empty() || only.contains(mutation)).collect();
     let mut killed = 0;
     for (name, mutation) in &chosen {
         let fate = judge(*mutation, seeds, &unsound, &draw)?;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::fault::{Fault, FaultCount};
 use crate::lot::Lot;
 use crate::mishap::Shape;
-use crate::options::{FAULTS_MS, Options};
+use crate::options::Options;
 
 /// After how long a link that carries nothing is given up, in milliseconds.
 const LINK_LOST_MS: u64 = 10_000;
@@ -15,8 +15,8 @@ pub(crate) struct Network {
     lot: Lot,
     partitions: Vec<Partition>,
     clogged: BTreeMap<(usize, usize), u64>,
-    /// Which pairs of neighbours are connected, the smaller number first.
-    connected: BTreeSet<(usize, usize)>,
+    /// Which pairs of neighbours are connected, the smaller number first, and since when.
+    connected: BTreeMap<(usize, usize), u64>,
     /// Since when a connection carries nothing.
     dead_since: BTreeMap<(usize, usize), u64>,
 }
@@ -54,7 +54,7 @@ impl Network {
             lot: Lot::of(seed, "network"),
             partitions: Vec::new(),
             clogged: BTreeMap::new(),
-            connected: BTreeSet::new(),
+            connected: BTreeMap::new(),
             dead_since: BTreeMap::new(),
         }
     }
@@ -90,7 +90,7 @@ impl Network {
         counts: &mut FaultCount,
     ) -> Fate {
         let delay = options.delay.draw((from, to), &mut self.lot);
-        if now_ms >= FAULTS_MS {
+        if now_ms >= options.faults_ms() {
             return Fate::Arrives(delay);
         }
         if self.is_cut(from, to, now_ms) {
@@ -122,9 +122,13 @@ impl Network {
         let works = up == Up::Both && !self.is_cut(a, b, now_ms) && !self.is_cut(b, a, now_ms);
         if works {
             self.dead_since.remove(&pair);
-            return if self.connected.insert(pair) { LinkChange::Opens } else { LinkChange::Stays };
+            if self.connected.contains_key(&pair) {
+                return LinkChange::Stays;
+            }
+            self.connected.insert(pair, now_ms);
+            return LinkChange::Opens;
         }
-        if !self.connected.contains(&pair) {
+        if !self.connected.contains_key(&pair) {
             return LinkChange::Stays;
         }
         let since = *self.dead_since.entry(pair).or_insert(now_ms);
@@ -135,11 +139,16 @@ impl Network {
         LinkChange::Breaks
     }
 
+    /// Returns since when two neighbours are connected.
+    pub(crate) fn connected_since(&self, a: usize, b: usize) -> Option<u64> {
+        self.connected.get(&(a.min(b), a.max(b))).copied()
+    }
+
     /// Ends the connection of two neighbours; false where there was none.
     pub(crate) fn hang_up(&mut self, a: usize, b: usize) -> bool {
         let pair = (a.min(b), a.max(b));
         self.dead_since.remove(&pair);
-        self.connected.remove(&pair)
+        self.connected.remove(&pair).is_some()
     }
 }
 

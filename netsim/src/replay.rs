@@ -2,19 +2,22 @@
 
 use std::collections::BTreeSet;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use mln_protocol::node::Mutation;
 
 use crate::fault::Fault;
 use crate::options::Options;
+use crate::scene::Scene;
 
 /// How a world is drawn from its seed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A little of what happens every day
     Everyday,
     /// Each kind of fault there or not, by lot
     Swarm,
+    /// What people and faults do is written down
+    Scene(Scene),
 }
 
 /// What is taken out of a world, and which rule is switched off in it.
@@ -66,6 +69,10 @@ pub(crate) fn mutation(text: &str) -> Result<Mutation, String> {
 pub(crate) fn command_line(kind: Kind, options: &Options) -> String {
     let mut words = vec!["netsim run".to_owned()];
     let drawn = match kind {
+        Kind::Scene(scene) => {
+            words.push(format!("--scene {}", scene.name()));
+            Options::scene(options.seed, scene)
+        }
         Kind::Everyday => {
             words.push(format!("--nodes {} --projects {}", options.nodes, options.projects));
             Options::everyday(options.seed, options.nodes, options.projects)

@@ -53,6 +53,8 @@ impl World {
                 self.tally.faults.add(Fault::Clog);
                 self.network.clog(from, to, self.now_ms + ms);
             }
+            Mishap::TakeOver { node, pick } => self.somebody_takes_over(node, pick),
+            Mishap::Ambush(ambush) => self.ambushes.push(ambush),
             Mishap::Partition { cut, shape, ms } => {
                 self.tally.faults.add(Fault::Partition);
                 self.network.cut(cut, shape, self.now_ms + ms);
@@ -101,6 +103,7 @@ impl World {
         self.oracle.check_remembered(&host.name, host.keys.public(), &host.disk);
         self.hang_up(node);
         self.workload.lost_coordinator(node);
+        self.script_lost(node);
         self.alone.retain(|_, host| *host != node);
         let life = self.hosts[node].life;
         self.at(self.now_ms + down_ms, Event::Restart { node, life });

@@ -349,6 +349,11 @@ const LOOKS_MAX: u32 = 40;
 fn project(label: &Name, hosts: &[Name], lot: &mut Lot) -> Project {
     let places: Vec<&Name> = (0..lot.between(1, 4)).map(|_| &hosts[lot.index(hosts.len())]).collect();
     let count = lot.between(1, 5) as usize;
+    lab(label, &places, count, lot)
+}
+
+/// This many routers, on these hosts in turn, each pair of neighbours on a switch.
+pub(crate) fn lab(label: &Name, places: &[&Name], count: usize, lot: &mut Lot) -> Project {
     let vm = |index: usize, lot: &mut Lot| Vm {
         name: name(&format!("router{index}")),
         platform: Platform::Uml,
@@ -398,6 +403,25 @@ fn interface(label: &str, switch: usize) -> Network {
     }
 }
 
-fn name(text: &str) -> Name {
+/// The lab of a scene: a router on each of three hosts.
+pub(crate) fn scene_lab(hosts: &[Name], lot: &mut Lot) -> (Label, Project) {
+    let label = Label { owner: name("people"), project: name("scene") };
+    let mut lab = project(&label.project, hosts, lot);
+    let router = lab.vms[0].clone();
+    let on = |(index, host): (usize, &Name)| Vm {
+        name: name(&format!("router{index}")),
+        service_host: Some(HostAddress(host.to_string())),
+        memory: MemoryMib(64),
+        networks: vec![interface("eth0", 0)],
+        ..router.clone()
+    };
+    lab.vms = hosts.iter().enumerate().map(on).collect();
+    let member = |vm: &Vm| SwitchMember { vm: vm.name.clone(), interface: name("eth0") };
+    let members = lab.vms.iter().map(member).collect();
+    lab.switches = vec![Switch { name: name("switch0"), members, settings: SwitchSettings::default() }];
+    (label, lab)
+}
+
+pub(crate) fn name(text: &str) -> Name {
     Name::parse(text).expect("letters and digits are a name")
 }

@@ -80,6 +80,18 @@ fn a_broken_rule_is_noticed_and_its_world_made_smaller() {
 }
 
 #[test]
+fn a_rule_that_is_switched_off_is_noticed_by_the_scene_that_is_made_for_it() {
+    let rules = "decline-without-epoch,run-request-without-epoch,shadow-unpinned,note-after-send,takeover-keeps-term,\
+                 promise-lapses,journal-not-needed,first-epoch-by-another,merge-refuses-expired,\
+                 identity-without-birth,refused-not-told,unsigned-accepted";
+    // As many worlds as there are scenes: each is played once.
+    let output = netsim(&["mutate", "--seeds", "17", "--only", rules]);
+    let all = text(&output);
+    assert!(output.status.success(), "{all}");
+    assert_eq!(all.lines().last(), Some("12 of 12 killed"), "{all}");
+}
+
+#[test]
 fn a_quiet_mesh_is_measured_beside_its_models() {
     let output = netsim(&["scale", "--nodes", "20"]);
     let all = text(&output);

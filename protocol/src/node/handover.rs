@@ -145,11 +145,13 @@ impl Node {
         }
         let busy = |arrival: &&Arrival| arrival.phase != ArrivalPhase::Waiting;
         let under_way = self.hand_overs.arriving.values().filter(busy).count();
+        let taken = self.takes_over(vm);
         let Some(arrival) = self.hand_overs.arriving.get_mut(vm) else { return };
         let (from, epoch) = (arrival.from, arrival.epoch);
         let again_ms = now.mono_ms + limits::RESEND_MS;
         match &arrival.phase {
-            ArrivalPhase::Waiting if under_way >= limits::ARRIVALS_MAX => {
+            // A copy that is being read for a takeover stays as it is.
+            ArrivalPhase::Waiting if under_way >= limits::ARRIVALS_MAX || taken => {
                 self.timers.set(Timer::Arrival(vm.clone()), now.mono_ms + limits::RETRY_MS_MIN);
             }
             ArrivalPhase::Waiting => {
@@ -183,6 +185,7 @@ impl Node {
     }
 
     pub(super) fn pulled(&mut self, now: Now, vm: &VmId, result: Result<u64, String>) {
+        let unread = self.mutated_ready_unread();
         let Some(arrival) = self.hand_overs.arriving.get_mut(vm) else { return };
         match (&arrival.phase, result) {
             (ArrivalPhase::Pulling, Ok(bytes)) => {
@@ -195,6 +198,7 @@ impl Node {
                     self.arrival_due(now, vm);
                 }
             }
+            (&ArrivalPhase::Completing(root), Ok(_)) if unread => self.is_ready(now, vm, root),
             (&ArrivalPhase::Completing(root), Ok(_)) => {
                 arrival.phase = ArrivalPhase::Reading(root);
                 self.outbox.push(Output::ReadCopy { vm: vm.clone() });
@@ -253,16 +257,8 @@ impl Node {
             return;
         }
         let Some(arrival) = self.hand_overs.arriving.get_mut(vm) else { return };
-        let (from, epoch) = (arrival.from, arrival.epoch);
         match arrival.phase {
-            ArrivalPhase::Reading(root) if result == Ok(root) => {
-                let ready = Ready { vm: vm.clone(), epoch, root };
-                let payload = wire::encode_ready(&ready);
-                let ready = Arc::new(Verified::own(&self.config.keys, Domain::Request, ready, payload));
-                arrival.phase = ArrivalPhase::Ready(ready);
-                self.hold(vm, Holding::Arrived { epoch, from, root });
-                self.arrival_due(now, vm);
-            }
+            ArrivalPhase::Reading(root) if result == Ok(root) => self.is_ready(now, vm, root),
             ArrivalPhase::Rereading(root) => match result {
                 Ok(found) if found == root => self.claim_released(now, vm),
                 Ok(_) => self.decline(now, vm, "the copy is not what was released"),
@@ -275,6 +271,18 @@ impl Node {
             | ArrivalPhase::Completing(_)
             | ArrivalPhase::Ready(_) => {}
         }
+    }
+
+    /// Notes that the copy is complete, and says so to the owner.
+    fn is_ready(&mut self, now: Now, vm: &VmId, root: Digest) {
+        let Some(arrival) = self.hand_overs.arriving.get_mut(vm) else { return };
+        let (from, epoch) = (arrival.from, arrival.epoch);
+        let ready = Ready { vm: vm.clone(), epoch, root };
+        let payload = wire::encode_ready(&ready);
+        let ready = Arc::new(Verified::own(&self.config.keys, Domain::Request, ready, payload));
+        arrival.phase = ArrivalPhase::Ready(ready);
+        self.hold(vm, Holding::Arrived { epoch, from, root });
+        self.arrival_due(now, vm);
     }
 
     /// Claims or declines what is released to this host, and lets go of what is not to come here any more.

@@ -107,7 +107,7 @@ impl Cluster {
     fn kill(&mut self, host: usize, found: Vec<(VmId, Observed)>) {
         let old = &self.nodes[host];
         let stored = StoredState {
-            records: old.records.range(..).map(|(_, record)| record.clone()).collect(),
+            records: old.records.range(..).cloned().collect(),
             fragments: old.fragments.iter().map(|(digest, part)| (*digest, part.clone())).collect(),
             holdings: old.holdings().map(|(vm, holding)| (vm.clone(), holding.clone())).collect(),
             joined: old.joined.clone(),
@@ -333,6 +333,29 @@ fn after_a_takeover_the_old_owner_holds_still_and_keeps_its_disk() {
     assert_eq!(cluster.owner_told(2, &vm), "bergen 3.1");
     cluster.end_steps();
     assert_eq!((cluster.runs(0).len(), cluster.runs(1)), (0, vec![vm]));
+}
+
+/// A host that came back claimed what was released to it, and started it, for as long as it took to read the next record
+/// of the same message.
+#[test]
+fn a_release_that_comes_together_with_a_later_takeover_is_not_claimed() {
+    let mut cluster = Cluster::new(512);
+    let vm = cluster.ring_with_a_running_vm();
+    cluster.place(&vm, 1, &[0, 1, 2]);
+    while !cluster.nodes[0].holdings().any(|(_, held)| matches!(held, Holding::Released { .. })) {
+        assert!(!matches!(cluster.holding(1, &vm), Some(Holding::Claimed { .. })), "it is released first");
+        // Nothing that oslo says from here on reaches bergen.
+        cluster.away.insert(1);
+        cluster.end_steps();
+    }
+    take_over(&mut cluster, 0, 5, &vm, OwnerHeard::Force);
+    assert_eq!(cluster.owner_told(0, &vm), "oslo 2.1");
+    let mut links: Vec<VerifiedRecord> = cluster.nodes[0].ledger.links(&vm).cloned().collect();
+    links.reverse();
+    cluster.away.clear();
+    cluster.input(1, Input::Message { from: keys(0).public(), message: Message::Records(links) });
+    assert_eq!(cluster.owner_told(1, &vm), "oslo 2.1");
+    assert!(!matches!(cluster.holding(1, &vm), Some(Holding::Claimed { .. })));
 }
 
 #[test]

@@ -115,7 +115,7 @@ impl Node {
             return true;
         }
         let (label, fragment) = (label.clone(), fragment.clone());
-        let project = ProjectId(id.birth);
+        let project = self.projects.project_of(id).unwrap_or(ProjectId(id.birth));
         let standings = self.vms.standings(project);
         let is_stop = match step {
             Step::Start => false,

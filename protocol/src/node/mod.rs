@@ -18,9 +18,11 @@
 //! Each module below handles one part over borrowed parts of the state; the node itself only routes.
 
 mod choose;
+mod consider;
 mod draft;
 mod durable;
 mod handover;
+mod history;
 mod hooks;
 #[cfg(feature = "mutants")]
 mod inspect;
@@ -39,6 +41,7 @@ mod records;
 mod recover;
 mod reserve;
 mod run;
+mod runs;
 mod status;
 mod sync;
 mod takeover;
@@ -52,7 +55,9 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub use consider::{Consideration, Inquiry, Intention};
 pub use durable::Home;
+pub use history::{RevisionChanges, RevisionView, Standing};
 #[cfg(feature = "mutants")]
 pub use inspect::SetTimer;
 pub use io::{
@@ -114,12 +119,17 @@ pub struct Node {
     runs: RunOperations,
     status: StatusClock,
     connected: BTreeSet<PublicKey>,
+    /// With whom records are compared while much is lacking, and until when.
+    catching_up: Option<(PublicKey, u64)>,
     /// The projects that this host has given its word to, and remembers it.
     joined: BTreeSet<ProjectId>,
     room: Room,
     timers: Timers,
     outbox: Outbox,
     lot: u64,
+    /// What was heard or said since the start, for a mutation.
+    #[cfg(feature = "mutants")]
+    seen: Records,
 }
 
 impl Node {
@@ -145,10 +155,13 @@ impl Node {
             runs: RunOperations::default(),
             status: StatusClock::default(),
             connected: BTreeSet::new(),
+            catching_up: None,
             joined: stored.joined,
             room: Room::Ample,
             timers: Timers::default(),
             outbox: Outbox::default(),
+            #[cfg(feature = "mutants")]
+            seen: Records::default(),
         };
         node.projects.rule = node.chain_rule();
         let rules = node.rules();
@@ -175,6 +188,8 @@ impl Node {
             ChainRule::PartialFirst
         } else if self.mutated_stranded_deleted() {
             ChainRule::StrandedRemoved
+        } else if self.mutated_kept_deleted() {
+            ChainRule::KeptRemoved
         } else if self.mutated_promise_before_all_reserved() {
             ChainRule::ReservationsIgnored
         } else {
@@ -241,7 +256,7 @@ impl Node {
         }
         self.drop_unused_fragments();
         self.publish_member(now);
-        self.publish_host(now);
+        self.resume_host(now);
         self.timers.set(Timer::Sync, now.mono_ms + limits::SYNC_MS);
     }
 
@@ -255,7 +270,7 @@ impl Node {
         let own = keys.iter().filter_map(|key| self.records.get(key).cloned()).collect();
         self.send(peer, Message::Records(own));
         if self.me < peer {
-            self.send(peer, sync::opening(&self.records));
+            self.send(peer, sync::opening(self.compared()));
         }
         self.ask_to_confirm(peer);
     }
@@ -264,12 +279,12 @@ impl Node {
         match message {
             Message::Ask { ask, fragment } => self.asked(now, from, &ask, fragment),
             Message::Answer { revision, verdict } => self.answered(now, from, revision, verdict),
-            Message::Withdraw { revision } => self.withdrawn(now, from, revision),
+            Message::Withdraw { revision } => self.withdrawn(from, revision),
             Message::Run(request) => self.run_requested(now, from, &request),
             Message::RunAnswer { request, verdict } => self.run_answered(now, from, request, verdict),
             Message::Sync(ranges) => {
-                if !self.mutated_no_anti_entropy() {
-                    for reply in sync::answers(&self.records, &ranges) {
+                if !self.mutated_no_anti_entropy() && !self.catches_up_with_another(now, from) {
+                    for reply in sync::answers(self.compared(), &ranges) {
                         self.send(from, reply);
                     }
                 }
@@ -279,14 +294,24 @@ impl Node {
                     self.send(from, reply);
                 }
             }
-            Message::Records(records) => {
+            Message::Records(mut records) => {
+                // Newer links first: what an older one would have us do may be over by a newer one of the same message.
+                records.sort_by_key(|record| match &***record {
+                    Record::Link(link) => Some(std::cmp::Reverse(link.epoch())),
+                    Record::Member(_) | Record::Host(_) | Record::Commit(_) | Record::Vm(_) => None,
+                });
                 let full = records.len() >= limits::SYNC_RECORDS_MAX;
+                let before = self.records.fingerprint();
                 for record in records {
                     self.take(now, record);
                 }
-                if full {
-                    // There was more than fits into one message.
-                    self.send(from, sync::opening(&self.records));
+                // There was more than fits into one message; what was nothing new, others lack.
+                if full && self.records.fingerprint() != before && !self.catches_up_with_another(now, from) {
+                    let until_ms = now.mono_ms + limits::CATCH_UP_MS;
+                    self.catching_up = Some((from, until_ms));
+                    // If that gets stuck, with somebody else.
+                    self.timers.set(Timer::Sync, until_ms);
+                    self.send(from, sync::opening(self.compared()));
                 }
             }
             Message::FragmentWanted(digest) => {
@@ -306,6 +331,11 @@ impl Node {
         }
     }
 
+    /// Whether this host lacks so much that it gets it from one peer at a time, and this is not the one.
+    fn catches_up_with_another(&self, now: Now, peer: PublicKey) -> bool {
+        self.catching_up.is_some_and(|(one, until_ms)| one != peer && now.mono_ms < until_ms)
+    }
+
     /// Merges a record from elsewhere; what is new is kept, acted upon and, by gossip, passed on.
     fn take(&mut self, now: Now, record: VerifiedRecord) {
         let is_member = matches!(**record, Record::Member(_));
@@ -316,6 +346,9 @@ impl Node {
         }
         self.note_fork(&record);
         if self.mutated_commit_judged_again() && self.is_refused_by_grants(now, &record) {
+            return;
+        }
+        if self.mutated_merge_refuses_expired() && self.has_expired(now, record.author()) {
             return;
         }
         if self.merge(&record, Origin::Others) != Merge::Taken {
@@ -350,6 +383,8 @@ impl Node {
     fn merge(&mut self, record: &VerifiedRecord, origin: Origin) -> Merge {
         let newer = if self.mutated_merge_keeps_first() {
             |_: &VerifiedRecord, _: &VerifiedRecord| false
+        } else if self.mutated_replay_accepted() {
+            |new: &VerifiedRecord, held: &VerifiedRecord| new.digest() != held.digest()
         } else {
             Records::newer
         };
@@ -359,6 +394,8 @@ impl Node {
             Some(Ordering::Equal) | None => self.records.merge(record.clone(), newer),
         };
         if merge == Merge::Taken {
+            #[cfg(feature = "mutants")]
+            self.seen.merge(record.clone(), |_, _| true);
             let (key, record) = (record.key(record.author()), record.clone());
             // What we have forgotten and are told again doesn't make us remember it.
             let write = match origin {
@@ -399,12 +436,14 @@ impl Node {
     /// Whether the clock and the grants of a commit's hosts speak against it: only a mutation asks.
     fn is_refused_by_grants(&self, now: Now, record: &VerifiedRecord) -> bool {
         let Record::Commit(commit) = &***record else { return false };
-        let expired = |host: PublicKey| {
-            let chain = self.records.member(host).map(|member| &member.chain);
-            let links = chain.into_iter().flatten().filter_map(|link| Grant::from_bytes(&link.payload).ok());
-            links.filter_map(|grant| grant.not_after_unix_ms).any(|until| until < now.unix_ms)
-        };
-        commit.reserving().into_iter().any(expired)
+        commit.reserving().into_iter().any(|host| self.has_expired(now, host))
+    }
+
+    /// Whether a member's grant is over by this host's clock: only mutations ask.
+    fn has_expired(&self, now: Now, host: PublicKey) -> bool {
+        let chain = self.records.member(host).map(|member| &member.chain);
+        let links = chain.into_iter().flatten().filter_map(|link| Grant::from_bytes(&link.payload).ok());
+        links.filter_map(|grant| grant.not_after_unix_ms).any(|until| until < now.unix_ms)
     }
 
     fn act_on(&mut self, now: Now, record: &VerifiedRecord) {
@@ -457,7 +496,7 @@ impl Node {
             Timer::Retry(vm) => self.retry(now, &vm),
             Timer::Fragment(digest) => self.want_fragment(now, digest),
             Timer::Hooks(project) => self.hooks_gathered(now, project),
-            Timer::Confirm => self.confirmed(now),
+            Timer::Confirm => self.confirm_due(now),
             Timer::Doubtful => self.doubtful_due(now),
             Timer::Arrival(vm) => self.arrival_due(now, &vm),
             Timer::Leaving(vm) => self.stay(now, &vm),
@@ -503,13 +542,22 @@ impl Node {
         self.run_unreachable(now, peer);
     }
 
+    /// Returns the records that are compared with those of peers: all that the store has.
+    fn compared(&self) -> &Records {
+        #[cfg(feature = "mutants")]
+        if self.config.mutation == Some(Mutation::SyncFromSeenCache) {
+            return &self.seen;
+        }
+        &self.records
+    }
+
     fn sync_with_somebody(&mut self) {
         if self.connected.is_empty() || self.mutated_no_anti_entropy() {
             return;
         }
         let turn = self.draw() as usize % self.connected.len();
         if let Some(peer) = self.connected.iter().nth(turn).copied() {
-            self.send(peer, sync::opening(&self.records));
+            self.send(peer, sync::opening(self.compared()));
         }
     }
 
@@ -589,6 +637,16 @@ mutations! {
     mutated_partial_beats_majority => PartialBeatsMajority,
     mutated_identity_without_birth => IdentityWithoutBirth,
     mutated_journal_not_needed => JournalNotNeeded,
+    mutated_merge_refuses_expired => MergeRefusesExpired,
+    mutated_refused_not_told => RefusedNotTold,
+    mutated_replay_accepted => ReplayAccepted,
+    mutated_takeover_unread => TakeoverUnread,
+    mutated_takeover_unasked => TakeoverUnasked,
+    mutated_takeover_not_heeded => TakeoverNotHeeded,
+    mutated_contested_goes_on => ContestedGoesOn,
+    mutated_kept_deleted => KeptDeleted,
+    mutated_ready_unread => ReadyUnread,
+    mutated_confirmed_by_others_only => ConfirmedByOthersOnly,
 }
 
 impl Node {

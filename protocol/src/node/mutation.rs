@@ -59,11 +59,35 @@ pub enum Mutation {
     IdentityWithoutBirth,
     /// A host that has lost its journal of a project goes on as if it remembered everything.
     JournalNotNeeded,
+    /// A record is not kept where its author's grant has expired by the receiver's clock.
+    MergeRefusesExpired,
+    /// Whoever is refused is not told.
+    RefusedNotTold,
+    /// What arrives counts whoever has signed it. The simulator's codec switches this one.
+    UnsignedAccepted,
+    /// Of two records in a slot, the one that arrives last is kept, also if it is older.
+    ReplayAccepted,
+    /// Peers are compared with what was heard since the start, not with what is in the store.
+    SyncFromSeenCache,
+    /// A VM is taken over with a copy that nobody has read.
+    TakeoverUnread,
+    /// A VM is taken over although its owner is there.
+    TakeoverUnasked,
+    /// An owner goes on although it has heard that its VM was taken over.
+    TakeoverNotHeeded,
+    /// Two that have taken over one VM both go on.
+    ContestedGoesOn,
+    /// What a partial revision leaves out is removed.
+    KeptDeleted,
+    /// A new host says that a disk lies complete there without having read it back.
+    ReadyUnread,
+    /// A host that has restarted does nothing before somebody has confirmed what it owns.
+    ConfirmedByOthersOnly,
 }
 
 impl Mutation {
     /// Every mutation with its name on the command line.
-    pub const ALL: [(&'static str, Self); 28] = [
+    pub const ALL: &'static [(&'static str, Self)] = &[
         ("merge-keeps-first", Self::MergeKeepsFirst),
         ("no-anti-entropy", Self::NoAntiEntropy),
         ("reservation-not-counted", Self::ReservationNotCounted),
@@ -92,5 +116,17 @@ impl Mutation {
         ("partial-beats-majority", Self::PartialBeatsMajority),
         ("identity-without-birth", Self::IdentityWithoutBirth),
         ("journal-not-needed", Self::JournalNotNeeded),
+        ("merge-refuses-expired", Self::MergeRefusesExpired),
+        ("refused-not-told", Self::RefusedNotTold),
+        ("unsigned-accepted", Self::UnsignedAccepted),
+        ("replay-accepted", Self::ReplayAccepted),
+        ("sync-from-seen-cache", Self::SyncFromSeenCache),
+        ("takeover-unread", Self::TakeoverUnread),
+        ("takeover-unasked", Self::TakeoverUnasked),
+        ("takeover-not-heeded", Self::TakeoverNotHeeded),
+        ("contested-goes-on", Self::ContestedGoesOn),
+        ("kept-deleted", Self::KeptDeleted),
+        ("ready-unread", Self::ReadyUnread),
+        ("confirmed-by-others-only", Self::ConfirmedByOthersOnly),
     ];
 }

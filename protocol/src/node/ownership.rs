@@ -162,7 +162,10 @@ impl Node {
         }
         let Some(current) = self.ledger.owner(vm) else { return Right::Unconfirmed };
         let suspended = |reason: String| Right::Suspended { reason };
+        let heeded = current.epoch.term == epoch.term || !self.mutated_takeover_not_heeded();
         match &current.tenure {
+            _ if !heeded => Right::Own(epoch),
+            Tenure::Contested { .. } if self.mutated_contested_goes_on() => Right::Own(epoch),
             Tenure::Contested { claimants } => {
                 let names: Vec<String> = claimants.iter().map(|key| self.host_name(*key)).collect();
                 suspended(format!(
@@ -276,6 +279,7 @@ impl Node {
     /// Draws the consequence of a link that is new here.
     pub(super) fn link_heard(&mut self, now: Now, vm: &VmId) {
         self.settle_release(now, vm);
+        self.settle_taken(now, vm);
         self.settle_arrival(now, vm);
         self.leaving_changed(now, vm);
         if self.vms.owns(vm) {
@@ -286,6 +290,19 @@ impl Node {
             self.watch_build(now, project);
         }
         self.watch_run(now, vm);
+    }
+
+    /// Lets go of a VM that was taken over before anything was made of it here: there is nothing to be kept, and the
+    /// head may bring it back.
+    fn settle_taken(&mut self, now: Now, vm: &VmId) {
+        let Some(Holding::Claimed { claim, made: false, .. }) = self.holdings.get(vm) else { return };
+        let (Record::Link(link), Some(current)) = (&***claim, self.ledger.owner(vm)) else { return };
+        let taken = current.epoch.term > link.epoch().term && current.owner != self.me;
+        let contested = matches!(current.tenure, Tenure::Contested { .. });
+        if taken && !contested && self.vms.never_built(vm) && !self.mutated_takeover_not_heeded() {
+            self.let_go(vm);
+            self.disown(now, vm);
+        }
     }
 
     /// Draws the consequence of another head for VMs that come here, leave, or have left.
@@ -343,6 +360,13 @@ impl Node {
         let vms: Vec<VmId> = claimed.map(|(vm, _)| vm.clone()).collect();
         for part in vms.chunks(limits::LINKS_WANTED_MAX) {
             self.send(peer, Message::HandOver(HandOver::LinksWanted(part.to_vec())));
+        }
+    }
+
+    /// Nobody has answered in time: this host may be alone, and what it owns is its own as far as it knows.
+    pub(super) fn confirm_due(&mut self, now: Now) {
+        if !self.mutated_confirmed_by_others_only() {
+            self.confirmed(now);
         }
     }
 

@@ -41,6 +41,8 @@ pub(super) enum ChainRule {
     PartialFirst,
     /// What only a losing head has is removed.
     StrandedRemoved,
+    /// What a partial revision leaves out is removed.
+    KeptRemoved,
     /// Reservations are not asked for.
     ReservationsIgnored,
 }
@@ -358,7 +360,7 @@ impl Projects {
             return Some(Fate::Placed);
         }
         if has(heads.newest()) {
-            return Some(Fate::Kept);
+            return Some(if self.rule == ChainRule::KeptRemoved { Fate::Removed } else { Fate::Kept });
         }
         if heads.decided.iter().any(has) {
             let by_majority = |child: &&Commit| child.revision.consent == Consent::Majority;

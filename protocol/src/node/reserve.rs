@@ -30,6 +30,8 @@ struct Reserved {
     /// The memory that it takes beside what the project has here already.
     memory_mib: u32,
     fragment: Option<Arc<Fragment>>,
+    /// The digest of what the project would be submitted as.
+    definition: Digest,
     stage: Stage,
 }
 
@@ -49,6 +51,11 @@ impl Reservations {
     /// Returns the parts that this host keeps room for.
     pub(super) fn fragments(&self) -> impl Iterator<Item = &Arc<Fragment>> {
         self.by_revision.values().filter_map(|reserved| reserved.fragment.as_ref())
+    }
+
+    /// Returns the digests of what projects would be submitted as.
+    pub(super) fn definitions(&self) -> impl Iterator<Item = Digest> {
+        self.by_revision.values().map(|reserved| reserved.definition)
     }
 
     /// Ends a reservation: the revision is committed, withdrawn or too old.
@@ -104,6 +111,7 @@ impl Node {
             parent,
             memory_mib,
             fragment: fragment.clone(),
+            definition: ask.revision.definition,
             stage: Stage::Checking,
         };
         self.reservations.by_revision.insert(revision, reserved);
@@ -121,13 +129,18 @@ impl Node {
         }
     }
 
+    /// Returns the digest of what a project would be submitted as by a revision that this host is asked about.
+    pub fn definition_asked(&self, revision: Digest) -> Option<Digest> {
+        self.reservations.by_revision.get(&revision).map(|reserved| reserved.definition)
+    }
+
     /// Returns the part of this host in the parent of what is asked.
-    fn part_before(&self, ask: &Ask) -> Option<&RevisionHost> {
+    pub(super) fn part_before(&self, ask: &Ask) -> Option<&RevisionHost> {
         self.projects.commit(ask.revision.parent?)?.host(self.me)
     }
 
     /// Returns the VMs of a revision that come here from other hosts, and those that go from here to others.
-    fn moving(&self, ask: &Ask) -> (Vec<Name>, Vec<Name>) {
+    pub(super) fn moving(&self, ask: &Ask) -> (Vec<Name>, Vec<Name>) {
         let ids = |host: &RevisionHost, revision| host.ids(revision).collect::<BTreeSet<VmId>>();
         let parent = ask.revision.parent.and_then(|parent| self.projects.commit(parent));
         let before =
@@ -137,14 +150,15 @@ impl Node {
             ask.revision.hosts.iter().flat_map(|host| host.ids(ask.digest)).collect();
         let names = |ids: &mut dyn Iterator<Item = &VmId>| ids.map(|vm| vm.name.clone()).collect();
         (
-            names(&mut after.difference(&before).filter(|vm| vm.birth != ask.digest)),
+            // One that is here by a partial revision needs no way here.
+            names(&mut after.difference(&before).filter(|vm| vm.birth != ask.digest && !self.vms.owns(vm))),
             names(&mut before.difference(&after).filter(|vm| everywhere.contains(vm))),
         )
     }
 
     /// Judges this host's part of a revision by what the node itself knows; returns the part, if it has one, and the
     /// memory in MiB that it takes beside what the project has here.
-    fn judge(
+    pub(super) fn judge(
         &self,
         ask: &Verified<Ask>,
         fragment: Option<Arc<Fragment>>,
@@ -425,7 +439,7 @@ impl Node {
         }
     }
 
-    pub(super) fn withdrawn(&mut self, _now: Now, from: PublicKey, revision: Digest) {
+    pub(super) fn withdrawn(&mut self, from: PublicKey, revision: Digest) {
         if self.reservations.by_revision.get(&revision).is_some_and(|r| r.coordinator == from) {
             self.timers.cancel(&Timer::Reservation(revision));
             if let Some(parent) = self.reservations.by_revision.get(&revision).and_then(|r| r.parent) {
@@ -493,6 +507,9 @@ impl Node {
     }
 
     fn refuse(&mut self, to: PublicKey, revision: Digest, refusal: Refusal) {
+        if self.mutated_refused_not_told() {
+            return;
+        }
         self.send(to, Message::Answer { revision, verdict: Err(refusal) });
     }
 

@@ -73,7 +73,14 @@ impl Node {
         if let Err(detail) = self.judge_takeover(&vm) {
             return self.refuse_takeover(op, detail);
         }
-        let owner = self.owner(&vm).filter(|&owner| owner != self.me && heard == OwnerHeard::Refuse);
+        // Whom it was released to may have claimed it by now.
+        let owner = self.ledger.owner(&vm).map(|current| match &current.tenure {
+            Tenure::Released { to, .. } => *to,
+            Tenure::Held | Tenure::Declined { .. } | Tenure::Contested { .. } => current.owner,
+        });
+        let owner = owner.filter(|&owner| {
+            owner != self.me && heard == OwnerHeard::Refuse && !self.mutated_takeover_unasked()
+        });
         let contested = self.ledger.owner(&vm).is_some_and(|o| matches!(o.tenure, Tenure::Contested { .. }));
         let Some(owner) = owner.filter(|_| !contested) else {
             return self.read_copy(now, op, vm, author);
@@ -182,7 +189,9 @@ impl Node {
         self.timers.cancel(&Timer::Operation(op));
         let copied = self.holdings.get(&vm).is_some() || self.vms.has_disk(&vm);
         self.takeovers.by_op.insert(op, TakingOver { vm: vm.clone(), author, phase: Phase::Reading });
-        if copied && !self.vms.never_built(&vm) {
+        if let Some(noted) = self.noted_copy(&vm).filter(|_| self.mutated_takeover_unread()) {
+            self.claim_takeover(now, op, Some(noted));
+        } else if copied && !self.vms.never_built(&vm) {
             self.outbox.push(Output::ReadCopy { vm });
         } else {
             self.claim_takeover(now, op, None);
@@ -194,16 +203,7 @@ impl Node {
         let waits =
             |(_, taking): &(&OpId, &TakingOver)| taking.vm == *vm && matches!(taking.phase, Phase::Reading);
         let Some((&op, _)) = self.takeovers.by_op.iter().find(waits) else { return false };
-        let noted = match self.holdings.get(vm) {
-            Some(Holding::Shadow { root, .. } | Holding::Arrived { root, .. }) => Some(*root),
-            Some(
-                Holding::Claimed { .. }
-                | Holding::Released { .. }
-                | Holding::Arriving { .. }
-                | Holding::Declined { .. },
-            )
-            | None => None,
-        };
+        let noted = self.noted_copy(vm);
         match result {
             Ok(root) if noted.is_none_or(|noted| noted == *root) => self.claim_takeover(now, op, Some(*root)),
             Ok(_) => {
@@ -216,6 +216,17 @@ impl Node {
             }
         }
         true
+    }
+
+    /// Returns what a copy here must be, where that was noted.
+    fn noted_copy(&self, vm: &VmId) -> Option<Digest> {
+        match self.holdings.get(vm)? {
+            Holding::Shadow { root, .. } | Holding::Arrived { root, .. } => Some(*root),
+            Holding::Claimed { .. }
+            | Holding::Released { .. }
+            | Holding::Arriving { .. }
+            | Holding::Declined { .. } => None,
+        }
     }
 
     fn claim_takeover(&mut self, now: Now, op: OpId, copy: Option<Digest>) {

@@ -464,7 +464,9 @@ impl Node {
             Some(step) if !self.hooks_allow(now, id, step) => {}
             Some(step) => self.begin(now, id, step),
         }
-        self.hooks_due(ProjectId(id.birth));
+        if let Some(project) = self.projects.project_of(id) {
+            self.hooks_due(project);
+        }
     }
 
     /// Takes an order back that a hook stands against: what was to start stays down, what was to stop stays up.

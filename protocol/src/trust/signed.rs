@@ -121,6 +121,20 @@ impl Signed {
     }
 }
 
+/// A mutation, for the simulator alone.
+#[cfg(feature = "mutants")]
+impl Signed {
+    /// Decodes the payload, whoever has signed it.
+    pub(crate) fn unverified<T, E>(
+        self,
+        decode: impl FnOnce(&[u8]) -> Result<T, E>,
+    ) -> Result<Verified<T>, E> {
+        let value = decode(&self.payload)?;
+        let digest = Digest::of(&self.payload);
+        Ok(Verified { value, digest, signed: self })
+    }
+}
+
 /// A value whose signature was verified: the only thing that may be acted on.
 #[derive(Clone, PartialEq, Eq)]
 #[cfg_attr(not(feature = "memo"), derive(Debug))]

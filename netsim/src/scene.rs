@@ -1,0 +1,290 @@
+//! Worlds that are made for one rule: a few hosts, one project, and a script of what people do and what goes wrong.
+//!
+//! Where a rule matters for a few milliseconds in a world's life, chance alone takes long to find them. A scene goes
+//! there: who has which part, how long everything takes and which small faults there are besides is still drawn from
+//! the seed. With every rule in force nothing goes wrong in any of them.
+
+use mln_protocol::id::Label;
+use mln_protocol::model::Project;
+use mln_protocol::node::{OpId, OwnerHeard, Rule};
+
+use crate::ambush::{Ambush, Blow, Moment, Whom};
+use crate::lot::Lot;
+use crate::options::FAULTS_MS;
+
+/// How many hosts a scene has.
+pub(crate) const SCENE_HOSTS: usize = 6;
+
+/// A world that is made for one rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scene {
+    /// A new host finds its copy gone once it is released to it.
+    Decline,
+    /// And meanwhile a request to stop the VM is on its way.
+    LateRun,
+    /// A new host goes down between release and claim, and the old one has little space.
+    Unpinned,
+    /// A new host ends just as it says that it has claimed a VM.
+    ClaimCut,
+    /// An owner ends just as it says that it has released a VM.
+    ReleaseCut,
+    /// An owner is cut off, restarts, and is taken over from.
+    Takeover,
+    /// Two take over one VM at once.
+    TwoTakeovers,
+    /// Somebody wants to take over from an owner that is well.
+    Unasked,
+    /// Somebody wants to take over with a copy that is damaged.
+    Damaged,
+    /// Whoever has decided a change is cut off before anybody hears of it.
+    LostDecision,
+    /// And two hosts lose their journals.
+    Amnesia,
+    /// A VM moves to a host that never heard who has claimed it.
+    Stranger,
+    /// Some grants end soon, and some clocks are a day ahead.
+    ShortGrants,
+    /// A VM is left out and comes back.
+    Comeback,
+    /// A host is away until all others have restarted.
+    AllRestart,
+    /// What is asked for can't be had.
+    Refusal,
+    /// A host that is alone restarts.
+    Alone,
+    /// Two members lie.
+    Liars,
+}
+
+impl Scene {
+    pub(crate) const ALL: [(&'static str, Self); 18] = [
+        ("decline", Self::Decline),
+        ("late-run", Self::LateRun),
+        ("unpinned", Self::Unpinned),
+        ("claim-cut", Self::ClaimCut),
+        ("release-cut", Self::ReleaseCut),
+        ("takeover", Self::Takeover),
+        ("two-takeovers", Self::TwoTakeovers),
+        ("unasked", Self::Unasked),
+        ("damaged", Self::Damaged),
+        ("lost-decision", Self::LostDecision),
+        ("amnesia", Self::Amnesia),
+        ("stranger", Self::Stranger),
+        ("short-grants", Self::ShortGrants),
+        ("comeback", Self::Comeback),
+        ("all-restart", Self::AllRestart),
+        ("refusal", Self::Refusal),
+        ("alone", Self::Alone),
+        ("liars", Self::Liars),
+    ];
+
+    /// Returns its name on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, scene)| *scene == self).map_or("", |(name, _)| name)
+    }
+
+    /// Reads a name from the command line.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let known = Self::ALL.iter().find(|(name, _)| *name == text);
+        let names = || Self::ALL.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+        known.map(|(_, scene)| *scene).ok_or_else(|| format!("there are {}", names()))
+    }
+}
+
+/// What somebody asks a host for. VMs have numbers, in the order of the definition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Build the project.
+    Build,
+    /// Build another one that fits nowhere.
+    BuildTooLarge,
+    /// Start all that there is.
+    Up,
+    /// Stop a VM.
+    Down(usize),
+    /// Have a VM on another host.
+    Place(usize, usize),
+    /// Change what a VM does when it starts.
+    Change(usize),
+    /// Leave a VM out.
+    LeaveOut(usize),
+    /// Have it again.
+    TakeIn(usize),
+    /// Take a VM over.
+    TakeOver(usize, OwnerHeard),
+}
+
+/// One line of a script.
+#[derive(Clone, Debug)]
+pub(crate) enum Act {
+    /// A host is asked until it has done so, or for this long.
+    Ask(usize, Order, u64),
+    /// A host is asked once, and nobody waits.
+    Say(usize, Order),
+    /// Nothing until a host has claimed a VM, or for this long.
+    Await(usize, usize, u64),
+    /// Nothing for a while.
+    Wait(u64),
+    /// Nothing until then.
+    Until(u64),
+    /// A host is struck.
+    Strike(usize, Blow),
+    /// A blow waits for its moment.
+    Lay(Ambush),
+}
+
+/// A script, and how far it has come.
+#[derive(Debug)]
+pub(crate) struct Script {
+    pub(crate) label: Label,
+    pub(crate) lab: Project,
+    /// The names of VMs that are left out for now.
+    pub(crate) left_out: Vec<usize>,
+    acts: std::collections::VecDeque<Act>,
+    /// Since when the first of them is being done.
+    pub(crate) since_ms: Option<u64>,
+    pub(crate) waiting: Option<Waiting>,
+}
+
+/// An answer that is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waiting {
+    pub(crate) node: usize,
+    pub(crate) op: OpId,
+    pub(crate) since_ms: u64,
+}
+
+impl Script {
+    /// Writes the script of a scene; `lab` has one VM on each of the first three `hosts`.
+    pub(crate) fn new(scene: Scene, hosts: &[usize], label: Label, lab: Project, lot: &mut Lot) -> Self {
+        let acts = acts(scene, hosts, lot).into();
+        Self { label, lab, left_out: Vec::new(), acts, since_ms: None, waiting: None }
+    }
+
+    pub(crate) fn act(&self) -> Option<&Act> {
+        self.acts.front()
+    }
+
+    /// Goes on to the next line.
+    pub(crate) fn next(&mut self) {
+        self.acts.pop_front();
+        self.since_ms = None;
+        self.waiting = None;
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.acts.is_empty()
+    }
+
+    /// Whether a refusal says nothing that could help: of a host that is there, when nothing is wrong any more.
+    pub(crate) fn is_mute(&self, rule: Rule, since_ms: u64) -> bool {
+        since_ms > FAULTS_MS + 5_000 && matches!(rule, Rule::NoAnswer | Rule::HostOff)
+    }
+}
+
+fn acts(scene: Scene, hosts: &[usize], lot: &mut Lot) -> Vec<Act> {
+    // A, B and C have a VM each and decide on it; D and E ask, F looks on.
+    let &[a, b, c, d, e, f] = hosts else { return Vec::new() };
+    let place = |host| [Act::Ask(d, Order::Place(0, host), 20_000), Act::Await(0, host, 20_000)];
+    let gone = Act::Lay(Ambush {
+        moment: Moment::Ready,
+        blows: vec![(Whom::Host(b), Blow::Crash(1_500)), (Whom::Host(b), Blow::Lost)],
+    });
+    let cut = |moment, node| Act::Lay(Ambush { moment, blows: vec![(Whom::Host(node), Blow::Crash(1_000))] });
+    let lost =
+        Act::Lay(Ambush { moment: Moment::Decided, blows: vec![(Whom::Host(d), Blow::Isolated(FAULTS_MS))] });
+    let mut acts = vec![Act::Wait(lot.between(500, 2_000))];
+    if scene == Scene::AllRestart {
+        acts.push(Act::Strike(f, Blow::Crash(25_000)));
+    }
+    if scene == Scene::Stranger {
+        acts.push(Act::Strike(b, Blow::DeafToLinks(25_000)));
+    }
+    acts.extend([Act::Ask(e, Order::Build, 15_000), Act::Ask(e, Order::Up, 15_000)]);
+    // Most of them need the copy that a move leaves behind.
+    if matches!(scene, Scene::Takeover | Scene::TwoTakeovers | Scene::Unasked | Scene::Damaged) {
+        acts.extend(place(b));
+    }
+    acts.extend(match scene {
+        Scene::Decline => [vec![gone], place(b).to_vec()].concat(),
+        Scene::LateRun => vec![
+            gone,
+            Act::Strike(a, Blow::Clogged { from: c, ms: 26_000 }),
+            Act::Say(c, Order::Down(0)),
+            Act::Wait(300),
+            Act::Ask(d, Order::Place(0, b), 30_000),
+        ],
+        Scene::Unpinned => vec![
+            Act::Lay(Ambush {
+                moment: Moment::Released,
+                blows: vec![(Whom::Host(a), Blow::SpaceShort), (Whom::Host(b), Blow::Crash(4_000))],
+            }),
+            Act::Ask(d, Order::Place(0, b), 20_000),
+        ],
+        Scene::ClaimCut => [vec![cut(Moment::Claimed, b)], place(b).to_vec()].concat(),
+        Scene::ReleaseCut => [vec![cut(Moment::Released, a)], place(b).to_vec()].concat(),
+        Scene::Takeover if lot.chance(500) => vec![
+            Act::Strike(b, Blow::Isolated(8_000)),
+            Act::Strike(b, Blow::Crash(500)),
+            Act::Ask(a, Order::TakeOver(0, OwnerHeard::Force), 8_000),
+        ],
+        Scene::Takeover => vec![
+            Act::Strike(b, Blow::Isolated(FAULTS_MS)),
+            Act::Wait(12_000),
+            Act::Strike(b, Blow::Crash(500)),
+            Act::Ask(a, Order::TakeOver(0, OwnerHeard::Refuse), 40_000),
+            Act::Wait(20_000),
+            Act::Ask(d, Order::Place(0, a), 10_000),
+        ],
+        Scene::TwoTakeovers => {
+            let mut acts = place(c).to_vec();
+            acts.extend([
+                Act::Strike(a, Blow::Isolated(4_000)),
+                Act::Say(a, Order::TakeOver(0, OwnerHeard::Force)),
+                Act::Say(b, Order::TakeOver(0, OwnerHeard::Force)),
+                Act::Wait(20_000),
+            ]);
+            if lot.chance(500) {
+                acts.push(Act::Ask(a, Order::TakeOver(0, OwnerHeard::Force), 20_000));
+            }
+            acts
+        }
+        Scene::Unasked => vec![Act::Ask(a, Order::TakeOver(0, OwnerHeard::Refuse), 3_000)],
+        Scene::Damaged => {
+            vec![Act::Strike(a, Blow::Damaged), Act::Ask(a, Order::TakeOver(0, OwnerHeard::Force), 3_000)]
+        }
+        Scene::LostDecision => vec![
+            lost,
+            Act::Ask(d, Order::Change(0), 3_000),
+            Act::Until(51_000),
+            Act::Ask(e, Order::Change(1), 8_000),
+        ],
+        Scene::Amnesia => vec![
+            lost,
+            Act::Ask(d, Order::Change(0), 3_000),
+            Act::Strike(a, Blow::Amnesia(500)),
+            Act::Strike(b, Blow::Amnesia(700)),
+            Act::Strike(c, Blow::Crash(25_000)),
+            Act::Wait(4_000),
+            Act::Ask(e, Order::Change(1), 20_000),
+        ],
+        Scene::Stranger => place(b).to_vec(),
+        Scene::Liars => vec![Act::Until(FAULTS_MS)],
+        Scene::ShortGrants => vec![Act::Ask(f, Order::Change(0), 10_000)],
+        Scene::Comeback => {
+            vec![Act::Ask(d, Order::LeaveOut(2), 15_000), Act::Ask(e, Order::TakeIn(2), 15_000)]
+        }
+        Scene::AllRestart => hosts[..5].iter().map(|&host| Act::Strike(host, Blow::Crash(500))).collect(),
+        Scene::Refusal => {
+            vec![Act::Until(FAULTS_MS + 8_000), Act::Say(e, Order::BuildTooLarge), Act::Wait(40_000)]
+        }
+        Scene::Alone => vec![
+            Act::Strike(a, Blow::Isolated(FAULTS_MS)),
+            Act::Wait(2_000),
+            Act::Strike(a, Blow::Crash(500)),
+            Act::Wait(8_000),
+            Act::Strike(a, Blow::AskedAlone),
+        ],
+    });
+    acts
+}

@@ -1,0 +1,228 @@
+//! Plays a scene's script in its world.
+
+use mln_protocol::id::{ProjectId, VmId};
+use mln_protocol::model::{HostAddress, MemoryMib, Project};
+use mln_protocol::node::{
+    BuildOrder, ExistingProject, Holding, Input, Node, OnFailure, OpId, Operation, Outcome, ReviseContent,
+    ReviseOrder, RunOrder, RunningVms,
+};
+use mln_protocol::plan::StopLimit;
+use mln_protocol::record::Consent;
+
+use crate::lot::Lot;
+use crate::scene::{Act, Order, SCENE_HOSTS, Scene, Script, Waiting};
+use crate::workload;
+use crate::world::{Event, World};
+
+/// Orders of scripts have numbers from here on.
+const ORDERS_FROM: u64 = 1 << 42;
+
+/// How often a script is looked at, in milliseconds, and after which time what was refused is asked for again.
+const LOOK_MS: u64 = 250;
+const AGAIN_MS: u64 = 1_000;
+
+/// How far clocks that are wrong are ahead, in milliseconds: a day.
+const AHEAD_MS: i64 = 86_400_000;
+
+impl World {
+    /// Sets up the scene that the options name.
+    pub(crate) fn set_stage(&mut self) {
+        let Some(scene) = self.options.scene else { return };
+        let mut lot = Lot::of(self.options.seed, "script");
+        let mut left: Vec<usize> = (0..SCENE_HOSTS).collect();
+        let hosts: Vec<usize> = (0..SCENE_HOSTS).map(|_| left.remove(lot.index(left.len()))).collect();
+        let names: Vec<_> = hosts[..3].iter().map(|&host| self.hosts[host].name.clone()).collect();
+        let (label, lab) = workload::scene_lab(&names, &mut lot);
+        if scene == Scene::ShortGrants {
+            for &host in &hosts[3..5] {
+                self.hosts[host].clock.ahead_ms = AHEAD_MS;
+            }
+        }
+        self.script = Some(Script::new(scene, &hosts, label, lab, &mut lot));
+        self.at(3_000, Event::Script);
+    }
+
+    /// Does what the script says next.
+    pub(crate) fn play(&mut self) {
+        let Some(mut script) = self.script.take() else { return };
+        let now_ms = self.now_ms;
+        while let Some(act) = script.act().cloned() {
+            let since_ms = *script.since_ms.get_or_insert(now_ms);
+            let over = match act {
+                Act::Wait(ms) => now_ms >= since_ms + ms,
+                Act::Until(at_ms) => now_ms >= at_ms,
+                Act::Await(vm, host, patience_ms) => {
+                    now_ms >= since_ms + patience_ms || self.has_claimed(&script, host, vm)
+                }
+                Act::Lay(ambush) => {
+                    self.ambushes.push(ambush);
+                    true
+                }
+                Act::Strike(node, blow) => {
+                    self.strike(node, blow);
+                    true
+                }
+                Act::Say(node, order) => {
+                    let op = self.give_order(&mut script, node, order);
+                    if op.is_none() && now_ms < since_ms + 10 * AGAIN_MS {
+                        break;
+                    }
+                    true
+                }
+                Act::Ask(node, order, patience_ms) => {
+                    let gone = self.hosts[node].answering(now_ms).is_none();
+                    let rests = script.waiting.is_some_and(|waiting| waiting.op == OpId(0))
+                        && script.waiting.is_some_and(|waiting| now_ms < waiting.since_ms + AGAIN_MS);
+                    if now_ms < since_ms + patience_ms && !rests && !gone {
+                        let asked = script.waiting.is_some_and(|waiting| waiting.op != OpId(0));
+                        if !asked {
+                            script.waiting = None;
+                            self.give_order(&mut script, node, order);
+                        }
+                    }
+                    now_ms >= since_ms + patience_ms
+                }
+            };
+            // What was asked may have been answered at once.
+            if !over {
+                break;
+            }
+            script.next();
+        }
+        if !script.is_over() {
+            self.at(now_ms + LOOK_MS, Event::Script);
+        }
+        // An answer that came while the script was away is found here.
+        self.script = Some(script);
+        for (node, op, outcome) in std::mem::take(&mut self.answers) {
+            self.script_answered(node, op, &outcome);
+        }
+    }
+
+    /// Takes in an answer; false where it isn't one to the script.
+    pub(crate) fn script_done(&mut self, node: usize, op: OpId, outcome: &Outcome) -> bool {
+        let ours = op.0 >= ORDERS_FROM || self.takeover_done(op, outcome);
+        if ours {
+            self.answers.push((node, op, outcome.clone()));
+            if self.script.is_some() {
+                for (node, op, outcome) in std::mem::take(&mut self.answers) {
+                    self.script_answered(node, op, &outcome);
+                }
+            }
+        }
+        ours
+    }
+
+    fn script_answered(&mut self, node: usize, op: OpId, outcome: &Outcome) {
+        let Some(script) = &mut self.script else { return };
+        if let (Outcome::Refused(refusals), Some(since_ms)) = (outcome, self.ordered.remove(&op))
+            && let Some(mute) = refusals.iter().find(|refused| script.is_mute(refused.refusal.rule, since_ms))
+        {
+            let rule = format!("L1: {} refuses and doesn't say why", mute.host);
+            self.oracle.broken(rule);
+        }
+        let Some(waiting) = script.waiting.filter(|waiting| (waiting.node, waiting.op) == (node, op)) else {
+            return;
+        };
+        match outcome {
+            Outcome::Done => script.next(),
+            Outcome::Refused(_) | Outcome::Failed(_) => {
+                script.waiting = Some(Waiting { op: OpId(0), since_ms: self.now_ms, ..waiting });
+            }
+        }
+    }
+
+    /// Whoever waited for an answer of this host asks again.
+    pub(crate) fn script_lost(&mut self, node: usize) {
+        if let Some(script) = &mut self.script
+            && script.waiting.is_some_and(|waiting| waiting.node == node)
+        {
+            script.waiting = None;
+        }
+    }
+
+    fn has_claimed(&self, script: &Script, host: usize, vm: usize) -> bool {
+        let name = &script.lab.vms[vm].name;
+        let mut holdings = self.hosts[host].node.iter().flat_map(Node::holdings);
+        holdings.any(|(vm, holding)| vm.name == *name && matches!(holding, Holding::Claimed { .. }))
+    }
+
+    fn give_order(&mut self, script: &mut Script, node: usize, order: Order) -> Option<OpId> {
+        let names: Vec<String> = self.hosts.iter().map(|host| host.name.to_string()).collect();
+        let machine = self.hosts[node].answering(self.now_ms)?;
+        let waiting = |op| Waiting { node, op, since_ms: self.now_ms };
+        if let Order::TakeOver(vm, heard) = order {
+            let vm = vm_of(script, machine, vm)?;
+            // It is known before it is asked for: the answer may come at once.
+            script.waiting = Some(waiting(self.next_takeover()));
+            return Some(self.take_over(node, vm, heard));
+        }
+        let operation = operation(script, machine, order, &names)?;
+        self.last_order += 1;
+        let op = OpId(ORDERS_FROM + self.last_order);
+        script.waiting = Some(waiting(op));
+        self.ordered.insert(op, self.now_ms);
+        self.input(node, Input::Operate { op, operation });
+        Some(op)
+    }
+}
+
+fn project_of(script: &Script, machine: &Node) -> Option<ProjectId> {
+    machine.projects().into_iter().find(|project| project.label == script.label).map(|project| project.id)
+}
+
+fn vm_of(script: &Script, machine: &Node, vm: usize) -> Option<VmId> {
+    let name = &script.lab.vms[vm].name;
+    let views = machine.vms(project_of(script, machine)?);
+    views.into_iter().map(|view| view.status.vm).find(|vm| vm.name == *name)
+}
+
+fn operation(script: &mut Script, machine: &Node, order: Order, names: &[String]) -> Option<Operation> {
+    let build = |label, project: Project| {
+        Operation::Build(Box::new(BuildOrder {
+            label,
+            project,
+            blobs: Vec::new(),
+            author: "people".to_owned(),
+            existing: ExistingProject::Refuse,
+            on_failure: OnFailure::Keep,
+        }))
+    };
+    match order {
+        Order::Build => return Some(build(script.label.clone(), script.lab.clone())),
+        Order::BuildTooLarge => {
+            let mut lab = script.lab.clone();
+            lab.name = workload::name("large");
+            lab.vms[0].memory = MemoryMib(1 << 16);
+            let label = mln_protocol::id::Label { project: lab.name.clone(), ..script.label.clone() };
+            return Some(build(label, lab));
+        }
+        Order::Up => {
+            let views = machine.vms(project_of(script, machine)?);
+            let vms = views.into_iter().map(|view| view.status.vm).collect();
+            return Some(Operation::Run { vms, order: RunOrder::Up, pause_ms: 0 });
+        }
+        Order::Down(vm) => {
+            let vms = vec![vm_of(script, machine, vm)?];
+            return Some(Operation::Run { vms, order: RunOrder::Down(StopLimit::After(2_000)), pause_ms: 0 });
+        }
+        Order::Place(vm, host) => script.lab.vms[vm].service_host = Some(HostAddress(names[host].clone())),
+        Order::Change(vm) => script.lab.vms[vm].startup = vec!["echo changed".to_owned()],
+        Order::LeaveOut(vm) => script.left_out = vec![vm],
+        Order::TakeIn(vm) => script.left_out.retain(|out| *out != vm),
+        Order::TakeOver(..) => return None,
+    }
+    let mut project = script.lab.clone();
+    for &out in script.left_out.iter().rev() {
+        project.vms.remove(out);
+    }
+    Some(Operation::Revise(Box::new(ReviseOrder {
+        project: project_of(script, machine)?,
+        content: ReviseContent::Definition { project, blobs: Vec::new() },
+        author: "people".to_owned(),
+        reason: "change".to_owned(),
+        consent: Consent::Majority,
+        running: RunningVms::Stop,
+        from_head: None,
+    })))
+}
