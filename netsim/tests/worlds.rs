@@ -100,3 +100,22 @@ fn a_quiet_mesh_is_measured_beside_its_models() {
         line(&all, row);
     }
 }
+
+#[test]
+fn no_world_of_a_few_steps_breaks_a_rule_and_from_all_of_them_things_come_right() {
+    for scope in ["decision", "hand-over", "decline", "takeover"] {
+        let output = netsim(&["explore", "--scope", scope, "--crashes", "1", "--depth", "5"]);
+        let all = text(&output);
+        assert!(output.status.success() && all.contains("all within so many steps"), "{all}");
+    }
+}
+
+#[test]
+fn a_skipped_round_of_ballots_is_found_with_the_way_to_it() {
+    let mutated = ["explore", "--scope", "decision", "--crashes", "0", "--mutation", "ask-round-skipped"];
+    let output = netsim(&mutated);
+    let all = text(&output);
+    assert!(!output.status.success(), "{all}");
+    assert!(line(&all, "violation: S2").contains("two children of one revision are committed"), "{all}");
+    assert!(all.contains("  1. host0 is asked for change 0"), "{all}");
+}
