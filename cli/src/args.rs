@@ -8,8 +8,9 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
     build::Build, completions::Completions, console::Console, cp::Cp, ctx::Ctx, daemon_status::DaemonStatus,
-    doctor::Doctor, events::Events, exec::Exec, gc::Gc, logs::Logs, manual::Manual, peers::Peers,
-    remove::Remove, ssh::Ssh, start::Start, status::Status, stop::Stop, template::Template, token::Token,
+    doctor::Doctor, events::Events, exec::Exec, gc::Gc, grant::Grant, grant::Revoke, key::Key, logs::Logs,
+    manual::Manual, peers::Peers, remove::Remove, ssh::Ssh, start::Start, status::Status, stop::Stop,
+    template::Template, token::Token,
 };
 use crate::offline::Offline;
 
@@ -75,7 +76,7 @@ pub enum Command {
     #[command(subcommand)]
     Ctx(Ctx),
     /// Print the public half of your key, which is made on first need
-    Key,
+    Key(Key),
     /// Print what a shell needs to complete words, names of projects and hosts among them
     Completions(Completions),
     /// Write the manual pages
@@ -116,6 +117,10 @@ pub enum Online {
     /// Invite others
     #[command(subcommand)]
     Token(Token),
+    /// Let somebody do something, with their own key; or list who may do what
+    Grant(Box<Grant>),
+    /// Take grants back
+    Revoke(Revoke),
     /// The images that disks start from
     #[command(subcommand)]
     Template(Template),

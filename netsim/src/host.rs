@@ -110,6 +110,7 @@ impl Host {
             verbs: Verb::ALL.into_iter().collect(),
             passes: 3,
             not_after_unix_ms: None,
+            scope: mln_protocol::trust::Scope::default(),
         };
         let chain = vec![root.sign(Domain::Grant, grant.to_bytes())];
         Self {

@@ -20,6 +20,7 @@ fn grant(seed: u8, verbs: &[Verb], not_after_unix_ms: Option<u64>) -> Vec<Signed
         verbs: verbs.iter().copied().collect(),
         passes: 0,
         not_after_unix_ms,
+        scope: mln_protocol::trust::Scope::default(),
     };
     let mut links = chain(&root(), 1, 4);
     links.push(keys(1).sign(Domain::Grant, grant.to_bytes()));

@@ -7,7 +7,7 @@ use mln_link::message::{Build, Existing, OnFailure as UndoOrKeep, Removal, Remov
 use mln_protocol::id::{Label, PublicKey};
 use mln_protocol::lang::{self, LoadError, Severity, SourceLoader};
 use mln_protocol::model::{Attachment, Blob, Project, TemplateRef, Vm};
-use mln_protocol::node::{BuildOrder, ExistingProject, Input, OnFailure, Operation, RunningVms};
+use mln_protocol::node::{BuildOrder, ExistingProject, OnFailure, Operation, RunningVms};
 use mln_protocol::resolve::{self, Options};
 
 use super::{answer, failure, refusal, select};
@@ -23,6 +23,7 @@ use crate::platform::Platform;
 #[derive(Debug)]
 pub(crate) struct Prepared {
     reply: ReplySender,
+    operator: Operator,
     author: String,
     existing: ExistingProject,
     on_failure: OnFailure,
@@ -38,6 +39,7 @@ impl EventLoop {
         reply: ReplySender,
     ) {
         self.preparing += 1;
+        let operator = operator.clone();
         let (owner, origin) = (operator.name.clone(), operator.origin);
         let author = format!("{owner} at {}", self.identity.name);
         let mesh = self.identity.root;
@@ -66,7 +68,7 @@ impl EventLoop {
             if let Ok((_, project, _)) = &mut result {
                 pin_templates(&exchange, &*platform, project).await;
             }
-            let prepared = Prepared { reply, author, existing, on_failure, result };
+            let prepared = Prepared { reply, operator, author, existing, on_failure, result };
             // The loop has ended if nobody listens.
             let _ = results.send(Work::Prepared(Box::new(prepared))).await;
         });
@@ -75,7 +77,7 @@ impl EventLoop {
     /// Goes on with a build whose source is understood.
     pub(crate) async fn build_prepared(&mut self, prepared: Prepared) {
         self.preparing -= 1;
-        let Prepared { reply, author, existing, on_failure, result } = prepared;
+        let Prepared { reply, operator, author, existing, on_failure, result } = prepared;
         let (label, project, blobs) = match result {
             Ok(result) => result,
             Err(wrong) => {
@@ -89,7 +91,7 @@ impl EventLoop {
         }
         let op = self.operations.begin(reply, Kind::Build, Some(label.project.clone()));
         let order = BuildOrder { label, project, blobs, author, existing, on_failure };
-        self.handle(Input::Operate { op, operation: Operation::Build(Box::new(order)) }).await;
+        self.operate(op, Operation::Build(Box::new(order)), &operator).await;
     }
 
     /// Removes contents that nothing names any more.
@@ -110,7 +112,7 @@ impl EventLoop {
         };
         let op = self.operations.begin(reply, Kind::Remove, Some(project.label.project.clone()));
         let operation = Operation::Remove { project: project.id, running };
-        self.handle(Input::Operate { op, operation }).await;
+        self.operate(op, operation, operator).await;
     }
 }
 

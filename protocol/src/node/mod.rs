@@ -20,6 +20,7 @@
 mod choose;
 mod draft;
 mod durable;
+mod grants;
 mod handover;
 mod hooks;
 mod io;
@@ -70,7 +71,7 @@ use crate::id::{Digest, ProjectId, PublicKey};
 use crate::model::Fragment;
 use crate::record::{Record, RecordKey, VerifiedRecord};
 use crate::time::Now;
-use crate::trust::Grant;
+use crate::trust::{Grant, Standing};
 use crate::wire;
 use handover::HandOvers;
 use hooks::HookRounds;
@@ -110,6 +111,8 @@ pub struct Node {
     runs: RunOperations,
     status: StatusClock,
     connected: BTreeSet<PublicKey>,
+    /// On whose grants operations are carried out; none for those that a user of this host asked for.
+    principals: BTreeMap<OpId, Standing>,
     /// The projects that this host has given its word to, and remembers it.
     joined: BTreeSet<ProjectId>,
     room: Room,
@@ -141,6 +144,7 @@ impl Node {
             runs: RunOperations::default(),
             status: StatusClock::default(),
             connected: BTreeSet::new(),
+            principals: BTreeMap::new(),
             joined: stored.joined,
             room: Room::Ample,
             timers: Timers::default(),
@@ -192,6 +196,13 @@ impl Node {
             Input::Record(record) => self.take(now, record),
             Input::Persisted(id) => self.outbox.persisted(id),
             Input::Operate { op, operation } => self.operate(now, op, operation),
+            Input::OperateFor { op, operation, standing } => {
+                self.principals.insert(op, *standing);
+                self.operate(now, op, operation);
+            }
+            Input::GrantSeen(chain) => self.grant_seen(now, chain),
+            Input::Revoke { chain, reason } => self.revoke(now, chain, reason),
+            Input::RevokedBy(record) => self.revoked_by(now, record),
             Input::Abandon(op) => self.abandon(op),
             Input::Checked { revision, verdict } => self.checked(now, revision, verdict),
             Input::StepDone { vm, step, result } => self.step_done(now, &vm, step, result),
@@ -236,6 +247,7 @@ impl Node {
             self.await_decision(now, parent);
         }
         self.drop_unused_fragments();
+        self.tell_revoked();
         self.publish_member(now);
         self.publish_host(now);
         self.timers.set(Timer::Sync, now.mono_ms + limits::SYNC_MS);
@@ -304,8 +316,9 @@ impl Node {
 
     /// Merges a record from elsewhere; what is new is kept, acted upon and, by gossip, passed on.
     fn take(&mut self, now: Now, record: VerifiedRecord) {
-        let is_member = matches!(**record, Record::Member(_));
-        if !is_member && self.records.member(record.author()).is_none() {
+        // Whoever takes a grant back need not be a member: the record says by itself what gives them the right.
+        let speaks_for_itself = matches!(**record, Record::Member(_) | Record::Revocation(_));
+        if !speaks_for_itself && self.records.member(record.author()).is_none() {
             // Whoever fills slots must be known; a member's grants come first, and the rest again with the next
             // comparison.
             return;
@@ -330,7 +343,7 @@ impl Node {
             Record::Member(_) => self.publish_member(now),
             Record::Host(_) => self.publish_host(now),
             Record::Vm(status) => self.outbid_vm(now, &status.vm, status.counter),
-            Record::Commit(_) | Record::Link(_) => {}
+            Record::Commit(_) | Record::Link(_) | Record::Grant(_) | Record::Revocation(_) => {}
         }
     }
 
@@ -424,7 +437,13 @@ impl Node {
                     self.link_heard(now, &vm);
                 }
             }
-            Record::Member(_) | Record::Host(_) => {}
+            Record::Revocation(revocation) => {
+                let grant = revocation.grant();
+                if self.revocation(grant).is_some() {
+                    self.outbox.push(Output::Revoked(grant));
+                }
+            }
+            Record::Member(_) | Record::Host(_) | Record::Grant(_) => {}
         }
     }
 
@@ -486,6 +505,9 @@ impl Node {
 
     fn abandon(&mut self, op: OpId) {
         self.runs.unwatch(op);
+        if !self.proposals.by_op.contains_key(&op) {
+            self.principals.remove(&op);
+        }
     }
 
     fn operation_due(&mut self, now: Now, op: OpId) {
@@ -524,6 +546,7 @@ impl Node {
 
     fn done(&mut self, op: OpId, outcome: Outcome) {
         self.timers.cancel(&Timer::Operation(op));
+        self.principals.remove(&op);
         self.outbox.push(Output::Done { op, outcome });
     }
 
@@ -585,6 +608,7 @@ mutations! {
     mutated_partial_beats_majority => PartialBeatsMajority,
     mutated_identity_without_birth => IdentityWithoutBirth,
     mutated_journal_not_needed => JournalNotNeeded,
+    mutated_revocation_ignored => RevocationIgnored,
 }
 
 impl Node {

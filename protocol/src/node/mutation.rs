@@ -59,11 +59,13 @@ pub enum Mutation {
     IdentityWithoutBirth,
     /// A host that has lost its journal of a project goes on as if it remembered everything.
     JournalNotNeeded,
+    /// A grant that was taken back is as good as before.
+    RevocationIgnored,
 }
 
 impl Mutation {
     /// Every mutation with its name on the command line.
-    pub const ALL: [(&'static str, Self); 28] = [
+    pub const ALL: [(&'static str, Self); 29] = [
         ("merge-keeps-first", Self::MergeKeepsFirst),
         ("no-anti-entropy", Self::NoAntiEntropy),
         ("reservation-not-counted", Self::ReservationNotCounted),
@@ -92,5 +94,6 @@ impl Mutation {
         ("partial-beats-majority", Self::PartialBeatsMajority),
         ("identity-without-birth", Self::IdentityWithoutBirth),
         ("journal-not-needed", Self::JournalNotNeeded),
+        ("revocation-ignored", Self::RevocationIgnored),
     ];
 }

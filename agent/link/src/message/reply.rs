@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::doctor::DoctorRow;
 use super::event::EventRow;
+use super::grant::{GrantRow, Granted};
 use super::image::{GarbageReport, TemplateHostRow};
 use super::mesh::LanRow;
 use super::outside::OutsideRow;
@@ -69,6 +70,10 @@ pub enum Reply {
     Events(Vec<EventRow>),
     /// To `doctor`.
     Doctor(Vec<DoctorRow>),
+    /// To `grant`.
+    Granted(Box<Granted>),
+    /// To `grant list`, and the grants that `revoke` took back.
+    Grants(Vec<GrantRow>),
 }
 
 /// A step of the work on a VM or for a project.

@@ -6,6 +6,7 @@ use mln_protocol::id::{Name, NameError};
 use serde::{Deserialize, Serialize};
 
 use super::event::Events;
+use super::grant::{GrantOrder, Revoke};
 use super::image::{GcMode, TemplateChoice, TemplatePull, TemplatePush, TemplateRemove};
 use super::inside::{Console, Logs, Terminal, TerminalSize};
 use super::mesh::OperatorToken;
@@ -91,6 +92,14 @@ pub enum Request {
     Logs(Logs),
     /// Make a template image from a recipe that the agent knows, with more packages.
     TemplateRecipe(TemplateRecipe),
+    /// Sign a grant for somebody's key.
+    Grant(GrantOrder),
+    /// The grants of people.
+    Grants,
+    /// Take back grants, with the key of the agent's host.
+    Revoke(Revoke),
+    /// Tell everybody of a revocation that whoever asks has signed: a record, encoded.
+    Revocation(Vec<u8>),
 }
 
 impl Request {
@@ -123,6 +132,9 @@ impl Request {
             Self::Terminal(_) => "exec -t",
             Self::Console(_) => "console",
             Self::Logs(_) => "logs",
+            Self::Grant(_) => "grant",
+            Self::Grants => "grant list",
+            Self::Revoke(_) | Self::Revocation(_) => "revoke",
         }
     }
 }
