@@ -3,6 +3,7 @@
 mod durable;
 mod events;
 mod exec;
+mod grants;
 mod images;
 mod inside;
 mod inside_more;
