@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn only_those_on_the_way_to_a_grant_take_it_back() {
-        let chain = vec![link(0, 1, 3), link(1, 2, 2), link(2, 3, 1)];
+        let chain = [link(0, 1, 3), link(1, 2, 2), link(2, 3, 1)];
         let revocation = |links: usize| Revocation {
             chain: chain[..links].to_vec(),
             made_unix_ms: 9,
