@@ -64,7 +64,10 @@ binaries: guest
 	$(CARGO) build -p mlnd --features failpoints
 	install -m 755 $(TARGET_DIR)/debug/mlnd $(TARGET_DIR)/stories/bin/mlnd-failpoints
 	$(CARGO) build -p mlnd -p mln-cli
-	install -m 755 $(TARGET_DIR)/debug/mlnd $(TARGET_DIR)/debug/mlnctl $(TARGET_DIR)/stories/bin
+	$(CARGO) build -p mlnd --example gossip-peer
+	$(CARGO) build -p netsim
+	install -m 755 $(TARGET_DIR)/debug/mlnd $(TARGET_DIR)/debug/mlnctl $(TARGET_DIR)/debug/netsim \
+		$(TARGET_DIR)/debug/examples/gossip-peer $(TARGET_DIR)/stories/bin
 	install -m 755 $(TARGET_DIR)/$(TRIPLE)/guest/mlnd $(TARGET_DIR)/stories/bin/mlnd-guest
 
 # Both kinds of tests with real guests use one template.

@@ -138,7 +138,7 @@ fn place(node: &Node, vm: &VmId, interface: &Name) -> Option<(SwitchKey, Mac)> {
     let (label, _, definition) = node.owned(vm)?;
     let network: &Network = definition.networks.iter().find(|network| network.name == *interface)?;
     let Attachment::Switch(name) = &network.attachment else { return None };
-    let project = mln_protocol::id::ProjectId(vm.birth);
+    let project = node.vm_project(vm)?;
     let mac = network.mac.unwrap_or_else(|| Mac::derive(&label.owner, &label.project, &vm.name, interface));
     Some((SwitchKey { project, name: name.clone() }, mac))
 }

@@ -123,7 +123,7 @@ impl Oracle {
                 self.check_promise(status, by);
             }
             Record::Link(link) => self.ownership.note_link(by, link),
-            Record::Member(_) | Record::Host(_) => {}
+            Record::Member(_) | Record::Host(_) | Record::Grant(_) | Record::Revocation(_) => {}
         }
     }
 

@@ -1,6 +1,7 @@
 //! What people type, and what they read.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -12,7 +13,7 @@ use crate::minimise::minimise;
 use crate::options::Options;
 use crate::replay::{Cuts, Kind, command_line};
 use crate::world::{Ending, World};
-use crate::{mutate, scale, swarm};
+use crate::{availability, even, mutate, scale, swarm};
 
 #[derive(Parser)]
 #[command(version, about = "The mesh's state machine, by the hundred, over a simulated network with faults")]
@@ -29,16 +30,55 @@ enum Command {
     Mutate(MutateArguments),
     /// Measure a large quiet mesh over wide-area links
     Scale(ScaleArguments),
+    /// Measure how much still works when hosts are off
+    Availability(AvailabilityArguments),
+    /// Follow messages through the model of gossip alone, over links that are all alike
+    Gossip(GossipArguments),
+}
+
+#[derive(Args)]
+struct AvailabilityArguments {
+    /// How many worlds for each share of hosts that are up
+    #[arg(long, default_value_t = 10)]
+    worlds: u64,
+    /// What everything is drawn from
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Draws what was measured into this folder, as SVG
+    #[arg(long)]
+    plot: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct GossipArguments {
+    /// How many hosts
+    #[arg(long, default_value_t = 30)]
+    nodes: usize,
+    /// How many others each of them dials
+    #[arg(long, default_value_t = 4)]
+    dialled: usize,
+    /// How long a link takes, in milliseconds
+    #[arg(long, default_value_t = 200)]
+    delay_ms: u64,
+    /// How many messages
+    #[arg(long, default_value_t = 100)]
+    messages: usize,
+    /// What everything is drawn from
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
 }
 
 #[derive(Args)]
 struct ScaleArguments {
-    /// How many hosts
-    #[arg(long, default_value_t = 100)]
-    nodes: usize,
+    /// How many hosts; several numbers are measured one after the other: 100,1000,10000
+    #[arg(long, default_value = "100", value_delimiter = ',')]
+    nodes: Vec<usize>,
     /// What everything is drawn from
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Draws what was measured into this folder, as SVG
+    #[arg(long)]
+    plot: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -84,7 +124,17 @@ pub(crate) fn run() -> std::io::Result<ExitCode> {
             None => run_one(&mut out, &arguments)?,
         },
         Command::Mutate(arguments) => mutate::run(&mut out, &arguments.only, arguments.seeds, mutants_world)?,
-        Command::Scale(arguments) => scale::run(&mut out, arguments.nodes.max(10), arguments.seed)?,
+        Command::Availability(arguments) => {
+            availability::run(&mut out, arguments.worlds, arguments.seed, arguments.plot.as_deref())?
+        }
+        Command::Gossip(arguments) => {
+            let size = (arguments.nodes.max(2), arguments.dialled.max(1));
+            even::run(&mut out, size, arguments.delay_ms.max(1), arguments.messages.max(1), arguments.seed)?
+        }
+        Command::Scale(arguments) => {
+            let sizes: Vec<usize> = arguments.nodes.iter().map(|nodes| *nodes.max(&10)).collect();
+            scale::run(&mut out, &sizes, arguments.seed, arguments.plot.as_deref())?
+        }
     };
     Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,5 +1,6 @@
 //! `netsim`: the mesh's state machine, by the hundred, over a simulated network with faults.
 
+mod availability;
 mod check;
 mod check_bounds;
 mod check_decision;
@@ -8,17 +9,23 @@ mod codec;
 mod command;
 mod copying;
 mod disk;
+mod even;
 mod fault;
 mod gossip;
 mod host;
 mod hostile;
 mod lot;
+mod measure;
 mod minimise;
 mod mishap;
+mod models;
 mod mutate;
 mod network;
 mod options;
+mod overlay;
 mod platform;
+mod plot;
+mod queue;
 mod regions;
 mod replay;
 mod scale;

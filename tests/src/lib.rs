@@ -17,7 +17,7 @@ mod until;
 
 pub use answer::Answer;
 pub use host::Host;
-pub use programs::run_programs_of;
+pub use programs::{program, run_programs_of};
 pub use site::Site;
 pub use typist::Typist;
 pub use until::{until, until_some};

@@ -27,6 +27,11 @@ pub(crate) fn folder() -> PathBuf {
     OTHERS.get().map_or_else(|| target_folder().join("stories/bin"), |(folder, _)| folder.clone())
 }
 
+/// Returns the path of one of the programs that stories run.
+pub fn program(name: &str) -> PathBuf {
+    program_in(&folder(), name)
+}
+
 /// Returns the path of a program in a folder of programs.
 pub(crate) fn program_in(folder: &Path, name: &str) -> PathBuf {
     // A release's tests name the program of the release before.

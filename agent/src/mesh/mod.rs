@@ -51,7 +51,7 @@ use mln_protocol::trust::{AdmitError, KeyPair, Signed, Verb, admit, mesh_of};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-pub use behaviour::{SetupError, StreamKind};
+pub use behaviour::{SetupError, StreamKind, gossip_config};
 pub use counters::Counters;
 pub use handle::{
     ConnectionStatus, GossipId, GossipVerdict, LanPeer, MeshEvent, MeshHandle, PeerStatus, RefusedBy,

@@ -1,6 +1,7 @@
 //! What operators ask for, and what is answered at once: from what the node knows, or by a task of its own.
 
 mod build;
+mod change;
 mod console;
 mod doctor;
 mod events;
@@ -8,8 +9,11 @@ mod exec;
 mod gc;
 mod grant;
 mod hosts;
+mod log;
 mod logs;
 mod permit;
+mod plan;
+mod prepare;
 mod run;
 mod select;
 mod status;
@@ -26,6 +30,7 @@ use crate::control::{ControlCommand, Operator, Origin, ReplySender};
 use crate::event_loop::EventLoop;
 
 pub(crate) use build::Prepared;
+pub(crate) use change::PreparedChange;
 pub(crate) use status::Waiters;
 
 impl EventLoop {
@@ -73,6 +78,15 @@ impl EventLoop {
             Request::Gc(mode) => self.request_gc(mode, reply),
             Request::Events(events) => self.request_events(events, reply),
             Request::Doctor => self.request_doctor(reply),
+            Request::Plan(change) => {
+                self.request_change(change::Purpose::Plan, change, files, &operator, reply).await;
+            }
+            Request::Upgrade(change) => {
+                self.request_change(change::Purpose::Upgrade, change, files, &operator, reply).await;
+            }
+            Request::Log(project) => self.request_log(&project, &operator, &reply),
+            Request::Definition(project) => self.request_definition(&project, &operator, reply),
+            Request::Consider(consider) => self.request_consider(&consider, &operator, reply),
             Request::Grant(order) => self.request_grant(order, &operator, reply).await,
             Request::Grants => self.request_grants(&reply),
             Request::Revoke(revoke) => self.request_revoke(revoke, &operator, reply).await,

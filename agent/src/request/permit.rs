@@ -1,6 +1,8 @@
 //! Who may ask for what: one table of what each request needs, and one rule per way by which it came.
 
-use mln_link::message::{Existing, ProjectSelection, Refusal, Removal, Request, Role, Start, Stop};
+use mln_link::message::{
+    ChangeConsent, Existing, LeftOut, ProjectSelection, Refusal, Removal, Request, Role, Start, Stop,
+};
 use mln_protocol::id::{Name, PublicKey};
 use mln_protocol::node::Node;
 use mln_protocol::trust::{ScopeError, Verb};
@@ -26,11 +28,21 @@ fn needs(request: &Request) -> &'static [Verb] {
         | Request::TemplateList
         | Request::TemplatePeers
         | Request::Events(_)
-        | Request::Doctor => &[Verb::View],
+        | Request::Doctor
+        | Request::Plan(_)
+        | Request::Log(_)
+        | Request::Definition(_)
+        | Request::Consider(_) => &[Verb::View],
         Request::Build(build) => match build.existing {
             Existing::Refuse => &[Verb::Build],
             Existing::Replace => &[Verb::Build, Verb::Remove],
             Existing::ReplaceRunning => &[Verb::Build, Verb::Stop, Verb::Remove],
+        },
+        Request::Upgrade(change) => match (change.consent, change.left_out) {
+            (ChangeConsent::Majority, LeftOut::Refuse) => &[Verb::Upgrade],
+            (ChangeConsent::Majority, LeftOut::Stop) => &[Verb::Upgrade, Verb::Stop],
+            (ChangeConsent::Partial, LeftOut::Refuse) => &[Verb::Upgrade, Verb::Partial],
+            (ChangeConsent::Partial, LeftOut::Stop) => &[Verb::Upgrade, Verb::Partial, Verb::Stop],
         },
         Request::Start(_) => &[Verb::Start],
         Request::Stop(_) => &[Verb::Stop],
@@ -64,6 +76,7 @@ fn may_be_passed_on(request: &Request) -> bool {
             | Request::Console(_)
             | Request::Logs(_)
             | Request::TemplateTake(_)
+            | Request::Consider(_)
     )
 }
 
@@ -90,6 +103,12 @@ pub(super) fn judge_scope(node: &Node, operator: &Operator, request: &Request) -
             ProjectSelection::All => return Ok(()),
         },
         Request::Remove(remove) => &remove.project,
+        Request::Log(project) | Request::Definition(project) => project,
+        Request::Plan(change) | Request::Upgrade(change) => match &change.project {
+            Some(project) => project,
+            // The text names it, and the hosts judge what comes of that.
+            None => return Ok(()),
+        },
         Request::Exec(exec) => &exec.vm.project,
         Request::Terminal(terminal) => &terminal.vm.project,
         Request::Console(console) => &console.vm.project,

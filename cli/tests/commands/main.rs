@@ -2,6 +2,7 @@
 
 mod agent;
 mod build;
+mod change;
 mod completions;
 mod events;
 mod exec;

@@ -505,3 +505,6 @@ fn a_hundred_strangers_signatures_do_not_take_the_place_of_a_proof() {
     mesh.restart(2);
     assert_eq!(mesh.head(project), head);
 }
+
+#[path = "consider_test.rs"]
+mod considering;

@@ -178,7 +178,7 @@ fn a_grant_that_was_taken_back_is_good_for_nothing_and_costs_no_record() {
     let mut late = Node::new(config(2, 512), StoredState::default());
     let now = Now { mono_ms: 1, unix_ms: 1 };
     let mut told = Vec::new();
-    let records: Vec<_> = cluster.nodes[0].records.range(..).map(|(_, record)| record.clone()).collect();
+    let records: Vec<_> = cluster.nodes[0].records.range(..).cloned().collect();
     for record in records {
         late.handle(now, Input::Record(record));
         while let Some(output) = late.poll_output() {

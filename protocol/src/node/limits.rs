@@ -37,7 +37,7 @@ pub const STATUS_MS_MIN: u64 = 200;
 pub const STATUS_MS: u64 = 30_000;
 
 /// See [`STATUS_MS`]: so each host hears less than one repeated status a second, however large the mesh is.
-pub const STATUS_PEERS: usize = 25;
+pub const STATUS_PEERS: usize = 20;
 
 /// How often a node compares its records with a peer, in milliseconds.
 pub const SYNC_MS: u64 = 10_000;
@@ -56,6 +56,13 @@ pub const SYNC_LIST_MAX: usize = 32;
 
 /// Into how many parts a differing range is split.
 pub const SYNC_SPLIT: usize = 8;
+
+/// How many ranges an answer has when ranges of it are split: a comparison is as deep as it must be, but not broad. All of
+/// those together list about as many keys as records go into one message.
+pub const SYNC_SPLITS_MAX: usize = 64;
+
+/// How long a host that lacks much looks at one peer's records alone after each message that was full, in milliseconds.
+pub const CATCH_UP_MS: u64 = 2_000;
 
 /// How long a host waits for further orders to stop VMs of a project that has hooks, in milliseconds, so that what was
 /// asked for together counts as one stop.

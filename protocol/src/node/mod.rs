@@ -18,10 +18,12 @@
 //! Each module below handles one part over borrowed parts of the state; the node itself only routes.
 
 mod choose;
+mod consider;
 mod draft;
 mod durable;
 mod grants;
 mod handover;
+mod history;
 mod hooks;
 mod io;
 mod ledger;
@@ -38,6 +40,7 @@ mod records;
 mod recover;
 mod reserve;
 mod run;
+mod runs;
 mod status;
 mod sync;
 mod takeover;
@@ -51,7 +54,9 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub use consider::{Consideration, Inquiry, Intention};
 pub use durable::Home;
+pub use history::{RevisionChanges, RevisionView, Standing};
 pub use io::{
     BuildOrder, DecisionNote, ExistingProject, FailureCause, Holding, HookOwner, HostRefusal, ImpairedPort,
     Input, NodeConfig, OnFailure, OpId, Operation, Outcome, Output, OwnerHeard, PullRound, ReviseContent,
@@ -71,7 +76,7 @@ use crate::id::{Digest, ProjectId, PublicKey};
 use crate::model::Fragment;
 use crate::record::{Record, RecordKey, VerifiedRecord};
 use crate::time::Now;
-use crate::trust::{Grant, Standing};
+use crate::trust::{self, Grant};
 use crate::wire;
 use handover::HandOvers;
 use hooks::HookRounds;
@@ -91,7 +96,7 @@ use timers::{Timer, Timers};
 use vms::Vms;
 
 /// One member of the mesh.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Node {
     config: NodeConfig,
     me: PublicKey,
@@ -111,8 +116,10 @@ pub struct Node {
     runs: RunOperations,
     status: StatusClock,
     connected: BTreeSet<PublicKey>,
+    /// With whom records are compared while much is lacking, and until when.
+    catching_up: Option<(PublicKey, u64)>,
     /// On whose grants operations are carried out; none for those that a user of this host asked for.
-    principals: BTreeMap<OpId, Standing>,
+    principals: BTreeMap<OpId, trust::Standing>,
     /// The projects that this host has given its word to, and remembers it.
     joined: BTreeSet<ProjectId>,
     room: Room,
@@ -144,6 +151,7 @@ impl Node {
             runs: RunOperations::default(),
             status: StatusClock::default(),
             connected: BTreeSet::new(),
+            catching_up: None,
             principals: BTreeMap::new(),
             joined: stored.joined,
             room: Room::Ample,
@@ -249,7 +257,7 @@ impl Node {
         self.drop_unused_fragments();
         self.tell_revoked();
         self.publish_member(now);
-        self.publish_host(now);
+        self.resume_host(now);
         self.timers.set(Timer::Sync, now.mono_ms + limits::SYNC_MS);
     }
 
@@ -272,11 +280,11 @@ impl Node {
         match message {
             Message::Ask { ask, fragment } => self.asked(now, from, &ask, fragment),
             Message::Answer { revision, verdict } => self.answered(now, from, revision, verdict),
-            Message::Withdraw { revision } => self.withdrawn(now, from, revision),
+            Message::Withdraw { revision } => self.withdrawn(from, revision),
             Message::Run(request) => self.run_requested(now, from, &request),
             Message::RunAnswer { request, verdict } => self.run_answered(now, from, request, verdict),
             Message::Sync(ranges) => {
-                if !self.mutated_no_anti_entropy() {
+                if !self.mutated_no_anti_entropy() && !self.catches_up_with_another(now, from) {
                     for reply in sync::answers(&self.records, &ranges) {
                         self.send(from, reply);
                     }
@@ -289,11 +297,13 @@ impl Node {
             }
             Message::Records(records) => {
                 let full = records.len() >= limits::SYNC_RECORDS_MAX;
+                let before = self.records.fingerprint();
                 for record in records {
                     self.take(now, record);
                 }
-                if full {
-                    // There was more than fits into one message.
+                // There was more than fits into one message; what was nothing new, others lack.
+                if full && self.records.fingerprint() != before && !self.catches_up_with_another(now, from) {
+                    self.catching_up = Some((from, now.mono_ms + limits::CATCH_UP_MS));
                     self.send(from, sync::opening(&self.records));
                 }
             }
@@ -312,6 +322,11 @@ impl Node {
             Message::Promised(promise) => self.promise_heard(now, &promise),
             Message::Outbid { parent, ballot, number } => self.outbid(parent, ballot, number),
         }
+    }
+
+    /// Whether this host lacks so much that it gets it from one peer at a time, and this is not the one.
+    fn catches_up_with_another(&self, now: Now, peer: PublicKey) -> bool {
+        self.catching_up.is_some_and(|(one, until_ms)| one != peer && now.mono_ms < until_ms)
     }
 
     /// Merges a record from elsewhere; what is new is kept, acted upon and, by gossip, passed on.

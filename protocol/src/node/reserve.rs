@@ -16,12 +16,12 @@ use crate::trust::Verified;
 use crate::wire;
 
 /// The revisions that this host has been asked about and that are not yet decided.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Reservations {
     by_revision: BTreeMap<Digest, Reserved>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Reserved {
     coordinator: PublicKey,
     label: Label,
@@ -30,6 +30,8 @@ struct Reserved {
     /// The memory that it takes beside what the project has here already.
     memory_mib: u32,
     fragment: Option<Arc<Fragment>>,
+    /// The digest of what the project would be submitted as.
+    definition: Digest,
     charge: Option<Charge>,
     stage: Stage,
 }
@@ -66,6 +68,11 @@ impl Reservations {
                 **revision != asked && !same
             })
             .filter_map(|(_, reserved)| reserved.charge.as_ref())
+    }
+
+    /// Returns the digests of what projects would be submitted as.
+    pub(super) fn definitions(&self) -> impl Iterator<Item = Digest> {
+        self.by_revision.values().map(|reserved| reserved.definition)
     }
 
     /// Ends a reservation: the revision is committed, withdrawn or too old.
@@ -122,6 +129,7 @@ impl Node {
             parent,
             memory_mib,
             fragment: fragment.clone(),
+            definition: ask.revision.definition,
             charge: ask.revision.charge.clone(),
             stage: Stage::Checking,
         };
@@ -140,13 +148,18 @@ impl Node {
         }
     }
 
+    /// Returns the digest of what a project would be submitted as by a revision that this host is asked about.
+    pub fn definition_asked(&self, revision: Digest) -> Option<Digest> {
+        self.reservations.by_revision.get(&revision).map(|reserved| reserved.definition)
+    }
+
     /// Returns the part of this host in the parent of what is asked.
-    fn part_before(&self, ask: &Ask) -> Option<&RevisionHost> {
+    pub(super) fn part_before(&self, ask: &Ask) -> Option<&RevisionHost> {
         self.projects.commit(ask.revision.parent?)?.host(self.me)
     }
 
     /// Returns the VMs of a revision that come here from other hosts, and those that go from here to others.
-    fn moving(&self, ask: &Ask) -> (Vec<Name>, Vec<Name>) {
+    pub(super) fn moving(&self, ask: &Ask) -> (Vec<Name>, Vec<Name>) {
         let ids = |host: &RevisionHost, revision| host.ids(revision).collect::<BTreeSet<VmId>>();
         let parent = ask.revision.parent.and_then(|parent| self.projects.commit(parent));
         let before =
@@ -163,7 +176,7 @@ impl Node {
 
     /// Judges this host's part of a revision by what the node itself knows; returns the part, if it has one, and the
     /// memory in MiB that it takes beside what the project has here.
-    fn judge(
+    pub(super) fn judge(
         &self,
         ask: &Verified<Ask>,
         fragment: Option<Arc<Fragment>>,
@@ -432,7 +445,7 @@ impl Node {
         }
     }
 
-    pub(super) fn withdrawn(&mut self, _now: Now, from: PublicKey, revision: Digest) {
+    pub(super) fn withdrawn(&mut self, from: PublicKey, revision: Digest) {
         if self.reservations.by_revision.get(&revision).is_some_and(|r| r.coordinator == from) {
             self.timers.cancel(&Timer::Reservation(revision));
             if let Some(parent) = self.reservations.by_revision.get(&revision).and_then(|r| r.parent) {

@@ -15,12 +15,12 @@ use crate::trust::{Domain, Verb, Verified};
 use crate::wire;
 
 /// The starts and stops that this node coordinates.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct RunOperations {
     by_op: BTreeMap<OpId, RunOperation>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct RunOperation {
     order: RunOrder,
     pause_ms: u64,
@@ -42,7 +42,7 @@ struct Target {
     seen_counter: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Active {
     target: Target,
     request: Arc<Verified<RunRequest>>,

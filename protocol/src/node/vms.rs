@@ -19,7 +19,7 @@ use crate::time::Now;
 use crate::wire;
 
 /// The VMs that this host owns.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Vms {
     owned: BTreeMap<VmId, OwnedVm>,
     /// What was found at the start and belongs to no VM that is known yet.
@@ -32,7 +32,7 @@ pub(super) struct Vms {
     adopting: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct OwnedVm {
     label: Label,
     fragment: Arc<Fragment>,
@@ -464,7 +464,9 @@ impl Node {
             Some(step) if !self.hooks_allow(now, id, step) => {}
             Some(step) => self.begin(now, id, step),
         }
-        self.hooks_due(ProjectId(id.birth));
+        if let Some(project) = self.projects.project_of(id) {
+            self.hooks_due(project);
+        }
     }
 
     /// Takes an order back that a hook stands against: what was to start stays down, what was to stop stays up.

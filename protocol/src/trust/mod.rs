@@ -6,6 +6,8 @@
 mod grant;
 mod issue;
 mod join;
+#[cfg(feature = "memo")]
+mod memo;
 mod revocation;
 mod scope;
 mod signed;

@@ -1,0 +1,157 @@
+//! Plans and changes as `mlnctl` shows and asks for them.
+
+use mln_link::message::{
+    ChangeConsent, ChangeContent, LeftOut, Plan, PlanRow, PlanSign, Refusal, RevisionRef, RevisionRow,
+    RevisionStanding, UnsettledRow,
+};
+use mln_link::{Reply, Request};
+use serde_json::Value;
+
+use crate::agent::{ScriptedAgent, mlnctl, name, stderr, stdout};
+
+fn revision(number: u32) -> RevisionRef {
+    RevisionRef { number, digest: format!("{number}f2a91bc").repeat(8) }
+}
+
+fn plan(hosts: &[&str]) -> Reply {
+    Reply::Plan(Plan {
+        owner: name("anna"),
+        project: name("p"),
+        head: Some(revision(2)),
+        hosts: hosts.iter().map(|host| name(host)).collect(),
+    })
+}
+
+fn row(sign: PlanSign, vm: &str, key: Option<&str>, act: &str) -> PlanRow {
+    PlanRow {
+        hosts: vec![name("oslo")],
+        sign,
+        kind: "host".to_owned(),
+        name: Some(name(vm)),
+        key: key.map(str::to_owned),
+        from: key.map(|_| "64 MiB".to_owned()),
+        to: key.map(|_| "96 MiB".to_owned()),
+        act: act.to_owned(),
+        why: "it counts from the next start on".to_owned(),
+    }
+}
+
+fn file() -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("p.mln");
+    std::fs::write(&path, "global { project p }\nhost a { }\n").expect("room for a small file");
+    let path = path.to_str().expect("a temporary folder's path is UTF-8").to_owned();
+    (folder, path)
+}
+
+#[test]
+fn a_plan_is_lines_with_their_cost_and_who_answers_for_them_and_ends_with_2() {
+    let (_folder, path) = file();
+    let rows =
+        vec![row(PlanSign::Added, "b", None, "build"), row(PlanSign::Changed, "a", Some("memory"), "reboot")];
+    let replies = vec![plan(&["oslo", "bergen"]), Reply::PlanRows(rows)];
+    let (asked, output) = ScriptedAgent::answering(replies.clone()).run(&["plan", "-f", &path, "--partial"]);
+    let Request::Plan(change) = asked else { panic!("{asked:?}") };
+    assert_eq!((change.consent, change.left_out), (ChangeConsent::Partial, LeftOut::Refuse));
+    assert!(matches!(change.content, ChangeContent::Text { .. }));
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    let expect = "\
++ host b                            build   oslo
+~ host a  memory: 64 MiB → 96 MiB   reboot  oslo
+      it counts from the next start on
+1 added, 1 changed; p at revision 2 (2f2a91bc); asked: oslo, bergen
+";
+    assert_eq!(
+        stdout(&output).split_whitespace().collect::<Vec<_>>(),
+        expect.split_whitespace().collect::<Vec<_>>()
+    );
+    assert!(stdout(&output).lines().all(|line| line.chars().count() <= 80), "{}", stdout(&output));
+
+    let (_, output) = ScriptedAgent::answering(replies).run(&["plan", "-f", &path, "--json"]);
+    let document: Value = serde_json::from_str(stdout(&output)).expect("a document");
+    assert_eq!(document["revision"]["number"], 2);
+    assert_eq!(document["counts"]["changed"], 1);
+    assert_eq!(document["changes"][1]["act"], "reboot");
+}
+
+#[test]
+fn a_plan_without_changes_ends_with_0_and_one_that_is_refused_with_3() {
+    let (_folder, path) = file();
+    let (_, output) = ScriptedAgent::answering(vec![plan(&[])]).run(&["plan", "-f", &path]);
+    assert_eq!((output.status.code(), stdout(&output)), (Some(0), "no changes\n"));
+    let refused = Reply::Refused(Refusal {
+        host: Some(name("oslo")),
+        vm: None,
+        rule: "memory".to_owned(),
+        text: "too little".to_owned(),
+        who_can_change: None,
+    });
+    let (_, output) = ScriptedAgent::answering(vec![plan(&["oslo"]), refused]).run(&["plan", "-f", &path]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(stderr(&output).contains("refused by oslo: too little (rule memory)"), "{}", stderr(&output));
+}
+
+#[test]
+fn without_a_terminal_a_change_takes_yes() {
+    let (_folder, path) = file();
+    for line in [&["upgrade", "-f", &path][..], &["rollback", "-p", "p"], &["resolve", "-p", "p", "3f2a"]] {
+        let output = mlnctl(line).env("MLN_PEER", "/nonexistent/mlnd.sock").output().expect("mlnctl runs");
+        assert_eq!(output.status.code(), Some(64), "{}", stderr(&output));
+        assert!(stderr(&output).contains("--yes"), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn what_must_stay_live_is_not_removed() {
+    let (_folder, path) = file();
+    let rows = vec![row(PlanSign::Removed, "b", None, "remove")];
+    let agent = ScriptedAgent::answering(vec![plan(&["oslo"]), Reply::PlanRows(rows)]);
+    let (_, output) = agent.run(&["upgrade", "-f", &path, "--yes", "-l", "a:b"]);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert!(stderr(&output).contains("b would be stopped"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_log_says_who_changed_what_and_how_it_stands() {
+    let row = |number: u32, standing| RevisionRow {
+        revision: revision(number),
+        parent: None,
+        standing,
+        author: "anna at oslo".to_owned(),
+        publisher: "oslo".to_owned(),
+        made_unix_ms: 1_792_843_264_007,
+        reason: "one more".to_owned(),
+        hosts: vec![name("oslo"), name("bergen")],
+        vms: 4,
+        added: 1,
+        removed: 2,
+        moved: 0,
+        changed_hosts: 1,
+    };
+    let rows = vec![row(1, RevisionStanding::Decided), row(2, RevisionStanding::Contested)];
+    let reply = Reply::Revisions(rows);
+    let (asked, output) = ScriptedAgent::answering(vec![reply.clone()]).run(&["log", "-p", "anna/p"]);
+    assert!(matches!(asked, Request::Log(_)));
+    let lines: Vec<&str> = stdout(&output).lines().collect();
+    assert!(lines[0].starts_with("Rev  Digest"), "{lines:?}");
+    assert!(lines[2].contains("2f2a91bc") && lines[2].contains("contested") && lines[2].contains("+1 -2 ~1"));
+    assert!(lines.iter().all(|line| line.chars().count() <= 80), "{lines:?}");
+    let (_, output) = ScriptedAgent::answering(vec![reply]).run(&["log", "-p", "p", "--json"]);
+    let document: Value = serde_json::from_str(stdout(&output)).expect("a document");
+    assert_eq!((&document[1]["standing"], &document[1]["number"]), (&"contested".into(), &2.into()));
+}
+
+#[test]
+fn status_names_what_is_not_settled() {
+    let row = UnsettledRow {
+        owner: name("anna"),
+        project: name("p"),
+        partial: Vec::new(),
+        contested: vec!["aaaaaaaabb".to_owned(), "ccccccccdd".to_owned()],
+        stranded: vec![name("extra")],
+    };
+    let (_, output) = ScriptedAgent::answering(vec![Reply::Unsettled(vec![row])]).run(&["status"]);
+    let told = stderr(&output);
+    assert!(told.contains("aaaaaaaa, cccccccc contradict each other"), "{told}");
+    assert!(told.contains("mlnctl resolve -p anna/p HEAD") && told.contains("has extra"), "{told}");
+}

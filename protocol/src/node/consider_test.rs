@@ -1,0 +1,98 @@
+//! Plans and revisions as they are shown: nothing of it changes anything.
+
+use super::*;
+use crate::plan::{Act, Effect, Sign};
+
+/// Asks all whom a change of the lab concerns, from one host; returns who says what to it.
+/// A host, what would be done there, and the rule by which it refuses.
+type Opinion = (String, Vec<(Sign, Act)>, Option<Rule>);
+
+fn ask(mesh: &Mesh, from: usize, order: ReviseOrder) -> Vec<Opinion> {
+    let now = Now { mono_ms: mesh.now_ms, unix_ms: mesh.now_ms };
+    let asked = mesh.nodes[from].inquiries(now, &Intention::Revise(Box::new(order))).expect("a draft");
+    let told = asked.into_iter().map(|inquiry| {
+        let index = (0..NAMES.len()).find(|index| keys(*index).public() == inquiry.host).expect("a node");
+        let Message::Ask { ask, fragment } = inquiry.message else { panic!("not a question") };
+        let considered = mesh.nodes[index].consider(&ask, fragment);
+        let rows = considered.rows.iter().map(|row| (row.sign, row.act)).collect();
+        (inquiry.name.to_string(), rows, considered.verdict.err().map(|refusal| refusal.rule))
+    });
+    told.collect()
+}
+
+fn order(project: ProjectId, lab: Project) -> ReviseOrder {
+    ReviseOrder {
+        project,
+        content: ReviseContent::Definition { project: lab, blobs: Vec::new() },
+        author: "anna".to_owned(),
+        reason: "upgrade".to_owned(),
+        consent: Consent::Majority,
+        running: RunningVms::Refuse,
+        from_head: None,
+    }
+}
+
+#[test]
+fn each_host_says_what_its_part_of_a_change_would_cost_and_nothing_is_noted() {
+    let mut mesh = Mesh::new();
+    let project = mesh.build(&[0, 1, 2]);
+    let before = mesh.head(project);
+    let vms = mesh.nodes[1].vms(project).into_iter().map(|vm| vm.status.vm);
+    let on_gjovik: Vec<VmId> = vms.filter(|vm| mesh.nodes[1].owned(vm).is_some()).collect();
+    mesh.operate(1, 7, Operation::Run { vms: on_gjovik, order: RunOrder::Up, pause_ms: 0 });
+    mesh.pass(1);
+    let memory = mesh.nodes.iter().map(Node::memory).collect::<Vec<_>>();
+
+    // Another startup line counts from the next start on, which only costs something where the VM runs.
+    let wish = lab(&[0, 1, 2], &[(0, "date"), (1, "date")]);
+    let told = ask(&mesh, 2, order(project, wish));
+    let (live, reboot) = (Act::Change(Effect::Live), Act::Change(Effect::Reboot));
+    let expect = [
+        ("bergen".to_owned(), vec![(Sign::Added, live)], None),
+        ("gjovik".to_owned(), vec![(Sign::Added, reboot)], None),
+    ];
+    assert_eq!(told, expect);
+
+    // Leaving out what runs is refused by who has it.
+    let told = ask(&mesh, 0, order(project, lab(&[0, 2], &[])));
+    assert_eq!(told, [("gjovik".to_owned(), vec![(Sign::Removed, Act::Remove)], Some(Rule::Running))]);
+    let mut large = lab(&[0, 1, 2], &[]);
+    large.vms[2].memory = MemoryMib(9999);
+    let told = ask(&mesh, 0, order(project, large));
+    assert_eq!(told, [("oslo".to_owned(), vec![(Sign::Changed, live)], Some(Rule::Memory))]);
+    assert_eq!(ask(&mesh, 0, order(project, lab(&[0, 1, 2], &[]))), [], "nothing would change");
+
+    mesh.pass(5);
+    assert_eq!(mesh.head(project), before);
+    assert_eq!(mesh.nodes.iter().map(Node::memory).collect::<Vec<_>>(), memory);
+    assert!(mesh.decisions.iter().all(BTreeMap::is_empty), "nobody has given a word");
+}
+
+#[test]
+fn revisions_are_listed_with_how_they_stand_and_what_they_changed() {
+    let mut mesh = Mesh::new();
+    let project = mesh.build(&[0, 1, 2]);
+    mesh.away.insert(2);
+    let mut wish = lab(&[0, 1, 2], &[]);
+    let mut more = lab(&[2], &[]).vms.remove(0);
+    more.name = name("more");
+    wish.vms.push(more);
+    mesh.revise(2, 2, project, wish, Consent::Partial);
+    let listed = |mesh: &Mesh, index: usize| -> Vec<(usize, Standing, usize, usize, usize)> {
+        let history = mesh.nodes[index].history(project);
+        let row = |view: &RevisionView<'_>| {
+            let changes = view.changes;
+            (view.number, view.standing, changes.added, changes.removed, changes.hosts)
+        };
+        history.iter().map(row).collect()
+    };
+    assert_eq!(listed(&mesh, 2), [(1, Standing::Decided, 3, 0, 3), (2, Standing::Partial, 1, 0, 1)]);
+    mesh.revise(0, 3, project, lab(&[0, 1, 2], &[(1, "uptime")]), Consent::Majority);
+    mesh.away.clear();
+    mesh.connect(2);
+    mesh.pass(30);
+    let expect =
+        [(1, Standing::Decided, 3, 0, 3), (2, Standing::Decided, 0, 0, 1), (2, Standing::Beaten, 1, 0, 1)];
+    assert_eq!(listed(&mesh, 0), expect);
+    assert_eq!(listed(&mesh, 2), listed(&mesh, 0), "all know the same");
+}
