@@ -125,6 +125,7 @@ impl Host {
                 Grants::Endless => None,
                 Grants::Short => Some(UNIX_MS + SHORT_MS),
             },
+            scope: mln_protocol::trust::Scope::default(),
         };
         let chain = vec![root.sign(Domain::Grant, grant.to_bytes())];
         Self {

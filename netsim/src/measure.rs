@@ -334,7 +334,12 @@ impl World {
             let records = self.hosts[away].disk.records();
             let is_new = |record: &&VerifiedRecord| match &****record {
                 Record::Host(status) => status.counter > 1,
-                Record::Member(_) | Record::Commit(_) | Record::Vm(_) | Record::Link(_) => true,
+                Record::Member(_)
+                | Record::Commit(_)
+                | Record::Vm(_)
+                | Record::Link(_)
+                | Record::Grant(_)
+                | Record::Revocation(_) => true,
             };
             if records.len() >= all && records.filter(is_new).count() >= all {
                 let (_, sum) = self.traffic.watched?;

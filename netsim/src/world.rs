@@ -589,7 +589,7 @@ impl World {
             Output::ReadCopy { vm } => self.copy(node, vm, CopyWork::Read),
             Output::Shelve { vm } => self.shelve(node, &vm),
             Output::DropCopy { vm } => self.drop_copy(node, &vm),
-            Output::Switches(_) | Output::Progress { .. } => {}
+            Output::Switches(_) | Output::Progress { .. } | Output::Revoked(_) => {}
             Output::Done { op, outcome } => match self.alone.remove(&op) {
                 Some(alone) => {
                     let can_fail = self.options.has(Fault::StepFails) || self.options.has(Fault::GuestEnds);

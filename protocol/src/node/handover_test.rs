@@ -365,6 +365,7 @@ fn a_request_that_saw_another_epoch_is_stale() {
         seen_counter: 1,
         order: RunOrder::Down(StopLimit::Now),
         made_unix_ms: 0,
+        chain: Vec::new(),
     };
     let payload = wire::encode_run_request(&request);
     let request = Arc::new(Verified::own(&keys(2), Domain::Request, request, payload));

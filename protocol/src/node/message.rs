@@ -9,7 +9,7 @@ use crate::plan::StopLimit;
 use crate::record::{
     Answered, Ballot, Commit, Epoch, Promise, Ready, RecordKey, Reservation, Revision, VerifiedRecord,
 };
-use crate::trust::Verified;
+use crate::trust::{Signed, Verified};
 
 /// A message to one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,6 +161,8 @@ pub struct Ask {
     pub running: RunningVms,
     /// The project that will be removed first: its name and its memory count as free.
     pub replaces: Option<ProjectId>,
+    /// The grants of whoever asked the author for it, root first; none where that is a user of the author's own host.
+    pub chain: Vec<Signed>,
 }
 
 /// What becomes of running VMs that a revision leaves out.
@@ -187,6 +189,8 @@ pub struct RunRequest {
     pub order: RunOrder,
     /// When it was made, by the author's clock, in milliseconds since 1970.
     pub made_unix_ms: u64,
+    /// The grants of whoever asked the author for it, root first; none where that is a user of the author's own host.
+    pub chain: Vec<Signed>,
 }
 
 /// What a [`RunRequest`] asks for.
@@ -199,7 +203,7 @@ pub enum RunOrder {
 }
 
 /// What became of a [`RunRequest`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RunVerdict {
     /// It stands in the owner's records.
     Applied,
@@ -212,6 +216,8 @@ pub enum RunVerdict {
     },
     /// The asked host doesn't own such a VM.
     NotOwner,
+    /// Whoever asks may not.
+    Refused(Box<Refusal>),
 }
 
 /// Why a host does not do its part. Nothing was changed on it.
@@ -276,11 +282,13 @@ pub enum Rule {
     Ownership,
     /// The host has lost what it had signed for the project.
     Forgotten,
+    /// More than the grant of whoever asks allows.
+    GrantLimit,
 }
 
 impl Rule {
     /// Every rule, in the order of its code.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::UnknownHost,
         Self::HostOff,
         Self::NoAnswer,
@@ -306,6 +314,7 @@ impl Rule {
         Self::Undecided,
         Self::Ownership,
         Self::Forgotten,
+        Self::GrantLimit,
     ];
 
     /// Returns its stable name, as users and scripts see it.
@@ -330,6 +339,7 @@ impl Rule {
             Self::Group => "group",
             Self::Ownership => "ownership",
             Self::Forgotten => "forgotten",
+            Self::GrantLimit => "grant-limit",
             Self::DiskLoss => "disk-loss",
             Self::Majority => "majority",
             Self::Overtaken => "overtaken",

@@ -21,6 +21,7 @@ mod choose;
 mod consider;
 mod draft;
 mod durable;
+mod grants;
 mod handover;
 mod history;
 mod hooks;
@@ -79,7 +80,7 @@ use crate::id::{Digest, ProjectId, PublicKey};
 use crate::model::Fragment;
 use crate::record::{Record, RecordKey, VerifiedRecord};
 use crate::time::Now;
-use crate::trust::Grant;
+use crate::trust::{self, Grant};
 use crate::wire;
 use handover::HandOvers;
 use hooks::HookRounds;
@@ -121,6 +122,8 @@ pub struct Node {
     connected: BTreeSet<PublicKey>,
     /// With whom records are compared while much is lacking, and until when.
     catching_up: Option<(PublicKey, u64)>,
+    /// On whose grants operations are carried out; none for those that a user of this host asked for.
+    principals: BTreeMap<OpId, trust::Standing>,
     /// The projects that this host has given its word to, and remembers it.
     joined: BTreeSet<ProjectId>,
     room: Room,
@@ -156,6 +159,7 @@ impl Node {
             status: StatusClock::default(),
             connected: BTreeSet::new(),
             catching_up: None,
+            principals: BTreeMap::new(),
             joined: stored.joined,
             room: Room::Ample,
             timers: Timers::default(),
@@ -211,6 +215,13 @@ impl Node {
             Input::Record(record) => self.take(now, record),
             Input::Persisted(id) => self.outbox.persisted(id),
             Input::Operate { op, operation } => self.operate(now, op, operation),
+            Input::OperateFor { op, operation, standing } => {
+                self.principals.insert(op, *standing);
+                self.operate(now, op, operation);
+            }
+            Input::GrantSeen(chain) => self.grant_seen(now, chain),
+            Input::Revoke { chain, reason } => self.revoke(now, chain, reason),
+            Input::RevokedBy(record) => self.revoked_by(now, record),
             Input::Abandon(op) => self.abandon(op),
             Input::Checked { revision, verdict } => self.checked(now, revision, verdict),
             Input::StepDone { vm, step, result } => self.step_done(now, &vm, step, result),
@@ -255,6 +266,7 @@ impl Node {
             self.await_decision(now, parent);
         }
         self.drop_unused_fragments();
+        self.tell_revoked();
         self.publish_member(now);
         self.resume_host(now);
         self.timers.set(Timer::Sync, now.mono_ms + limits::SYNC_MS);
@@ -298,7 +310,12 @@ impl Node {
                 // Newer links first: what an older one would have us do may be over by a newer one of the same message.
                 records.sort_by_key(|record| match &***record {
                     Record::Link(link) => Some(std::cmp::Reverse(link.epoch())),
-                    Record::Member(_) | Record::Host(_) | Record::Commit(_) | Record::Vm(_) => None,
+                    Record::Member(_)
+                    | Record::Host(_)
+                    | Record::Commit(_)
+                    | Record::Vm(_)
+                    | Record::Grant(_)
+                    | Record::Revocation(_) => None,
                 });
                 let full = records.len() >= limits::SYNC_RECORDS_MAX;
                 let before = self.records.fingerprint();
@@ -338,8 +355,9 @@ impl Node {
 
     /// Merges a record from elsewhere; what is new is kept, acted upon and, by gossip, passed on.
     fn take(&mut self, now: Now, record: VerifiedRecord) {
-        let is_member = matches!(**record, Record::Member(_));
-        if !is_member && self.records.member(record.author()).is_none() {
+        // Whoever takes a grant back need not be a member: the record says by itself what gives them the right.
+        let speaks_for_itself = matches!(**record, Record::Member(_) | Record::Revocation(_));
+        if !speaks_for_itself && self.records.member(record.author()).is_none() {
             // Whoever fills slots must be known; a member's grants come first, and the rest again with the next
             // comparison.
             return;
@@ -367,7 +385,7 @@ impl Node {
             Record::Member(_) => self.publish_member(now),
             Record::Host(_) => self.publish_host(now),
             Record::Vm(status) => self.outbid_vm(now, &status.vm, status.counter),
-            Record::Commit(_) | Record::Link(_) => {}
+            Record::Commit(_) | Record::Link(_) | Record::Grant(_) | Record::Revocation(_) => {}
         }
     }
 
@@ -467,7 +485,13 @@ impl Node {
                     self.link_heard(now, &vm);
                 }
             }
-            Record::Member(_) | Record::Host(_) => {}
+            Record::Revocation(revocation) => {
+                let grant = revocation.grant();
+                if self.revocation(grant).is_some() {
+                    self.outbox.push(Output::Revoked(grant));
+                }
+            }
+            Record::Member(_) | Record::Host(_) | Record::Grant(_) => {}
         }
     }
 
@@ -529,6 +553,9 @@ impl Node {
 
     fn abandon(&mut self, op: OpId) {
         self.runs.unwatch(op);
+        if !self.proposals.by_op.contains_key(&op) {
+            self.principals.remove(&op);
+        }
     }
 
     fn operation_due(&mut self, now: Now, op: OpId) {
@@ -576,6 +603,7 @@ impl Node {
 
     fn done(&mut self, op: OpId, outcome: Outcome) {
         self.timers.cancel(&Timer::Operation(op));
+        self.principals.remove(&op);
         self.outbox.push(Output::Done { op, outcome });
     }
 
@@ -647,6 +675,7 @@ mutations! {
     mutated_kept_deleted => KeptDeleted,
     mutated_ready_unread => ReadyUnread,
     mutated_confirmed_by_others_only => ConfirmedByOthersOnly,
+    mutated_revocation_ignored => RevocationIgnored,
 }
 
 impl Node {

@@ -83,6 +83,8 @@ pub enum Mutation {
     ReadyUnread,
     /// A host that has restarted does nothing before somebody has confirmed what it owns.
     ConfirmedByOthersOnly,
+    /// A grant that was taken back is as good as before.
+    RevocationIgnored,
 }
 
 impl Mutation {
@@ -128,5 +130,6 @@ impl Mutation {
         ("kept-deleted", Self::KeptDeleted),
         ("ready-unread", Self::ReadyUnread),
         ("confirmed-by-others-only", Self::ConfirmedByOthersOnly),
+        ("revocation-ignored", Self::RevocationIgnored),
     ];
 }

@@ -90,7 +90,12 @@ impl Node {
             Holding::Claimed { claim: link, .. } | Holding::Released { release: link, .. } => {
                 match &***link {
                     Record::Link(link) => Some(link.epoch()),
-                    Record::Member(_) | Record::Host(_) | Record::Commit(_) | Record::Vm(_) => None,
+                    Record::Member(_)
+                    | Record::Host(_)
+                    | Record::Commit(_)
+                    | Record::Vm(_)
+                    | Record::Grant(_)
+                    | Record::Revocation(_) => None,
                 }
             }
             Holding::Arriving { .. }
