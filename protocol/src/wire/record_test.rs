@@ -150,8 +150,8 @@ fn what_only_a_newer_host_knows_is_left_out_and_told_from_what_is_wrong() {
     let known = sign_record(&keys(1), Record::Vm(vm_status()));
     let records = |all: &[&Signed]| {
         let wires: Vec<SignedWire> = all.iter().map(|signed| SignedWire::from(*signed)).collect();
-        // The seventh kind of message, of version 1.
-        crate::wire::decode_message(&encode(&(1_u16, 7_u32, wires)), root)
+        // The seventh kind of message, of version 2.
+        crate::wire::decode_message(&encode(&(2_u16, 7_u32, wires)), root)
     };
     let read = records(&[&newer_kind, known.signed(), &newer_version, &older_version]);
     assert_eq!(read, Ok(crate::node::Message::Records(vec![known.clone()])));
