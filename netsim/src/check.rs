@@ -174,7 +174,9 @@ impl Oracle {
         let times = by_author.entry(status.run_by).or_default();
         *times += 1;
         let asked = self.requests.get(&(status.vm.clone(), status.run_by)).map_or(0, BTreeSet::len);
-        if *times > asked && !self.exempt.has_lost_state(owner) {
+        // Who lies about its own VMs lies about nobody else's.
+        let excused = self.exempt.has_lost_state(owner) || self.exempt.hostile.contains(&owner);
+        if *times > asked && !excused {
             let rule = format!("S4: {asked} requests to run {} were applied {times} times", status.vm);
             self.broken(rule);
         }
@@ -268,6 +270,10 @@ impl Oracle {
         for id in disk.vms.keys() {
             let Some(commit) = self.decisions.born(id.birth) else { continue };
             let project = commit.project();
+            // A label is free again once its project is removed; what is stranded of that stays.
+            if self.decisions.is_removed(project) {
+                continue;
+            }
             let other = *labels.entry(&commit.revision.label).or_insert(project) != project;
             // A host that has forgotten what it reserved may have said yes to two.
             if other && !self.crashed.contains(&node.key()) {

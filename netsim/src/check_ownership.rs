@@ -115,12 +115,14 @@ impl Ownerships {
     }
 
     fn note_holding(&mut self, by: PublicKey, id: &VmId, holding: &Holding) {
-        let vm = self.by_vm.entry(id.clone()).or_default();
         let Holding::Claimed { claim, .. } = holding else {
-            vm.holders.remove(&by);
+            self.by_vm.entry(id.clone()).or_default().holders.remove(&by);
             return;
         };
         let Record::Link(link) = &***claim else { return };
+        // What is durable is signed, also where its author crashed before anybody heard of it.
+        self.note_link(by, link);
+        let vm = self.by_vm.entry(id.clone()).or_default();
         let epoch = link.epoch();
         let over = matches!(link, Link::Claim(Claim { basis: ClaimBasis::Takeover(_), .. }));
         let other = vm.holders.iter().find(|(key, held)| **key != by && held.term == epoch.term);

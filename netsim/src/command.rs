@@ -58,6 +58,9 @@ struct RunArguments {
     /// Small worlds, each with some kinds of faults often and others not at all
     #[arg(long)]
     swarm: bool,
+    /// Say all that happens, line by line
+    #[arg(long, conflicts_with = "seeds")]
+    tell: bool,
     #[command(flatten)]
     cuts: Cuts,
 }
@@ -138,9 +141,13 @@ fn eprintln_took(began: Instant) {
 fn run_one(out: &mut impl Write, arguments: &RunArguments) -> std::io::Result<bool> {
     let mut options = arguments.draw(arguments.seed);
     arguments.cuts.apply(&mut options);
+    options.tells = arguments.tell;
     writeln!(out, "seed {}, {} nodes, {} projects", options.seed, options.nodes, options.projects)?;
     let began = Instant::now();
     let ending = World::new(options.clone()).run();
+    for line in &ending.told {
+        writeln!(out, "{line}")?;
+    }
     report(out, &ending)?;
     writeln!(out, "took {:.1} s", began.elapsed().as_secs_f64())?;
     for violation in &ending.violations {
@@ -150,7 +157,7 @@ fn run_one(out: &mut impl Write, arguments: &RunArguments) -> std::io::Result<bo
         writeln!(out, "converged after {:.1} simulated s", ending.simulated_ms as f64 / 1000.0)?;
         return Ok(true);
     }
-    if arguments.cuts.is_whole() && options.nodes <= crate::options::CODED_NODES_MAX {
+    if !arguments.tell && arguments.cuts.is_whole() && options.nodes <= crate::options::CODED_NODES_MAX {
         let (options, ending) = minimise(options, ending);
         writeln!(out, "made smaller: {}", ending.violations[0])?;
         writeln!(out, "    again with: {}", command_line(arguments.kind(), &options))?;

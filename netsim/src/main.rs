@@ -23,6 +23,7 @@ mod regions;
 mod replay;
 mod scale;
 mod swarm;
+mod tell;
 mod traffic;
 mod transport;
 mod trouble;

@@ -37,6 +37,8 @@ pub(crate) struct Options {
     pub(crate) customers: Option<BTreeSet<usize>>,
     /// The rule that is switched off.
     pub(crate) mutation: Option<Mutation>,
+    /// Whether what happens is written down.
+    pub(crate) tells: bool,
 }
 
 /// How long packets take.
@@ -91,6 +93,7 @@ impl Options {
             skipped: BTreeSet::new(),
             customers: None,
             mutation: None,
+            tells: false,
         }
     }
 

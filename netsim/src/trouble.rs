@@ -1,16 +1,19 @@
 //! What planned faults do to the world.
 
-use mln_protocol::node::{Input, OpId, Operation, RunOrder, Write};
+use mln_protocol::node::{Input, Node, OpId, Operation, RunOrder, Standing, Write};
 use mln_protocol::plan::{Existence, Observed, StopLimit};
 
 use crate::disk::Disk;
 use crate::fault::Fault;
 use crate::host::Presence;
 use crate::mishap::{BackupExtent, Mishap, Shape, SleepingClock};
-use crate::world::{Event, World};
+use crate::world::{Event, OPERATOR_MS, World};
 
 /// Operations of hosts that are alone have numbers from here on, those of customers are below.
 const ALONE_FROM: u64 = 1 << 40;
+
+/// Operations of whoever looks after hosts that sign nothing have numbers from here on.
+const CLEAR_UP_FROM: u64 = 1 << 50;
 
 impl World {
     pub(crate) fn mishap(&mut self, mishap: Mishap) {
@@ -148,6 +151,18 @@ impl World {
             self.stop(clone, 0);
             self.hosts[clone].presence = Presence::Gone;
         }
+    }
+
+    /// Tells the hosts that have stopped signing, since their key had signed elsewhere, that they are the right ones.
+    pub(crate) fn clear_up(&mut self) {
+        for node in 0..self.options.nodes {
+            let standing = self.hosts[node].answering(self.now_ms).map(Node::standing);
+            if standing == Some(Standing::Doubled) {
+                let op = OpId(CLEAR_UP_FROM + self.now_ms);
+                self.input(node, Input::Operate { op, operation: Operation::GoOn });
+            }
+        }
+        self.at(self.now_ms + OPERATOR_MS, Event::Operator);
     }
 
     /// L2: a host that reaches nobody is asked to start or stop a VM of its own.

@@ -40,6 +40,10 @@ const SETTLED_MS: u64 = 900_000;
 /// The memory that each host lends, in MiB: little, so that some builds don't fit.
 pub(crate) const MEMORY_MIB: u32 = 512;
 
+/// How long after the last fault, and how often from then on, somebody tells hosts that sign nothing to go on, in
+/// milliseconds: by then there are no copies of them any more.
+pub(crate) const OPERATOR_MS: u64 = 10_000;
+
 /// How long after the last fault everything must at least have been right, in milliseconds.
 const LOOK_MS: u64 = 5_000;
 
@@ -123,6 +127,8 @@ pub(crate) enum Event {
     Customer {
         customer: Customer,
     },
+    /// Somebody looks after hosts that sign nothing any more.
+    Operator,
 }
 
 /// An event and when it happens; of two at one time, the one that was scheduled first.
@@ -187,6 +193,8 @@ pub(crate) struct Ending {
     pub(crate) violations: Vec<String>,
     /// How many single faults were planned.
     pub(crate) planned: usize,
+    /// What happened, if anybody wanted to know.
+    pub(crate) told: Vec<String>,
 }
 
 pub(crate) struct World {
@@ -212,6 +220,8 @@ pub(crate) struct World {
     pub(crate) traffic: Traffic,
     /// What hosts that were alone have been asked for.
     pub(crate) alone: BTreeMap<OpId, usize>,
+    /// What happened, if anybody wants to know.
+    pub(crate) told: Vec<String>,
 }
 
 impl World {
@@ -247,6 +257,7 @@ impl World {
             tally: Tally::default(),
             traffic: Traffic::default(),
             alone: BTreeMap::new(),
+            told: Vec::new(),
             options,
         };
         world.prepare();
@@ -342,6 +353,7 @@ impl World {
             trace: self.trace.finalize(),
             violations,
             planned: self.planned.len(),
+            told: self.told,
         }
     }
 
@@ -397,6 +409,7 @@ impl World {
                 self.stop(node, 1_000);
             }
         }
+        self.at(self.now_ms + OPERATOR_MS, Event::Operator);
     }
 
     /// L1: says in what the world is not yet as it should be.
@@ -464,6 +477,7 @@ impl World {
             }
             Event::Mishap { index } => {
                 let mishap: Mishap = self.planned[index].mishap.clone();
+                self.tell_event(&mishap);
                 self.mishap(mishap);
             }
             Event::Lie { liar } => self.lie(liar),
@@ -474,6 +488,7 @@ impl World {
                 }
             }
             Event::Customer { customer } => self.customer(customer),
+            Event::Operator => self.clear_up(),
         }
     }
 
@@ -532,6 +547,9 @@ impl World {
             return self.at(awake_ms, Event::Input { node, life, input: Box::new(input) });
         }
         let now = host.clock.now(self.now_ms);
+        if self.hosts[node].node.is_some() {
+            self.tell_input(node, &input);
+        }
         let Some(machine) = self.hosts[node].node.as_mut() else { return };
         machine.handle(now, input);
         let mut outputs = 0;
@@ -558,6 +576,7 @@ impl World {
 
     fn output(&mut self, node: usize, output: Output) {
         let life = self.hosts[node].life;
+        self.tell_output(node, &output);
         match output {
             Output::Send { to, message } => {
                 self.oracle.note_message(self.hosts[node].keys.public(), &message);

@@ -247,7 +247,7 @@ impl Node {
         let Some(arrival) = self.hand_overs.arriving.get_mut(vm) else { return };
         let (from, epoch) = (arrival.from, arrival.epoch);
         match arrival.phase {
-            ArrivalPhase::Reading(root) if result == Ok(root) => {
+            ArrivalPhase::Reading(root) if result == Ok(root) && self.own_runs.signs() => {
                 let ready = Ready { vm: vm.clone(), epoch, root };
                 let payload = wire::encode_ready(&ready);
                 let ready = Arc::new(Verified::own(&self.config.keys, Domain::Request, ready, payload));
@@ -295,6 +295,9 @@ impl Node {
         if let Tenure::Released { to, release } = &current.tenure
             && *to == self.me
         {
+            if !self.may_sign() {
+                return;
+            }
             // Without a note of this very hand-over nothing is signed: it may have been forgotten.
             let Some((epoch, copy)) = noted else { return };
             if epoch == current.epoch {
@@ -373,6 +376,9 @@ impl Node {
 
     fn claim_released(&mut self, now: Now, vm: &VmId) {
         self.forget_arrival(vm);
+        if !self.may_sign() {
+            return;
+        }
         let Some(release) = self.open_release(vm).as_ref().and_then(as_release) else { return };
         let Some((digest, fragment)) = self.placed_here(vm) else { return };
         let made = release.disk != ReleasedDisk::NeverBuilt;
@@ -386,6 +392,9 @@ impl Node {
 
     fn decline(&mut self, now: Now, vm: &VmId, reason: &str) {
         self.forget_arrival(vm);
+        if !self.may_sign() {
+            return;
+        }
         let Some(release) = self.open_release(vm).as_ref().and_then(as_release) else { return };
         let decline = Decline {
             vm: vm.clone(),
@@ -561,6 +570,7 @@ impl Node {
         let Some(released) = as_release(&release) else { return };
         let Some(current) = self.ledger.owner(vm).cloned() else { return };
         match current.tenure {
+            Tenure::Declined { .. } if current.owner == self.me && !self.may_sign() => {}
             Tenure::Declined { decline } if current.owner == self.me => {
                 if self.mutated_resume_without_claim() {
                     return self.reconcile(now, vm);

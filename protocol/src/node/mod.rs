@@ -37,6 +37,7 @@ mod records;
 mod recover;
 mod reserve;
 mod run;
+mod standing;
 mod status;
 mod sync;
 mod takeover;
@@ -63,6 +64,7 @@ pub use message::{
 #[cfg(feature = "mutants")]
 pub use mutation::Mutation;
 pub use projects::ProjectHeads;
+pub use standing::Standing;
 pub use sync::{SyncContent, SyncRange};
 pub use view::{HostView, ProjectView, Reach, VmView};
 
@@ -84,6 +86,7 @@ use records::{Merge, Records};
 use recover::Recoveries;
 use reserve::Reservations;
 use run::RunOperations;
+use standing::Runs;
 use status::StatusClock;
 use takeover::Takeovers;
 use timers::{Timer, Timers};
@@ -108,6 +111,7 @@ pub struct Node {
     takeovers: Takeovers,
     proposals: Proposals,
     runs: RunOperations,
+    own_runs: Runs,
     status: StatusClock,
     connected: BTreeSet<PublicKey>,
     /// The projects that this host has given its word to, and remembers it.
@@ -139,6 +143,7 @@ impl Node {
             takeovers: Takeovers::default(),
             proposals: Proposals::default(),
             runs: RunOperations::default(),
+            own_runs: Runs::default(),
             status: StatusClock::default(),
             connected: BTreeSet::new(),
             joined: stored.joined,
@@ -146,6 +151,7 @@ impl Node {
             timers: Timers::default(),
             outbox: Outbox::default(),
         };
+        node.own_runs = Runs::new(node.draw());
         node.projects.rule = node.chain_rule();
         let rules = node.rules();
         // What was signed here counts even where the records were lost.
@@ -236,8 +242,10 @@ impl Node {
             self.await_decision(now, parent);
         }
         self.drop_unused_fragments();
-        self.publish_member(now);
-        self.publish_host(now);
+        if self.may_sign() {
+            self.publish_member(now);
+            self.publish_host(now);
+        }
         self.timers.set(Timer::Sync, now.mono_ms + limits::SYNC_MS);
     }
 
@@ -253,7 +261,7 @@ impl Node {
         if self.me < peer {
             self.send(peer, sync::opening(&self.records));
         }
-        self.ask_to_confirm(peer);
+        self.introduce_run(peer);
     }
 
     fn message(&mut self, now: Now, from: PublicKey, message: Message) {
@@ -292,6 +300,8 @@ impl Node {
             }
             Message::FragmentFound(fragment) => self.fragment_found(now, fragment),
             Message::HandOver(message) => self.hand_over(now, from, message),
+            Message::OwnWanted { instance, asks } => self.own_wanted(from, instance, asks),
+            Message::OwnTold { instance, other, records } => self.own_told(now, instance, other, records),
             Message::Ballot { parent, ballot } => self.ballot_called(from, parent, ballot),
             Message::Answered { answer, candidate } => {
                 self.ballot_answered(now, *answer, candidate.map(|candidate| *candidate));
@@ -311,13 +321,14 @@ impl Node {
             return;
         }
         self.note_fork(&record);
+        self.notice_own(&record);
         if self.mutated_commit_judged_again() && self.is_refused_by_grants(now, &record) {
             return;
         }
         if self.merge(&record, Origin::Others) != Merge::Taken {
             return;
         }
-        if record.author() == self.me {
+        if record.author() == self.me && self.may_sign() {
             self.outbid_record(now, &record);
         }
         self.act_on(now, &record);
@@ -334,8 +345,11 @@ impl Node {
         }
     }
 
-    /// Signs, keeps and gossips a record of our own.
+    /// Signs, keeps and gossips a record of our own, unless this host may sign nothing.
     fn publish(&mut self, now: Now, record: Record) {
+        if !self.may_sign() {
+            return;
+        }
         let record = wire::sign_record(&self.config.keys, record);
         if self.merge(&record, Origin::Ourselves) == Merge::Taken {
             self.outbox.push(Output::Broadcast(record.clone()));
@@ -453,7 +467,7 @@ impl Node {
             Timer::Retry(vm) => self.retry(now, &vm),
             Timer::Fragment(digest) => self.want_fragment(now, digest),
             Timer::Hooks(project) => self.hooks_gathered(now, project),
-            Timer::Confirm => self.confirmed(now),
+            Timer::Confirm => self.confirm_due(now),
             Timer::Doubtful => self.doubtful_due(now),
             Timer::Arrival(vm) => self.arrival_due(now, &vm),
             Timer::Leaving(vm) => self.stay(now, &vm),
@@ -463,6 +477,10 @@ impl Node {
     }
 
     fn operate(&mut self, now: Now, op: OpId, operation: Operation) {
+        if let Operation::GoOn = operation {
+            return self.go_on(now, op);
+        }
+        let Some((op, operation)) = self.unless_standing_forbids(op, operation) else { return };
         if self.proposals.len() + self.runs.len() + self.takeovers.len() >= limits::OPERATIONS_MAX {
             let refusal = Refusal {
                 rule: Rule::NoAnswer,
@@ -481,6 +499,7 @@ impl Node {
             Operation::Revise(order) => self.propose_revision(now, op, &order),
             Operation::Run { vms, order, pause_ms } => self.run(now, op, vms, order, pause_ms),
             Operation::TakeOver { vm, owner, author } => self.take_over(now, op, vm, owner, author),
+            Operation::GoOn => self.go_on(now, op),
         }
     }
 
@@ -506,6 +525,7 @@ impl Node {
         let turn = self.draw() as usize % self.connected.len();
         if let Some(peer) = self.connected.iter().nth(turn).copied() {
             self.send(peer, sync::opening(&self.records));
+            self.introduce_run(peer);
         }
     }
 
@@ -585,6 +605,8 @@ mutations! {
     mutated_partial_beats_majority => PartialBeatsMajority,
     mutated_identity_without_birth => IdentityWithoutBirth,
     mutated_journal_not_needed => JournalNotNeeded,
+    mutated_own_key_not_asked => OwnKeyNotAsked,
+    mutated_second_run_ignored => SecondRunIgnored,
 }
 
 impl Node {

@@ -59,11 +59,15 @@ pub enum Mutation {
     IdentityWithoutBirth,
     /// A host that has lost its journal of a project goes on as if it remembered everything.
     JournalNotNeeded,
+    /// A host signs before it has asked what others have heard under its key.
+    OwnKeyNotAsked,
+    /// A host goes on although its key has signed what it doesn't know of.
+    SecondRunIgnored,
 }
 
 impl Mutation {
     /// Every mutation with its name on the command line.
-    pub const ALL: [(&'static str, Self); 28] = [
+    pub const ALL: [(&'static str, Self); 30] = [
         ("merge-keeps-first", Self::MergeKeepsFirst),
         ("no-anti-entropy", Self::NoAntiEntropy),
         ("reservation-not-counted", Self::ReservationNotCounted),
@@ -92,5 +96,7 @@ impl Mutation {
         ("partial-beats-majority", Self::PartialBeatsMajority),
         ("identity-without-birth", Self::IdentityWithoutBirth),
         ("journal-not-needed", Self::JournalNotNeeded),
+        ("own-key-not-asked", Self::OwnKeyNotAsked),
+        ("second-run-ignored", Self::SecondRunIgnored),
     ];
 }

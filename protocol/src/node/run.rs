@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::io::{FailureCause, OpId, Outcome, Output, VmFailure};
 use super::message::{Message, RunOrder, RunRequest, RunVerdict};
+use super::standing::Standing;
 use super::timers::Timer;
 use super::{Node, limits};
 use crate::id::{Digest, Name, PublicKey, VmId};
@@ -296,6 +297,15 @@ impl Node {
     pub(super) fn run_requested(&mut self, now: Now, from: PublicKey, request: &Verified<RunRequest>) {
         if self.records.member(request.author()).is_none() {
             return;
+        }
+        match self.standing() {
+            // It is asked again in a moment.
+            Standing::Asking => return,
+            Standing::Doubled => {
+                let verdict = RunVerdict::NotOwner;
+                return self.send(from, Message::RunAnswer { request: request.digest(), verdict });
+            }
+            Standing::Confirmed | Standing::Unconfirmed => {}
         }
         let verdict = match self.run_counter(&request.vm) {
             _ if request.owner != self.me => RunVerdict::NotOwner,
