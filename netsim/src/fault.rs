@@ -43,11 +43,15 @@ pub(crate) enum Fault {
     GuestEnds,
     /// A build is cut off by the crash of its agent.
     CutBuild,
+    /// The whole machine loses its power: its guests end with its agent.
+    PowerCut,
+    /// The disk of a VM is gone after a crash.
+    LostDisk,
 }
 
 impl Fault {
     /// Every kind with its name on the command line.
-    pub(crate) const ALL: [(&'static str, Self); 20] = [
+    pub(crate) const ALL: [(&'static str, Self); 22] = [
         ("loss", Self::Loss),
         ("repeat", Self::Repeat),
         ("late", Self::Late),
@@ -68,6 +72,8 @@ impl Fault {
         ("step-fails", Self::StepFails),
         ("guest-ends", Self::GuestEnds),
         ("cut-build", Self::CutBuild),
+        ("power-cut", Self::PowerCut),
+        ("lost-disk", Self::LostDisk),
     ];
 
     /// Returns its name on the command line.

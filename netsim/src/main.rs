@@ -4,6 +4,7 @@ mod check;
 mod check_bounds;
 mod check_decision;
 mod check_ownership;
+mod check_standing;
 mod codec;
 mod command;
 mod copying;

@@ -154,6 +154,8 @@ fn rate(fault: Fault, lot: &mut Lot) -> Option<u64> {
         Fault::GuestEnds => (500, 5, 150),
         // It comes with crashes.
         Fault::CutBuild => (0, 1, 2),
+        Fault::PowerCut => (300, 100, 700),
+        Fault::LostDisk => (200, 100, 600),
     };
     // Both are drawn in any case, so that one kind's lot doesn't move the next one's.
     let (there, rate) = (lot.chance(chance), lot.between(from, until));

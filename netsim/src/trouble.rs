@@ -1,5 +1,6 @@
 //! What planned faults do to the world.
 
+use mln_protocol::id::VmId;
 use mln_protocol::node::{Input, Node, OpId, Operation, RunOrder, Standing, Write};
 use mln_protocol::plan::{Existence, Observed, StopLimit};
 
@@ -21,6 +22,13 @@ impl World {
             Mishap::Crash { node, down_ms } => {
                 if self.hosts[node].node.is_some() {
                     self.tally.faults.add(Fault::Crash);
+                    self.crash(node, down_ms);
+                }
+            }
+            Mishap::PowerCut { node, down_ms } => {
+                self.tally.faults.add(Fault::PowerCut);
+                switch_off(&mut self.hosts[node].disk);
+                if self.hosts[node].node.is_some() {
                     self.crash(node, down_ms);
                 }
             }
@@ -91,7 +99,24 @@ impl World {
                 }
             }
         }
+        if self.lot.chance(self.options.rate(Fault::LostDisk)) {
+            self.lose_disk(node);
+        }
         self.stop(node, down_ms);
+    }
+
+    /// Deletes the disk of one VM that doesn't run, as if somebody had, or the file system did.
+    fn lose_disk(&mut self, node: usize) {
+        let disk = &self.hosts[node].disk;
+        let down = disk.vms.iter().filter(|(_, vm)| matches!(vm.observed, Observed::Down { .. }));
+        let down: Vec<VmId> = down.map(|(vm, _)| vm.clone()).collect();
+        if down.is_empty() {
+            return;
+        }
+        let vm = down[self.lot.index(down.len())].clone();
+        self.tally.faults.add(Fault::LostDisk);
+        self.hosts[node].disk.vms.remove(&vm);
+        self.oracle.exempt_lost_disk(vm);
     }
 
     /// Ends an agent; it is started again after this time.
@@ -159,6 +184,7 @@ impl World {
             let standing = self.hosts[node].answering(self.now_ms).map(Node::standing);
             if standing == Some(Standing::Doubled) {
                 let op = OpId(CLEAR_UP_FROM + self.now_ms);
+                self.hosts[node].own_key.told_to_go_on();
                 self.input(node, Input::Operate { op, operation: Operation::GoOn });
             }
         }

@@ -7,18 +7,19 @@
 //! right (the liveness phase). The oracle looks at every event of both.
 
 use std::cmp::{Ordering, Reverse};
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use mln_protocol::id::{Digest, ProjectId, PublicKey, VmId};
 use mln_protocol::model::{HookPoint, MemoryMib, Platform};
 use mln_protocol::node::limits::{STATUS_MS, STATUS_PEERS};
 use mln_protocol::node::{Input, Node, NodeConfig, OpId, Output, Write, WriteId};
 use mln_protocol::plan::{Observed, RunPhase, Step};
-use mln_protocol::record::{ExitStatus, Member, Record, VerifiedRecord};
+use mln_protocol::record::{ExitStatus, Member, Record, RecordKey, VerifiedRecord};
 use mln_protocol::trust::KeyPair;
 use mln_protocol::wire;
 
 use crate::check::Oracle;
+use crate::check_standing::OwnKey;
 use crate::codec::Codec;
 use crate::copying::CopyWork;
 use crate::fault::{Fault, FaultCount};
@@ -324,6 +325,7 @@ impl World {
                     self.heal();
                 }
                 next_look = self.now_ms + LOOK_MS;
+                self.give_up_undecidable();
                 if (self.workload.is_over() && self.unsettled().is_empty()) || self.now_ms > SETTLED_MS {
                     break;
                 }
@@ -410,6 +412,18 @@ impl World {
             }
         }
         self.at(self.now_ms + OPERATOR_MS, Event::Operator);
+    }
+
+    /// Sends those home who want something that can't be decided any more: "a vote rebuilt from peers alone is
+    /// read-only", so nothing that changes such a host's part is.
+    fn give_up_undecidable(&mut self) {
+        let mut labels = BTreeSet::new();
+        for node in self.hosts.iter().filter_map(|host| host.node.as_ref()) {
+            if self.oracle.has_lost_state(node.key()) {
+                labels.extend(node.forgotten().filter_map(|project| node.label(project)));
+            }
+        }
+        self.workload.give_up(&labels);
     }
 
     /// L1: says in what the world is not yet as it should be.
@@ -516,6 +530,8 @@ impl World {
         host.timeout_ms = None;
         host.durable_ms = self.now_ms;
         host.still_until_ms = 0;
+        let known = host.disk.record(&RecordKey::Host(host.keys.public()));
+        host.own_key = OwnKey::begin(self.now_ms, known);
         host.node = Some(Node::new(config, host.disk.load()));
         let (life, found) = (host.life, host.disk.found());
         let at = self.now_ms + self.lot.between(1, HEARTBEAT_MS);
@@ -549,6 +565,7 @@ impl World {
         let now = host.clock.now(self.now_ms);
         if self.hosts[node].node.is_some() {
             self.tell_input(node, &input);
+            self.note_own_heard(node, &input);
         }
         let Some(machine) = self.hosts[node].node.as_mut() else { return };
         machine.handle(now, input);
@@ -598,6 +615,7 @@ impl World {
                 }
             }
             Output::Persist { id, writes } => {
+                self.check_writes(node, &writes);
                 // A disk takes writes in their order, and now and then its time.
                 let slow = self.now_ms < FAULTS_MS && self.lot.chance(self.options.rate(Fault::SlowDisk));
                 let ms = if slow { self.lot.between(100, 1_500) } else { self.lot.between(1, 30) };

@@ -473,6 +473,11 @@ impl Node {
                 Some("the revision that this host knows does not place it there".to_owned())
             }
             Right::Own(_) if self.vms.is_building(vm) => Some("its disk is being made".to_owned()),
+            Right::Own(_) if !self.vms.owns(vm) => Some("this host has nothing left of it".to_owned()),
+            Right::Own(_) if self.vms.is_lost(vm) => Some(
+                "its disk is gone from this host: put a copy back, or take it over where there is one"
+                    .to_owned(),
+            ),
             Right::Own(_) => None,
             Right::Unconfirmed => Some("this host has just started".to_owned()),
             Right::Suspended { reason } => Some(reason),

@@ -838,3 +838,6 @@ fn a_host_that_lost_its_memory_leaves_its_guests_running_and_is_heard_again() {
 
 #[path = "handover_test.rs"]
 mod handover;
+
+#[path = "standing_test.rs"]
+mod standing;

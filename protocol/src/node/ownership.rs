@@ -160,7 +160,11 @@ impl Node {
                 ))
             }
             Tenure::Held if current.epoch == epoch && current.owner == self.me => {
-                if self.may_sign() { Right::Own(epoch) } else { Right::Unconfirmed }
+                if self.may_sign() {
+                    Right::Own(epoch)
+                } else {
+                    Right::Unconfirmed
+                }
             }
             Tenure::Held | Tenure::Released { .. } | Tenure::Declined { .. } => suspended(format!(
                 "{} owns it by now; the disk that is here is kept and not used",

@@ -142,8 +142,7 @@ impl Node {
             return;
         }
         let keys = [RecordKey::Member(from), RecordKey::Host(from)];
-        let records =
-            keys.iter().filter_map(|key| self.records.get(key).cloned()).filter(|_| asks).collect();
+        let records = keys.iter().filter_map(|key| self.records.get(key).cloned()).filter(|_| asks).collect();
         self.send(from, Message::OwnTold { instance, other, records });
     }
 
@@ -155,12 +154,13 @@ impl Node {
         other: Option<u64>,
         records: Vec<VerifiedRecord>,
     ) {
-        if instance != self.own_runs.instance {
-            return;
-        }
+        // What this host has signed proves itself, whenever it was asked for.
         let me = self.me;
         for record in records.into_iter().filter(|record| record.author() == me) {
             self.take(now, record);
+        }
+        if instance != self.own_runs.instance {
+            return;
         }
         if other.is_some_and(|other| other != instance) {
             self.doubled();
@@ -244,8 +244,8 @@ impl Node {
             return;
         }
         let held = self.records.get(&record.key(self.me));
-        let is_unknown = held
-            .is_none_or(|held| record.counter() >= held.counter() && record.digest() != held.digest());
+        let is_unknown =
+            held.is_none_or(|held| record.counter() >= held.counter() && record.digest() != held.digest());
         if is_unknown {
             self.doubled();
         }
@@ -286,7 +286,7 @@ impl Node {
     /// Returns why this host signs nothing.
     pub(super) fn doubled_refusal(&self) -> Refusal {
         let detail = "others have heard under this host's key what it never signed: it was put back to an older state, or \
-                      a copy of it runs; switch the copy off, then restart this agent or tell it to go on";
+                      a copy of it runs; switch the copy off, then restart this host's agent";
         Refusal { rule: Rule::Forgotten, detail: detail.to_owned() }
     }
 

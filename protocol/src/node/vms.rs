@@ -160,6 +160,11 @@ impl Vms {
             .is_some_and(|vm| vm.observed == Observed::Absent && vm.busy.is_none() && vm.disk == Disk::Sound)
     }
 
+    /// Whether the disk of a VM of ours was there and is gone.
+    pub(super) fn is_lost(&self, id: &VmId) -> bool {
+        self.owned.get(id).is_some_and(|vm| vm.disk == Disk::Lost && vm.observed == Observed::Absent)
+    }
+
     /// Whether the disk of a VM of ours is being made.
     pub(super) fn is_building(&self, id: &VmId) -> bool {
         self.owned.get(id).is_some_and(|vm| vm.busy == Some(Step::Build))
