@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mln_protocol::id::{Digest, Label, ProjectId, PublicKey, VmId};
 use mln_protocol::model::{Fragment, HookPoint, TemplateRef, Vm};
-use mln_protocol::node::{Input, Output, Refusal, Rule, Write};
+use mln_protocol::node::{Input, Outcome, Output, Refusal, Rule, Write};
 use mln_protocol::plan::{Observed, RunPhase, Step, StopLimit};
 use mln_protocol::record::ExitStatus;
 use tokio::sync::mpsc;
@@ -21,8 +21,8 @@ use crate::mesh::MeshHandle;
 use crate::operations::join_reason;
 use crate::part_change::PartChange;
 use crate::platform::{
-    self, BootProgress, BuildRequest, End, FileContent, Platform, StepError, Stop, TemplateFacts, VmEvent,
-    VmEventKind,
+    self, BootProgress, BuildRequest, Configuration, End, FileContent, Platform, StepError, Stop,
+    TemplateFacts, VmEvent, VmEventKind,
 };
 use crate::uplinks;
 
@@ -69,6 +69,11 @@ impl EventLoop {
             }
             Output::Done { op, outcome } => {
                 self.drop_unused_blobs();
+                if let (Outcome::Done, Some(project)) = (&outcome, self.operations.changes(op))
+                    && let Some(revised) = self.revised(project)
+                {
+                    self.operations.revised(op, revised);
+                }
                 self.operations.done(op, outcome);
             }
         }
@@ -78,7 +83,14 @@ impl EventLoop {
         let (platform, blobs, mesh) = (self.platform.clone(), self.blobs.clone(), self.mesh.clone());
         let exchange = self.exchange.clone();
         let source = (coordinator != self.node.key()).then_some(coordinator);
+        let definition = self.node.definition_asked(revision);
         self.spawn(async move {
+            if let (Some(definition), Some(source)) = (definition, source)
+                && let Err(error) = blobs.fetch(&mesh, Some(source), definition).await
+            {
+                // An older coordinator has none; without it the project can't be shown and edited from here.
+                debug!(error = chain(&error), "what the project was submitted as is not there");
+            }
             let verdict = match change.judge(&fragment) {
                 Ok(()) => check_part(&*platform, &blobs, &mesh, &exchange, source, &fragment).await,
                 Err(refusal) => Err(refusal),
@@ -160,7 +172,7 @@ impl EventLoop {
 }
 
 /// Fetches a part's files, and asks the platform about each of its VMs.
-async fn check_part(
+pub(crate) async fn check_part(
     platform: &dyn Platform,
     blobs: &Blobs,
     mesh: &MeshHandle,
@@ -270,6 +282,7 @@ async fn carry_out(
             Ok(Observed::Down { exit: None })
         }
         Step::Start => {
+            configure(platform, blobs, vm, label, fragment).await?;
             platform.start(vm).await?;
             Ok(Observed::Running(RunPhase::Booting))
         }
@@ -323,6 +336,29 @@ async fn build(
         }
         checked => checked?,
     };
+    let files = contents(blobs, &vm, fragment)?;
+    let guest_names = fragment.guest_names.clone();
+    platform
+        .build(BuildRequest { id: id.clone(), vm, label, template: checked.template, guest_names, files })
+        .await
+}
+
+/// Gives a VM that is about to start what its definition says by now.
+async fn configure(
+    platform: &dyn Platform,
+    blobs: &Blobs,
+    id: &VmId,
+    label: Label,
+    fragment: &Fragment,
+) -> Result<(), StepError> {
+    let Some(vm) = fragment.vms.iter().find(|vm| vm.name == id.name).cloned() else { return Ok(()) };
+    let files = contents(blobs, &vm, fragment)?;
+    let guest_names = fragment.guest_names.clone();
+    platform.configure(Configuration { id: id.clone(), vm, label, guest_names, files }).await
+}
+
+/// Returns the files of a VM, with their contents.
+fn contents(blobs: &Blobs, vm: &Vm, fragment: &Fragment) -> Result<Vec<FileContent>, StepError> {
     let mut files = Vec::with_capacity(vm.files.len());
     for file in &vm.files {
         let Some(blob) = fragment.blobs.iter().find(|blob| blob.from == file.from) else { continue };
@@ -333,10 +369,7 @@ async fn build(
         })?;
         files.push(FileContent { path: file.to.clone(), mode: file.mode.unwrap_or(blob.mode), bytes });
     }
-    let guest_names = fragment.guest_names.clone();
-    platform
-        .build(BuildRequest { id: id.clone(), vm, label, template: checked.template, guest_names, files })
-        .await
+    Ok(files)
 }
 
 /// Returns what the node needs of what a platform found at the start.

@@ -32,7 +32,7 @@ use crate::image::exchange::{Exchange, FetchProgress, ServeError};
 use crate::mesh::{GossipVerdict, MeshEvent, MeshHandle, StreamKind};
 use crate::operations::Operations;
 use crate::platform::{Platform, VmEvent};
-use crate::request::{Prepared, Waiters};
+use crate::request::{Prepared, PreparedChange, Waiters};
 use crate::store::{AddressBook, StoreNews, Writer};
 use crate::store_health::StoreHealth;
 use crate::switches::Switches;
@@ -95,6 +95,10 @@ pub(crate) enum Work {
     Input(Box<Input>),
     /// A build whose source is understood, or not.
     Prepared(Box<Prepared>),
+    /// A change whose text is understood, or not.
+    PreparedChange(Box<PreparedChange>),
+    /// All have said what they have to say to a change that is only thought of.
+    Planned,
     /// An image for a VM of this host is being fetched.
     Fetching(Box<Fetching>),
     /// How the store fares.
@@ -142,6 +146,8 @@ impl EventLoop {
                 Some(work) = sources.results.recv() => match work {
                     Work::Input(input) => self.handle(*input).await,
                     Work::Prepared(prepared) => self.build_prepared(*prepared).await,
+                    Work::PreparedChange(prepared) => self.change_prepared(*prepared).await,
+                    Work::Planned => self.work_over(),
                     Work::Fetching(fetching) => {
                         self.operations.fetching(&fetching, &self.identity.name);
                     }
@@ -336,7 +342,7 @@ impl EventLoop {
             self.own.push_back(Input::Message { from: to, message });
             return;
         }
-        let awaits_answer = matches!(message, Message::Ask { .. } | Message::Run(_));
+        let awaits_answer = matches!(message, Message::Ask { .. } | Message::Ballot { .. } | Message::Run(_));
         if awaits_answer && !self.connected.contains(&to) {
             self.own.push_back(Input::Unreachable(to));
             // It is not sent as well: a peer that is just connecting would take it after all, and hold room for

@@ -14,6 +14,8 @@ mod config;
 #[cfg(feature = "control")]
 pub mod control;
 #[cfg(feature = "host")]
+mod definition;
+#[cfg(feature = "host")]
 mod departure;
 #[cfg(feature = "host")]
 mod doctor;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use mln_link::Reply;
-use mln_link::message::{Failure, Progress, Refusal, Silence, Step, StepState};
-use mln_protocol::id::Name;
+use mln_link::message::{Failure, Progress, Refusal, Revised, Silence, Step, StepState};
+use mln_protocol::id::{Name, ProjectId};
 use mln_protocol::node::{FailureCause, HostRefusal, OpId, Outcome, Rule, VmFailure};
 use mln_protocol::record::VmState;
 
@@ -24,6 +24,10 @@ struct Waiting {
     reply: ReplySender,
     kind: Kind,
     project: Option<Name>,
+    /// The project that it changes.
+    changes: Option<ProjectId>,
+    /// The VMs of which something was said, with what was done.
+    shown: BTreeMap<Name, Step>,
 }
 
 /// What an operation is for.
@@ -33,6 +37,7 @@ pub(crate) enum Kind {
     Start,
     Stop,
     Remove,
+    Upgrade,
 }
 
 impl Kind {
@@ -42,12 +47,13 @@ impl Kind {
             Self::Start => "starting",
             Self::Stop => "stopping",
             Self::Remove => "removing",
+            Self::Upgrade => "changing",
         }
     }
 
     fn step(self) -> Step {
         match self {
-            Self::Build => Step::Build,
+            Self::Build | Self::Upgrade => Step::Build,
             Self::Start => Step::Start,
             Self::Stop => Step::Stop,
             Self::Remove => Step::Remove,
@@ -60,6 +66,7 @@ impl Kind {
                 &["mlnctl build -f FILE --keep   # to look at what is left of it", "mlnctl daemon_status"]
             }
             Self::Start | Self::Stop => &["mlnctl status"],
+            Self::Upgrade => &["mlnctl status", "mlnctl rollback -p PROJECT"],
             Self::Remove => &["mlnctl status", "mlnctl remove -p PROJECT --force"],
         }
     }
@@ -70,19 +77,55 @@ impl Operations {
     pub(crate) fn begin(&mut self, reply: ReplySender, kind: Kind, project: Option<Name>) -> OpId {
         self.last += 1;
         let op = OpId(self.last);
-        self.waiting.insert(op, Waiting { reply, kind, project });
+        let shown = BTreeMap::new();
+        self.waiting.insert(op, Waiting { reply, kind, project, changes: None, shown });
         op
     }
 
+    /// Notes that somebody waits for a change of a project; returns the name of the operation.
+    pub(crate) fn begin_change(
+        &mut self,
+        reply: ReplySender,
+        kind: Kind,
+        name: Name,
+        project: ProjectId,
+    ) -> OpId {
+        let op = self.begin(reply, kind, Some(name));
+        if let Some(waiting) = self.waiting.get_mut(&op) {
+            waiting.changes = Some(project);
+        }
+        op
+    }
+
+    /// Returns the project that an operation changes.
+    pub(crate) fn changes(&self, op: OpId) -> Option<ProjectId> {
+        self.waiting.get(&op)?.changes
+    }
+
+    /// Tells where the project stands that an operation has changed.
+    pub(crate) fn revised(&self, op: OpId, revised: Revised) {
+        if let Some(waiting) = self.waiting.get(&op) {
+            // Whoever no longer listens doesn't need to be told.
+            let _ = waiting.reply.post(Reply::Revised(revised));
+        }
+    }
+
     /// Shows progress; true where whoever waited has gone.
-    pub(crate) fn progress(&self, op: OpId, vm: Name, host: Name, state: &VmState) -> bool {
-        let Some(waiting) = self.waiting.get(&op) else { return false };
+    pub(crate) fn progress(&mut self, op: OpId, vm: Name, host: Name, state: &VmState) -> bool {
+        let Some(waiting) = self.waiting.get_mut(&op) else { return false };
+        let (step, state) = match waiting.kind {
+            Kind::Upgrade => match changed_state(&mut waiting.shown, &vm, state) {
+                Some(shown) => shown,
+                None => return false,
+            },
+            kind => (kind.step(), step_state(kind, state)),
+        };
         let progress = Progress {
             project: waiting.project.clone(),
             vm: Some(vm),
             host: Some(host),
-            step: waiting.kind.step(),
-            state: step_state(waiting.kind, state),
+            step,
+            state,
             detail: String::new(),
         };
         waiting.reply.post(Reply::Progress(progress)).is_err()
@@ -93,7 +136,8 @@ impl Operations {
     pub(crate) fn fetching(&self, fetching: &Fetching, host: &Name) {
         let is_whole = fetching.progress.bytes == fetching.progress.bytes_all;
         let waiting = self.waiting.values().filter(|waiting| {
-            waiting.kind == Kind::Build && waiting.project.as_ref() == Some(&fetching.label.project)
+            matches!(waiting.kind, Kind::Build | Kind::Upgrade)
+                && waiting.project.as_ref() == Some(&fetching.label.project)
         });
         for waiting in waiting {
             let progress = Progress {
@@ -124,10 +168,32 @@ impl Operations {
     }
 }
 
+/// Returns what is shown of a VM during a change: only what was built, stopped or removed for it.
+fn changed_state(shown: &mut BTreeMap<Name, Step>, vm: &Name, state: &VmState) -> Option<(Step, StepState)> {
+    let before = shown.get(vm).copied();
+    let step = match (state, before) {
+        (VmState::Building, _) => Step::Build,
+        (VmState::Stopping, _) => Step::Stop,
+        (VmState::Removed, _) => Step::Remove,
+        (VmState::Failed { .. }, before) => before.unwrap_or(Step::Build),
+        (VmState::Down, Some(before @ (Step::Build | Step::Stop))) => before,
+        (VmState::Down | VmState::Booting | VmState::Up, _) => return None,
+    };
+    shown.insert(vm.clone(), step);
+    Some((
+        step,
+        match state {
+            VmState::Failed { .. } => StepState::Failed,
+            VmState::Down | VmState::Removed => StepState::Done,
+            VmState::Building | VmState::Stopping | VmState::Booting | VmState::Up => StepState::Begun,
+        },
+    ))
+}
+
 fn step_state(kind: Kind, state: &VmState) -> StepState {
     match (kind, state) {
         (_, VmState::Failed { .. }) => StepState::Failed,
-        (Kind::Build, VmState::Down | VmState::Booting | VmState::Up)
+        (Kind::Build | Kind::Upgrade, VmState::Down | VmState::Booting | VmState::Up)
         | (Kind::Start, VmState::Booting | VmState::Up)
         | (Kind::Stop, VmState::Down | VmState::Removed)
         | (Kind::Remove, VmState::Removed) => StepState::Done,
@@ -143,7 +209,7 @@ fn step_state(kind: Kind, state: &VmState) -> StepState {
     }
 }
 
-fn refused(host_refusal: HostRefusal) -> Reply {
+pub(crate) fn refused(host_refusal: HostRefusal) -> Reply {
     Reply::Refused(Refusal {
         host: Name::parse(&host_refusal.host).ok(),
         vm: None,

@@ -8,8 +8,9 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
     build::Build, completions::Completions, console::Console, cp::Cp, ctx::Ctx, daemon_status::DaemonStatus,
-    doctor::Doctor, events::Events, exec::Exec, gc::Gc, logs::Logs, manual::Manual, peers::Peers,
-    remove::Remove, ssh::Ssh, start::Start, status::Status, stop::Stop, template::Template, token::Token,
+    doctor::Doctor, events::Events, exec::Exec, gc::Gc, log::Log, logs::Logs, manual::Manual, peers::Peers,
+    plan::Plan, remove::Remove, resolve::Resolve, rollback::Rollback, scale::Scale, ssh::Ssh, start::Start,
+    status::Status, stop::Stop, template::Template, token::Token, upgrade::Upgrade,
 };
 use crate::offline::Offline;
 
@@ -88,6 +89,18 @@ pub enum Command {
 pub enum Online {
     /// Build a project from a file: all of it, or nothing
     Build(Build),
+    /// Say what would change, as the hosts see it, and change nothing
+    Plan(Plan),
+    /// Change a project to what its file says now
+    Upgrade(Upgrade),
+    /// Change how many hosts an enumeration of a project makes
+    Scale(Scale),
+    /// Change a project to what it was in an earlier revision
+    Rollback(Rollback),
+    /// Choose one of the revisions of a project that were made in part
+    Resolve(Resolve),
+    /// List the revisions of a project: who changed what, when and why
+    Log(Log),
     /// Start a project's hosts
     Start(Start),
     /// Stop a project's hosts

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use mln_link::client::has_left;
 use mln_link::message::{
-    AgentVersion, DaemonStatusRow, DoctorRow, ExecExit, Failure, GarbageReport, LanRow, OutsideRow, PeerRow,
-    ProjectRow, Refusal, Silence, StatusRow, TemplateHostRow, TemplateRow, Token,
+    AgentVersion, DaemonStatusRow, Definition, DoctorRow, ExecExit, Failure, GarbageReport, LanRow,
+    OutsideRow, PeerRow, Plan, PlanRow, ProjectRow, Refusal, Revised, RevisionRow, Silence, StatusRow,
+    TemplateHostRow, TemplateRow, Token, UnsettledRow,
 };
 use mln_link::{CHUNK_BYTES_MAX, Client, InputSender, LinkError, Replies, Reply, Request, place};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -62,6 +63,18 @@ pub struct Answer {
     pub doctor: Vec<DoctorRow>,
     /// How a command ended.
     pub exited: Option<ExecExit>,
+    /// What `plan` is about.
+    pub plan: Option<Plan>,
+    /// The rows of `plan`.
+    pub plan_rows: Vec<PlanRow>,
+    /// Where a change has led.
+    pub revised: Option<Revised>,
+    /// The rows of `log`.
+    pub revisions: Vec<RevisionRow>,
+    /// What a project was submitted as.
+    pub definition: Option<Definition>,
+    /// The projects on which not all agree.
+    pub unsettled: Vec<UnsettledRow>,
 }
 
 /// A stream to an agent, whatever it runs over.
@@ -93,6 +106,12 @@ impl Answer {
             Reply::Doctor(rows) => self.doctor.extend(rows),
             Reply::Token(token) => self.token = Some(token),
             Reply::Exited(exited) => self.exited = Some(exited),
+            Reply::Plan(plan) => self.plan = Some(plan),
+            Reply::PlanRows(rows) => self.plan_rows.extend(rows),
+            Reply::Revised(revised) => self.revised = Some(revised),
+            Reply::Revisions(rows) => self.revisions.extend(rows),
+            Reply::Definition(definition) => self.definition = Some(*definition),
+            Reply::Unsettled(rows) => self.unsettled.extend(rows),
             // Shown by whoever asked, or kept by the link to itself.
             Reply::Progress(_)
             | Reply::Output { .. }

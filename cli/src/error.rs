@@ -96,6 +96,20 @@ pub enum CommandError {
     /// Standard input, standard output or a signal can't be had. A bug or a very bare environment.
     #[error("the terminal or pipe can't be used")]
     Terminal(#[source] io::Error),
+    /// A machine would be stopped that must not be. Nothing was changed.
+    #[error("{vm} would be stopped, and -l says that it must not be")]
+    NotLive {
+        /// Which.
+        vm: String,
+    },
+    /// The text of a project can't be changed so. Nothing was changed.
+    #[error("{project} can't be changed so")]
+    Edit {
+        /// Which project.
+        project: String,
+        /// Why.
+        source: mln_protocol::lang::EditError,
+    },
     /// The arguments don't make sense together. Nothing was asked.
     #[error("{0}")]
     Usage(UsageError),
@@ -172,7 +186,7 @@ impl CommandError {
             Self::Join(JoinError::Connect(_) | JoinError::Timeout) => Exit::NoAgent,
             Self::Join(JoinError::Refused(_)) => Exit::Refused,
             Self::Token(_) => Exit::Usage,
-            Self::NotPermitted(_) => Exit::Refused,
+            Self::NotPermitted(_) | Self::NotLive { .. } => Exit::Refused,
             Self::BrokeOff(_)
             | Self::TooLong { .. }
             | Self::ProjectFile(_)
@@ -181,6 +195,7 @@ impl CommandError {
             | Self::Join(_)
             | Self::Copy(_)
             | Self::Guest { .. }
+            | Self::Edit { .. }
             | Self::Program { .. }
             | Self::Terminal(_) => Exit::Failed,
             Self::Interrupted { signal } => Exit::of_signal(*signal),

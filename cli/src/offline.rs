@@ -14,7 +14,10 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, Subcommand};
+use mln_link::message::ProjectRef;
 use mln_protocol::lang::Rewritten;
+
+pub use show::ShowForm;
 
 use crate::plugin::{Allowed, Plugins};
 use crate::project_file::{GuestFiles, LoadedProject, load_plugged};
@@ -39,6 +42,21 @@ pub enum Offline {
     Show(show::Show),
     /// Print one value of a project: /host/NAME/memory, /host/NAME/network/eth0/address, /global/project.
     Query(query::Query),
+}
+
+impl Offline {
+    /// Returns the project of the mesh that it is about after all, and how it is shown.
+    pub fn of_mesh(&self) -> Option<(ProjectRef, ShowForm)> {
+        match self {
+            Self::Show(show) => show.of_mesh(),
+            Self::Validate(_)
+            | Self::Explain(_)
+            | Self::Fmt(_)
+            | Self::Edit(_)
+            | Self::Diff(_)
+            | Self::Query(_) => None,
+        }
+    }
 }
 
 /// The exit code of a command that failed, or of a project that is wrong.

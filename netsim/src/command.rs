@@ -1,6 +1,7 @@
 //! What people type, and what they read.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -33,12 +34,15 @@ enum Command {
 
 #[derive(Args)]
 struct ScaleArguments {
-    /// How many hosts
-    #[arg(long, default_value_t = 100)]
-    nodes: usize,
+    /// How many hosts; several numbers are measured one after the other: 100,1000,10000
+    #[arg(long, default_value = "100", value_delimiter = ',')]
+    nodes: Vec<usize>,
     /// What everything is drawn from
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Draws what was measured into this folder, as SVG
+    #[arg(long)]
+    plot: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -87,7 +91,10 @@ pub(crate) fn run() -> std::io::Result<ExitCode> {
             None => run_one(&mut out, &arguments)?,
         },
         Command::Mutate(arguments) => mutate::run(&mut out, &arguments.only, arguments.seeds, mutants_world)?,
-        Command::Scale(arguments) => scale::run(&mut out, arguments.nodes.max(10), arguments.seed)?,
+        Command::Scale(arguments) => {
+            let sizes: Vec<usize> = arguments.nodes.iter().map(|nodes| *nodes.max(&10)).collect();
+            scale::run(&mut out, &sizes, arguments.seed, arguments.plot.as_deref())?
+        }
     };
     Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

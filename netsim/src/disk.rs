@@ -21,6 +21,9 @@ pub(crate) struct Disk {
     pub(crate) copies: BTreeMap<VmId, u64>,
     /// The VMs, which run on while the agent is down.
     pub(crate) vms: BTreeMap<VmId, SimulatedVm>,
+    /// What all hosts have known for long, where a mesh is measured. No further records are kept there: nobody will
+    /// read this disk again, and of ten thousand there is no room for them.
+    shared: Option<Arc<[VerifiedRecord]>>,
 }
 
 /// A VM on a host.
@@ -35,11 +38,23 @@ pub(crate) struct SimulatedVm {
 }
 
 impl Disk {
+    /// A disk with these records, which others have as well.
+    pub(crate) fn sharing(records: Arc<[VerifiedRecord]>) -> Self {
+        Self { shared: Some(records), ..Self::default() }
+    }
+
+    /// Returns the records that only this disk has.
+    pub(crate) fn records(&self) -> impl ExactSizeIterator<Item = &VerifiedRecord> {
+        self.records.values()
+    }
+
     pub(crate) fn apply(&mut self, writes: Vec<Write>) {
         for write in writes {
             match write {
                 Write::Record(key, record) | Write::Heard(key, record) => {
-                    self.records.insert(key, record);
+                    if self.shared.is_none() {
+                        self.records.insert(key, record);
+                    }
                 }
                 Write::Join(project) => {
                     self.joined.insert(project);
@@ -82,7 +97,12 @@ impl Disk {
 
     pub(crate) fn load(&self) -> StoredState {
         StoredState {
-            records: self.records.values().cloned().collect(),
+            records: self
+                .records
+                .values()
+                .chain(self.shared.iter().flat_map(|all| all.iter()))
+                .cloned()
+                .collect(),
             fragments: self.fragments.iter().map(|(digest, fragment)| (*digest, fragment.clone())).collect(),
             decisions: self.decisions.values().cloned().collect(),
             holdings: self.holdings.iter().map(|(vm, holding)| (vm.clone(), holding.clone())).collect(),

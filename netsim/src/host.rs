@@ -12,7 +12,7 @@ use crate::disk::Disk;
 use crate::gossip::Gossip;
 
 /// The wall clock at the beginning of a world, in milliseconds since 1970.
-const UNIX_MS: u64 = 1_800_000_000_000;
+pub(crate) const UNIX_MS: u64 = 1_800_000_000_000;
 
 /// A host of the world.
 pub(crate) struct Host {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::fault::{Fault, FaultCount};
 use crate::lot::Lot;
 use crate::mishap::Shape;
-use crate::options::{FAULTS_MS, Options};
+use crate::options::Options;
 
 /// After how long a link that carries nothing is given up, in milliseconds.
 const LINK_LOST_MS: u64 = 10_000;
@@ -90,7 +90,7 @@ impl Network {
         counts: &mut FaultCount,
     ) -> Fate {
         let delay = options.delay.draw((from, to), &mut self.lot);
-        if now_ms >= FAULTS_MS {
+        if now_ms >= options.faults_ms() {
             return Fate::Arrives(delay);
         }
         if self.is_cut(from, to, now_ms) {

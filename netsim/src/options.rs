@@ -14,6 +14,9 @@ use crate::regions;
 /// How long things go wrong, in milliseconds; then they must come right.
 pub(crate) const FAULTS_MS: u64 = 60_000;
 
+/// How many packets in a thousand are lost where a mesh is measured.
+pub(crate) const LOSS_PER_MILLE: u64 = 10;
+
 /// Up to this many hosts every message is encoded and decoded; of larger worlds' messages one in a hundred is.
 pub(crate) const CODED_NODES_MAX: usize = 500;
 
@@ -39,6 +42,18 @@ pub(crate) struct Options {
     pub(crate) mutation: Option<Mutation>,
     /// Whether what happens is written down.
     pub(crate) tells: bool,
+    /// What the world is for.
+    pub(crate) setting: Setting,
+}
+
+/// What a world is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Setting {
+    /// Things go wrong for a minute, then all must come right. Links are by lot, and few.
+    Trouble,
+    /// A mesh that has been running for long is looked at: all know each other's status, gossip's links are formed as
+    /// agents form them, and what is lost is lost to the end.
+    Measured,
 }
 
 /// How long packets take.
@@ -52,6 +67,8 @@ pub(crate) enum Delay {
     Tailed,
     /// As measured between ten regions of the world, and up to a tenth more.
     Regions,
+    /// The same between any two.
+    Fixed(u64),
 }
 
 impl Delay {
@@ -68,6 +85,7 @@ impl Delay {
                 let ms = regions::one_way_ms(from, to);
                 ms + lot.between(0, ms / 10 + 1)
             }
+            Self::Fixed(ms) => ms,
         }
     }
 }
@@ -94,6 +112,7 @@ impl Options {
             customers: None,
             mutation: None,
             tells: false,
+            setting: Setting::Trouble,
         }
     }
 
@@ -110,10 +129,24 @@ impl Options {
         options
     }
 
-    /// A large quiet world over wide-area links: one project is built in it.
+    /// A quiet mesh over wide-area links.
     pub(crate) fn scale(seed: u64, nodes: usize) -> Self {
-        let rates = BTreeMap::from([(Fault::Loss, 10)]);
-        Self { delay: Delay::Regions, rates, ..Self::everyday(seed, nodes, 1) }
+        let rates = BTreeMap::from([(Fault::Loss, LOSS_PER_MILLE)]);
+        Self { delay: Delay::Regions, rates, setting: Setting::Measured, ..Self::everyday(seed, nodes, 0) }
+    }
+
+    /// A quiet mesh in which nothing is lost, and any two hosts are as far from each other.
+    pub(crate) fn even(seed: u64, nodes: usize, delay_ms: u64) -> Self {
+        let (delay, rates) = (Delay::Fixed(delay_ms), BTreeMap::new());
+        Self { delay, rates, setting: Setting::Measured, ..Self::everyday(seed, nodes, 0) }
+    }
+
+    /// Until when things go wrong, in milliseconds.
+    pub(crate) fn faults_ms(&self) -> u64 {
+        match self.setting {
+            Setting::Trouble => FAULTS_MS,
+            Setting::Measured => u64::MAX,
+        }
     }
 
     pub(crate) fn rate(&self, fault: Fault) -> u64 {

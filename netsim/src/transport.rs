@@ -1,5 +1,7 @@
 //! What travels between hosts: direct messages, and records by gossip.
 
+use std::sync::Arc;
+
 use mln_protocol::id::{Digest, PublicKey};
 use mln_protocol::node::{Input, Message};
 use mln_protocol::record::VerifiedRecord;
@@ -7,6 +9,7 @@ use mln_protocol::record::VerifiedRecord;
 use crate::gossip::HEARTBEAT_MS;
 use crate::host::{Age, Presence};
 use crate::network::{Fate, LinkChange, Up};
+use crate::options::Setting;
 use crate::world::{Event, World};
 
 /// The kind of record that an old agent doesn't know, by its number on the wire.
@@ -21,7 +24,7 @@ pub(crate) enum Packet {
     /// A message, and the digest of its bytes.
     Direct(Box<(Message, Digest)>),
     Gossip(VerifiedRecord),
-    Told(Vec<Digest>),
+    Told(Arc<[Digest]>),
     Asked(Vec<Digest>),
 }
 
@@ -69,7 +72,7 @@ impl World {
             return self.at(at, Event::Deliver { from, to, packet });
         }
         let direct = matches!(packet, Packet::Direct(_));
-        self.traffic.sent(&packet);
+        self.traffic.sent((from, to), &packet);
         match self.network.send(&self.options, (from, to), self.now_ms, &mut self.tally.faults) {
             Fate::Arrives(ms) => self.at(self.now_ms + ms, Event::Deliver { from, to, packet }),
             Fate::Twice(first, second) => {
@@ -121,12 +124,12 @@ impl World {
                 self.trace.update(&record.digest().0);
                 // What an old agent can't read, it doesn't pass on either.
                 if !(old && is_newest(&record)) && self.hosts[to].gossip.note(&record) {
-                    self.spread(to, Some(from), &record);
+                    self.spread(to, from, &record);
                     self.input(to, Input::Record(record));
                 }
             }
             Packet::Told(told) => {
-                let lacking = self.hosts[to].gossip.lacking(&told);
+                let lacking = self.hosts[to].gossip.lacking(self.now_ms, &told);
                 if !lacking.is_empty() {
                     self.transmit(to, from, Packet::Asked(lacking));
                 }
@@ -139,10 +142,22 @@ impl World {
         }
     }
 
-    pub(crate) fn spread(&mut self, node: usize, except: Option<usize>, record: &VerifiedRecord) {
-        let peers: Vec<usize> = self.overlay.mesh(node).filter(|&peer| Some(peer) != except).collect();
-        for peer in peers {
+    /// Sends what a host publishes to its audience.
+    pub(crate) fn publish(&mut self, node: usize, record: &VerifiedRecord) {
+        self.hosts[node].gossip.note(record);
+        for index in 0..self.overlay.audience(node).len() {
+            let peer = self.overlay.audience(node)[index];
             self.transmit(node, peer, Packet::Gossip(record.clone()));
+        }
+    }
+
+    /// Passes on what is new to a host.
+    fn spread(&mut self, node: usize, except: usize, record: &VerifiedRecord) {
+        for index in 0..self.overlay.mesh(node).len() {
+            let peer = self.overlay.mesh(node)[index];
+            if peer != except {
+                self.transmit(node, peer, Packet::Gossip(record.clone()));
+            }
         }
     }
 
@@ -152,14 +167,15 @@ impl World {
         }
         let at = self.now_ms + HEARTBEAT_MS;
         self.at(at, Event::Heartbeat { node, life });
-        self.redial(node);
+        if self.options.setting == Setting::Trouble {
+            self.redial(node);
+        }
         if self.hosts[node].answering(self.now_ms).is_none() {
             return;
         }
-        let told = self.hosts[node].gossip.heartbeat();
+        let told: Arc<[Digest]> = self.hosts[node].gossip.heartbeat(self.now_ms).into();
         if !told.is_empty() {
-            let peers: Vec<usize> = self.overlay.lazy(node).collect();
-            for peer in peers {
+            for peer in self.overlay.told(node, &mut self.lot) {
                 self.transmit(node, peer, Packet::Told(told.clone()));
             }
         }
@@ -167,7 +183,7 @@ impl World {
 
     /// Opens the connections that can be opened, and gives up those that carry nothing any more.
     pub(crate) fn redial(&mut self, node: usize) {
-        for peer in self.overlay.peers(node) {
+        for peer in self.overlay.peers(node).to_vec() {
             let both = self.hosts[node].is_up(self.now_ms) && self.hosts[peer].is_up(self.now_ms);
             let up = if both { Up::Both } else { Up::NotBoth };
             let (own, theirs) = (self.hosts[node].keys.public(), self.hosts[peer].keys.public());
@@ -191,7 +207,7 @@ impl World {
     /// Ends all connections of a host whose agent has ended.
     pub(crate) fn hang_up(&mut self, node: usize) {
         let own = self.hosts[node].keys.public();
-        for peer in self.overlay.peers(node) {
+        for peer in self.overlay.peers(node).to_vec() {
             if self.network.hang_up(node, peer) {
                 self.input(peer, Input::Disconnected(own));
             }

@@ -1,7 +1,7 @@
 //! What planned faults do to the world.
 
 use mln_protocol::id::VmId;
-use mln_protocol::node::{Input, Node, OpId, Operation, RunOrder, Standing, Write};
+use mln_protocol::node::{Input, Node, OpId, Operation, RunOrder, Signing, Write};
 use mln_protocol::plan::{Existence, Observed, StopLimit};
 
 use crate::disk::Disk;
@@ -181,8 +181,8 @@ impl World {
     /// Tells the hosts that have stopped signing, since their key had signed elsewhere, that they are the right ones.
     pub(crate) fn clear_up(&mut self) {
         for node in 0..self.options.nodes {
-            let standing = self.hosts[node].answering(self.now_ms).map(Node::standing);
-            if standing == Some(Standing::Doubled) {
+            let signing = self.hosts[node].answering(self.now_ms).map(Node::signing);
+            if signing == Some(Signing::Doubled) {
                 let op = OpId(CLEAR_UP_FROM + self.now_ms);
                 self.hosts[node].own_key.told_to_go_on();
                 self.input(node, Input::Operate { op, operation: Operation::GoOn });

@@ -357,6 +357,11 @@ const LOOKS_MAX: u32 = 40;
 fn project(label: &Name, hosts: &[Name], lot: &mut Lot) -> Project {
     let places: Vec<&Name> = (0..lot.between(1, 4)).map(|_| &hosts[lot.index(hosts.len())]).collect();
     let count = lot.between(1, 5) as usize;
+    lab(label, &places, count, lot)
+}
+
+/// This many routers, on these hosts in turn, each pair of neighbours on a switch.
+pub(crate) fn lab(label: &Name, places: &[&Name], count: usize, lot: &mut Lot) -> Project {
     let vm = |index: usize, lot: &mut Lot| Vm {
         name: name(&format!("router{index}")),
         platform: Platform::Uml,

@@ -6,13 +6,11 @@
 //! For the first minute things go wrong (the safety phase); from then on nothing does any more, and all must come
 //! right (the liveness phase). The oracle looks at every event of both.
 
-use std::cmp::{Ordering, Reverse};
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use mln_protocol::id::{Digest, ProjectId, PublicKey, VmId};
 use mln_protocol::model::{HookPoint, MemoryMib, Platform};
-use mln_protocol::node::limits::{STATUS_MS, STATUS_PEERS};
-use mln_protocol::node::{Input, Node, NodeConfig, OpId, Output, Write, WriteId};
+use mln_protocol::node::{Input, Node, NodeConfig, OpId, Outcome, Output, Write, WriteId};
 use mln_protocol::plan::{Observed, RunPhase, Step};
 use mln_protocol::record::{ExitStatus, Member, Record, RecordKey, VerifiedRecord};
 use mln_protocol::trust::KeyPair;
@@ -23,15 +21,16 @@ use crate::check_standing::OwnKey;
 use crate::codec::Codec;
 use crate::copying::CopyWork;
 use crate::fault::{Fault, FaultCount};
-use crate::gossip::{Gossip, HEARTBEAT_MS, Overlay};
+use crate::gossip::{Gossip, HEARTBEAT_MS};
 use crate::host::{Age, Honesty, Host, Presence};
 use crate::hostile::Liar;
 use crate::lot::Lot;
 use crate::mishap::{self, Mishap, Planned};
 use crate::network::Network;
-use crate::options::{FAULTS_MS, Options};
-use crate::scale::Measured;
-use crate::traffic::{Change, Traffic};
+use crate::options::{FAULTS_MS, Options, Setting};
+use crate::overlay::{self, Overlay};
+use crate::queue::Queue;
+use crate::traffic::Traffic;
 use crate::transport::Packet;
 use crate::workload::{Customer, Workload};
 
@@ -132,40 +131,6 @@ pub(crate) enum Event {
     Operator,
 }
 
-/// An event and when it happens; of two at one time, the one that was scheduled first.
-#[derive(Debug)]
-struct Scheduled {
-    at_ms: u64,
-    sequence: u64,
-    event: Event,
-}
-
-impl Scheduled {
-    fn key(&self) -> Reverse<(u64, u64)> {
-        Reverse((self.at_ms, self.sequence))
-    }
-}
-
-impl Ord for Scheduled {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.key().cmp(&other.key())
-    }
-}
-
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Self) -> bool {
-        self.key() == other.key()
-    }
-}
-
-impl Eq for Scheduled {}
-
 /// What happened, to be shown: a run without faults proves nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tally {
@@ -203,8 +168,7 @@ pub(crate) struct World {
     /// For what hosts do: how long steps take, who asks whom.
     pub(crate) lot: Lot,
     pub(crate) now_ms: u64,
-    sequence: u64,
-    queue: BinaryHeap<Scheduled>,
+    pub(crate) queue: Queue,
     pub(crate) hosts: Vec<Host>,
     pub(crate) index: BTreeMap<PublicKey, usize>,
     /// Which host is a second one with whose key.
@@ -223,6 +187,10 @@ pub(crate) struct World {
     pub(crate) alone: BTreeMap<OpId, usize>,
     /// What happened, if anybody wants to know.
     pub(crate) told: Vec<String>,
+    /// What was asked for where a mesh is measured, and what came of it.
+    pub(crate) orders: BTreeMap<OpId, Option<Outcome>>,
+    /// What a host that has been off for long still has, where a mesh is measured.
+    pub(crate) outdated: Vec<Write>,
 }
 
 impl World {
@@ -237,13 +205,18 @@ impl World {
         // Whose key a clone has is only known once its original is drawn.
         hosts.extend((0..clones).map(|_| Host { presence: Presence::Gone, ..Host::new(0, &root) }));
         let planned = mishap::plan(&options, hosts.len());
-        let overlay = Overlay::new(hosts.len(), &mut lot);
+        let overlay = match options.setting {
+            Setting::Trouble => Overlay::by_lot(hosts.len(), &mut lot),
+            Setting::Measured => {
+                let all: Vec<usize> = (0..hosts.len()).collect();
+                Overlay::formed(hosts.len(), &all, overlay::DIALLED, &mut lot)
+            }
+        };
         let workload = Workload::new(&options, names, &mut Lot::of(seed, "workload"));
         let mut world = Self {
             lot,
             now_ms: 0,
-            sequence: 0,
-            queue: BinaryHeap::new(),
+            queue: Queue::default(),
             hosts,
             index,
             clones: BTreeMap::new(),
@@ -259,9 +232,14 @@ impl World {
             traffic: Traffic::default(),
             alone: BTreeMap::new(),
             told: Vec::new(),
+            orders: BTreeMap::new(),
+            outdated: Vec::new(),
             options,
         };
-        world.prepare();
+        match world.options.setting {
+            Setting::Trouble => world.prepare(),
+            Setting::Measured => world.prepare_measured(),
+        }
         world
     }
 
@@ -317,7 +295,7 @@ impl World {
     pub(crate) fn run(mut self) -> Ending {
         let mut next_look = FAULTS_MS;
         let mut healed = false;
-        while let Some(Scheduled { at_ms, event, .. }) = self.queue.pop() {
+        while let Some((at_ms, event)) = self.queue.pop() {
             self.now_ms = at_ms;
             if self.now_ms >= next_look {
                 if !healed {
@@ -357,49 +335,6 @@ impl World {
             planned: self.planned.len(),
             told: self.told,
         }
-    }
-
-    /// Runs a quiet world for as long as each host takes to repeat its status, and measures it.
-    pub(crate) fn measure(mut self) -> Measured {
-        let idle_from_ms = 2 * FAULTS_MS;
-        let period_ms = STATUS_MS * self.options.nodes.div_ceil(STATUS_PEERS) as u64;
-        let until_ms = idle_from_ms + period_ms;
-        let (mut idle_began, mut change_ended) = (None, None);
-        self.traffic.change = Some(Change::default());
-        while let Some(Scheduled { at_ms, event, .. }) = self.queue.pop() {
-            self.now_ms = at_ms;
-            let (bytes, packets) = (self.traffic.bytes, self.traffic.packets);
-            if at_ms >= idle_from_ms {
-                idle_began.get_or_insert((bytes, packets));
-            }
-            let change = self.traffic.change.as_ref().and_then(|change| change.made);
-            if let Some((made_ms, before)) = change
-                && at_ms >= made_ms + 10_000
-            {
-                change_ended.get_or_insert(bytes - before);
-            }
-            if at_ms >= until_ms {
-                break;
-            }
-            self.tally.events += 1;
-            self.happen(event);
-        }
-        let (bytes, packets) = idle_began.unwrap_or_default();
-        let (idle_s, nodes) = (period_ms as f64 / 1000.0, self.options.nodes as f64);
-        let mut measured = Measured {
-            idle_bytes: (self.traffic.bytes - bytes) as f64 / idle_s / nodes,
-            idle_packets: (self.traffic.packets - packets) as f64 / idle_s / nodes,
-            idle_s,
-            change_bytes: change_ended.unwrap_or_default() as f64 / nodes,
-            events: self.tally.events,
-            ..Measured::default()
-        };
-        if let Some(change) = self.traffic.change.take() {
-            measured.copies = change.copies;
-            measured.reached_ms = change.known.into_values().collect();
-            measured.reached_ms.sort_unstable();
-        }
-        measured
     }
 
     /// Ends the safety phase: old agents are replaced, clones are gone, nobody lies any more.
@@ -448,7 +383,7 @@ impl World {
         problems
     }
 
-    fn happen(&mut self, event: Event) {
+    pub(crate) fn happen(&mut self, event: Event) {
         match event {
             Event::Deliver { from, to, packet } => self.deliver(from, to, packet),
             Event::Input { node, life, input } => {
@@ -605,8 +540,7 @@ impl World {
                 match self.codec.record(record.signed()) {
                     Ok(record) => {
                         self.traffic.published(node, &record, self.now_ms);
-                        self.hosts[node].gossip.note(&record);
-                        self.spread(node, None, &record);
+                        self.publish(node, &record);
                     }
                     Err(error) => {
                         self.oracle
@@ -649,6 +583,9 @@ impl World {
                     self.oracle.check_alone(&self.hosts[alone].name, &outcome, can_fail);
                     self.tally.alone += 1;
                 }
+                None if self.orders.contains_key(&op) => {
+                    self.orders.insert(op, Some(outcome));
+                }
                 None => self.workload.done(node, op, &outcome, &mut self.tally),
             },
         }
@@ -674,7 +611,6 @@ impl World {
     }
 
     pub(crate) fn at(&mut self, at_ms: u64, event: Event) {
-        self.sequence += 1;
-        self.queue.push(Scheduled { at_ms, sequence: self.sequence, event });
+        self.queue.push(at_ms, event);
     }
 }

@@ -331,6 +331,9 @@ fn a_full_disk_refuses_what_is_new_and_stops_nothing_else() {
     });
     assert_eq!(host.agent_process(), agent);
     assert!(host.is_running(), "the agent has ended:\n{}", host.last_words());
-    let events = host.ctl(&["events", "-n", "1000", "--json"]).done();
-    assert!(events.contains("the disk is full") && events.contains("room again"), "{events}");
+    until("the host has said that its disk was full, and that it isn't any more", LIMIT, || {
+        let events = host.ctl(&["events", "-n", "1000", "--json"]).done();
+        let said = events.contains("the disk is full") && events.contains("room again");
+        if said { Ok(()) } else { Err(events) }
+    });
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mln_link::message::{Failure, Refusal, Reply, Request};
+use mln_link::message::{ChangeContent, Failure, Refusal, Reply, Request};
 use mln_link::{Connection, LinkError, input_channel};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
@@ -96,6 +96,10 @@ where
     let Some(request) = connection.request().await? else { return Ok(None) };
     let files = match &request {
         Request::Build(build) => upload::receive(connection, &build.files).await?,
+        Request::Plan(change) | Request::Upgrade(change) => match &change.content {
+            ChangeContent::Text { files, .. } => upload::receive(connection, files).await?,
+            ChangeContent::Edited { .. } | ChangeContent::Revision(_) | ChangeContent::Head(_) => Vec::new(),
+        },
         // Listed one by one, so that a new request with files is not forgotten here.
         Request::Version
         | Request::Start(_)
@@ -117,6 +121,9 @@ where
         | Request::TemplatePush(_)
         | Request::TemplateTake(_)
         | Request::TemplateRemove(_)
+        | Request::Log(_)
+        | Request::Definition(_)
+        | Request::Consider(_)
         | Request::Gc(_)
         | Request::Events(_)
         | Request::Doctor

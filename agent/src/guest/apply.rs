@@ -15,7 +15,7 @@ use super::grow::{self, GrowError};
 use super::seed::{self, SeedReadError};
 use super::{mounts, shutdown};
 
-/// The digest of the seed whose users and files are in place.
+/// The digest of the users and files that are in place; an older guest agent wrote that of the whole seed.
 const APPLIED: &str = "/var/lib/mln/seed-applied";
 const ROOT_DEVICE: &str = "/dev/ubda";
 /// The modules that are loaded at each boot.
@@ -44,8 +44,8 @@ pub(super) enum ApplyError {
 
 /// Applies the seed that is on `drive`; returns its startup lines.
 ///
-/// Users and files are put in place when the seed is new, so that what was changed in the guest since then
-/// stays; all else at each boot.
+/// Users and files are put in place when they are others than the last time, so that what was changed in the guest since
+/// then stays; all else at each boot.
 pub(super) fn apply(drive: &Path) -> Result<Vec<String>, ApplyError> {
     let seed = seed::read(drive)?;
     set_hostname(&seed.hostname)?;
@@ -60,8 +60,13 @@ pub(super) fn apply(drive: &Path) -> Result<Vec<String>, ApplyError> {
     let more = seed::read_more(drive)?;
     // Before the files, which may lie below; one that can't be had keeps the rest from nothing.
     let mounted = more.as_ref().map_or(Ok(()), mounts::attach);
-    let checksum = seed::checksum(drive)?;
-    if fs::read_to_string(APPLIED).ok().as_deref() != Some(&checksum) {
+    let checksum = seed::checksum_of_files(drive, &seed, more.as_ref())?;
+    let applied = fs::read_to_string(APPLIED).unwrap_or_default();
+    if applied == checksum {
+        // The rest of the seed may be another one: names of guests, for example.
+    } else if applied == seed::checksum(drive)? {
+        write_file(Path::new(APPLIED), checksum.as_bytes(), 0o644)?;
+    } else {
         ensure_users(&seed.users, more.as_ref().map_or(&[], |more| &more.groups))?;
         seed::each_file(drive, |index, bytes| match seed.files.get(index) {
             Some(file) => write_file(Path::new(&file.path), &bytes, file.mode & 0o7777),

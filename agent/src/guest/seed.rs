@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 use mln_protocol::wire::seed::{SEED_BYTES_MAX, SEED_VERSION, SeedMoreWire, SeedWire};
-use mln_protocol::wire::{DecodeError, decode};
+use mln_protocol::wire::{DecodeError, decode, encode};
 
 /// The largest file that a seed carries, in bytes: it is in memory while it is copied.
 const FILE_BYTES_MAX: u64 = 64 << 20;
@@ -77,6 +77,26 @@ pub(super) fn each_file<E: From<SeedReadError>>(
         visit(index, bytes)?;
     }
     Ok(())
+}
+
+/// Returns a digest of the users, groups and files on the drive, to tell others from those that were put in place before.
+pub(super) fn checksum_of_files(
+    drive: &Path,
+    seed: &SeedWire,
+    more: Option<&SeedMoreWire>,
+) -> Result<String, SeedReadError> {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&encode(&seed.users));
+    hasher.update(&encode(&more.map(|more| &more.groups)));
+    hasher.update(&encode(&seed.files));
+    let mut bytes = 0;
+    each_file(drive, |index, content| {
+        hasher.update(&index.to_le_bytes());
+        hasher.update(&content);
+        bytes += content.len();
+        Ok::<(), SeedReadError>(())
+    })?;
+    Ok(format!("files-{:08x}-{bytes}", hasher.finalize()))
 }
 
 /// Returns a digest of the whole drive, to tell a new seed from one that was applied before.

@@ -68,6 +68,10 @@ pub trait Platform: fmt::Debug + Send + Sync {
     /// Builds a VM, whole or not at all: nothing of it is left when this fails or the host stops meanwhile.
     fn build(&self, request: BuildRequest) -> Answer<'_, Result<(), StepError>>;
 
+    /// Gives a VM what its definition says by now, for its next start; its disks stay as they are. One that runs stays as
+    /// it is.
+    fn configure(&self, configuration: Configuration) -> Answer<'_, Result<(), StepError>>;
+
     /// Starts a VM; returns when its process runs. That it is ready is an event.
     fn start<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Result<(), StepError>>;
 
@@ -169,6 +173,21 @@ pub struct BuildRequest {
     pub label: Label,
     /// What its disk starts from.
     pub template: Digest,
+    /// Names of the project's guests with their addresses.
+    pub guest_names: Vec<(Name, IpAddr)>,
+    /// Its files.
+    pub files: Vec<FileContent>,
+}
+
+/// What a VM that is built is given for its next start.
+#[derive(Debug, Clone)]
+pub struct Configuration {
+    /// Which one.
+    pub id: VmId,
+    /// What it is like. Passwords are those that it keeps: hashed.
+    pub vm: Vm,
+    /// The project that it is in.
+    pub label: Label,
     /// Names of the project's guests with their addresses.
     pub guest_names: Vec<(Name, IpAddr)>,
     /// Its files.

@@ -1,23 +1,16 @@
 //! `build` and `remove`.
 
-use std::collections::BTreeMap;
-
 use mln_link::Reply;
 use mln_link::message::{Build, Existing, OnFailure as UndoOrKeep, Removal, Remove};
-use mln_protocol::id::{Label, PublicKey};
-use mln_protocol::lang::{self, LoadError, Severity, SourceLoader};
-use mln_protocol::model::{Attachment, Blob, Project, TemplateRef, Vm};
+use mln_protocol::id::{Label, Name};
+use mln_protocol::model::{Attachment, Blob, Project, Vm};
 use mln_protocol::node::{BuildOrder, ExistingProject, Input, OnFailure, Operation, RunningVms};
-use mln_protocol::resolve::{self, Options};
 
+use super::prepare::{Submission, pin_templates, understand};
 use super::{answer, failure, refusal, select};
-use crate::blob::Blobs;
-use crate::causes::chain;
-use crate::control::{Account, Operator, Origin, ReplySender, SubmittedFile, crypt_password};
+use crate::control::{Operator, Origin, ReplySender, SubmittedFile};
 use crate::event_loop::{EventLoop, Work};
-use crate::image::exchange::{Exchange, newest};
 use crate::operations::Kind;
-use crate::platform::Platform;
 
 /// A build that was asked for, with what has come of its source.
 #[derive(Debug)]
@@ -54,18 +47,22 @@ impl EventLoop {
                 UndoOrKeep::Undo => OnFailure::Undo,
                 UndoOrKeep::Keep => OnFailure::Keep,
             };
-            let preparing = tokio::task::spawn_blocking(move || prepare(&build, files, owner, mesh, &blobs));
-            let cut_off =
-                |_| Err(vec![failure("reading the project", "the work was cut off".to_owned(), &[])]);
-            let mut result = preparing.await.unwrap_or_else(cut_off);
-            if let Ok((label, project, _)) = &result
-                && let Some(refused) = hooks_from_elsewhere(origin, label, project)
-            {
-                result = Err(vec![refused]);
+            let submission = Submission { source: build.source, vars: build.vars, files, kept: Vec::new() };
+            let store = blobs.clone();
+            let preparing = tokio::task::spawn_blocking(move || {
+                let label_of = |project: &Name| Label { owner: owner.clone(), project: project.clone() };
+                understand(submission, &owner, label_of, mesh, &blobs)
+            });
+            let mut understood = preparing.await.unwrap_or_else(|_| Err(cut_off()));
+            if let Ok(understood) = &mut understood {
+                pin_templates(&exchange, &*platform, &mut understood.project).await;
             }
-            if let Ok((_, project, _)) = &mut result {
-                pin_templates(&exchange, &*platform, project).await;
-            }
+            let result = understood.and_then(|understood| {
+                match hooks_from_elsewhere(origin, &understood.label, &understood.project) {
+                    Some(refused) => Err(vec![refused]),
+                    None => understood.keep(&store),
+                }
+            });
             let prepared = Prepared { reply, author, existing, on_failure, result };
             // The loop has ended if nobody listens.
             let _ = results.send(Work::Prepared(Box::new(prepared))).await;
@@ -115,7 +112,7 @@ impl EventLoop {
 }
 
 /// Refuses hooks of whom this host doesn't know by itself: it is believed who its own users are, and no more than that.
-fn hooks_from_elsewhere(origin: Origin, label: &Label, project: &Project) -> Option<Reply> {
+pub(super) fn hooks_from_elsewhere(origin: Origin, label: &Label, project: &Project) -> Option<Reply> {
     match origin {
         Origin::Socket { .. } => return None,
         Origin::Peer { .. } | Origin::Operator { .. } if project.hooks.is_empty() => return None,
@@ -129,83 +126,13 @@ fn hooks_from_elsewhere(origin: Origin, label: &Label, project: &Project) -> Opt
     Some(refusal("hooks", text, Some("you: log in to a host of the mesh, and build it there")))
 }
 
-/// Resolves a submitted project, hashes its plain passwords, and stores the contents of its files.
-///
-/// It was resolved where it was submitted; here it is resolved again, because only what this agent has
-/// understood itself is acted upon.
-fn prepare(
-    build: &Build,
-    files: Vec<SubmittedFile>,
-    owner: mln_protocol::id::Name,
-    mesh: PublicKey,
-    blobs: &Blobs,
-) -> Result<(Label, Project, Vec<Blob>), Vec<Reply>> {
-    let (tree, mut diagnostics) = lang::parse("project", build.source.clone(), &NoFiles);
-    let variables: BTreeMap<String, String> = build.vars.iter().cloned().collect();
-    let resolved = resolve::resolve(&tree, &Options { variables, owner: Some(owner.clone()) });
-    diagnostics.extend(resolved.diagnostics);
-    let wrong: Vec<Reply> = diagnostics
-        .iter()
-        .filter(|diagnostic| diagnostic.severity() == Severity::Error)
-        .map(|diagnostic| {
-            let line = tree.sources().position(diagnostic.span).line;
-            let text = format!("line {line}: {}", diagnostic.message);
-            refusal(
-                diagnostic.code.as_str(),
-                text,
-                Some("the author of the project; try: mlnctl validate -f FILE"),
-            )
-        })
-        .collect();
-    if !wrong.is_empty() {
-        return Err(wrong);
-    }
-    let mut project = resolved.project;
-    let label = Label { owner, project: project.name.clone() };
-    let users = project.vms.iter_mut().flat_map(|vm| vm.users.iter_mut().map(|user| (&vm.name, user)));
-    for (vm, user) in users {
-        if let Some(password) = &mut user.password {
-            let account = Account { mesh, label: &label, vm, user: user.name.as_str() };
-            let crypted = crypt_password(password, account);
-            *password = crypted.map_err(|error| vec![failure("hashing a password", chain(&error), &[])])?;
-        }
-    }
-    let stored = files.into_iter().map(|file| {
-        let digest = blobs.put(&file.bytes)?;
-        Ok(Blob { from: file.from, digest, bytes: file.bytes.len() as u64, mode: file.mode })
-    });
-    let stored: Result<Vec<Blob>, crate::blob::BlobError> = stored.collect();
-    let stored =
-        stored.map_err(|error| vec![failure("storing a file of the project", chain(&error), &[])])?;
-    Ok((label, project, stored))
-}
-
-/// Settles for the whole project which image each template is, so that all hosts build from the same.
-///
-/// What this host has under the name counts, else the newest that a connected host has. What nobody has is left as it
-/// is: the hosts that need it refuse, and say so.
-async fn pin_templates(exchange: &Exchange, platform: &dyn Platform, project: &mut Project) {
-    let mut known: BTreeMap<TemplateRef, Option<TemplateRef>> = BTreeMap::new();
-    for vm in &mut project.vms {
-        let wanted = platform.template_of(vm);
-        let pinned = match known.get(&wanted) {
-            Some(pinned) => pinned.clone(),
-            None => {
-                let digest = match exchange.images().resolve(&wanted) {
-                    Ok(template) => Some(template.digest),
-                    Err(_) => newest(&exchange.find(&wanted, None).await, &wanted).map(|offer| offer.digest),
-                };
-                let pinned = digest.map(|digest| TemplateRef::Exact(wanted.name().clone(), digest));
-                known.insert(wanted, pinned.clone());
-                pinned
-            }
-        };
-        vm.template = pinned.or_else(|| vm.template.take());
-    }
+/// Says that nobody has read a text to its end.
+pub(super) fn cut_off() -> Vec<Reply> {
+    vec![failure("reading the project", "the work was cut off".to_owned(), &[])]
 }
 
 /// Names the VMs of this host that will not reach the outside, because it lacks the program for that.
-fn without_nat(project: &Project, own: &mln_protocol::id::Name) -> Option<String> {
+pub(super) fn without_nat(project: &Project, own: &Name) -> Option<String> {
     if crate::holder::has_passt() {
         return None;
     }
@@ -218,19 +145,13 @@ fn without_nat(project: &Project, own: &mln_protocol::id::Name) -> Option<String
     Some(format!("{first}{more}: no way to the outside; on {own}, as root: apt-get install passt"))
 }
 
-/// A submitted source has its includes folded in: there is nothing to load, and on no account from this host.
-struct NoFiles;
-
-impl SourceLoader for NoFiles {
-    fn load(&self, _path: &str) -> Result<String, LoadError> {
-        Err(LoadError::NotFound)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::prepare::NoFiles;
     use super::*;
-    use mln_protocol::id::{Name, PublicKey};
+    use mln_protocol::id::PublicKey;
+    use mln_protocol::lang;
+    use mln_protocol::resolve::{self, Options};
 
     #[test]
     fn hooks_are_taken_from_users_of_this_host_only() {

@@ -134,7 +134,11 @@ pub(super) async fn pass_on(
 }
 
 /// Opens a control stream; a host that has just come back gets a moment to be connected again.
-async fn open(mesh: &MeshHandle, owner: PublicKey, operator: &str) -> Result<MeshStream, StreamError> {
+pub(super) async fn open(
+    mesh: &MeshHandle,
+    owner: PublicKey,
+    operator: &str,
+) -> Result<MeshStream, StreamError> {
     let deadline = Instant::now() + CONNECT_PATIENCE;
     loop {
         match mesh.open_stream(owner, StreamKind::Control, operator.as_bytes()).await {

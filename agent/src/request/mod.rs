@@ -1,14 +1,18 @@
 //! What operators ask for, and what is answered at once: from what the node knows, or by a task of its own.
 
 mod build;
+mod change;
 mod console;
 mod doctor;
 mod events;
 mod exec;
 mod gc;
 mod hosts;
+mod log;
 mod logs;
 mod permit;
+mod plan;
+mod prepare;
 mod run;
 mod select;
 mod status;
@@ -23,6 +27,7 @@ use crate::control::{ControlCommand, Origin, ReplySender};
 use crate::event_loop::EventLoop;
 
 pub(crate) use build::Prepared;
+pub(crate) use change::PreparedChange;
 pub(crate) use status::Waiters;
 
 impl EventLoop {
@@ -67,6 +72,15 @@ impl EventLoop {
             Request::Gc(mode) => self.request_gc(mode, reply),
             Request::Events(events) => self.request_events(events, reply),
             Request::Doctor => self.request_doctor(reply),
+            Request::Plan(change) => {
+                self.request_change(change::Purpose::Plan, change, files, &operator, reply).await;
+            }
+            Request::Upgrade(change) => {
+                self.request_change(change::Purpose::Upgrade, change, files, &operator, reply).await;
+            }
+            Request::Log(project) => self.request_log(&project, &operator, &reply),
+            Request::Definition(project) => self.request_definition(&project, &operator, reply),
+            Request::Consider(consider) => self.request_consider(&consider, &operator, reply),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Who may ask for what: one table of what each request needs, and one rule per way by which it came.
 
-use mln_link::message::{Existing, Refusal, Removal, Request, Role};
+use mln_link::message::{ChangeConsent, Existing, LeftOut, Refusal, Removal, Request, Role};
 use mln_protocol::trust::Verb;
 
 use crate::control::{Operator, Origin, Verbs};
@@ -19,11 +19,21 @@ fn needs(request: &Request) -> &'static [Verb] {
         | Request::TemplateList
         | Request::TemplatePeers
         | Request::Events(_)
-        | Request::Doctor => &[Verb::View],
+        | Request::Doctor
+        | Request::Plan(_)
+        | Request::Log(_)
+        | Request::Definition(_)
+        | Request::Consider(_) => &[Verb::View],
         Request::Build(build) => match build.existing {
             Existing::Refuse => &[Verb::Build],
             Existing::Replace => &[Verb::Build, Verb::Remove],
             Existing::ReplaceRunning => &[Verb::Build, Verb::Stop, Verb::Remove],
+        },
+        Request::Upgrade(change) => match (change.consent, change.left_out) {
+            (ChangeConsent::Majority, LeftOut::Refuse) => &[Verb::Upgrade],
+            (ChangeConsent::Majority, LeftOut::Stop) => &[Verb::Upgrade, Verb::Stop],
+            (ChangeConsent::Partial, LeftOut::Refuse) => &[Verb::Upgrade, Verb::Partial],
+            (ChangeConsent::Partial, LeftOut::Stop) => &[Verb::Upgrade, Verb::Partial, Verb::Stop],
         },
         Request::Start(_) => &[Verb::Start],
         Request::Stop(_) => &[Verb::Stop],
@@ -57,6 +67,7 @@ fn may_be_passed_on(request: &Request) -> bool {
             | Request::Console(_)
             | Request::Logs(_)
             | Request::TemplateTake(_)
+            | Request::Consider(_)
     )
 }
 

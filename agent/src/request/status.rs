@@ -3,11 +3,11 @@
 use mln_link::Reply;
 use mln_link::message::{
     ForwardRow, NatState, OutsideRow, PortProtocol, ProjectRow, ProjectSelection, Status, StatusRow,
-    StatusWait, VmState as State, WaitFor,
+    StatusWait, UnsettledRow, VmState as State, WaitFor,
 };
-use mln_protocol::id::Name;
+use mln_protocol::id::{Digest, Name};
 use mln_protocol::model::{Forward, Transport};
-use mln_protocol::node::{Node, Reach, VmView};
+use mln_protocol::node::{Node, ProjectView, Reach, VmView};
 use mln_protocol::record::{ExitStatus, RunState, VmState};
 use mln_protocol::time::Now;
 
@@ -118,7 +118,7 @@ impl EventLoop {
                 owner: project.label.owner,
                 project: project.label.project,
                 id: project.id.0.to_string(),
-                revisions: 1,
+                revisions: count(self.node.revisions(project.id).len()),
                 hosts: count(project.hosts.len()),
                 vms: count(project.vms),
                 vms_up: count(up),
@@ -133,9 +133,10 @@ impl EventLoop {
 
 fn finish(reply: &ReplySender, rows: Result<Rows, Box<Reply>>) {
     match rows {
-        Ok(Rows { vms, outside }) => {
+        Ok(Rows { vms, outside, unsettled }) => {
             let told = reply.post_rows(vms, Reply::Status);
-            if told.and_then(|()| reply.post_rows(outside, Reply::Outside)).is_ok() {
+            let told = told.and_then(|()| reply.post_rows(outside, Reply::Outside));
+            if told.and_then(|()| reply.post_rows(unsettled, Reply::Unsettled)).is_ok() {
                 answer(reply, []);
             }
         }
@@ -175,6 +176,33 @@ struct Rows {
     vms: Vec<StatusRow>,
     /// Those VMs that have something of the outside.
     outside: Vec<OutsideRow>,
+    /// Those projects on which not all agree.
+    unsettled: Vec<UnsettledRow>,
+}
+
+/// Returns the projects of a selection on which not all agree.
+fn unsettled(
+    node: &Node,
+    projects: &ProjectSelection,
+    operator: &Name,
+) -> Result<Vec<UnsettledRow>, Box<Reply>> {
+    let projects = match projects {
+        ProjectSelection::All => node.projects(),
+        ProjectSelection::One(wanted) => vec![select::project(node, wanted, operator)?],
+    };
+    let row = |project: ProjectView| {
+        let heads = node.heads(project.id)?;
+        let stranded: Vec<Name> = node.stranded(project.id).into_iter().map(|vm| vm.status.vm.name).collect();
+        let is_settled = heads.partial.is_empty() && heads.contested.is_empty() && stranded.is_empty();
+        (!is_settled).then(|| UnsettledRow {
+            owner: project.label.owner.clone(),
+            project: project.label.project.clone(),
+            partial: heads.partial.iter().map(Digest::to_string).collect(),
+            contested: heads.contested.iter().map(Digest::to_string).collect(),
+            stranded,
+        })
+    };
+    Ok(projects.into_iter().filter_map(row).collect())
 }
 
 /// Returns what a VM has of the outside; none where that is nothing.
@@ -226,7 +254,8 @@ fn rows(node: &Node, now: Now, request: &Status, operator: &Name) -> Result<Rows
     };
     let found = select::vms(node, &request.target, operator)?;
     let outside = found.iter().filter_map(outside).collect();
-    Ok(Rows { vms: found.into_iter().map(row).collect(), outside })
+    let unsettled = unsettled(node, &request.target.projects, operator)?;
+    Ok(Rows { vms: found.into_iter().map(row).collect(), outside, unsettled })
 }
 
 fn state(reach: Reach, state: VmState, exit: Option<ExitStatus>) -> State {
@@ -249,6 +278,6 @@ fn state(reach: Reach, state: VmState, exit: Option<ExitStatus>) -> State {
     }
 }
 
-fn count(number: usize) -> u32 {
+pub(super) fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }

@@ -1,6 +1,7 @@
 //! A file per command: its arguments, its request, and what its answer is shown as.
 
 pub mod build;
+pub mod change;
 pub mod completions;
 pub mod console;
 pub mod cp;
@@ -12,10 +13,16 @@ pub mod exec;
 pub mod gc;
 pub mod key;
 pub mod list;
+pub mod log;
 pub mod logs;
 pub mod manual;
 pub mod peers;
+pub mod plan;
 pub mod remove;
+pub mod resolve;
+pub mod rollback;
+pub mod scale;
+pub mod show;
 pub mod ssh;
 pub mod start;
 pub mod status;
@@ -24,9 +31,12 @@ pub mod target;
 pub mod template;
 mod terminal;
 pub mod token;
+pub mod upgrade;
 pub mod version;
 
 use std::path::Path;
+
+use mln_link::message::ProjectRef;
 
 use crate::args::{Args, Command, Online, Output};
 use crate::conversation::Agent;
@@ -43,9 +53,10 @@ pub fn run(args: Args) -> Exit {
         return report(&screen, &CommandError::Usage(UsageError::ProjectsFolder(folder)));
     }
     let command = match command {
-        Command::Offline(offline) => {
-            return Exit::of_offline(offline::run(&offline, global.output() == Output::Json));
-        }
+        Command::Offline(offline) => match offline.of_mesh() {
+            Some((project, form)) => Asking::Show(project, form),
+            None => return Exit::of_offline(offline::run(&offline, global.output() == Output::Json)),
+        },
         Command::Completions(args) => return completions::run(&args),
         Command::Manual(args) => return manual::run(&args),
         Command::Key => return key::run(&screen).unwrap_or_else(|error| report(&screen, &error)),
@@ -59,6 +70,10 @@ pub fn run(args: Args) -> Exit {
     };
     let exit = match command {
         Asking::Ctx(ctx) => runtime.block_on(ctx::run(ctx, &screen)),
+        Asking::Show(project, form) => match Agent::at(global.peer.clone()) {
+            Ok(agent) => runtime.block_on(show::run(project, form, &agent, &screen)),
+            Err(error) => Err(error),
+        },
         Asking::Agent(online) => match Agent::at(global.peer.clone()) {
             Ok(agent) => runtime.block_on(dispatch(*online, global.peer.as_deref(), &agent, &screen)),
             Err(error) => Err(error),
@@ -73,6 +88,8 @@ pub fn run(args: Args) -> Exit {
 enum Asking {
     /// For a grant, with a token; or about contexts.
     Ctx(ctx::Ctx),
+    /// An agent, for what a project was submitted as.
+    Show(ProjectRef, offline::ShowForm),
     /// An agent, for anything.
     Agent(Box<Online>),
 }
@@ -90,6 +107,12 @@ async fn dispatch(
 ) -> Result<Exit, CommandError> {
     match command {
         Online::Build(args) => build::run(args, agent, screen).await,
+        Online::Plan(args) => plan::run(args, agent, screen).await,
+        Online::Upgrade(args) => upgrade::run(args, agent, screen).await,
+        Online::Scale(args) => scale::run(args, agent, screen).await,
+        Online::Rollback(args) => rollback::run(args, agent, screen).await,
+        Online::Resolve(args) => resolve::run(args, agent, screen).await,
+        Online::Log(args) => log::run(args, agent, screen).await,
         Online::Start(args) => start::run(args, agent, screen).await,
         Online::Stop(args) => stop::run(args, agent, screen).await,
         Online::Remove(args) => remove::run(args, agent, screen).await,

@@ -12,7 +12,7 @@ use crate::exit::Exit;
 use crate::quantity::parse_duration_ms;
 use crate::ui::outside::Outside;
 use crate::ui::screen::Screen;
-use crate::ui::{json, rows};
+use crate::ui::{change, json, rows};
 
 /// The arguments of `status`.
 #[derive(Debug, Args)]
@@ -79,11 +79,18 @@ impl Status {
 
 /// Lists VMs.
 pub async fn run(args: Status, agent: &Agent, screen: &Screen) -> Result<Exit, CommandError> {
-    let answer = agent.ask(&args.request(), screen).await?;
+    let mut answer = agent.ask(&args.request(), screen).await?;
     let satisfied = answer.status.iter().all(|row| args.satisfied_by(&row.state));
     let listed: Vec<&StatusRow> = answer.status.iter().filter(|row| args.lists(&row.state)).collect();
     let outside = Outside::of(&answer.outside);
-    screen.answer(|layout| rows::status(&listed, &outside, layout), || json::status(&listed, &outside));
+    let unsettled = &answer.unsettled;
+    screen.answer(
+        |layout| rows::status(&listed, &outside, layout),
+        || json::status(&listed, &outside, unsettled),
+    );
+    let warnings: Vec<String> = unsettled.iter().flat_map(change::unsettled).collect();
+    drop(listed);
+    answer.warnings.extend(warnings);
     Ok(match screen.troubles(&answer) {
         Exit::Done if !satisfied => Exit::Failed,
         exit => exit,

@@ -1,9 +1,13 @@
-//! `mlnctl show`: a project as it is understood.
+//! `mlnctl show`: a project as it is understood, from a file or as it is in the mesh.
 
-use clap::Args;
+use std::path::PathBuf;
+
+use clap::builder::FalseyValueParser;
+use clap::{ArgAction, Args};
+use mln_link::message::ProjectRef;
 use mln_protocol::convert;
 
-use super::{ProjectFile, complaint, open, verdict};
+use super::{Variables, complaint, open, verdict};
 use crate::project_file::GuestFiles;
 use crate::ui::diagnostic::Drawing;
 use crate::ui::outcome::Outcome;
@@ -11,15 +15,46 @@ use crate::ui::project;
 
 /// Show a project as it is understood.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples: mlnctl show -f ring.mln\n          mlnctl show -p ring --source >ring.mln")]
 pub struct Show {
+    /// The project file.
+    #[arg(value_name = "FILE", required_unless_present_any = ["file", "project"])]
+    path: Option<PathBuf>,
+    /// The project file.
+    #[arg(short = 'f', long = "file", env = "MLN_FILE", value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// A project of the mesh, where no file is given: NAME, or OWNER/NAME.
+    #[arg(short, long, env = "MLN_PROJECT", value_parser = ProjectRef::parse)]
+    project: Option<ProjectRef>,
+    /// With -p: its text.
+    #[arg(long, env = "MLN_SHOW_SOURCE", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    source: bool,
     #[command(flatten)]
-    project: ProjectFile,
+    variables: Variables,
+}
+
+/// How a project of the mesh is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShowForm {
+    /// As it is understood.
+    Understood,
+    /// Its text.
+    Text,
 }
 
 impl Show {
+    /// Returns the project of the mesh that is to be shown; none where it is a file.
+    pub(super) fn of_mesh(&self) -> Option<(ProjectRef, ShowForm)> {
+        let form = if self.source { ShowForm::Text } else { ShowForm::Understood };
+        match (&self.path, &self.file, &self.project) {
+            (None, None, Some(project)) => Some((project.clone(), form)),
+            _ => None,
+        }
+    }
+
     pub(super) fn outcome(&self, json: bool, drawing: Drawing) -> Outcome {
-        let path = self.project.path();
-        let loaded = match open(path, &self.project.variables, GuestFiles::Ignore) {
+        let path = self.path.as_deref().or(self.file.as_deref()).unwrap_or(std::path::Path::new(""));
+        let loaded = match open(path, &self.variables, GuestFiles::Ignore) {
             Ok(loaded) => loaded,
             Err(outcome) => return outcome,
         };

@@ -101,6 +101,8 @@ pub fn for_error(error: &CommandError) -> Vec<String> {
         CommandError::Usage(UsageError::SshName(_) | UsageError::SshNowhere) => {
             &["`mlnctl status` lists the hosts of projects"]
         }
+        CommandError::NotLive { .. } => &["leave it in the project, or leave it out of -l"],
+        CommandError::Edit { .. } => &["`mlnctl show -p PROJECT --source` prints the text"],
         CommandError::Interrupted { .. } => &["see how far it is with `mlnctl status`"],
         CommandError::TooLong { .. } => &["split the project, or move text into files that it copies"],
         CommandError::Usage(UsageError::CopyName(_))

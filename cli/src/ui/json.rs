@@ -3,7 +3,7 @@
 use mln_link::message::{
     AgentVersion, DaemonStatusRow, DoctorRow, Failure, ForwardRow, GarbageReport, GcMode, HostLiveness,
     LanRow, NatState, PeerLink, PeerRow, Progress, ProjectRow, Refusal, Silence, StatusRow, StepState,
-    TemplateHostRow, TemplateRow, Token, VmState,
+    TemplateHostRow, TemplateRow, Token, UnsettledRow, VmState,
 };
 use mln_protocol::id::Name;
 use mln_protocol::lang::{Diagnostic, Sources};
@@ -27,8 +27,12 @@ fn forward(row: &ForwardRow) -> Value {
     })
 }
 
+fn unsettled_of<'u>(unsettled: &'u [UnsettledRow], row: &StatusRow) -> Option<&'u UnsettledRow> {
+    unsettled.iter().find(|found| (&found.owner, &found.project) == (&row.owner, &row.project))
+}
+
 /// `status`: an array of VMs.
-pub fn status(rows: &[&StatusRow], outside: &Outside<'_>) -> Value {
+pub fn status(rows: &[&StatusRow], outside: &Outside<'_>, unsettled: &[UnsettledRow]) -> Value {
     rows.iter()
         .map(|row| {
             let (reason, exit_status) = match &row.state {
@@ -54,6 +58,9 @@ pub fn status(rows: &[&StatusRow], outside: &Outside<'_>) -> Value {
                 "exit_status": exit_status,
                 "nat": outside.of_vm(row).and_then(|found| found.nat.as_ref()).map(NatState::word),
                 "nat_reason": outside.why_no_nat(row),
+                "partial": unsettled_of(unsettled, row).map_or(&[][..], |found| &found.partial),
+                "contested": unsettled_of(unsettled, row).map_or(&[][..], |found| &found.contested),
+                "stranded": unsettled_of(unsettled, row).is_some_and(|found| found.stranded.contains(&row.vm)),
                 "forwards": outside.of_vm(row).map_or(&[][..], |found| &found.forwards).iter().map(forward).collect::<Value>(),
             })
         })

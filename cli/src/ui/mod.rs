@@ -1,6 +1,7 @@
 //! What the user sees. Everything here is pure, values in and text out, but [`screen`] and [`outcome`], which
 //! write it: one for conversations with an agent, one for commands that need none.
 
+pub mod change;
 pub mod diagnostic;
 pub mod explanation;
 pub mod hint;

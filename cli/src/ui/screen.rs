@@ -4,7 +4,7 @@ use std::future::pending;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use mln_link::message::{EventRow, OutputStream, Progress};
+use mln_link::message::{EventRow, OutputStream, Progress, Revised};
 use mln_protocol::lang::{Diagnostic, Sources};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
@@ -14,7 +14,7 @@ use super::progress::{self, Board, SPINNER_MS};
 use super::report::{self, Paint};
 use super::rows::{self, Layout};
 use super::table::Spacing;
-use super::{diagnostic, hint, json, text};
+use super::{change, diagnostic, hint, json, text};
 use crate::args::Output;
 use crate::conversation::Answer;
 use crate::error::CommandError;
@@ -63,6 +63,47 @@ impl Screen {
             Output::Table => write_out(&table(self.layout())),
             Output::Json => write_out(&format!("{:#}\n", json())),
         }
+    }
+
+    /// Writes an answer that is a text of its own in either form.
+    pub fn answer_text(&self, table: impl FnOnce() -> String, json: impl FnOnce() -> String) {
+        match self.output {
+            Output::Table => write_out(&table()),
+            Output::Json => write_out(&json()),
+        }
+    }
+
+    /// Shows what would come of a change that is about to be made: an event under JSON.
+    pub fn plan(&self, answer: &Answer) {
+        let Some(plan) = &answer.plan else { return };
+        match self.output {
+            Output::Table => write_out(&change::plan(plan, &answer.plan_rows)),
+            Output::Json => {
+                let plan = change::plan_json(plan, &answer.plan_rows);
+                write_out(&format!("{}\n", serde_json::json!({ "event": "plan", "plan": plan })));
+            }
+        }
+    }
+
+    /// Shows where a change has led: an event under JSON.
+    pub fn revised(&self, revised: &Revised) {
+        match self.output {
+            Output::Table => write_out(&change::revised(revised)),
+            Output::Json => write_out(&format!("{}\n", change::revised_json(revised))),
+        }
+    }
+
+    /// Whether questions can be asked: there is somebody who reads them, and no program that reads events.
+    pub fn asks(&self) -> bool {
+        self.output == Output::Table && self.stderr != Device::Pipe
+    }
+
+    /// Asks a question; everything but a yes is a no.
+    pub fn ask(&self, question: &str) -> io::Result<bool> {
+        write_err(&format!("{question} [y/N] "));
+        let mut line = String::new();
+        io::stdin().read_line(&mut line)?;
+        Ok(matches!(line.trim(), "y" | "Y" | "yes"))
     }
 
     fn layout(&self) -> Layout {

@@ -4,6 +4,7 @@
 //! that it came from, nor any bytes.
 
 mod claimed;
+mod definition;
 mod hooks;
 mod impairment;
 mod kept;
@@ -15,6 +16,7 @@ mod size;
 mod vm;
 
 pub use claimed::{Claimed, ClaimedPlace, ClaimedValue};
+pub use definition::{Definition, PinnedTemplate};
 pub use hooks::{HookPoint, Hooks};
 pub use impairment::{Delay, Impairment, Loss, Rate};
 pub use kept::{Kept, Section};

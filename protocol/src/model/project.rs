@@ -73,10 +73,10 @@ pub struct Placement {
     pub host: Name,
 }
 
-/// Contents that travel by digest: of a file for a guest.
+/// Contents that travel by digest: of a file for a guest, or what the project was submitted as.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Blob {
-    /// What the project file calls it: [`super::GuestFile::from`].
+    /// What the project file calls it: [`super::GuestFile::from`]; [`Blob::DEFINITION`] is none of them.
     pub from: String,
     /// The digest of its bytes.
     pub digest: Digest,
@@ -84,4 +84,9 @@ pub struct Blob {
     pub bytes: u64,
     /// Its permission bits where it was submitted.
     pub mode: u32,
+}
+
+impl Blob {
+    /// What a [`super::Definition`] is called among the contents of a project: no file has an empty path.
+    pub const DEFINITION: &str = "";
 }

@@ -18,7 +18,7 @@ use crate::trust::Verified;
 use crate::wire;
 
 /// A revision that hosts are asked about.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Draft {
     pub(super) revision: Revision,
     pub(super) digest: Digest,
@@ -36,7 +36,7 @@ pub(super) struct Draft {
 type Parts = BTreeMap<PublicKey, Arc<Fragment>>;
 
 /// What a host has said about its part.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Answer {
     /// Nothing yet.
     Awaited,
@@ -86,7 +86,10 @@ impl Node {
             parent: None,
             label: order.label.clone(),
             hosts: hosts_of(&parts, |_| None),
-            definition: definition_of(parts.values().map(|part| Digest::of(&wire::encode_fragment(part)))),
+            definition: definition_in(
+                &order.blobs,
+                parts.values().map(|part| Digest::of(&wire::encode_fragment(part))),
+            ),
             consent: Consent::Majority,
             made_unix_ms: now.unix_ms,
             author: order.author.clone(),
@@ -244,7 +247,7 @@ impl Node {
         let chosen = self.choose_hosts(now, project, None, &current)?;
         let parts = self.parts(project, blobs, &chosen, at)?;
         let hosts = hosts_of(&parts, |name| self.identity(base, name));
-        let definition = definition_of(hosts.iter().map(|host| host.fragment));
+        let definition = definition_in(blobs, hosts.iter().map(|host| host.fragment));
         let revision = Revision { hosts, definition, ..base.revision.clone() };
         self.judge_size(&revision, &parts)?;
         Ok((revision, parts.into_iter().map(|(host, part)| (host.key, Arc::new(part))).collect()))
@@ -381,6 +384,12 @@ fn hosts_of(
         vms: part.vms.iter().map(|vm| RevisionVm { name: vm.name.clone(), birth: birth(&vm.name) }).collect(),
     };
     parts.iter().map(host).collect()
+}
+
+/// Returns the digest of what a project was submitted as, if that is among its contents; else that of its parts.
+fn definition_in(blobs: &[Blob], parts: impl Iterator<Item = Digest>) -> Digest {
+    let submitted = blobs.iter().find(|blob| blob.from == Blob::DEFINITION);
+    submitted.map_or_else(|| definition_of(parts), |blob| blob.digest)
 }
 
 /// Returns the digest of what a project is, over all of its hosts' parts. Passwords in them are hashed already: a

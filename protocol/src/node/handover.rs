@@ -34,14 +34,14 @@ use crate::trust::{Domain, Verified};
 use crate::wire;
 
 /// The VMs that move to this host or away from it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct HandOvers {
     arriving: BTreeMap<VmId, Arrival>,
     leaving: BTreeMap<VmId, Leaving>,
 }
 
 /// A VM on its way here.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Arrival {
     from: PublicKey,
     epoch: Epoch,
@@ -49,7 +49,7 @@ struct Arrival {
     rounds: u32,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum ArrivalPhase {
     /// Others are on their way already, or the last try failed: the timer says when to try.
     Waiting,
@@ -68,7 +68,7 @@ enum ArrivalPhase {
 }
 
 /// A VM that is stopped for its new host.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Leaving {
     to: PublicKey,
     epoch: Epoch,

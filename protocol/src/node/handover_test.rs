@@ -107,7 +107,7 @@ impl Cluster {
     fn kill(&mut self, host: usize, found: Vec<(VmId, Observed)>) {
         let old = &self.nodes[host];
         let stored = StoredState {
-            records: old.records.range(..).map(|(_, record)| record.clone()).collect(),
+            records: old.records.range(..).cloned().collect(),
             fragments: old.fragments.iter().map(|(digest, part)| (*digest, part.clone())).collect(),
             holdings: old.holdings().map(|(vm, holding)| (vm.clone(), holding.clone())).collect(),
             joined: old.joined.clone(),

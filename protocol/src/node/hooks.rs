@@ -23,13 +23,13 @@ use crate::record::RunState;
 use crate::time::Now;
 
 /// The hooks of all projects that are being started or stopped.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct HookRounds {
     by_project: BTreeMap<ProjectId, Rounds>,
 }
 
 /// How far a project is with its hooks.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Rounds {
     /// The hook that is being run.
     running: Option<HookPoint>,

@@ -19,13 +19,13 @@ use crate::record::{
 };
 
 /// Who owns each VM.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Ledger {
     chains: BTreeMap<VmId, Chain>,
 }
 
 /// All that is known of one VM.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Chain {
     /// The host on which the revision of its birth places it.
     born_on: Option<PublicKey>,

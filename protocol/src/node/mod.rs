@@ -18,9 +18,11 @@
 //! Each module below handles one part over borrowed parts of the state; the node itself only routes.
 
 mod choose;
+mod consider;
 mod draft;
 mod durable;
 mod handover;
+mod history;
 mod hooks;
 mod io;
 mod ledger;
@@ -38,6 +40,7 @@ mod recover;
 mod reserve;
 mod run;
 mod standing;
+mod runs;
 mod status;
 mod sync;
 mod takeover;
@@ -51,7 +54,9 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub use consider::{Consideration, Inquiry, Intention};
 pub use durable::Home;
+pub use history::{RevisionChanges, RevisionView, Standing};
 pub use io::{
     BuildOrder, DecisionNote, ExistingProject, FailureCause, Holding, HookOwner, HostRefusal, ImpairedPort,
     Input, NodeConfig, OnFailure, OpId, Operation, Outcome, Output, OwnerHeard, PullRound, ReviseContent,
@@ -64,7 +69,7 @@ pub use message::{
 #[cfg(feature = "mutants")]
 pub use mutation::Mutation;
 pub use projects::ProjectHeads;
-pub use standing::Standing;
+pub use standing::Signing;
 pub use sync::{SyncContent, SyncRange};
 pub use view::{HostView, ProjectView, Reach, VmView};
 
@@ -86,14 +91,14 @@ use records::{Merge, Records};
 use recover::Recoveries;
 use reserve::Reservations;
 use run::RunOperations;
-use standing::Runs;
+use standing::OwnRuns;
 use status::StatusClock;
 use takeover::Takeovers;
 use timers::{Timer, Timers};
 use vms::Vms;
 
 /// One member of the mesh.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Node {
     config: NodeConfig,
     me: PublicKey,
@@ -111,7 +116,7 @@ pub struct Node {
     takeovers: Takeovers,
     proposals: Proposals,
     runs: RunOperations,
-    own_runs: Runs,
+    own_runs: OwnRuns,
     status: StatusClock,
     connected: BTreeSet<PublicKey>,
     /// The projects that this host has given its word to, and remembers it.
@@ -143,7 +148,7 @@ impl Node {
             takeovers: Takeovers::default(),
             proposals: Proposals::default(),
             runs: RunOperations::default(),
-            own_runs: Runs::default(),
+            own_runs: OwnRuns::default(),
             status: StatusClock::default(),
             connected: BTreeSet::new(),
             joined: stored.joined,
@@ -151,7 +156,7 @@ impl Node {
             timers: Timers::default(),
             outbox: Outbox::default(),
         };
-        node.own_runs = Runs::new(node.draw());
+        node.own_runs = OwnRuns::new(node.draw());
         node.projects.rule = node.chain_rule();
         let rules = node.rules();
         // What was signed here counts even where the records were lost.
@@ -244,7 +249,7 @@ impl Node {
         self.drop_unused_fragments();
         if self.may_sign() {
             self.publish_member(now);
-            self.publish_host(now);
+            self.resume_host(now);
         }
         self.timers.set(Timer::Sync, now.mono_ms + limits::SYNC_MS);
     }
@@ -268,7 +273,7 @@ impl Node {
         match message {
             Message::Ask { ask, fragment } => self.asked(now, from, &ask, fragment),
             Message::Answer { revision, verdict } => self.answered(now, from, revision, verdict),
-            Message::Withdraw { revision } => self.withdrawn(now, from, revision),
+            Message::Withdraw { revision } => self.withdrawn(from, revision),
             Message::Run(request) => self.run_requested(now, from, &request),
             Message::RunAnswer { request, verdict } => self.run_answered(now, from, request, verdict),
             Message::Sync(ranges) => {

@@ -25,6 +25,8 @@ struct Cluster {
     away: BTreeSet<usize>,
     /// What the hosts' platforms say to a build.
     verdict: Result<(), Refusal>,
+    /// How many parts were reserved for where the last operation ended, at that moment.
+    reserved_at_end: usize,
 }
 
 const NAMES: [&str; 3] = ["oslo", "bergen", "gjovik"];
@@ -71,6 +73,7 @@ impl Cluster {
             switches: BTreeMap::new(),
             away: BTreeSet::new(),
             verdict: Ok(()),
+            reserved_at_end: 0,
         };
         for index in 0..NAMES.len() {
             cluster.input(index, Input::Start { found: Vec::new() });
@@ -135,6 +138,7 @@ impl Cluster {
             | Output::DropCopy { .. } => queue.extend(self.copied(from, &output).map(|input| (from, input))),
             Output::Progress { state, .. } => self.progress.push(state),
             Output::Done { op, outcome } => {
+                self.reserved_at_end = self.nodes[from].reservations.fragments().count();
                 self.outcomes.insert(op, outcome);
             }
         }
@@ -276,6 +280,16 @@ fn a_host_without_room_refuses_and_nothing_is_built_anywhere() {
     expected.sort();
     assert_eq!(found, expected);
     assert_eq!(cluster.steps, []);
+}
+
+#[test]
+fn nothing_is_reserved_any_more_where_a_refusal_is_told() {
+    let mut cluster = Cluster::new(512);
+    let mut order = ring(64, OnFailure::Undo);
+    order.project.vms[1].memory = MemoryMib(600);
+    cluster.begin(0, 1, Operation::Build(Box::new(order)));
+    assert_eq!(rules(cluster.outcome(1)), [(NAMES[1].to_owned(), Rule::Memory)]);
+    assert_eq!(cluster.reserved_at_end, 0);
 }
 
 #[test]
@@ -495,7 +509,7 @@ fn after_a_restart_what_should_run_is_started_and_what_runs_is_left_alone() {
         cluster.end_steps();
         let old = &cluster.nodes[0];
         let stored = StoredState {
-            records: old.records.range(..).map(|(_, record)| record.clone()).collect(),
+            records: old.records.range(..).cloned().collect(),
             fragments: old.fragments.iter().map(|(digest, fragment)| (*digest, fragment.clone())).collect(),
             holdings: old.holdings().map(|(vm, holding)| (vm.clone(), holding.clone())).collect(),
             joined: old.joined.clone(),
@@ -517,7 +531,7 @@ fn a_disk_that_is_gone_is_not_made_anew() {
     let vm = cluster.vms(project)[0].clone();
     let old = &cluster.nodes[0];
     let stored = StoredState {
-        records: old.records.range(..).map(|(_, record)| record.clone()).collect(),
+        records: old.records.range(..).cloned().collect(),
         fragments: old.fragments.iter().map(|(digest, fragment)| (*digest, fragment.clone())).collect(),
         holdings: old.holdings().map(|(vm, holding)| (vm.clone(), holding.clone())).collect(),
         joined: old.joined.clone(),

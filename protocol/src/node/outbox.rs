@@ -9,7 +9,7 @@ use super::io::{Output, Write, WriteId};
 /// While an input is handled, writes and outputs are collected. [`Outbox::close`] then emits the writes, if any,
 /// and keeps every output of that input, and of later ones, until they are durable: nothing that was said may be
 /// forgotten, and nothing may be done that follows from what could be.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Outbox {
     writes: Vec<Write>,
     outputs: Vec<Output>,

@@ -19,7 +19,7 @@ use crate::trust::Verified;
 use crate::wire;
 
 /// What this host has signed about VMs, and what it has yet to find out about that.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Holdings {
     by_vm: BTreeMap<VmId, Holding>,
     /// What it found on its disk when it started.

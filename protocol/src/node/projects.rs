@@ -16,7 +16,7 @@ use crate::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
 use crate::record::{Commit, Consent, Record, RevisionHost, VerifiedRecord, is_majority};
 
 /// Every project that a node has heard of.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Projects {
     commits: BTreeMap<Digest, VerifiedRecord>,
     children: BTreeMap<Digest, BTreeSet<Digest>>,

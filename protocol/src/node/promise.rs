@@ -20,7 +20,7 @@ use crate::time::Now;
 use crate::wire;
 
 /// What this host has said about revisions whose child is not decided.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Decisions {
     notes: BTreeMap<Digest, DecisionNote>,
 }

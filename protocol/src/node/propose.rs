@@ -28,12 +28,12 @@ use crate::trust::{Domain, Verified};
 use crate::wire;
 
 /// The changes that this node coordinates.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Proposals {
     pub(super) by_op: BTreeMap<OpId, Proposal>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Proposal {
     pub(super) goal: Goal,
     pub(super) draft: Draft,
@@ -46,7 +46,7 @@ pub(super) struct Proposal {
     pub(super) shown: BTreeMap<VmId, VmState>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Goal {
     Build(OnFailure),
     Revise,
@@ -72,6 +72,12 @@ impl Proposals {
     pub(super) fn fragments(&self) -> impl Iterator<Item = &Arc<Fragment>> {
         let drafts = self.by_op.values().flat_map(|proposal| [Some(&proposal.draft), proposal.next.as_ref()]);
         drafts.flatten().flat_map(|draft| draft.fragments.values())
+    }
+
+    /// Returns the digests of what the projects would be submitted as that hosts are asked about.
+    pub(super) fn definitions(&self) -> impl Iterator<Item = Digest> {
+        let drafts = self.by_op.values().flat_map(|proposal| [Some(&proposal.draft), proposal.next.as_ref()]);
+        drafts.flatten().map(|draft| draft.revision.definition)
     }
 
     fn votes(&mut self) -> impl Iterator<Item = &mut Vote> {
@@ -443,13 +449,21 @@ impl Node {
     /// Tells the hosts that have reserved that it comes to nothing.
     fn withdraw(&mut self, op: OpId) {
         let Some(proposal) = self.proposals.by_op.get(&op) else { return };
-        let mut messages = Vec::new();
+        let mut asked = Vec::new();
         for draft in [Some(&proposal.draft), proposal.next.as_ref()].into_iter().flatten() {
-            let reserved = draft.answers.iter().filter(|(_, answer)| !matches!(answer, Answer::Refused(_)));
-            messages.extend(reserved.map(|(&host, _)| (host, Message::Withdraw { revision: draft.digest })));
+            let took_part = draft.answers.iter().filter(|(_, answer)| !matches!(answer, Answer::Refused(_)));
+            asked.extend(took_part.map(|(&host, answer)| {
+                let here = host == self.me && matches!(answer, Answer::Reserved(_));
+                (host, draft.digest, here)
+            }));
         }
-        for (host, message) in messages {
-            self.send(host, message);
+        for (host, revision, here) in asked {
+            if here {
+                // At once, not by a message: whoever is told of the end finds nothing left of it here.
+                self.withdrawn(host, revision);
+            } else {
+                self.send(host, Message::Withdraw { revision });
+            }
         }
     }
 

@@ -1,18 +1,18 @@
 //! The records that a node holds, and how a new one merges with them.
 
-use std::collections::BTreeMap;
-use std::ops::RangeBounds;
+use std::ops::{Bound, RangeBounds};
 
 use super::limits::RECORDS_MAX;
-use super::sync::xor;
+use super::runs::Runs;
 use crate::id::{Digest, Name, PublicKey, VmId};
 use crate::record::{HostStatus, Member, Record, RecordKey, VerifiedRecord, VmStatus, supersedes};
 
 /// The records that a node holds.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Records {
-    slots: BTreeMap<RecordKey, VerifiedRecord>,
-    fingerprint: [u8; 32],
+    slots: Runs,
+    /// How many of them are members.
+    members: usize,
 }
 
 /// What became of a record that arrived.
@@ -34,15 +34,21 @@ impl Records {
         newer: impl FnOnce(&VerifiedRecord, &VerifiedRecord) -> bool,
     ) -> Merge {
         let key = record.key(record.author());
-        match self.slots.get(&key) {
-            Some(held) if !newer(&record, held) => return Merge::Old,
-            None if self.slots.len() >= RECORDS_MAX => return Merge::Full,
-            Some(_) | None => {}
+        let place = match self.slots.find(&key) {
+            Ok(place) => {
+                if !newer(&record, self.slots.at(place)) {
+                    return Merge::Old;
+                }
+                self.slots.replace(place, record);
+                return Merge::Taken;
+            }
+            Err(place) => place,
+        };
+        if self.slots.len() >= RECORDS_MAX {
+            return Merge::Full;
         }
-        xor(&mut self.fingerprint, record.digest());
-        if let Some(old) = self.slots.insert(key, record) {
-            xor(&mut self.fingerprint, old.digest());
-        }
+        self.members += usize::from(matches!(**record, Record::Member(_)));
+        self.slots.insert(place, &key, record);
         Merge::Taken
     }
 
@@ -52,40 +58,76 @@ impl Records {
     }
 
     pub(super) fn get(&self, key: &RecordKey) -> Option<&VerifiedRecord> {
-        self.slots.get(key)
+        self.slots.find(key).ok().map(|place| self.slots.at(place))
     }
 
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }
 
+    /// Returns the exclusive or of all digests.
     pub(super) fn fingerprint(&self) -> Digest {
-        Digest(self.fingerprint)
+        self.slots.fingerprint()
     }
 
-    pub(super) fn range(
-        &self,
-        range: impl RangeBounds<RecordKey>,
-    ) -> impl Iterator<Item = (&RecordKey, &VerifiedRecord)> {
-        self.slots.range(range)
+    /// Returns how many members there are.
+    pub(super) fn member_count(&self) -> usize {
+        self.members
+    }
+
+    pub(super) fn range(&self, range: impl RangeBounds<RecordKey>) -> impl Iterator<Item = &VerifiedRecord> {
+        let (from, until) = self.positions(range.start_bound(), range.end_bound());
+        self.between(from, until)
+    }
+
+    /// Returns between which positions, in the order of the slots, what is in a range is.
+    pub(super) fn positions(&self, from: Bound<&RecordKey>, until: Bound<&RecordKey>) -> (usize, usize) {
+        let before = |key: &RecordKey| match self.slots.find(key) {
+            Ok(place) | Err(place) => self.slots.position(place),
+        };
+        let after = |key: &RecordKey| match self.slots.find(key) {
+            Ok(place) => self.slots.position(place) + 1,
+            Err(place) => self.slots.position(place),
+        };
+        let from = match from {
+            Bound::Unbounded => 0,
+            Bound::Included(key) => before(key),
+            Bound::Excluded(key) => after(key),
+        };
+        let until = match until {
+            Bound::Unbounded => self.slots.len(),
+            Bound::Included(key) => after(key),
+            Bound::Excluded(key) => before(key),
+        };
+        (from, until.max(from))
+    }
+
+    /// Returns the records at these positions, the last one not included.
+    pub(super) fn between(&self, from: usize, until: usize) -> impl Iterator<Item = &VerifiedRecord> {
+        self.slots.iter_from(from).take(until.saturating_sub(from))
+    }
+
+    /// Returns the exclusive or of the digests of the records at these positions.
+    pub(super) fn sum_between(&self, from: usize, until: usize) -> Digest {
+        self.slots.sum_between(from, until)
     }
 
     pub(super) fn member(&self, key: PublicKey) -> Option<&Member> {
-        match &***self.slots.get(&RecordKey::Member(key))? {
+        match &***self.get(&RecordKey::Member(key))? {
             Record::Member(member) => Some(member),
             Record::Host(_) | Record::Commit(_) | Record::Vm(_) | Record::Link(_) => None,
         }
     }
 
     pub(super) fn host(&self, key: PublicKey) -> Option<&HostStatus> {
-        match &***self.slots.get(&RecordKey::Host(key))? {
+        match &***self.get(&RecordKey::Host(key))? {
             Record::Host(status) => Some(status),
             Record::Member(_) | Record::Commit(_) | Record::Vm(_) | Record::Link(_) => None,
         }
     }
 
     pub(super) fn vm(&self, vm: &VmId, owner: PublicKey) -> Option<&VmStatus> {
-        match &***self.slots.get(&RecordKey::Vm(vm.clone(), owner))? {
+        match &***self.get(&RecordKey::Vm(vm.clone(), owner))? {
             Record::Vm(status) => Some(status),
             Record::Member(_) | Record::Host(_) | Record::Commit(_) | Record::Link(_) => None,
         }
@@ -93,10 +135,10 @@ impl Records {
 
     /// Returns all members in the order of their keys.
     pub(super) fn members(&self) -> impl Iterator<Item = (PublicKey, &Member)> {
-        let least = RecordKey::Member(PublicKey([0; 32]));
-        self.slots.range(least..).map_while(|(key, record)| match (key, &***record) {
-            (RecordKey::Member(key), Record::Member(member)) => Some((*key, member)),
-            _ => None,
+        // They sort before all others.
+        self.slots.iter_from(0).map_while(|record| match &***record {
+            Record::Member(member) => Some((record.author(), member)),
+            Record::Host(_) | Record::Commit(_) | Record::Vm(_) | Record::Link(_) => None,
         })
     }
 
@@ -110,8 +152,8 @@ impl Records {
         // The shortest name sorts first among those that begin with '0'; digits sort before letters.
         let least = Name::parse("0").expect("one digit is a name");
         let from = RecordKey::Vm(VmId { birth, name: least }, PublicKey([0; 32]));
-        self.slots.range(from..).map_while(move |(key, record)| match (key, &***record) {
-            (RecordKey::Vm(vm, author), Record::Vm(status)) if vm.birth == birth => Some((*author, status)),
+        self.range(from..).map_while(move |record| match &***record {
+            Record::Vm(status) if status.vm.birth == birth => Some((record.author(), status)),
             _ => None,
         })
     }

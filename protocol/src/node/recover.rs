@@ -14,12 +14,12 @@ use crate::record::{Choice, Record};
 use crate::time::Now;
 
 /// The ballots that this host coordinates for nobody but the project.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Recoveries {
     by_parent: BTreeMap<Digest, Recovery>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Recovery {
     vote: Vote,
     since_ms: u64,

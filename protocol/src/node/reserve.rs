@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::io::{Output, Write};
 use super::message::{Ask, Message, Refusal, Rule, RunningVms};
-use super::standing::Standing;
+use super::standing::Signing;
 use super::timers::Timer;
 use super::{Node, limits};
 use crate::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
@@ -17,12 +17,12 @@ use crate::trust::{Grant, Verb, Verified};
 use crate::wire;
 
 /// The revisions that this host has been asked about and that are not yet decided.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Reservations {
     by_revision: BTreeMap<Digest, Reserved>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Reserved {
     coordinator: PublicKey,
     label: Label,
@@ -31,6 +31,8 @@ struct Reserved {
     /// The memory that it takes beside what the project has here already.
     memory_mib: u32,
     fragment: Option<Arc<Fragment>>,
+    /// The digest of what the project would be submitted as.
+    definition: Digest,
     stage: Stage,
 }
 
@@ -50,6 +52,11 @@ impl Reservations {
     /// Returns the parts that this host keeps room for.
     pub(super) fn fragments(&self) -> impl Iterator<Item = &Arc<Fragment>> {
         self.by_revision.values().filter_map(|reserved| reserved.fragment.as_ref())
+    }
+
+    /// Returns the digests of what projects would be submitted as.
+    pub(super) fn definitions(&self) -> impl Iterator<Item = Digest> {
+        self.by_revision.values().map(|reserved| reserved.definition)
     }
 
     /// Ends a reservation: the revision is committed, withdrawn or too old.
@@ -72,12 +79,12 @@ impl Node {
         fragment: Option<Arc<Fragment>>,
     ) {
         let revision = ask.digest;
-        match self.standing() {
+        match self.signing() {
             // It is asked again in a moment.
             _ if ask.host != self.me => return,
-            Standing::Asking => return,
-            Standing::Doubled => return self.refuse(from, revision, self.doubled_refusal()),
-            Standing::Confirmed | Standing::Unconfirmed => {}
+            Signing::Asking => return,
+            Signing::Doubled => return self.refuse(from, revision, self.doubled_refusal()),
+            Signing::Confirmed | Signing::Unconfirmed => {}
         }
         if self.records.member(ask.author()).is_none() {
             let detail = format!("nobody here knows the key {} that signed this", ask.author().short());
@@ -109,6 +116,7 @@ impl Node {
             parent,
             memory_mib,
             fragment: fragment.clone(),
+            definition: ask.revision.definition,
             stage: Stage::Checking,
         };
         self.reservations.by_revision.insert(revision, reserved);
@@ -126,13 +134,18 @@ impl Node {
         }
     }
 
+    /// Returns the digest of what a project would be submitted as by a revision that this host is asked about.
+    pub fn definition_asked(&self, revision: Digest) -> Option<Digest> {
+        self.reservations.by_revision.get(&revision).map(|reserved| reserved.definition)
+    }
+
     /// Returns the part of this host in the parent of what is asked.
-    fn part_before(&self, ask: &Ask) -> Option<&RevisionHost> {
+    pub(super) fn part_before(&self, ask: &Ask) -> Option<&RevisionHost> {
         self.projects.commit(ask.revision.parent?)?.host(self.me)
     }
 
     /// Returns the VMs of a revision that come here from other hosts, and those that go from here to others.
-    fn moving(&self, ask: &Ask) -> (Vec<Name>, Vec<Name>) {
+    pub(super) fn moving(&self, ask: &Ask) -> (Vec<Name>, Vec<Name>) {
         let ids = |host: &RevisionHost, revision| host.ids(revision).collect::<BTreeSet<VmId>>();
         let parent = ask.revision.parent.and_then(|parent| self.projects.commit(parent));
         let before =
@@ -149,7 +162,7 @@ impl Node {
 
     /// Judges this host's part of a revision by what the node itself knows; returns the part, if it has one, and the
     /// memory in MiB that it takes beside what the project has here.
-    fn judge(
+    pub(super) fn judge(
         &self,
         ask: &Verified<Ask>,
         fragment: Option<Arc<Fragment>>,
@@ -432,7 +445,7 @@ impl Node {
         }
     }
 
-    pub(super) fn withdrawn(&mut self, _now: Now, from: PublicKey, revision: Digest) {
+    pub(super) fn withdrawn(&mut self, from: PublicKey, revision: Digest) {
         if self.reservations.by_revision.get(&revision).is_some_and(|r| r.coordinator == from) {
             self.timers.cancel(&Timer::Reservation(revision));
             if let Some(parent) = self.reservations.by_revision.get(&revision).and_then(|r| r.parent) {

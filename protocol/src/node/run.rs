@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::io::{FailureCause, OpId, Outcome, Output, VmFailure};
 use super::message::{Message, RunOrder, RunRequest, RunVerdict};
-use super::standing::Standing;
+use super::standing::Signing;
 use super::timers::Timer;
 use super::{Node, limits};
 use crate::id::{Digest, Name, PublicKey, VmId};
@@ -16,12 +16,12 @@ use crate::trust::{Domain, Verified};
 use crate::wire;
 
 /// The starts and stops that this node coordinates.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct RunOperations {
     by_op: BTreeMap<OpId, RunOperation>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct RunOperation {
     order: RunOrder,
     pause_ms: u64,
@@ -43,7 +43,7 @@ struct Target {
     seen_counter: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Active {
     target: Target,
     request: Arc<Verified<RunRequest>>,
@@ -298,14 +298,14 @@ impl Node {
         if self.records.member(request.author()).is_none() {
             return;
         }
-        match self.standing() {
+        match self.signing() {
             // It is asked again in a moment.
-            Standing::Asking => return,
-            Standing::Doubled => {
+            Signing::Asking => return,
+            Signing::Doubled => {
                 let verdict = RunVerdict::NotOwner;
                 return self.send(from, Message::RunAnswer { request: request.digest(), verdict });
             }
-            Standing::Confirmed | Standing::Unconfirmed => {}
+            Signing::Confirmed | Signing::Unconfirmed => {}
         }
         let verdict = match self.run_counter(&request.vm) {
             _ if request.owner != self.me => RunVerdict::NotOwner,

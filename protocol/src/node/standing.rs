@@ -26,7 +26,7 @@ use crate::time::Now;
 
 /// Whether a host may sign and start anything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Standing {
+pub enum Signing {
     /// It has just started, and asks what others have heard under its key.
     Asking,
     /// It may: somebody has told that there is nothing that it doesn't know, or it knows of nobody to ask.
@@ -39,9 +39,9 @@ pub enum Standing {
 }
 
 /// What this host knows of its own runs and those of others.
-#[derive(Debug, Default)]
-pub(super) struct Runs {
-    standing: Standing,
+#[derive(Clone, Debug, Default)]
+pub(super) struct OwnRuns {
+    signing: Signing,
     /// Names this run, by lot.
     pub(super) instance: u64,
     /// How often it has asked.
@@ -56,7 +56,7 @@ pub(super) struct Runs {
     others: BTreeMap<PublicKey, OtherRuns>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct OtherRuns {
     /// In the order in which they were first heard.
     heard: Vec<u64>,
@@ -64,14 +64,14 @@ struct OtherRuns {
     returned: Option<u64>,
 }
 
-impl Runs {
+impl OwnRuns {
     pub(super) fn new(instance: u64) -> Self {
         Self { instance, ..Self::default() }
     }
 
     /// Whether this host may sign.
     pub(super) fn signs(&self) -> bool {
-        matches!(self.standing, Standing::Confirmed | Standing::Unconfirmed)
+        matches!(self.signing, Signing::Confirmed | Signing::Unconfirmed)
     }
 }
 
@@ -96,8 +96,8 @@ impl OtherRuns {
 
 impl Node {
     /// Returns whether this host may sign and start anything.
-    pub fn standing(&self) -> Standing {
-        self.own_runs.standing
+    pub fn signing(&self) -> Signing {
+        self.own_runs.signing
     }
 
     /// Whether it may.
@@ -111,7 +111,7 @@ impl Node {
         if alone || self.mutated_own_key_not_asked() {
             return;
         }
-        self.own_runs.standing = Standing::Asking;
+        self.own_runs.signing = Signing::Asking;
         self.own_runs.links_told = self.claimed().is_empty();
         self.timers.set(Timer::Confirm, now.mono_ms + limits::CONFIRM_MS);
     }
@@ -124,7 +124,7 @@ impl Node {
 
     /// Tells a peer which run this is, and asks what it knows of earlier ones.
     pub(super) fn introduce_run(&mut self, peer: PublicKey) {
-        let asks = self.own_runs.standing == Standing::Asking;
+        let asks = self.own_runs.signing == Signing::Asking;
         if asks {
             for part in self.claimed().chunks(limits::LINKS_WANTED_MAX) {
                 let wanted = super::HandOver::LinksWanted(part.to_vec());
@@ -165,13 +165,13 @@ impl Node {
         if other.is_some_and(|other| other != instance) {
             self.doubled();
         }
-        match self.own_runs.standing {
-            Standing::Asking => {
+        match self.own_runs.signing {
+            Signing::Asking => {
                 self.own_runs.told = true;
                 self.confirmed_by_peer(now);
             }
-            Standing::Unconfirmed => self.own_runs.standing = Standing::Confirmed,
-            Standing::Confirmed | Standing::Doubled => {}
+            Signing::Unconfirmed => self.own_runs.signing = Signing::Confirmed,
+            Signing::Confirmed | Signing::Doubled => {}
         }
     }
 
@@ -182,19 +182,19 @@ impl Node {
     }
 
     fn confirmed_by_peer(&mut self, now: Now) {
-        if self.own_runs.standing == Standing::Asking && self.own_runs.told && self.own_runs.links_told {
-            self.begin_to_sign(now, Standing::Confirmed);
+        if self.own_runs.signing == Signing::Asking && self.own_runs.told && self.own_runs.links_told {
+            self.begin_to_sign(now, Signing::Confirmed);
         }
     }
 
     /// Asks again, or goes on where nobody tells.
     pub(super) fn confirm_due(&mut self, now: Now) {
-        if self.own_runs.standing != Standing::Asking {
+        if self.own_runs.signing != Signing::Asking {
             return;
         }
         self.own_runs.tries += 1;
         if self.connected.is_empty() || self.own_runs.tries >= limits::CONFIRM_TRIES_MAX {
-            return self.begin_to_sign(now, Standing::Unconfirmed);
+            return self.begin_to_sign(now, Signing::Unconfirmed);
         }
         let peers: Vec<PublicKey> = self.connected.iter().take(limits::CONFIRM_PEERS_MAX).copied().collect();
         for peer in peers {
@@ -203,11 +203,11 @@ impl Node {
         self.timers.set(Timer::Confirm, now.mono_ms + limits::CONFIRM_MS);
     }
 
-    fn begin_to_sign(&mut self, now: Now, standing: Standing) {
-        self.own_runs.standing = standing;
+    fn begin_to_sign(&mut self, now: Now, signing: Signing) {
+        self.own_runs.signing = signing;
         self.timers.cancel(&Timer::Confirm);
         self.publish_member(now);
-        self.publish_host(now);
+        self.resume_host(now);
         let projects: Vec<ProjectId> = self.projects.heads().map(|(project, _)| project).collect();
         for project in projects {
             self.head_changed(now, project);
@@ -227,7 +227,7 @@ impl Node {
 
     /// Looks at a record under this host's own key that somebody else sends: whether this host never signed it.
     pub(super) fn notice_own(&mut self, record: &VerifiedRecord) {
-        if record.author() != self.me || self.own_runs.standing == Standing::Doubled {
+        if record.author() != self.me || self.own_runs.signing == Signing::Doubled {
             return;
         }
         let project = match &***record {
@@ -255,7 +255,7 @@ impl Node {
         if self.mutated_second_run_ignored() {
             return;
         }
-        self.own_runs.standing = Standing::Doubled;
+        self.own_runs.signing = Signing::Doubled;
         self.timers.cancel(&Timer::Confirm);
         for (op, _) in std::mem::take(&mut self.own_runs.waiting) {
             self.refuse_doubled(op);
@@ -268,12 +268,12 @@ impl Node {
         op: OpId,
         operation: Operation,
     ) -> Option<(OpId, Operation)> {
-        match self.own_runs.standing {
-            Standing::Confirmed | Standing::Unconfirmed => return Some((op, operation)),
-            Standing::Asking if self.own_runs.waiting.len() < limits::OPERATIONS_MAX => {
+        match self.own_runs.signing {
+            Signing::Confirmed | Signing::Unconfirmed => return Some((op, operation)),
+            Signing::Asking if self.own_runs.waiting.len() < limits::OPERATIONS_MAX => {
                 self.own_runs.waiting.push((op, operation));
             }
-            Standing::Asking | Standing::Doubled => self.refuse_doubled(op),
+            Signing::Asking | Signing::Doubled => self.refuse_doubled(op),
         }
         None
     }
@@ -292,10 +292,10 @@ impl Node {
 
     /// The operator says that this host is the right one: what others have heard counts as its own.
     pub(super) fn go_on(&mut self, now: Now, op: OpId) {
-        if self.own_runs.standing == Standing::Doubled {
+        if self.own_runs.signing == Signing::Doubled {
             // A run of its own from here on: peers don't take it for the one that was doubled.
             self.own_runs.instance = self.draw();
-            self.own_runs.standing = Standing::Confirmed;
+            self.own_runs.signing = Signing::Confirmed;
             let heard: Vec<(VmId, u64)> = self
                 .vms
                 .ids()
@@ -304,7 +304,7 @@ impl Node {
             for (vm, counter) in heard {
                 self.outbid_vm(now, &vm, counter);
             }
-            self.begin_to_sign(now, Standing::Confirmed);
+            self.begin_to_sign(now, Signing::Confirmed);
             for peer in self.connected.clone() {
                 self.introduce_run(peer);
             }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::node::Standing;
+use crate::node::Signing;
 
 impl Cluster {
     fn stored(&self, host: usize) -> StoredState {
@@ -39,7 +39,7 @@ fn a_host_that_was_put_back_signs_and_starts_nothing_until_it_is_told_to() {
     cluster.start_on(1, backup, Vec::new());
     let before = cluster.nodes[1].record_sum();
     cluster.join_up(1, 0);
-    assert_eq!(cluster.nodes[1].standing(), Standing::Doubled);
+    assert_eq!(cluster.nodes[1].signing(), Signing::Doubled);
     assert_ne!(cluster.nodes[1].record_sum(), before, "what others have heard is kept");
     cluster.begin(1, 20, Operation::Build(Box::new(ring(64, OnFailure::Undo))));
     assert_eq!(rules(cluster.outcome(20)), [("bergen".to_owned(), Rule::Forgotten)]);
@@ -51,7 +51,7 @@ fn a_host_that_was_put_back_signs_and_starts_nothing_until_it_is_told_to() {
     assert_eq!(cluster.steps, []);
     cluster.begin(1, 22, Operation::GoOn);
     assert_eq!(cluster.outcome(22), &Outcome::Done);
-    assert_eq!(cluster.nodes[1].standing(), Standing::Confirmed);
+    assert_eq!(cluster.nodes[1].signing(), Signing::Confirmed);
     cluster.pass(limits::SYNC_MS);
     assert_eq!(cluster.nodes[1].record_sum(), cluster.nodes[0].record_sum());
 }
@@ -62,11 +62,11 @@ fn a_host_that_reaches_nobody_goes_on_unconfirmed_and_is_confirmed_later() {
     cluster.build_ring();
     let stored = cluster.stored(1);
     cluster.start_on(1, stored, Vec::new());
-    assert_eq!(cluster.nodes[1].standing(), Standing::Asking);
+    assert_eq!(cluster.nodes[1].signing(), Signing::Asking);
     cluster.begin(1, 30, Operation::Run { vms: Vec::new(), order: RunOrder::Up, pause_ms: 0 });
     assert!(!cluster.outcomes.contains_key(&OpId(30)), "it waits until the host may sign");
     cluster.pass(limits::CONFIRM_MS);
-    assert_eq!(cluster.nodes[1].standing(), Standing::Unconfirmed);
+    assert_eq!(cluster.nodes[1].signing(), Signing::Unconfirmed);
     assert_eq!(cluster.outcome(30), &Outcome::Done);
 }
 
@@ -77,9 +77,9 @@ fn an_earlier_run_that_is_still_alive_stops_signing() {
     // A copy of bergen's machine speaks to oslo, then bergen does again.
     let wanted = |instance| Message::OwnWanted { instance, asks: false };
     cluster.input(0, Input::Message { from: me, message: wanted(own ^ 1) });
-    assert_eq!(cluster.nodes[1].standing(), Standing::Confirmed, "it may have been restarted");
+    assert_eq!(cluster.nodes[1].signing(), Signing::Confirmed, "it may have been restarted");
     cluster.input(0, Input::Message { from: me, message: wanted(own) });
-    assert_eq!(cluster.nodes[1].standing(), Standing::Doubled);
+    assert_eq!(cluster.nodes[1].signing(), Signing::Doubled);
 }
 
 #[test]

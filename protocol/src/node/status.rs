@@ -7,7 +7,7 @@ use crate::record::{HostStatus, Member, Record};
 use crate::time::Now;
 
 /// When the host's status was last published.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct StatusClock {
     last_ms: Option<u64>,
 }
@@ -30,12 +30,37 @@ impl Node {
         let status = HostStatus { counter, measured_unix_ms: now.unix_ms, ..self.measure() };
         self.status.last_ms = Some(now.mono_ms);
         self.timers.cancel(&Timer::StatusChange);
-        let hosts = self.records.members().count().max(1);
-        let period = limits::STATUS_MS * hosts.div_ceil(limits::STATUS_PEERS) as u64;
+        let period = self.status_period_ms();
         // By lot, so that hosts that were started together don't speak together for ever.
         let spread = self.draw() % (period / 4);
         self.timers.set(Timer::Status, now.mono_ms + period - spread);
         self.publish(now, Record::Host(status));
+    }
+
+    /// Goes on with what this host has published before its agent was started anew, where that is still so and isn't
+    /// due to be repeated: where power comes back, thousands would speak at once. In a small mesh it is repeated.
+    pub(super) fn resume_host(&mut self, now: Now) {
+        let period = self.status_period_ms();
+        let current = self.measure();
+        let still_so = |held: &&HostStatus| {
+            let blank = HostStatus { counter: 0, measured_unix_ms: 0, ..(*held).clone() };
+            self.records.member_count() > limits::STATUS_PEERS && blank == current
+        };
+        let held = self.records.host(self.me).filter(still_so);
+        let age = held.and_then(|held| now.unix_ms.checked_sub(held.measured_unix_ms));
+        match age.filter(|age| *age < period) {
+            Some(age) => {
+                self.status.last_ms = Some(now.mono_ms.saturating_sub(age));
+                self.timers.set(Timer::Status, now.mono_ms + period - age);
+            }
+            None => self.publish_host(now),
+        }
+    }
+
+    /// After how long, in milliseconds, a status is repeated: so long that what all say together has a fixed rate.
+    fn status_period_ms(&self) -> u64 {
+        let hosts = self.records.member_count().max(1);
+        limits::STATUS_MS * hosts.div_ceil(limits::STATUS_PEERS) as u64
     }
 
     /// Publishes a change of what this host carries: at once, or as soon as the last one is old enough.

@@ -39,7 +39,7 @@ pub enum SyncContent {
 
 /// Returns the question that opens a comparison: everything, in one range.
 pub(super) fn opening(records: &Records) -> Message {
-    Message::Sync(vec![sum_of(records, None, None)])
+    Message::Sync(vec![SyncRange { from: None, until: None, content: sum_of(records, 0, records.len()) }])
 }
 
 /// Returns the answers to a peer's ranges.
@@ -51,9 +51,9 @@ pub(super) fn answers(records: &Records, ranges: &[SyncRange]) -> Vec<Message> {
     for range in ranges.iter().take(SYNC_RANGES_MAX).filter(|range| ordered(range)) {
         match &range.content {
             SyncContent::Sum { records: count, fingerprint } => {
-                let own = sum_of(records, range.from.clone(), range.until.clone());
+                let (first, end) = positions(records, range);
                 let same = SyncContent::Sum { records: *count, fingerprint: *fingerprint };
-                if own.content != same {
+                if sum_of(records, first, end) != same {
                     split(records, range, *count, &mut reply);
                 }
             }
@@ -96,86 +96,41 @@ fn batches(found: impl IntoIterator<Item = VerifiedRecord>) -> Vec<Message> {
     messages
 }
 
-fn bounds(from: Option<RecordKey>, until: Option<RecordKey>) -> (Bound<RecordKey>, Bound<RecordKey>) {
-    (from.map_or(Bound::Unbounded, Bound::Included), until.map_or(Bound::Unbounded, Bound::Excluded))
+/// Returns between which positions a range's records are.
+fn positions(records: &Records, range: &SyncRange) -> (usize, usize) {
+    let from = range.from.as_ref().map_or(Bound::Unbounded, Bound::Included);
+    records.positions(from, range.until.as_ref().map_or(Bound::Unbounded, Bound::Excluded))
 }
 
-fn sum_of(records: &Records, from: Option<RecordKey>, until: Option<RecordKey>) -> SyncRange {
-    let (count, fingerprint) = match (&from, &until) {
-        (None, None) => (records.len() as u64, records.fingerprint()),
-        _ => {
-            let mut sum = [0; 32];
-            let mut count = 0;
-            for (_, record) in records.range(bounds(from.clone(), until.clone())) {
-                xor(&mut sum, record.digest());
-                count += 1;
-            }
-            (count, Digest(sum))
-        }
-    };
-    SyncRange { from, until, content: SyncContent::Sum { records: count, fingerprint } }
-}
-
-/// Adds a digest to a fingerprint, or takes it away again.
-pub(super) fn xor(sum: &mut [u8; 32], digest: Digest) {
-    for (byte, other) in sum.iter_mut().zip(digest.0) {
-        *byte ^= other;
-    }
+fn sum_of(records: &Records, from: usize, until: usize) -> SyncContent {
+    SyncContent::Sum { records: (until - from) as u64, fingerprint: records.sum_between(from, until) }
 }
 
 /// Answers a range that differs: lists it where either side has little, else splits it at its own keys.
 fn split(records: &Records, range: &SyncRange, theirs: u64, reply: &mut Vec<SyncRange>) {
-    let own: Vec<(&RecordKey, Digest)> = records
-        .range(bounds(range.from.clone(), range.until.clone()))
-        .map(|(key, record)| (key, record.digest()))
-        .collect();
-    if own.len() <= SYNC_LIST_MAX || theirs == 0 {
-        for chunk in chunks(&own, SYNC_RECORDS_MAX) {
-            let list = chunk.items.iter().map(|&(key, digest)| (key.clone(), digest)).collect();
-            reply.push(SyncRange {
-                from: chunk.from.or_else(|| range.from.clone()),
-                until: chunk.until.or_else(|| range.until.clone()),
-                content: SyncContent::List(list),
-            });
-        }
-        return;
-    }
-    for chunk in chunks(&own, own.len().div_ceil(SYNC_SPLIT)) {
-        let mut sum = [0; 32];
-        for &(_, digest) in chunk.items {
-            xor(&mut sum, digest);
-        }
+    let (first, end) = positions(records, range);
+    let listed = end - first <= SYNC_LIST_MAX || theirs == 0;
+    let size = if listed { SYNC_RECORDS_MAX } else { (end - first).div_ceil(SYNC_SPLIT) };
+    // The parts' ranges touch, and the outer ends stay where they were.
+    let starts: Vec<usize> = if first == end { vec![first] } else { (first..end).step_by(size).collect() };
+    let key_at = |position: usize| {
+        let record = records.between(position, position + 1).next()?;
+        Some(record.key(record.author()))
+    };
+    for start in starts {
+        let until = (start + size).min(end);
+        let content = if listed {
+            let list = records.between(start, until);
+            SyncContent::List(list.map(|record| (record.key(record.author()), record.digest())).collect())
+        } else {
+            sum_of(records, start, until)
+        };
         reply.push(SyncRange {
-            from: chunk.from.or_else(|| range.from.clone()),
-            until: chunk.until.or_else(|| range.until.clone()),
-            content: SyncContent::Sum { records: chunk.items.len() as u64, fingerprint: Digest(sum) },
+            from: if start > first { key_at(start) } else { range.from.clone() },
+            until: if until < end { key_at(until) } else { range.until.clone() },
+            content,
         });
     }
-}
-
-struct Chunk<'a> {
-    from: Option<RecordKey>,
-    until: Option<RecordKey>,
-    items: &'a [(&'a RecordKey, Digest)],
-}
-
-/// Cuts a run of keys into parts whose ranges touch: the outer ends are left open.
-fn chunks<'a>(items: &'a [(&'a RecordKey, Digest)], size: usize) -> Vec<Chunk<'a>> {
-    if items.is_empty() {
-        return vec![Chunk { from: None, until: None, items }];
-    }
-    let starts: Vec<usize> = (0..items.len()).step_by(size.max(1)).collect();
-    starts
-        .iter()
-        .map(|&start| {
-            let end = (start + size.max(1)).min(items.len());
-            Chunk {
-                from: (start > 0).then(|| items[start].0.clone()),
-                until: (end < items.len()).then(|| items[end].0.clone()),
-                items: &items[start..end],
-            }
-        })
-        .collect()
 }
 
 fn compare(
@@ -187,8 +142,9 @@ fn compare(
 ) {
     let theirs: std::collections::BTreeMap<&RecordKey, Digest> =
         theirs.iter().map(|(key, d)| (key, *d)).collect();
-    for (key, record) in records.range(bounds(range.from.clone(), range.until.clone())) {
-        if theirs.get(key) != Some(&record.digest()) {
+    let (first, end) = positions(records, range);
+    for record in records.between(first, end) {
+        if theirs.get(&record.key(record.author())) != Some(&record.digest()) {
             push.push(record.clone());
         }
     }

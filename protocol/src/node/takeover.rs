@@ -25,21 +25,21 @@ use crate::record::{Claim, ClaimBasis, Epoch, Link, Takeover};
 use crate::time::Now;
 
 /// The takeovers that this host was asked for.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Takeovers {
     by_op: BTreeMap<OpId, TakingOver>,
     /// When each peer was last heard, on the monotonic clock.
     heard: BTreeMap<PublicKey, u64>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct TakingOver {
     vm: VmId,
     author: String,
     phase: Phase,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Phase {
     /// Who has not yet said when it heard the owner.
     Asking {

@@ -39,7 +39,7 @@ pub(super) enum Timer {
 }
 
 /// Timers by their due time; each is set at most once.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Timers {
     due: BTreeMap<(u64, Timer), ()>,
     set: BTreeMap<Timer, u64>,

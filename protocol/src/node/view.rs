@@ -171,11 +171,16 @@ impl Node {
         named.into_iter().next()
     }
 
-    /// Returns the contents of files that some part of a project names: built, reserved for, or being asked about.
+    /// Returns the contents that some project names: of files, and what it was submitted as; built, reserved for, or being
+    /// asked about.
     pub fn used_blobs(&self) -> std::collections::BTreeSet<crate::id::Digest> {
         let parts =
             self.fragments.values().chain(self.reservations.fragments()).chain(self.proposals.fragments());
-        parts.flat_map(|fragment| fragment.blobs.iter().map(|blob| blob.digest)).collect()
+        let files = parts.flat_map(|fragment| fragment.blobs.iter().map(|blob| blob.digest));
+        let live = self.projects.heads().filter(|(_, head)| !head.removes()).map(|(project, _)| project);
+        let submitted = live.flat_map(|project| self.submitted(project));
+        let asked = self.reservations.definitions().chain(self.proposals.definitions());
+        files.chain(submitted).chain(asked).collect()
     }
 
     /// Returns how many records it holds, and the exclusive or of their digests: equal where these are equal.

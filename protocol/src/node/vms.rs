@@ -19,7 +19,7 @@ use crate::time::Now;
 use crate::wire;
 
 /// The VMs that this host owns.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Vms {
     owned: BTreeMap<VmId, OwnedVm>,
     /// What was found at the start and belongs to no VM that is known yet.
@@ -32,7 +32,7 @@ pub(super) struct Vms {
     adopting: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct OwnedVm {
     label: Label,
     fragment: Arc<Fragment>,

@@ -14,7 +14,7 @@ use crate::record::{Answered, Ballot, Choice, Commit, Promise, choice, is_majori
 use crate::trust::Verified;
 
 /// One ballot, as its coordinator sees it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Vote {
     pub(super) parent: Digest,
     pub(super) ballot: Ballot,

@@ -5,8 +5,10 @@
 //! a project, and what hosts observe ──observed──▶ the same, from what is there
 //! one VM, wanted and observed ──step──▶ its next step
 //! one project ──choose──▶ hosts for what names a group ──fragment──▶ each host's part
+//! one host's part, before and after ──carry──▶ what it costs there, and what can't be carried out yet
 //! ```
 
+mod carry;
 mod choose;
 mod difference;
 mod fragment;
@@ -19,6 +21,7 @@ mod sequence;
 mod setup;
 mod step;
 
+pub use carry::{Carry, PartChange, carry};
 pub use choose::{Candidate, Lack, Presence, Unplaced, choose};
 pub use difference::{Change, InterfaceChange, Replaced, SwitchChange, VmChange, apply, difference};
 pub use fragment::{PlacedHost, PlacementError, fragments, guest_address};

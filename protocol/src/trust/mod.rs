@@ -5,6 +5,8 @@
 
 mod grant;
 mod join;
+#[cfg(feature = "memo")]
+mod memo;
 mod signed;
 
 pub use grant::{AdmitError, CHAIN_LINKS_MAX, Grant, Role, Standing, Verb, admit, mesh_of};

@@ -200,6 +200,12 @@ pub fn decode_fragment(bytes: &[u8]) -> Result<Fragment, DecodeError> {
         uplinks: Vec::new(),
     };
     links.add_to(&mut fragment)?;
+    // The digest in the revision is of these bytes: a part has one encoding, that of the oldest version that can hold it.
+    if encode_fragment(&fragment) != bytes {
+        return Err(DecodeError::Invalid {
+            what: "encoding of a fragment: it is not the one of its contents",
+        });
+    }
     Ok(fragment)
 }
 

@@ -7,6 +7,7 @@
 mod ballot;
 mod claim;
 mod commit;
+mod definition;
 mod fragment;
 mod fragment_guest;
 mod fragment_links;
@@ -30,6 +31,7 @@ pub use ballot::{
 };
 pub use claim::{decode_holding, encode_holding, encode_ready, encode_vm_id};
 pub use commit::{commit_bytes_max, decode_revision, encode_revision, sign_reservation, verify_reservation};
+pub use definition::{DEFINITION_BYTES_MAX, decode_definition, encode_definition};
 pub use fragment::{decode_fragment, encode_fragment};
 pub use grant::{GrantWire, SignedWire, decode_chain, encode_chain};
 pub use hello::{

@@ -3,6 +3,7 @@
 //! Names are parsed while they are decoded, so whoever holds a request holds valid names. Free text (reasons,
 //! console lines) may hold anything: whoever shows it to a terminal must make it harmless first.
 
+mod change;
 mod doctor;
 mod event;
 mod image;
@@ -14,6 +15,10 @@ mod reply;
 mod request;
 mod row;
 
+pub use change::{
+    Change, ChangeConsent, ChangeContent, Consider, Definition, LeftOut, Plan, PlanRow, PlanSign, Revised,
+    RevisionRef, RevisionRow, RevisionStanding, UnsettledRow,
+};
 pub use doctor::{DOCTOR_CHECKS, DoctorRow, Verdict};
 pub use event::{EVENTS_ASKED_MAX, EventReading, EventRow, Events, SKIPPED_KIND, rfc3339};
 pub use image::{

@@ -3,6 +3,7 @@
 use mln_protocol::id::Name;
 use serde::{Deserialize, Serialize};
 
+use super::change::{Definition, Plan, PlanRow, Revised, RevisionRow, UnsettledRow};
 use super::doctor::DoctorRow;
 use super::event::EventRow;
 use super::image::{GarbageReport, TemplateHostRow};
@@ -69,6 +70,18 @@ pub enum Reply {
     Events(Vec<EventRow>),
     /// To `doctor`.
     Doctor(Vec<DoctorRow>),
+    /// To `plan`, before its rows.
+    Plan(Plan),
+    /// To `plan`.
+    PlanRows(Vec<PlanRow>),
+    /// To `upgrade`, when it is done.
+    Revised(Revised),
+    /// To `log`.
+    Revisions(Vec<RevisionRow>),
+    /// To `show -p`.
+    Definition(Box<Definition>),
+    /// To `status`, behind its rows: the projects on which not all agree.
+    Unsettled(Vec<UnsettledRow>),
 }
 
 /// A step of the work on a VM or for a project.

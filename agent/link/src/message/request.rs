@@ -5,6 +5,7 @@ use std::fmt;
 use mln_protocol::id::{Name, NameError};
 use serde::{Deserialize, Serialize};
 
+use super::change::{Change, Consider};
 use super::event::Events;
 use super::image::{GcMode, TemplateChoice, TemplatePull, TemplatePush, TemplateRemove};
 use super::inside::{Console, Logs, Terminal, TerminalSize};
@@ -91,6 +92,16 @@ pub enum Request {
     Logs(Logs),
     /// Make a template image from a recipe that the agent knows, with more packages.
     TemplateRecipe(TemplateRecipe),
+    /// What would come of a change; the bytes of its files follow as input.
+    Plan(Change),
+    /// Make a further revision of a project; the bytes of its files follow as input.
+    Upgrade(Change),
+    /// The revisions of a project.
+    Log(ProjectRef),
+    /// What a project was submitted as.
+    Definition(ProjectRef),
+    /// From one agent to another: its part of a change that is only thought of.
+    Consider(Consider),
 }
 
 impl Request {
@@ -123,6 +134,10 @@ impl Request {
             Self::Terminal(_) => "exec -t",
             Self::Console(_) => "console",
             Self::Logs(_) => "logs",
+            Self::Plan(_) | Self::Consider(_) => "plan",
+            Self::Upgrade(_) => "upgrade",
+            Self::Log(_) => "log",
+            Self::Definition(_) => "show",
         }
     }
 }

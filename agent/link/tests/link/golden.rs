@@ -6,13 +6,15 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use mln_link::message::{
-    AgentVersion, Build, Console, DaemonStatusRow, DoctorRow, EventReading, EventRow, Events, Exec, ExecExit,
-    Existing, Failure, FileHead, ForwardRow, GarbageKind, GarbageReport, GarbageRow, GcMode, HostLiveness,
-    LanRow, LogExtent, Logs, NatState, OnFailure, OperatorToken, OutputStream, OutsideRow, Package, PeerLink,
-    PeerRow, PortProtocol, Progress, ProjectRef, ProjectRow, ProjectSelection, Refusal, Removal, Remove,
-    Role, Silence, Start, Status, StatusRow, StatusWait, Step, StepState, Stop, StopManner, Target,
-    TemplateChoice, TemplateHostRow, TemplatePull, TemplatePush, TemplateRecipe, TemplateRemoval,
-    TemplateRemove, TemplateRow, Terminal, TerminalSize, Token, Verdict, VmRef, VmState, WaitFor,
+    AgentVersion, Build, Change, ChangeConsent, ChangeContent, Consider, Console, DaemonStatusRow,
+    Definition, DoctorRow, EventReading, EventRow, Events, Exec, ExecExit, Existing, Failure, FileHead,
+    ForwardRow, GarbageKind, GarbageReport, GarbageRow, GcMode, HostLiveness, LanRow, LeftOut, LogExtent,
+    Logs, NatState, OnFailure, OperatorToken, OutputStream, OutsideRow, Package, PeerLink, PeerRow, Plan,
+    PlanRow, PlanSign, PortProtocol, Progress, ProjectRef, ProjectRow, ProjectSelection, Refusal, Removal,
+    Remove, Revised, RevisionRef, RevisionRow, RevisionStanding, Role, Silence, Start, Status, StatusRow,
+    StatusWait, Step, StepState, Stop, StopManner, Target, TemplateChoice, TemplateHostRow, TemplatePull,
+    TemplatePush, TemplateRecipe, TemplateRemoval, TemplateRemove, TemplateRow, Terminal, TerminalSize,
+    Token, UnsettledRow, Verdict, VmRef, VmState, WaitFor,
 };
 use mln_link::{Input, Reply, Request};
 use mln_protocol::id::{Name, hex};
@@ -105,7 +107,34 @@ fn requests() -> Vec<Request> {
             name: name("web"),
             packages: vec![Package::parse("apache2").expect("a package")],
         }),
+        Request::Plan(change(ChangeContent::Text {
+            source: "s".to_owned(),
+            vars: vec![("k".to_owned(), "v".to_owned())],
+            files: vec![FileHead { from: "f".to_owned(), mode: 0o644, bytes: 2 }],
+        })),
+        Request::Upgrade(change(ChangeContent::Edited { source: "s".to_owned() })),
+        Request::Upgrade(change(ChangeContent::Revision(Some("3".to_owned())))),
+        Request::Upgrade(change(ChangeContent::Head("ab".to_owned()))),
+        Request::Log(ProjectRef { owner: None, project: name("ring") }),
+        Request::Definition(ProjectRef { owner: None, project: name("ring") }),
+        Request::Consider(Consider { message: b"ab".to_vec() }),
     ]
+}
+
+fn change(content: ChangeContent) -> Change {
+    Change {
+        project: Some(ProjectRef { owner: None, project: name("ring") }),
+        content,
+        consent: ChangeConsent::Partial,
+        left_out: LeftOut::Stop,
+        from_head: Some("h".to_owned()),
+        seen: Some("d".to_owned()),
+        reason: "r".to_owned(),
+    }
+}
+
+fn revision() -> RevisionRef {
+    RevisionRef { number: 2, digest: "d".to_owned() }
 }
 
 fn replies() -> Vec<Reply> {
@@ -255,6 +284,58 @@ fn replies() -> Vec<Reply> {
             verdict: Verdict::Warn,
             finding: "f".to_owned(),
             fix: Some("x".to_owned()),
+        }]),
+        Reply::Plan(Plan {
+            owner: name("anna"),
+            project: name("ring"),
+            head: Some(revision()),
+            hosts: vec![name("oslo")],
+        }),
+        Reply::PlanRows(vec![PlanRow {
+            hosts: vec![name("oslo")],
+            sign: PlanSign::Moved,
+            kind: "host".to_owned(),
+            name: Some(name("r1")),
+            key: Some("memory".to_owned()),
+            from: Some("64M".to_owned()),
+            to: None,
+            act: "reboot".to_owned(),
+            why: "w".to_owned(),
+        }]),
+        Reply::Revised(Revised {
+            owner: name("anna"),
+            project: name("ring"),
+            head: revision(),
+            standing: RevisionStanding::Partial,
+        }),
+        Reply::Revisions(vec![RevisionRow {
+            revision: revision(),
+            parent: Some("p".to_owned()),
+            standing: RevisionStanding::Beaten,
+            author: "anna at oslo".to_owned(),
+            publisher: "oslo".to_owned(),
+            made_unix_ms: 1,
+            reason: "upgrade".to_owned(),
+            hosts: vec![name("oslo")],
+            vms: 2,
+            added: 3,
+            removed: 4,
+            moved: 5,
+            changed_hosts: 6,
+        }]),
+        Reply::Definition(Box::new(Definition {
+            owner: name("anna"),
+            project: name("ring"),
+            revision: revision(),
+            source: "s".to_owned(),
+            vars: vec![("k".to_owned(), "v".to_owned())],
+        })),
+        Reply::Unsettled(vec![UnsettledRow {
+            owner: name("anna"),
+            project: name("ring"),
+            partial: vec!["p".to_owned()],
+            contested: vec!["c".to_owned()],
+            stranded: vec![name("r1")],
         }]),
     ]
 }

@@ -65,12 +65,7 @@ fn fill(folder: &Path, images: &ImageStore, request: &BuildRequest) -> Result<()
     let disk = folder.join(files::DISK);
     cow::create(&disk, &backing, backing_bytes, IMAGE_MTIME)
         .map_err(|source| StepError::io("writing", &disk, source))?;
-    let drive = folder.join(files::SEED);
-    let files: Vec<FileContent> = made_files(&request.vm).chain(request.files.iter().cloned()).collect();
-    let contents: Vec<&[u8]> = files.iter().map(|file| &file.bytes[..]).collect();
-    let more = drives::seed_of(&request.vm);
-    seed::write(&drive, &seed_of(request, &files, disk_bytes), more.as_ref(), &contents)
-        .map_err(|source| StepError::io("writing", &drive, source))?;
+    write_seed(&folder.join(files::SEED), request, disk_bytes)?;
     write(folder, files::OUTSIDE, &outside::outside(request))?;
     drives::make(folder, &request.vm)?;
     if let Some(extra) = drives::extra(&request.vm) {
@@ -91,7 +86,24 @@ fn fill(folder: &Path, images: &ImageStore, request: &BuildRequest) -> Result<()
     write(folder, files::VM, &vm)
 }
 
-fn write<T: serde::Serialize>(folder: &Path, name: &'static str, value: &T) -> Result<(), StepError> {
+/// Writes the drive that tells the guest what it is, where there is no such file yet.
+pub(super) fn write_seed(
+    drive: &Path,
+    request: &BuildRequest,
+    disk_bytes: Option<u64>,
+) -> Result<(), StepError> {
+    let files: Vec<FileContent> = made_files(&request.vm).chain(request.files.iter().cloned()).collect();
+    let contents: Vec<&[u8]> = files.iter().map(|file| &file.bytes[..]).collect();
+    let more = drives::seed_of(&request.vm);
+    seed::write(drive, &seed_of(request, &files, disk_bytes), more.as_ref(), &contents)
+        .map_err(|source| StepError::io("writing", drive, source))
+}
+
+pub(super) fn write<T: serde::Serialize>(
+    folder: &Path,
+    name: &'static str,
+    value: &T,
+) -> Result<(), StepError> {
     files::write(folder, name, value).map_err(|error| match error {
         files::FileError::Write { name, source } => StepError::io("writing", folder.join(name), source),
         other => other.into(),
@@ -108,7 +120,7 @@ fn made_files(vm: &Vm) -> impl Iterator<Item = FileContent> {
     })
 }
 
-fn interfaces(request: &BuildRequest) -> impl Iterator<Item = InterfaceWire> {
+pub(super) fn interfaces(request: &BuildRequest) -> impl Iterator<Item = InterfaceWire> {
     let BuildRequest { vm, label, .. } = request;
     vm.networks.iter().map(move |network| {
         let derived = || Mac::derive(&label.owner, &label.project, &vm.name, &network.name);

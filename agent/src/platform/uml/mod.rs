@@ -6,6 +6,7 @@
 mod attach;
 mod build;
 mod check;
+mod configure;
 mod drives;
 mod folder;
 mod outside;
@@ -28,9 +29,9 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::{
-    Answer, BootProgress, BuildRequest, Checked, ConsoleLog, ConsoleView, Exec, ExecCommand, ExecError, Exit,
-    Observation, Observed, Platform, Probe, Refusal, StepError, Stop, TemplateFacts, TerminalCommand,
-    VmEvent,
+    Answer, BootProgress, BuildRequest, Checked, Configuration, ConsoleLog, ConsoleView, Exec, ExecCommand,
+    ExecError, Exit, Observation, Observed, Platform, Probe, Refusal, StepError, Stop, TemplateFacts,
+    TerminalCommand, VmEvent,
 };
 use crate::holder::{self, files};
 use crate::image::{ImageStore, ImageUse};
@@ -420,6 +421,18 @@ impl Platform for Uml {
             let _step = lock.lock().await;
             let shared = self.shared.clone();
             blocking(move || build::build(&shared.folders, &shared.images, &request)).await
+        })
+    }
+
+    fn configure(&self, configuration: Configuration) -> Answer<'_, Result<(), StepError>> {
+        Box::pin(async move {
+            let lock = self.shared.step_lock(&configuration.id);
+            let _step = lock.lock().await;
+            if self.shared.attached(&configuration.id).is_some() {
+                return Ok(());
+            }
+            let shared = self.shared.clone();
+            blocking(move || configure::configure(&shared.folders, &shared.images, configuration)).await
         })
     }
 

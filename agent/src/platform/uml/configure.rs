@@ -1,0 +1,94 @@
+//! Giving a VM that doesn't run what its definition says by now: it has it when it is started the next time.
+//!
+//! Its disks stay as they are. Every file is replaced whole; one that says the same stays, so that nothing is written
+//! where nothing has changed.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use mln_protocol::id::Digest;
+use mln_protocol::wire::encode;
+use mln_protocol::wire::holder::VmFileWire;
+use serde::Serialize;
+
+use super::folder::{VmFile, VmFolders};
+use super::{build, check, drives, outside};
+use crate::holder::{FolderLock, files};
+use crate::image::ImageStore;
+use crate::platform::{BuildRequest, Configuration, StepError};
+
+/// The end of the name of a file that is not yet the one.
+const FRESH: &str = "new";
+
+/// Writes what a VM is started with; nothing where it runs.
+pub(super) fn configure(
+    folders: &VmFolders,
+    images: &ImageStore,
+    configuration: Configuration,
+) -> Result<(), StepError> {
+    let folder = folders.path(&configuration.id);
+    let known = VmFile::read(&folder)?;
+    if known.vm != configuration.id {
+        return Err(StepError::NoSuchVm { vm: configuration.id });
+    }
+    let lock = match FolderLock::take(&folder) {
+        Ok(lock) => lock,
+        // It runs: what it was started with stays until it doesn't.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+        Err(error) => return Err(StepError::io("locking", folder.join(files::LOCK), error)),
+    };
+    let Configuration { id, vm, label, guest_names, files: contents } = configuration;
+    let template = Digest(known.wire.template);
+    let request = BuildRequest { id, vm, label, template, guest_names, files: contents };
+    let (_, file_system_bytes) = images.sizes(&template)?;
+    let disk_bytes = check::disk_bytes(request.vm.disk, file_system_bytes)?;
+    put_seed(&folder, &request, disk_bytes)?;
+    put(&folder, files::OUTSIDE, &outside::outside(&request))?;
+    match drives::extra(&request.vm) {
+        Some(extra) => put(&folder, files::EXTRA, &extra)?,
+        None => remove(&folder, files::EXTRA)?,
+    }
+    let wire = VmFileWire {
+        memory_mib: request.vm.memory.0,
+        interfaces: build::interfaces(&request).collect(),
+        ..known.wire
+    };
+    // Last: whoever reads it finds what belongs to it.
+    put(&folder, files::VM, &wire)?;
+    drop(lock);
+    Ok(())
+}
+
+fn put<T: Serialize>(folder: &Path, name: &'static str, value: &T) -> Result<(), StepError> {
+    if fs::read(folder.join(name)).is_ok_and(|there| there == encode(value)) {
+        return Ok(());
+    }
+    build::write(folder, name, value)
+}
+
+fn put_seed(folder: &Path, request: &BuildRequest, disk_bytes: Option<u64>) -> Result<(), StepError> {
+    let path = folder.join(files::SEED);
+    let fresh = path.with_extension(FRESH);
+    let writing = |source| StepError::io("writing", &path, source);
+    // What a killed agent was writing.
+    remove_file(&fresh).map_err(writing)?;
+    build::write_seed(&fresh, request, disk_bytes)?;
+    let same = fs::read(&path).is_ok_and(|there| fs::read(&fresh).is_ok_and(|fresh| fresh == there));
+    if same {
+        return remove_file(&fresh).map_err(writing);
+    }
+    fs::rename(&fresh, &path).and_then(|()| File::open(folder)?.sync_all()).map_err(writing)
+}
+
+fn remove(folder: &Path, name: &'static str) -> Result<(), StepError> {
+    let path = folder.join(name);
+    remove_file(&path).map_err(|source| StepError::io("removing", &path, source))
+}
+
+fn remove_file(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}

@@ -1,0 +1,225 @@
+//! `plan`: every host that a change concerns is asked what it would answer, and nothing is reserved for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mln_link::message::{Consider, Plan, PlanRow, PlanSign, Request, Silence};
+use mln_link::{Client, Reply};
+use mln_protocol::id::{Label, Name, PublicKey};
+use mln_protocol::model::Fragment;
+use mln_protocol::node::{Ask, HostRefusal, Inquiry, Intention, Message, Refusal, Rule};
+use mln_protocol::plan::{Row, Sign};
+use mln_protocol::record::Consent;
+use mln_protocol::trust::Verified;
+use mln_protocol::wire;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::{answer, exec, refusal};
+use crate::causes::chain;
+use crate::control::{Operator, Origin, ReplySender};
+use crate::effect::check_part;
+use crate::event_loop::{EventLoop, Work};
+use crate::operations::refused;
+use crate::part_change::PartChange;
+
+/// How long a host may take for its answer. It may have to ask others for a template.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a host has answered.
+struct HostAnswer {
+    host: Name,
+    rows: Vec<PlanRow>,
+    /// Refusals, and whatever else isn't a row.
+    others: Vec<Reply>,
+}
+
+impl EventLoop {
+    /// Asks all whom a change concerns, and answers with what they say.
+    pub(super) fn plan(
+        &mut self,
+        label: Label,
+        intention: &Intention,
+        operator: &Operator,
+        reply: ReplySender,
+    ) {
+        let inquiries = match self.node.inquiries(self.clock.now(), intention) {
+            Ok(inquiries) => inquiries,
+            Err(refusals) => {
+                answer(&reply, refusals.into_iter().map(refused));
+                return self.work_over();
+            }
+        };
+        let partial = matches!(intention, Intention::Revise(order) if order.consent == Consent::Partial);
+        let head = self.head_of(&label);
+        let hosts = inquiries.iter().map(|inquiry| inquiry.name.clone()).collect();
+        let plan = Plan { owner: label.owner, project: label.project, head, hosts };
+        let mut asked: JoinSet<HostAnswer> = JoinSet::new();
+        for inquiry in inquiries {
+            self.inquire(inquiry, operator.name.clone(), partial, &mut asked);
+        }
+        let results = self.results.clone();
+        tokio::spawn(async move {
+            let mut answers = asked.join_all().await;
+            answers.sort_by(|a, b| a.host.cmp(&b.host));
+            let mut rows: Vec<PlanRow> = Vec::new();
+            let mut others = Vec::new();
+            for HostAnswer { rows: of_host, others: more, .. } in answers {
+                of_host.into_iter().for_each(|row| add(&mut rows, row));
+                others.extend(more);
+            }
+            // Whoever has gone misses nothing.
+            if reply.post(Reply::Plan(plan)).and_then(|()| reply.post_rows(rows, Reply::PlanRows)).is_ok() {
+                answer(&reply, others);
+            }
+            // The loop has ended if nobody listens.
+            let _ = results.send(Work::Planned).await;
+        });
+    }
+
+    fn inquire(&self, inquiry: Inquiry, operator: Name, partial: bool, asked: &mut JoinSet<HostAnswer>) {
+        let Inquiry { host, name, message } = inquiry;
+        if host == self.node.key() {
+            if let Message::Ask { ask, fragment } = message {
+                let considered = self.consider(&ask, fragment, None);
+                asked.spawn(async move {
+                    let (rows, refusal) = considered.await;
+                    let others = refusal.map(|refusal| refused(by(&name, refusal))).into_iter().collect();
+                    HostAnswer { rows, others, host: name }
+                });
+            }
+            return;
+        }
+        if !self.connected.contains(&host) {
+            let other = if partial {
+                Reply::Warning { text: format!("{name} is off: its part stays as it is") }
+            } else {
+                let detail = "it is off; its part can't be done meanwhile".to_owned();
+                refused(by(&name, Refusal { rule: Rule::HostOff, detail }))
+            };
+            asked.spawn(async move { HostAnswer { rows: Vec::new(), others: vec![other], host: name } });
+            return;
+        }
+        let (mesh, bytes) = (self.mesh.clone(), wire::encode_message(&message));
+        asked.spawn(async move {
+            let request = Request::Consider(Consider { message: bytes });
+            let conversation = async {
+                let stream =
+                    exec::open(&mesh, host, operator.as_str()).await.map_err(|error| chain(&error))?;
+                let client = Client::over(stream).await.map_err(|error| chain(&error))?;
+                let (_input, mut replies) = client.request(&request).await.map_err(|error| chain(&error))?;
+                let (mut rows, mut others) = (Vec::new(), Vec::new());
+                while let Some(reply) = replies.next().await.map_err(|error| chain(&error))? {
+                    match reply {
+                        Reply::PlanRows(more) => rows.extend(more),
+                        Reply::Done => break,
+                        other => others.push(other),
+                    }
+                }
+                Ok((rows, others))
+            };
+            let answered = match timeout(ANSWER_TIMEOUT, conversation).await {
+                Ok(answered) => answered,
+                Err(_) => Err(format!("it didn't answer for {} s", ANSWER_TIMEOUT.as_secs())),
+            };
+            match answered {
+                Ok((rows, others)) => HostAnswer { host: name, rows, others },
+                Err(why) => {
+                    let text = format!("what it says to its part is not known: {why}");
+                    let silence = Reply::Silent(Silence { host: name.clone(), text });
+                    HostAnswer { host: name, rows: Vec::new(), others: vec![silence] }
+                }
+            }
+        });
+    }
+
+    /// Answers another agent that asks what this host would say to its part of a change.
+    pub(super) fn request_consider(&self, consider: &Consider, operator: &Operator, reply: ReplySender) {
+        let asked = wire::decode_message(&consider.message, self.identity.root);
+        let (ask, fragment, from) = match (asked, operator.origin) {
+            (Ok(Message::Ask { ask, fragment }), Origin::Peer { key })
+                if ask.author() == key && ask.host == self.node.key() =>
+            {
+                (ask, fragment, key)
+            }
+            _ => {
+                let text = "this is no question of that host about a part of this one".to_owned();
+                return answer(&reply, [refusal("malformed", text, None)]);
+            }
+        };
+        let (name, considered) = (self.identity.name.clone(), self.consider(&ask, fragment, Some(from)));
+        tokio::spawn(async move {
+            let (rows, refusal) = considered.await;
+            if reply.post_rows(rows, Reply::PlanRows).is_ok() {
+                answer(&reply, refusal.map(|refusal| refused(by(&name, refusal))));
+            }
+        });
+    }
+
+    /// Returns what this host says to its part of a change: the rows, and why not, where it would refuse it.
+    fn consider(
+        &self,
+        ask: &Arc<Verified<Ask>>,
+        fragment: Option<Arc<Fragment>>,
+        source: Option<PublicKey>,
+    ) -> impl Future<Output = (Vec<PlanRow>, Option<Refusal>)> + Send + 'static {
+        let considered = self.node.consider(ask, fragment);
+        let host = self.identity.name.clone();
+        let rows: Vec<PlanRow> = considered.rows.iter().map(|row| plan_row(&host, row)).collect();
+        let (platform, blobs) = (self.platform.clone(), self.blobs.clone());
+        let (mesh, exchange) = (self.mesh.clone(), self.exchange.clone());
+        async move {
+            let change = PartChange {
+                before: considered.before,
+                arriving: considered.arriving,
+                leaving: considered.leaving,
+            };
+            let mut verdict = considered.verdict;
+            if let (Ok(()), Some(fragment)) = (&verdict, &considered.fragment) {
+                verdict = change.judge(fragment);
+                if verdict.is_ok() {
+                    verdict = check_part(&*platform, &blobs, &mesh, &exchange, source, fragment).await;
+                }
+            }
+            (rows, verdict.err())
+        }
+    }
+}
+
+fn by(host: &Name, refusal: Refusal) -> HostRefusal {
+    HostRefusal { host: host.to_string(), refusal }
+}
+
+/// Adds a row, or another host to the one that says the same.
+fn add(rows: &mut Vec<PlanRow>, row: PlanRow) {
+    let same = |known: &&mut PlanRow| {
+        let PlanRow { hosts: _, sign, kind, name, key, from, to, act, why } = &row;
+        (&known.sign, &known.kind, &known.name, &known.key) == (sign, kind, name, key)
+            && (&known.from, &known.to, &known.act, &known.why) == (from, to, act, why)
+            // A list may name the same line twice on one host.
+            && known.hosts.iter().all(|host| !row.hosts.contains(host))
+    };
+    match rows.iter_mut().find(same) {
+        Some(known) => known.hosts.extend(row.hosts),
+        None => rows.push(row),
+    }
+}
+
+fn plan_row(host: &Name, row: &Row) -> PlanRow {
+    PlanRow {
+        hosts: vec![host.clone()],
+        sign: match row.sign {
+            Sign::Added => PlanSign::Added,
+            Sign::Removed => PlanSign::Removed,
+            Sign::Changed => PlanSign::Changed,
+            Sign::Moved => PlanSign::Moved,
+        },
+        kind: row.subject.kind().to_owned(),
+        name: row.subject.name().cloned(),
+        key: row.key.clone(),
+        from: row.from.clone(),
+        to: row.to.clone(),
+        act: row.act.word().to_owned(),
+        why: row.why.to_owned(),
+    }
+}

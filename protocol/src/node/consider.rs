@@ -1,0 +1,147 @@
+//! What would come of a change: the first round of a decision without anything that is noted, reserved or promised.
+//!
+//! Whoever plans drafts the revision and asks each host that it changes; each host answers for its own part. Nothing here
+//! changes anything, so a plan may be asked for at any time, and proves nothing about a moment later.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::io::{BuildOrder, HostRefusal, ReviseOrder};
+use super::message::{Ask, Message, Refusal, Rule};
+use super::{Node, draft::Draft};
+use crate::id::{Digest, Name, PublicKey};
+use crate::model::Fragment;
+use crate::plan::{Condition, Observed, PartChange, Row};
+use crate::time::Now;
+use crate::trust::{Domain, Verified};
+use crate::wire;
+
+/// A change that is only thought of.
+#[derive(Clone, Debug)]
+pub enum Intention {
+    /// To build a project.
+    Build(Box<BuildOrder>),
+    /// To change one.
+    Revise(Box<ReviseOrder>),
+}
+
+/// What is asked of one host.
+#[derive(Clone, Debug)]
+pub struct Inquiry {
+    /// The host.
+    pub host: PublicKey,
+    /// Its name.
+    pub name: Name,
+    /// The question, as it would be asked if it were meant.
+    pub message: Message,
+}
+
+/// What a host has to say about its part of a change that is only thought of.
+#[derive(Clone, Debug)]
+pub struct Consideration {
+    /// The part that it would have; none where it is left out.
+    pub fragment: Option<Arc<Fragment>>,
+    /// The part that it has.
+    pub before: Option<Arc<Fragment>>,
+    /// The VMs that would come from other hosts.
+    pub arriving: Vec<Name>,
+    /// The VMs that would go to other hosts.
+    pub leaving: Vec<Name>,
+    /// The changes, each with what it costs.
+    pub rows: Vec<Row>,
+    /// Whether the node itself knows a reason against it; the platform may know another.
+    pub verdict: Result<(), Refusal>,
+}
+
+impl Node {
+    /// Returns what would be asked of which hosts; nothing where nothing would change.
+    pub fn inquiries(&self, now: Now, intention: &Intention) -> Result<Vec<Inquiry>, Vec<HostRefusal>> {
+        let draft = match intention {
+            Intention::Build(order) => self.draft_build(now, order),
+            Intention::Revise(order) => self.draft_revision(now, order),
+        };
+        match draft {
+            Ok(draft) => Ok(self.inquiries_of(&draft)),
+            Err(refusals) if refusals.iter().all(|refused| refused.refusal.rule == Rule::Unchanged) => {
+                Ok(Vec::new())
+            }
+            Err(refusals) => Err(refusals),
+        }
+    }
+
+    fn inquiries_of(&self, draft: &Draft) -> Vec<Inquiry> {
+        let parent = draft.revision.parent.and_then(|parent| self.projects.commit(parent));
+        let names: BTreeMap<PublicKey, &Name> = parent
+            .into_iter()
+            .flat_map(|parent| &parent.revision.hosts)
+            .chain(&draft.revision.hosts)
+            .map(|host| (host.key, &host.name))
+            .collect();
+        let inquiry = |host: &PublicKey| {
+            let ask = Ask {
+                host: *host,
+                revision: draft.revision.clone(),
+                digest: draft.digest,
+                running: draft.running,
+                replaces: draft.replaces,
+            };
+            let payload = wire::encode_ask(&ask);
+            let ask = Arc::new(Verified::own(&self.config.keys, Domain::Request, ask, payload));
+            let fragment = draft.fragments.get(host).cloned();
+            Some(Inquiry {
+                host: *host,
+                name: (*names.get(host)?).clone(),
+                message: Message::Ask { ask, fragment },
+            })
+        };
+        draft.answers.keys().filter_map(inquiry).collect()
+    }
+
+    /// Says what this host would answer if it were asked in earnest.
+    pub fn consider(&self, ask: &Verified<Ask>, fragment: Option<Arc<Fragment>>) -> Consideration {
+        let part = ask.revision.host(self.me);
+        let fragment = fragment.or_else(|| self.fragments.get(&part?.fragment).cloned());
+        let before = self.part_before(ask).and_then(|part| self.fragments.get(&part.fragment)).cloned();
+        let (arriving, leaving) = self.moving(ask);
+        let condition = |vm: &Name| self.condition(ask.revision.parent, vm);
+        let change = PartChange {
+            before: before.as_deref(),
+            after: fragment.as_deref().filter(|_| part.is_some()),
+            arriving: &arriving,
+            leaving: &leaving,
+        };
+        let rows = change.rows(condition);
+        let stranger = || Refusal {
+            rule: Rule::Grant,
+            detail: format!("nobody here knows the key {} that signed this", ask.author().short()),
+        };
+        let verdict = if self.records.member(ask.author()).is_none() {
+            Err(stranger())
+        } else {
+            self.judge(ask, fragment.clone()).map(drop)
+        };
+        Consideration {
+            fragment: fragment.filter(|_| part.is_some()),
+            before,
+            arriving,
+            leaving,
+            rows,
+            verdict,
+        }
+    }
+
+    /// Returns how a VM of this host is that stands in a revision.
+    fn condition(&self, revision: Option<Digest>, name: &Name) -> Condition {
+        let part = revision
+            .and_then(|revision| self.projects.commit(revision))
+            .and_then(|commit| commit.host(self.me)?.ids(commit.digest).find(|vm| vm.name == *name));
+        let observed = part.and_then(|vm| {
+            self.owned_vms().find(|(owned, ..)| **owned == vm).map(|(_, _, observed, _)| observed.clone())
+        });
+        match observed {
+            Some(Observed::Running(_)) => Condition::Running,
+            Some(Observed::Down { .. } | Observed::Lost) => Condition::Down,
+            Some(Observed::Absent) | None => Condition::Absent,
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! What a host makes of a change to a VM that is there: it has it at once, from its next start on, or not yet at all.
+//!
+//! [`super::impact()`] says what a change could be on a platform at its mildest. This is what agents carry out today:
+//! nothing that touches a disk or takes a VM to another host, and nothing for which a VM would be stopped.
+
+use std::collections::BTreeSet;
+
+use super::difference::{Change, InterfaceChange, VmChange};
+use super::impact::{Act, Effect};
+use super::observed::Condition;
+use super::row::{Row, Sign, Subject, rows};
+use super::sequence::plan;
+use super::setup::SetupChange;
+use crate::id::Name;
+use crate::model::{Attachment, Fragment, Hooks, Project};
+
+/// When a VM that is there has a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carry {
+    /// At once, running or not.
+    Now,
+    /// When it is started the next time; it is not stopped for it.
+    NextStart,
+    /// Not yet: the host refuses it. What it is about, for people.
+    NotYet(&'static str),
+}
+
+/// Why a change costs a start of a VM that runs.
+const NEXT_START: &str = "it counts from the next start on; nothing is stopped for it";
+/// Why a change costs nothing at a VM that doesn't run.
+const NOT_RUNNING: &str = "it does not run, and has it from its next start on";
+/// Why what comes from another host is refused.
+const NO_MOVE: &str = "its disk is on another host";
+
+/// Returns when a VM has a change to it; what is no VM's is had at once.
+pub fn carry(change: &Change) -> Carry {
+    match change {
+        Change::VmChanged { change, .. } => of_vm(change),
+        Change::Renamed(_) => Carry::NotYet("the project's name"),
+        Change::Hooks(_)
+        | Change::SwitchAdded { .. }
+        | Change::SwitchChanged { .. }
+        | Change::SwitchRemoved { .. }
+        | Change::SwitchesReordered { .. }
+        | Change::VmAdded { .. }
+        | Change::VmRemoved { .. }
+        | Change::VmsReordered { .. } => Carry::Now,
+    }
+}
+
+fn of_vm(change: &VmChange) -> Carry {
+    match change {
+        // Where it is doesn't change: else it would be on its way to another host.
+        VmChange::BootOrder(_) | VmChange::ServiceHost(_) => Carry::Now,
+        VmChange::Memory(_)
+        | VmChange::Vcpus(_)
+        | VmChange::Users(_)
+        | VmChange::Files(_)
+        | VmChange::Startup(_)
+        | VmChange::Nameservers(_)
+        | VmChange::Modules(_) => Carry::NextStart,
+        VmChange::Platform(_) => Carry::NotYet("its platform"),
+        VmChange::Template(_) => Carry::NotYet("what its disk was made from"),
+        VmChange::Disk(_) => Carry::NotYet("the size of its disk"),
+        VmChange::InterfaceAdded { .. }
+        | VmChange::InterfaceRemoved { .. }
+        | VmChange::InterfacesReordered { .. } => Carry::NotYet("which interfaces it has"),
+        VmChange::Interface { change, .. } => match change {
+            InterfaceChange::Attachment(_) => Carry::NotYet("what an interface leads to"),
+            // The switch lets through what comes from the address that it knows.
+            InterfaceChange::Mac(_) => Carry::NotYet("the hardware address of an interface"),
+            InterfaceChange::Impairment { attachment: Attachment::Switch(_), .. } => Carry::Now,
+            InterfaceChange::Impairment { .. }
+            | InterfaceChange::Address(_)
+            | InterfaceChange::Gateway(_)
+            | InterfaceChange::Broadcast(_)
+            | InterfaceChange::Forwards(_)
+            | InterfaceChange::TapAddress(_) => Carry::NextStart,
+        },
+        VmChange::Setup(change) => match change {
+            SetupChange::Groups(_) | SetupChange::Shutdown(_) | SetupChange::Scheduling(_) => {
+                Carry::NextStart
+            }
+            SetupChange::Swap(_) | SetupChange::Mounts(_) => Carry::NotYet("its further disks"),
+        },
+    }
+}
+
+/// A host's part of a project, and what takes its place.
+#[derive(Clone, Copy, Debug)]
+pub struct PartChange<'a> {
+    /// What is there; none where the host carries nothing of the project.
+    pub before: Option<&'a Fragment>,
+    /// What is to be; none where it is to carry nothing of it any more.
+    pub after: Option<&'a Fragment>,
+    /// The VMs that come from other hosts.
+    pub arriving: &'a [Name],
+    /// The VMs that go to other hosts.
+    pub leaving: &'a [Name],
+}
+
+impl PartChange<'_> {
+    /// Returns the changes of this part as rows, with what each costs there. `condition` is how a VM is right now.
+    pub fn rows(&self, condition: impl Fn(&Name) -> Condition) -> Vec<Row> {
+        let (before, after) = (project(self.before), project(self.after));
+        let mut planned = plan(&before, &after, &BTreeSet::new());
+        // What only concerns the file's order, or how it spells the host, changes nothing here.
+        planned.retain(|planned| match &planned.change {
+            Change::SwitchesReordered { .. } | Change::VmsReordered { .. } => false,
+            Change::VmChanged { change: VmChange::ServiceHost(_), .. } => false,
+            Change::VmAdded { vm, .. } => !self.arriving.contains(&vm.name),
+            Change::VmRemoved { vm } => !self.leaving.contains(vm),
+            _ => true,
+        });
+        for planned in &mut planned {
+            let (Change::VmChanged { vm, .. }, Carry::NextStart) = (&planned.change, carry(&planned.change))
+            else {
+                continue;
+            };
+            let runs = condition(vm) == Condition::Running;
+            (planned.act, planned.why) = if runs {
+                (Act::Change(Effect::Reboot), NEXT_START)
+            } else {
+                (Act::Change(Effect::Live), NOT_RUNNING)
+            };
+        }
+        let moved = self.arriving.iter().map(|vm| Row {
+            sign: Sign::Moved,
+            subject: Subject::Host(vm.clone()),
+            key: None,
+            from: None,
+            to: None,
+            act: Act::Change(Effect::Move),
+            why: NO_MOVE,
+            permission: super::Permission::Granted,
+        });
+        rows(&planned).into_iter().chain(moved).collect()
+    }
+
+    /// Returns the first VM that stays and would have something else that no host carries out yet, and what that is.
+    pub fn not_yet(&self) -> Option<(Name, &'static str)> {
+        let (before, after) = (project(self.before), project(self.after));
+        super::difference(&before, &after).iter().find_map(|change| match (change, carry(change)) {
+            (Change::VmChanged { vm, .. }, Carry::NotYet(what)) => Some((vm.clone(), what)),
+            _ => None,
+        })
+    }
+}
+
+/// Returns a part as a project of its own; the name is the same for all.
+fn project(part: Option<&Fragment>) -> Project {
+    let name = Name::parse("part").expect("letters are a name");
+    match part {
+        None => Project { name, vms: Vec::new(), switches: Vec::new(), hooks: Hooks::default() },
+        Some(part) => Project {
+            name,
+            vms: part.vms.clone(),
+            switches: part.switches.clone(),
+            hooks: part.hooks.clone(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lang::{self, NoIncludes};
+    use crate::resolve::{self, Options};
+
+    fn part(hosts: &str) -> Fragment {
+        let (tree, _) = lang::parse("p.mln", format!("global {{ project p }}\n{hosts}"), &NoIncludes);
+        let project = resolve::resolve(&tree, &Options::default()).project;
+        Fragment { vms: project.vms, switches: project.switches, ..Fragment::default() }
+    }
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).expect("a name")
+    }
+
+    #[track_caller]
+    fn check(before: &str, after: &str, running: &[&str], expect: &[&str]) {
+        let (before, after) = (part(before), part(after));
+        let change = PartChange { before: Some(&before), after: Some(&after), arriving: &[], leaving: &[] };
+        let condition = |vm: &Name| {
+            if running.contains(&vm.as_str()) { Condition::Running } else { Condition::Down }
+        };
+        let shown: Vec<String> = change
+            .rows(condition)
+            .iter()
+            .map(|row| {
+                let name = row.subject.name().map_or("", Name::as_str);
+                let key = row.key.as_deref().unwrap_or("");
+                format!("{} {name} {key} {}", row.sign.character(), row.act.word())
+            })
+            .collect();
+        assert_eq!(shown, expect);
+    }
+
+    #[test]
+    fn what_a_start_changes_costs_one_only_where_the_vm_runs() {
+        let (before, after) = ("host a { memory 64M }", "host a { memory 96M }");
+        check(before, after, &["a"], &["~ a memory reboot"]);
+        check(before, after, &[], &["~ a memory live"]);
+        check(before, "host a { memory 64M; boot_order 5 }", &["a"], &["~ a boot_order live"]);
+        check(before, "host a { memory 64M; startup {\n date\n} }", &["a"], &["+ a startup reboot"]);
+    }
+
+    #[test]
+    fn what_comes_and_goes_is_built_and_removed_and_the_host_name_alone_is_no_change() {
+        check("host a { }", "host b { }", &[], &["- a  remove", "+ b  build"]);
+        check("host a { }", "host a { service_host oslo }", &[], &[]);
+    }
+
+    #[test]
+    fn a_vm_that_comes_from_another_host_moves_and_one_that_goes_is_told_of_there() {
+        let (before, after) = (part("host a { }"), part("host b { }"));
+        let (arriving, leaving) = ([name("b")], [name("a")]);
+        let change =
+            PartChange { before: Some(&before), after: Some(&after), arriving: &arriving, leaving: &leaving };
+        let rows = change.rows(|_| Condition::Down);
+        let shown: Vec<(char, &str)> =
+            rows.iter().map(|row| (row.sign.character(), row.act.word())).collect();
+        assert_eq!(shown, [('>', "move")]);
+    }
+
+    #[test]
+    fn disks_and_interfaces_are_not_yet() {
+        let not_yet = |before: &str, after: &str| {
+            let (before, after) = (part(before), part(after));
+            let change =
+                PartChange { before: Some(&before), after: Some(&after), arriving: &[], leaving: &[] };
+            change.not_yet().map(|(vm, what)| format!("{vm}: {what}"))
+        };
+        assert_eq!(not_yet("host a { memory 64M }", "host a { memory 96M }"), None);
+        let disk = not_yet("host a { size 100M }", "host a { size 200M }");
+        assert_eq!(disk.as_deref(), Some("a: the size of its disk"));
+        let swap = not_yet("host a { }", "host a { swap 64M }");
+        assert_eq!(swap.as_deref(), Some("a: its further disks"));
+        let interface = not_yet("host a { }", "host a { network eth0 { switch s } }\nswitch s { }");
+        assert_eq!(interface.as_deref(), Some("a: which interfaces it has"));
+    }
+}
