@@ -465,7 +465,7 @@ impl Node {
     }
 
     /// Says why a VM is not handed over; none where it may be.
-    fn why_not_to(&self, to: PublicKey, vm: &VmId, epoch: Epoch) -> Option<String> {
+    pub(super) fn why_not_to(&self, to: PublicKey, vm: &VmId, epoch: Epoch) -> Option<String> {
         let placed = self.projects.placement(vm).map(|host| host.key);
         match self.right(vm) {
             Right::Own(own) if own != epoch => Some(format!("this host owns it in epoch {own}, not {epoch}")),

@@ -5,7 +5,7 @@ impl Cluster {
     fn stored(&self, host: usize) -> StoredState {
         let node = &self.nodes[host];
         StoredState {
-            records: node.records.range(..).map(|(_, record)| record.clone()).collect(),
+            records: node.records.range(..).cloned().collect(),
             fragments: node.fragments.iter().map(|(digest, part)| (*digest, part.clone())).collect(),
             holdings: node.holdings().map(|(vm, holding)| (vm.clone(), holding.clone())).collect(),
             joined: node.joined.clone(),
