@@ -71,18 +71,6 @@ fn a_host_that_reaches_nobody_goes_on_unconfirmed_and_is_confirmed_later() {
 }
 
 #[test]
-fn an_earlier_run_that_is_still_alive_stops_signing() {
-    let mut cluster = Cluster::new(512);
-    let (me, own) = (keys(1).public(), cluster.nodes[1].own_runs.instance);
-    // A copy of bergen's machine speaks to oslo, then bergen does again.
-    let wanted = |instance| Message::OwnWanted { instance, asks: false };
-    cluster.input(0, Input::Message { from: me, message: wanted(own ^ 1) });
-    assert_eq!(cluster.nodes[1].signing(), Signing::Confirmed, "it may have been restarted");
-    cluster.input(0, Input::Message { from: me, message: wanted(own) });
-    assert_eq!(cluster.nodes[1].signing(), Signing::Doubled);
-}
-
-#[test]
 fn a_vm_whose_disk_is_gone_is_not_held_still_for_its_new_host() {
     let mut cluster = Cluster::new(512);
     let project = cluster.build_ring();
