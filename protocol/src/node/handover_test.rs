@@ -48,7 +48,7 @@ impl Cluster {
     }
 
     /// Decides a revision that places a VM elsewhere, with everybody's word, and tells these hosts.
-    fn place(&mut self, vm: &VmId, to: usize, told: &[usize]) {
+    pub(super) fn place(&mut self, vm: &VmId, to: usize, told: &[usize]) {
         let head = self.nodes[0].projects.head(ProjectId(vm.birth)).expect("it is built").clone();
         let definition = |host: &RevisionHost| {
             let holder = self.nodes.iter().find_map(|node| node.fragments.get(&host.fragment));
@@ -125,7 +125,7 @@ impl Cluster {
         }
     }
 
-    fn owner_told(&self, at: usize, vm: &VmId) -> String {
+    pub(super) fn owner_told(&self, at: usize, vm: &VmId) -> String {
         let current = self.nodes[at].ownership(vm).expect("somebody owns it");
         let tenure = match &current.tenure {
             Tenure::Held => "",

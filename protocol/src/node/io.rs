@@ -335,6 +335,8 @@ pub enum Operation {
         /// Who asks, for people.
         author: String,
     },
+    /// This host is the right one of those with its key: it signs again, and takes what others have heard as its own.
+    GoOn,
 }
 
 /// What a takeover does where the owner was heard within the failure timeout.

@@ -82,6 +82,22 @@ pub enum Message {
     },
     /// About who owns a VM.
     HandOver(HandOver),
+    /// The sender's agent is in this run.
+    OwnWanted {
+        /// Names the run, by lot.
+        instance: u64,
+        /// Whether the receiver is to say what it has heard of the sender.
+        asks: bool,
+    },
+    /// What was heard under the receiver's key.
+    OwnTold {
+        /// The run that this is for: any other one passes it over.
+        instance: u64,
+        /// Another run of the same key that is alive.
+        other: Option<u64>,
+        /// What the receiver has last said of itself, if it has asked.
+        records: Vec<VerifiedRecord>,
+    },
 }
 
 /// What hosts say to each other about who owns a VM, beside the records that everybody hears.

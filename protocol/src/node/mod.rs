@@ -43,6 +43,7 @@ mod recover;
 mod reserve;
 mod run;
 mod runs;
+mod standing;
 mod status;
 mod sync;
 mod takeover;
@@ -73,6 +74,7 @@ pub use message::{
 #[cfg(feature = "mutants")]
 pub use mutation::Mutation;
 pub use projects::ProjectHeads;
+pub use standing::Signing;
 pub use sync::{SyncContent, SyncRange};
 pub use view::{HostView, ProjectView, Reach, VmView};
 
@@ -94,6 +96,7 @@ use records::{Merge, Records};
 use recover::Recoveries;
 use reserve::Reservations;
 use run::RunOperations;
+use standing::OwnRuns;
 use status::StatusClock;
 use takeover::Takeovers;
 use timers::{Timer, Timers};
@@ -118,6 +121,7 @@ pub struct Node {
     takeovers: Takeovers,
     proposals: Proposals,
     runs: RunOperations,
+    own_runs: OwnRuns,
     status: StatusClock,
     connected: BTreeSet<PublicKey>,
     /// With whom records are compared while much is lacking, and until when.
@@ -156,6 +160,7 @@ impl Node {
             takeovers: Takeovers::default(),
             proposals: Proposals::default(),
             runs: RunOperations::default(),
+            own_runs: OwnRuns::default(),
             status: StatusClock::default(),
             connected: BTreeSet::new(),
             catching_up: None,
@@ -167,6 +172,7 @@ impl Node {
             #[cfg(feature = "mutants")]
             seen: Records::default(),
         };
+        node.own_runs = OwnRuns::new(node.draw());
         node.projects.rule = node.chain_rule();
         let rules = node.rules();
         // What was signed here counts even where the records were lost.
@@ -267,8 +273,10 @@ impl Node {
         }
         self.drop_unused_fragments();
         self.tell_revoked();
-        self.publish_member(now);
-        self.resume_host(now);
+        if self.may_sign() {
+            self.publish_member(now);
+            self.resume_host(now);
+        }
         self.timers.set(Timer::Sync, now.mono_ms + limits::SYNC_MS);
     }
 
@@ -284,7 +292,7 @@ impl Node {
         if self.me < peer {
             self.send(peer, sync::opening(self.compared()));
         }
-        self.ask_to_confirm(peer);
+        self.introduce_run(peer);
     }
 
     fn message(&mut self, now: Now, from: PublicKey, message: Message) {
@@ -338,6 +346,8 @@ impl Node {
             }
             Message::FragmentFound(fragment) => self.fragment_found(now, fragment),
             Message::HandOver(message) => self.hand_over(now, from, message),
+            Message::OwnWanted { instance, asks } => self.own_wanted(from, instance, asks),
+            Message::OwnTold { instance, other, records } => self.own_told(now, instance, other, records),
             Message::Ballot { parent, ballot } => self.ballot_called(from, parent, ballot),
             Message::Answered { answer, candidate } => {
                 self.ballot_answered(now, *answer, candidate.map(|candidate| *candidate));
@@ -363,6 +373,7 @@ impl Node {
             return;
         }
         self.note_fork(&record);
+        self.notice_own(&record);
         if self.mutated_commit_judged_again() && self.is_refused_by_grants(now, &record) {
             return;
         }
@@ -372,7 +383,7 @@ impl Node {
         if self.merge(&record, Origin::Others) != Merge::Taken {
             return;
         }
-        if record.author() == self.me {
+        if record.author() == self.me && self.may_sign() {
             self.outbid_record(now, &record);
         }
         self.act_on(now, &record);
@@ -389,8 +400,11 @@ impl Node {
         }
     }
 
-    /// Signs, keeps and gossips a record of our own.
+    /// Signs, keeps and gossips a record of our own, unless this host may sign nothing.
     fn publish(&mut self, now: Now, record: Record) {
+        if !self.may_sign() {
+            return;
+        }
         let record = wire::sign_record(&self.config.keys, record);
         if self.merge(&record, Origin::Ourselves) == Merge::Taken {
             self.outbox.push(Output::Broadcast(record.clone()));
@@ -530,6 +544,10 @@ impl Node {
     }
 
     fn operate(&mut self, now: Now, op: OpId, operation: Operation) {
+        if let Operation::GoOn = operation {
+            return self.go_on(now, op);
+        }
+        let Some((op, operation)) = self.unless_standing_forbids(op, operation) else { return };
         if self.proposals.len() + self.runs.len() + self.takeovers.len() >= limits::OPERATIONS_MAX {
             let refusal = Refusal {
                 rule: Rule::NoAnswer,
@@ -548,6 +566,7 @@ impl Node {
             Operation::Revise(order) => self.propose_revision(now, op, &order),
             Operation::Run { vms, order, pause_ms } => self.run(now, op, vms, order, pause_ms),
             Operation::TakeOver { vm, owner, author } => self.take_over(now, op, vm, owner, author),
+            Operation::GoOn => self.go_on(now, op),
         }
     }
 
@@ -585,6 +604,7 @@ impl Node {
         let turn = self.draw() as usize % self.connected.len();
         if let Some(peer) = self.connected.iter().nth(turn).copied() {
             self.send(peer, sync::opening(self.compared()));
+            self.introduce_run(peer);
         }
     }
 
@@ -676,6 +696,8 @@ mutations! {
     mutated_ready_unread => ReadyUnread,
     mutated_confirmed_by_others_only => ConfirmedByOthersOnly,
     mutated_revocation_ignored => RevocationIgnored,
+    mutated_own_key_not_asked => OwnKeyNotAsked,
+    mutated_second_run_ignored => SecondRunIgnored,
 }
 
 impl Node {

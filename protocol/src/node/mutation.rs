@@ -85,6 +85,10 @@ pub enum Mutation {
     ConfirmedByOthersOnly,
     /// A grant that was taken back is as good as before.
     RevocationIgnored,
+    /// A host signs before it has asked what others have heard under its key.
+    OwnKeyNotAsked,
+    /// A host goes on although its key has signed what it doesn't know of.
+    SecondRunIgnored,
 }
 
 impl Mutation {
@@ -131,5 +135,7 @@ impl Mutation {
         ("ready-unread", Self::ReadyUnread),
         ("confirmed-by-others-only", Self::ConfirmedByOthersOnly),
         ("revocation-ignored", Self::RevocationIgnored),
+        ("own-key-not-asked", Self::OwnKeyNotAsked),
+        ("second-run-ignored", Self::SecondRunIgnored),
     ];
 }

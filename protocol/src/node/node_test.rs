@@ -542,6 +542,7 @@ fn a_disk_that_is_gone_is_not_made_anew() {
     };
     cluster.nodes[0] = Node::new(config(0, 512), stored);
     cluster.input(0, Input::Start { found: Vec::new() });
+    cluster.pass(limits::CONFIRM_MS);
     assert_eq!(cluster.steps, []);
     assert!(matches!(cluster.state(1, &vm), VmState::Failed { .. }));
 }
@@ -861,3 +862,6 @@ mod handover;
 
 #[path = "grants_test.rs"]
 mod grants;
+
+#[path = "standing_test.rs"]
+mod standing;

@@ -167,6 +167,9 @@ impl Node {
 
     /// Sends what is wanted of them to all hosts that have not yet answered.
     fn ask(&mut self, now: Now, op: OpId) {
+        if !self.may_sign() {
+            return self.timers.set(Timer::Operation(op), now.mono_ms + limits::RESEND_MS);
+        }
         let Some(proposal) = self.proposals.by_op.get(&op) else { return };
         let draft = &proposal.draft;
         let chain = self.chain_for(op, &proposal.goal);

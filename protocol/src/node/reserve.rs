@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::io::{Output, Write};
 use super::message::{Ask, Message, Refusal, Rule, RunningVms};
+use super::standing::Signing;
 use super::timers::Timer;
 use super::{Node, limits};
 use crate::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
@@ -95,8 +96,12 @@ impl Node {
         fragment: Option<Arc<Fragment>>,
     ) {
         let revision = ask.digest;
-        if ask.host != self.me {
-            return;
+        match self.signing() {
+            // It is asked again in a moment.
+            _ if ask.host != self.me => return,
+            Signing::Asking => return,
+            Signing::Doubled => return self.refuse(from, revision, self.doubled_refusal()),
+            Signing::Confirmed | Signing::Unconfirmed => {}
         }
         if self.records.member(ask.author()).is_none() {
             let detail = format!("nobody here knows the key {} that signed this", ask.author().short());
@@ -422,8 +427,10 @@ impl Node {
     }
 
     pub(super) fn checked(&mut self, _now: Now, revision: Digest, verdict: Result<(), Refusal>) {
-        let Some(reserved) = self.reservations.by_revision.get_mut(&revision) else { return };
+        let Some(reserved) = self.reservations.by_revision.get(&revision) else { return };
         let coordinator = reserved.coordinator;
+        let verdict = if self.own_runs.signs() { verdict } else { Err(self.doubled_refusal()) };
+        let Some(reserved) = self.reservations.by_revision.get_mut(&revision) else { return };
         match verdict {
             Ok(()) => {
                 reserved.stage = Stage::Reserved;

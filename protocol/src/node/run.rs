@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::io::{FailureCause, OpId, Outcome, Output, VmFailure};
 use super::message::{Message, Refusal, Rule, RunOrder, RunRequest, RunVerdict};
+use super::standing::Signing;
 use super::timers::Timer;
 use super::{Node, limits};
 use crate::id::{Digest, Name, PublicKey, VmId};
@@ -303,6 +304,15 @@ impl Node {
         if let Err(refusal) = self.judge_run(now, request) {
             let verdict = RunVerdict::Refused(Box::new(refusal));
             return self.send(from, Message::RunAnswer { request: request.digest(), verdict });
+        }
+        match self.signing() {
+            // It is asked again in a moment.
+            Signing::Asking => return,
+            Signing::Doubled => {
+                let verdict = RunVerdict::NotOwner;
+                return self.send(from, Message::RunAnswer { request: request.digest(), verdict });
+            }
+            Signing::Confirmed | Signing::Unconfirmed => {}
         }
         let verdict = match self.run_counter(&request.vm) {
             _ if request.owner != self.me => RunVerdict::NotOwner,

@@ -30,8 +30,11 @@ struct Versioned {
     message: MessageWire,
 }
 
+/// How many records one host is told that it has said of itself: who it is, and how it is.
+const OWN_RECORDS_MAX: usize = 2;
+
 /// How many kinds there are below.
-const KINDS: u32 = 16;
+const KINDS: u32 = 18;
 
 #[derive(Serialize, Deserialize)]
 enum MessageWire {
@@ -51,6 +54,8 @@ enum MessageWire {
     Promised(SignedWire),
     Outbid { parent: [u8; 32], ballot: BallotWire, number: u64 },
     HandOver(HandOverWire),
+    OwnWanted { instance: u64, asks: bool },
+    OwnTold { instance: u64, other: Option<u64>, records: Vec<SignedWire> },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -256,6 +261,15 @@ pub fn decode_message_with(
         MessageWire::Outbid { parent, ballot, number } => {
             Message::Outbid { parent: Digest(parent), ballot: ballot.into(), number }
         }
+        MessageWire::OwnWanted { instance, asks } => Message::OwnWanted { instance, asks },
+        MessageWire::OwnTold { instance, other, records } => {
+            at_most(records.len(), OWN_RECORDS_MAX)?;
+            let verified = records.into_iter().map(|wire| verify_one(wire.try_into()?));
+            let understood =
+                verified.filter(|record| !record.as_ref().is_err_and(RecordError::is_of_another_version));
+            let records = understood.collect::<Result<_, RecordError>>()?;
+            Message::OwnTold { instance, other, records }
+        }
     })
 }
 
@@ -448,6 +462,12 @@ impl From<&Message> for MessageWire {
             Message::Outbid { parent, ballot, number } => {
                 Self::Outbid { parent: parent.0, ballot: (*ballot).into(), number: *number }
             }
+            Message::OwnWanted { instance, asks } => Self::OwnWanted { instance: *instance, asks: *asks },
+            Message::OwnTold { instance, other, records } => Self::OwnTold {
+                instance: *instance,
+                other: *other,
+                records: records.iter().map(|record| record.signed().into()).collect(),
+            },
         }
     }
 }
