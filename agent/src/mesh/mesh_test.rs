@@ -3,7 +3,7 @@
 use mln_protocol::wire::MESSAGE_BYTES_MAX;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::limits::{GOSSIP_BYTES_MAX, MISBEHAVIOUR_MAX};
+use super::limits::{GOSSIP_BYTES_MAX, MISBEHAVIOUR_MAX, STREAM_HEADER_BYTES_MAX};
 use super::testbed::{Known, Node, QUIC, chain, keys, name, pair, root};
 use super::{GossipVerdict, MeshConfig, MeshEvent, SendError, StartError, StreamError, StreamKind, start};
 
@@ -152,7 +152,7 @@ async fn a_stream_carries_its_header_and_bytes_both_ways() {
     assert_eq!((there, back), (b"there".to_vec(), b"back".to_vec()));
     let nobody = a.mesh.open_stream(keys(99).public(), StreamKind::Bulk, b"").await;
     assert!(matches!(nobody, Err(StreamError::NotConnected)));
-    let long = a.mesh.open_stream(b.key, StreamKind::Bulk, &[0; 2000]).await;
+    let long = a.mesh.open_stream(b.key, StreamKind::Bulk, &[0; STREAM_HEADER_BYTES_MAX + 1]).await;
     assert!(matches!(long, Err(StreamError::Limit { .. })));
 }
 

@@ -25,8 +25,8 @@ struct Cluster {
     away: BTreeSet<usize>,
     /// What the hosts' platforms say to a build.
     verdict: Result<(), Refusal>,
-    /// How many parts were reserved for where the last operation ended, at that moment.
-    reserved_at_end: usize,
+    /// How many parts were kept where the last operation ended, at that moment.
+    kept_at_end: usize,
 }
 
 const NAMES: [&str; 3] = ["oslo", "bergen", "gjovik"];
@@ -74,7 +74,7 @@ impl Cluster {
             switches: BTreeMap::new(),
             away: BTreeSet::new(),
             verdict: Ok(()),
-            reserved_at_end: 0,
+            kept_at_end: 0,
         };
         for index in 0..NAMES.len() {
             cluster.input(index, Input::Start { found: Vec::new() });
@@ -140,7 +140,7 @@ impl Cluster {
             Output::Revoked(_) => {}
             Output::Progress { state, .. } => self.progress.push(state),
             Output::Done { op, outcome } => {
-                self.reserved_at_end = self.nodes[from].reservations.fragments().count();
+                self.kept_at_end = self.nodes[from].fragments.len();
                 self.outcomes.insert(op, outcome);
             }
         }
@@ -285,13 +285,13 @@ fn a_host_without_room_refuses_and_nothing_is_built_anywhere() {
 }
 
 #[test]
-fn nothing_is_reserved_any_more_where_a_refusal_is_told() {
+fn nothing_is_kept_any_more_where_a_refusal_is_told() {
     let mut cluster = Cluster::new(512);
     let mut order = ring(64, OnFailure::Undo);
     order.project.vms[1].memory = MemoryMib(600);
     cluster.begin(0, 1, Operation::Build(Box::new(order)));
     assert_eq!(rules(cluster.outcome(1)), [(NAMES[1].to_owned(), Rule::Memory)]);
-    assert_eq!(cluster.reserved_at_end, 0);
+    assert_eq!(cluster.kept_at_end, 0);
 }
 
 #[test]

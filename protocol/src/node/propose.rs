@@ -505,6 +505,8 @@ impl Node {
 
     fn refused(&mut self, op: OpId, refusals: Vec<HostRefusal>) {
         let Some(proposal) = self.proposals.by_op.remove(&op) else { return };
+        // What was reserved for it here was still asked for until now.
+        self.drop_unused_fragments();
         let outcome = match proposal.goal {
             Goal::Build(_) | Goal::Revise | Goal::Remove => Outcome::Refused(refusals),
             Goal::Undo(mut failures) => {

@@ -122,6 +122,7 @@ impl Node {
             .into_iter()
             .filter(|status| status.state != VmState::Removed)
             .filter_map(|status| {
+                let status = self.status_here(&status.vm).unwrap_or(status);
                 Some(VmView { label: label.clone(), owner: owner(status)?, status: status.clone() })
             })
             .collect()

@@ -11,10 +11,16 @@ use crate::node::ownership::Right;
 use crate::node::projects::Fate;
 use crate::node::timers::Timer;
 use crate::plan::{Existence, Observed};
-use crate::record::{Epoch, Record, ReleasedDisk, RunState, VmState};
+use crate::record::{Epoch, Record, ReleasedDisk, RunState, VmState, VmStatus};
 use crate::time::Now;
 
 impl Node {
+    /// Returns how a VM of ours stands where that can't be said to others yet: what they last heard is from before.
+    pub(in crate::node) fn status_here(&self, vm: &VmId) -> Option<&VmStatus> {
+        let silent = !self.may_sign() && self.speaks_for(vm);
+        self.vms.owned.get(vm).filter(|_| silent).map(|owned| &owned.status)
+    }
+
     /// Returns the VMs of a project that this host has to do with, whether they are to exist, and the digest of the
     /// part that defines them.
     pub(super) fn due_here(&self, project: ProjectId) -> Vec<(VmId, Existence, Digest)> {
