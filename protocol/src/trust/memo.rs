@@ -3,7 +3,7 @@
 //! Signatures stay the real ones: ed25519 gives the same bytes for the same key and message. No shipped program has this.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::PublicKey;
 
@@ -12,8 +12,8 @@ const REMEMBERED_MAX: usize = 1 << 17;
 
 #[derive(Default)]
 struct Memo {
-    made: HashMap<[u8; 32], [u8; 64]>,
-    verified: HashSet<[u8; 32]>,
+    made: BTreeMap<[u8; 32], [u8; 64]>,
+    verified: BTreeSet<[u8; 32]>,
 }
 
 thread_local! {
