@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mln_protocol::id::{Digest, Label, ProjectId, PublicKey, VmId};
 use mln_protocol::model::{Fragment, HookPoint, TemplateRef, Vm};
-use mln_protocol::node::{Input, Outcome, Output, Refusal, Rule, Write};
+use mln_protocol::node::{Input, Message, Outcome, Output, Refusal, Rule, RunVerdict, Write};
 use mln_protocol::plan::{Observed, RunPhase, Step, StopLimit};
 use mln_protocol::record::ExitStatus;
 use tokio::sync::mpsc;
@@ -35,7 +35,17 @@ const NO_DISKS_MOVE: &str = "disks can't be moved between hosts yet";
 impl EventLoop {
     pub(crate) async fn effect(&mut self, output: Output) {
         match output {
-            Output::Send { to, message } => self.send(to, message).await,
+            Output::Send { to, message } => {
+                log_refusal(to, &message);
+                self.send(to, message).await;
+            }
+            Output::Revoked(grant) => {
+                if self.identity.chain.iter().any(|link| Digest::of(&link.payload) == grant) {
+                    warn!("the grant of this host was revoked: others refuse it from now on");
+                }
+                // The mesh's task has ended only if the loop is about to.
+                let _ = self.mesh.revoke(grant).await;
+            }
             Output::Broadcast(record) => self.broadcast(&record).await,
             Output::Persist { id, writes } => {
                 let dropped = writes.iter().any(|write| matches!(write, Write::DropFragment(_)));
@@ -169,6 +179,24 @@ impl EventLoop {
         };
         self.handle(Input::Observed { vm, observed }).await;
     }
+}
+
+/// Says in the log what this host was asked for and does not do, and why.
+fn log_refusal(to: PublicKey, message: &Message) {
+    let (rule, why) = match message {
+        Message::Answer { verdict: Err(refusal), .. } => (refusal.rule.code(), refusal.detail.as_str()),
+        Message::RunAnswer { verdict: RunVerdict::Refused(refusal), .. } => {
+            (refusal.rule.code(), refusal.detail.as_str())
+        }
+        Message::RunAnswer { verdict: RunVerdict::Stale { .. }, .. } => {
+            ("stale", "its author saw an earlier state of the virtual machine; or it was sent before")
+        }
+        Message::RunAnswer { verdict: RunVerdict::NotOwner, .. } => {
+            ("ownership", "it is for a virtual machine or a host that this is not")
+        }
+        _ => return,
+    };
+    warn!(peer = %to.short(), rule, why, "a request is refused");
 }
 
 /// Fetches a part's files, and asks the platform about each of its VMs.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use mln_protocol::id::{Label, Name, PublicKey};
 use mln_protocol::node::{Input, Message, Node};
-use mln_protocol::trust::{Role, Standing};
+use mln_protocol::trust::{Role, Standing, admit, standing_of};
 use mln_protocol::wire;
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
@@ -247,17 +247,22 @@ impl EventLoop {
                 }
                 StreamKind::Control => self.control_stream(from, &header, stream),
             },
-            MeshEvent::Operator { key, standing, stream } => self.operator_stream(key, &standing, stream),
+            MeshEvent::Operator { key, standing, stream } => {
+                self.operator_stream(key, standing, stream).await;
+            }
             MeshEvent::Discovered { peer } => {
                 // Whatever is seen on the network, only those are tried whose grants somebody has judged before.
                 if self.node.hosts().iter().any(|host| host.key == peer) {
                     let _ = self.mesh.learn(peer, Vec::new()).await;
                 }
             }
-            MeshEvent::JoinRequest { role, name, key, reply } => {
+            MeshEvent::JoinRequest { role, name, key, grants, reply } => {
                 // An operator's name is the owner of what they build, and no host's.
                 let taken = role == Role::Host && self.node.name_taken(&name, key);
-                let verdict = if taken {
+                let revoked = grants.into_iter().any(|grant| self.node.revocation(grant).is_some());
+                let verdict = if revoked {
+                    Err(wire::Refusal::Revoked)
+                } else if taken {
                     Err(wire::Refusal::NameTaken)
                 } else {
                     info!(%name, ?role, key = %key.short(), "joins");
@@ -318,21 +323,34 @@ impl EventLoop {
 
     /// Serves an operator of another agent, who asked for something that only this host can do.
     fn control_stream(&self, from: PublicKey, header: &[u8], stream: crate::mesh::MeshStream) {
-        let name = std::str::from_utf8(header).ok().and_then(|text| mln_protocol::id::Name::parse(text).ok());
-        let Some(name) = name else {
-            warn!(peer = %from.short(), "a control stream without an operator is dropped");
+        // The name, and behind a zero byte the grants of whoever has some of their own.
+        let (name, chain) = match header.iter().position(|byte| *byte == 0) {
+            Some(end) => (&header[..end], Some(&header[end + 1..])),
+            None => (header, None),
+        };
+        let name = std::str::from_utf8(name).ok().and_then(|text| mln_protocol::id::Name::parse(text).ok());
+        let standing = chain.map(|chain| {
+            let links = wire::decode_chain(chain).ok()?;
+            let named = standing_of(self.identity.root, &links).ok()?;
+            let standing = admit(self.identity.root, &links, named.subject, self.clock.now()).ok()?;
+            (standing.name.as_ref() == name.as_ref()).then(|| Arc::new(standing))
+        });
+        let (Some(name), None | Some(Some(_))) = (name, &standing) else {
+            warn!(peer = %from.short(), "a control stream without an operator, or with grants that don't hold, is dropped");
             return;
         };
-        let operator = Operator { name, origin: Origin::Peer { key: from } };
+        let operator = Operator { name, origin: Origin::Peer { key: from }, standing: standing.flatten() };
         tokio::spawn(control::serve(stream, operator, self.commands.clone()));
     }
 
     /// Serves an operator who came with a key and grants of their own.
-    fn operator_stream(&self, key: PublicKey, standing: &Standing, stream: crate::mesh::MeshStream) {
+    async fn operator_stream(&mut self, key: PublicKey, standing: Standing, stream: crate::mesh::MeshStream) {
         // Judged at the door already; who has no name there is not let in.
-        let Ok(name) = standing.operator() else { return };
+        let Ok(name) = standing.operator().cloned() else { return };
+        self.handle(Input::GrantSeen(standing.chain())).await;
         let verbs = standing.verbs.iter().copied().collect();
-        let operator = Operator { name: name.clone(), origin: Origin::Operator { key, verbs } };
+        let origin = Origin::Operator { key, verbs };
+        let operator = Operator { name, origin, standing: Some(Arc::new(standing)) };
         tokio::spawn(control::serve(stream, operator, self.commands.clone()));
     }
 

@@ -149,6 +149,7 @@ impl Identity {
             verbs: Verb::ALL.into_iter().collect(),
             passes: FIRST_PASSES,
             not_after_unix_ms: None,
+            scope: mln_protocol::trust::Scope::default(),
         };
         let chain = vec![root.sign(Domain::Grant, grant.to_bytes())];
         // The root key first: without it a mesh that seems to be made could never be recovered.

@@ -246,7 +246,10 @@ fn remedy(rule: Rule, host: &str) -> Option<String> {
         Rule::Forgotten => {
             Some(format!("whoever runs {host}: mlnctl doctor there says which journal is wanted back"))
         }
-        Rule::Grant => Some("whoever may grant it".to_owned()),
+        Rule::Grant => Some("whoever gave the grant; mlnctl grant list says who".to_owned()),
+        Rule::GrantLimit => {
+            Some("you, by removing what the grant pays for; or whoever gave it, by a wider one: mlnctl grant".to_owned())
+        }
         Rule::DiskLoss => Some("the author of the project: another name for the new VM".to_owned()),
         Rule::Majority => Some("whoever runs the hosts that are off: mlnd run".to_owned()),
         Rule::Ownership => {

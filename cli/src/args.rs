@@ -8,9 +8,10 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
     build::Build, completions::Completions, console::Console, cp::Cp, ctx::Ctx, daemon_status::DaemonStatus,
-    doctor::Doctor, events::Events, exec::Exec, gc::Gc, log::Log, logs::Logs, manual::Manual, peers::Peers,
-    plan::Plan, remove::Remove, resolve::Resolve, rollback::Rollback, scale::Scale, ssh::Ssh, start::Start,
-    status::Status, stop::Stop, template::Template, token::Token, upgrade::Upgrade,
+    doctor::Doctor, events::Events, exec::Exec, gc::Gc, grant::Grant, grant::Revoke, key::Key, log::Log,
+    logs::Logs, manual::Manual, peers::Peers, plan::Plan, remove::Remove, resolve::Resolve,
+    rollback::Rollback, scale::Scale, ssh::Ssh, start::Start, status::Status, stop::Stop, template::Template,
+    token::Token, upgrade::Upgrade,
 };
 use crate::offline::Offline;
 
@@ -76,7 +77,7 @@ pub enum Command {
     #[command(subcommand)]
     Ctx(Ctx),
     /// Print the public half of your key, which is made on first need
-    Key,
+    Key(Key),
     /// Print what a shell needs to complete words, names of projects and hosts among them
     Completions(Completions),
     /// Write the manual pages
@@ -129,6 +130,10 @@ pub enum Online {
     /// Invite others
     #[command(subcommand)]
     Token(Token),
+    /// Let somebody do something, with their own key; or list who may do what
+    Grant(Box<Grant>),
+    /// Take grants back
+    Revoke(Revoke),
     /// The images that disks start from
     #[command(subcommand)]
     Template(Template),

@@ -59,6 +59,9 @@ pub enum ContextError {
         /// Its permissions.
         mode: u32,
     },
+    /// There is a key already.
+    #[error("{} is your key already; with --replace it is put aside, and the grants that you have are for that one", .0.display())]
+    KeyExists(PathBuf),
     /// There is no such context.
     #[error("there is no context {name}; known: {known}")]
     Unknown {
@@ -100,6 +103,15 @@ pub struct Contexts {
 /// Where they are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Home(PathBuf);
+
+/// What becomes of a key that is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplacedKey {
+    /// It is a reason to refuse.
+    Refuse,
+    /// It stays beside the new one, under its own name.
+    PutAside,
+}
 
 /// What becomes of a file that is there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -281,6 +293,20 @@ impl Home {
         self.kept_key()?.ok_or(ContextError::File { path: self.0.join(KEY_FILE), source: vanished })
     }
 
+    /// Makes a new key.
+    pub fn new_key(&self, existing: ReplacedKey) -> Result<(), ContextError> {
+        let path = self.0.join(KEY_FILE);
+        if path.exists() {
+            if existing == ReplacedKey::Refuse {
+                return Err(ContextError::KeyExists(path));
+            }
+            let old = self.kept_key()?.map_or_else(|| "damaged".to_owned(), |key| key.public().short());
+            let aside = self.0.join(format!("key-{old}"));
+            fs::rename(&path, &aside).map_err(|source| ContextError::File { path, source })?;
+        }
+        self.key().map(drop)
+    }
+
     fn kept_key(&self) -> Result<Option<KeyPair>, ContextError> {
         let path = self.0.join(KEY_FILE);
         let damaged = || ContextError::Damaged { path: path.clone(), what: "it holds no key".to_owned() };
@@ -338,7 +364,7 @@ impl Home {
 }
 
 /// Returns the time for judging grants here, where only their end is shown: agents judge by their own clocks.
-fn now() -> Now {
+pub(crate) fn now() -> Now {
     let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Now { mono_ms: 0, unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX) }
 }

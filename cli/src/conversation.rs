@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use mln_link::client::has_left;
 use mln_link::message::{
-    AgentVersion, DaemonStatusRow, Definition, DoctorRow, ExecExit, Failure, GarbageReport, LanRow,
-    OutsideRow, PeerRow, Plan, PlanRow, ProjectRow, Refusal, Revised, RevisionRow, Silence, StatusRow,
-    TemplateHostRow, TemplateRow, Token, UnsettledRow,
+    AgentVersion, DaemonStatusRow, Definition, DoctorRow, ExecExit, Failure, GarbageReport, GrantRow,
+    Granted, LanRow, OutsideRow, PeerRow, Plan, PlanRow, ProjectRow, Refusal, Revised, RevisionRow, Silence,
+    StatusRow, TemplateHostRow, TemplateRow, Token, UnsettledRow,
 };
 use mln_link::{CHUNK_BYTES_MAX, Client, InputSender, LinkError, Replies, Reply, Request, place};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::context::{Home, LOCAL};
+use crate::context::{Context, Home, LOCAL};
 use crate::error::{CommandError, UsageError};
 use crate::network::{Network, address_of};
 use crate::ui::screen::{LiveProgress, Screen};
@@ -57,6 +57,10 @@ pub struct Answer {
     pub garbage: Option<GarbageReport>,
     /// A new token.
     pub token: Option<Token>,
+    /// A new grant.
+    pub granted: Option<Granted>,
+    /// The rows of `grant list`, and what `revoke` took back.
+    pub grants: Vec<GrantRow>,
     /// Who the agent is.
     pub version: Option<AgentVersion>,
     /// The lines of `doctor`.
@@ -105,6 +109,8 @@ impl Answer {
             Reply::Garbage(report) => self.garbage = Some(report),
             Reply::Doctor(rows) => self.doctor.extend(rows),
             Reply::Token(token) => self.token = Some(token),
+            Reply::Granted(granted) => self.granted = Some(*granted),
+            Reply::Grants(rows) => self.grants.extend(rows),
             Reply::Exited(exited) => self.exited = Some(exited),
             Reply::Plan(plan) => self.plan = Some(plan),
             Reply::PlanRows(rows) => self.plan_rows.extend(rows),
@@ -174,6 +180,14 @@ impl Agent {
     fn local() -> Self {
         let uid = rustix::process::geteuid().as_raw();
         Self::Local(place::socket_candidates(uid, |name| std::env::var_os(name)))
+    }
+
+    /// Returns the context whose grants are shown; none where the agent of this machine is asked.
+    pub fn context(&self) -> Option<&Context> {
+        match self {
+            Self::Local(_) => None,
+            Self::Network(network) => network.context(),
+        }
     }
 
     /// Asks for something that takes no input.

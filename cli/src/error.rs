@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use mln_door::join::JoinError;
 use mln_door::operator::EnterError;
 use mln_link::LinkError;
+use mln_protocol::trust::{AdmitError, IssueError};
 use mln_protocol::wire::TokenError;
 
 use crate::context::ContextError;
@@ -60,6 +61,12 @@ pub enum CommandError {
     /// The project file can't be read. Nothing was asked.
     #[error(transparent)]
     ProjectFile(#[from] OpenError),
+    /// Nothing was granted: it would be more than the user has.
+    #[error("nothing was granted")]
+    NotGranted(#[source] IssueError),
+    /// A chain of grants doesn't hold. Nothing was changed.
+    #[error("the grant does not hold")]
+    Chain(#[source] AdmitError),
     /// A file of the user's can't be read. Nothing was asked.
     #[error("{path} can't be read")]
     File {
@@ -163,6 +170,15 @@ pub enum UsageError {
     /// A word that is no right.
     #[error("{0:?} is nothing that an operator may do; known: {1}")]
     Right(String, String),
+    /// Somebody who is not known, or not one.
+    #[error("{0} is neither a key nor the name of one that has a grant")]
+    Grantee(String),
+    /// A key without a name.
+    #[error("a new key needs a name")]
+    NoGranteeName,
+    /// Nothing to be taken back.
+    #[error("nobody knows a grant of {0}")]
+    NoGrantOf(String),
     /// Options of an operator's token for a host's.
     #[error("--may and --name are for tokens of operators")]
     HostTokenOptions,
@@ -186,6 +202,7 @@ impl CommandError {
             Self::Join(JoinError::Connect(_) | JoinError::Timeout) => Exit::NoAgent,
             Self::Join(JoinError::Refused(_)) => Exit::Refused,
             Self::Token(_) => Exit::Usage,
+            Self::NotGranted(_) | Self::Chain(_) => Exit::Refused,
             Self::NotPermitted(_) | Self::NotLive { .. } => Exit::Refused,
             Self::BrokeOff(_)
             | Self::TooLong { .. }

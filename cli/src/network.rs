@@ -43,6 +43,11 @@ impl Network {
         Self { home, context, address: Some(address) }
     }
 
+    /// Returns the context whose grants are shown; none where this user has none.
+    pub fn context(&self) -> Option<&Context> {
+        self.context.as_ref()
+    }
+
     /// Returns where it is asked, for people.
     pub fn place(&self) -> String {
         match (&self.address, &self.context) {

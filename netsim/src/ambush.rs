@@ -125,7 +125,12 @@ fn moment_of(output: &Output) -> Option<(Moment, Option<PublicKey>)> {
             ClaimBasis::Birth => Some((Moment::Born, None)),
             ClaimBasis::Declined(_) | ClaimBasis::Takeover(_) => None,
         },
-        Record::Commit(_) | Record::Member(_) | Record::Host(_) | Record::Vm(_) => None,
+        Record::Commit(_)
+        | Record::Member(_)
+        | Record::Host(_)
+        | Record::Vm(_)
+        | Record::Grant(_)
+        | Record::Revocation(_) => None,
     };
     match output {
         Output::Broadcast(record) => said(record),

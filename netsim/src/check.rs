@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mln_protocol::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
 use mln_protocol::model::Fragment;
-use mln_protocol::node::{HandOver, Message, Node};
+use mln_protocol::node::{HandOver, Holding, Message, Node};
 use mln_protocol::plan::{Existence, Observed, Step};
 use mln_protocol::record::{
     Claim, ClaimBasis, Commit, Epoch, Link, Record, RecordKey, RunState, VerifiedRecord, VmState, VmStatus,
@@ -51,6 +51,8 @@ struct Exempt {
     hostile: BTreeSet<PublicKey>,
     /// "Who lost both is a new host": what it has lost may be missing, but it may not vote any more.
     amnesiac: BTreeSet<PublicKey>,
+    /// VMs whose disk something else than the protocol has deleted.
+    lost_disks: BTreeSet<VmId>,
 }
 
 impl Exempt {
@@ -99,6 +101,16 @@ impl Oracle {
         self.exempt.hostile.insert(key);
     }
 
+    /// The disk of this VM was deleted by something else than the protocol.
+    pub(crate) fn exempt_lost_disk(&mut self, vm: VmId) {
+        self.exempt.lost_disks.insert(vm);
+    }
+
+    /// Whether this host may have lost what it had signed.
+    pub(crate) fn has_lost_state(&self, key: PublicKey) -> bool {
+        self.exempt.has_lost_state(key)
+    }
+
     /// Takes over what the rules of ownership have found broken, but for hosts that have lost or forged state.
     pub(crate) fn take_ownership(&mut self) {
         for (hosts, rule) in self.ownership.take_broken() {
@@ -144,7 +156,7 @@ impl Oracle {
                 self.ownership.note_link(by, link);
                 self.check_birth(by, link);
             }
-            Record::Member(_) | Record::Host(_) => {}
+            Record::Member(_) | Record::Host(_) | Record::Grant(_) | Record::Revocation(_) => {}
         }
     }
 
@@ -238,7 +250,9 @@ impl Oracle {
         let times = by_author.entry(status.run_by).or_default();
         *times += 1;
         let asked = self.requests.get(&(status.vm.clone(), status.run_by)).map_or(0, BTreeSet::len);
-        if *times > asked && !self.exempt.has_lost_state(owner) {
+        // Who lies about its own VMs lies about nobody else's.
+        let excused = self.exempt.has_lost_state(owner) || self.exempt.hostile.contains(&owner);
+        if *times > asked && !excused {
             let rule = format!("S4: {asked} requests to run {} were applied {times} times", status.vm);
             self.broken(rule);
         }
@@ -310,13 +324,22 @@ impl Oracle {
     /// L1: says what a host has not yet brought to an end.
     pub(crate) fn unsettled(&self, host: &str, node: &Node, disk: &Disk) -> Vec<String> {
         let mut problems = Vec::new();
+        if self.exempt.hostile.contains(&node.key()) {
+            // It has lied about its own VMs too, and believes that after a restart.
+            return problems;
+        }
         let mut owned = BTreeSet::new();
         for (id, existence, observed, status) in node.owned_vms() {
             owned.insert(id.clone());
             let running = matches!(observed, Observed::Running(_));
-            // What a backup doesn't have can't be brought back: it is shown as failed, and that is all.
+            // What a backup doesn't have can't be brought back: it is shown as failed, and that is all; "a VM rebuilt
+            // from peers alone is read-only".
+            let unclaimed = !matches!(disk.holding(id), Some(Holding::Claimed { .. }));
+            let failed = matches!(status.state, VmState::Failed { .. });
+            let lost = self.exempt.has_lost_state(node.key()) && (failed || unclaimed);
+            // Nothing makes a disk anew that was there: its owner says that it is gone.
             let lost =
-                self.exempt.has_lost_state(node.key()) && matches!(status.state, VmState::Failed { .. });
+                lost || existence == Existence::Wanted && failed && self.exempt.lost_disks.contains(id);
             if lost || self.is_blocked(node.key(), status) {
                 continue;
             }
@@ -339,6 +362,10 @@ impl Oracle {
         for id in disk.vms.keys() {
             let Some(commit) = self.decisions.born(id.birth) else { continue };
             let project = commit.project();
+            // A label is free again once its project is removed; what is stranded of that stays.
+            if self.decisions.is_removed(project) {
+                continue;
+            }
             let other = *labels.entry(&commit.revision.label).or_insert(project) != project;
             // A host that has forgotten what it reserved may have said yes to two.
             if other && !self.crashed.contains(&node.key()) {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mln_protocol::id::{Digest, Name, PublicKey, VmId};
+use mln_protocol::id::{Digest, Name, ProjectId, PublicKey, VmId};
 use mln_protocol::record::{Commit, Consent, Revision};
 
 /// Every revision that anybody has published.
@@ -106,6 +106,14 @@ impl Decisions {
             }
             false
         })
+    }
+
+    /// Whether a majority has removed a project.
+    pub(crate) fn is_removed(&self, project: ProjectId) -> bool {
+        let removes = |commit: &&Commit| {
+            commit.revision.hosts.is_empty() && commit.revision.consent == Consent::Majority
+        };
+        self.commits.values().filter(removes).any(|commit| commit.project() == project)
     }
 
     /// Whether no project with a part on this host was ever changed: only then can nothing have been committed late.

@@ -180,12 +180,14 @@ impl Ownerships {
     }
 
     fn note_holding(&mut self, by: PublicKey, id: &VmId, holding: &Holding) {
-        let vm = self.by_vm.entry(id.clone()).or_default();
         let Holding::Claimed { claim, .. } = holding else {
-            vm.holders.remove(&by);
+            self.by_vm.entry(id.clone()).or_default().holders.remove(&by);
             return;
         };
         let Record::Link(link) = &***claim else { return };
+        // What is durable is signed, also where its author crashed before anybody heard of it.
+        self.note_link(by, link);
+        let vm = self.by_vm.entry(id.clone()).or_default();
         let epoch = link.epoch();
         let line = match link {
             Link::Claim(claim) => vm.line(claim, by),

@@ -104,6 +104,9 @@ struct RunArguments {
     /// A small world in which people and faults do what is written down, made for one rule
     #[arg(long, value_parser = Scene::parse, conflicts_with_all = ["swarm", "nodes", "projects"])]
     scene: Option<Scene>,
+    /// Say all that happens, line by line
+    #[arg(long, conflicts_with = "seeds")]
+    tell: bool,
     #[command(flatten)]
     cuts: Cuts,
 }
@@ -209,9 +212,13 @@ fn eprintln_took(began: Instant) {
 fn run_one(out: &mut impl Write, arguments: &RunArguments) -> std::io::Result<bool> {
     let mut options = arguments.draw(arguments.seed);
     arguments.cuts.apply(&mut options);
+    options.tells = arguments.tell;
     writeln!(out, "seed {}, {} nodes, {} projects", options.seed, options.nodes, options.projects)?;
     let began = Instant::now();
     let ending = World::new(options.clone()).run();
+    for line in &ending.told {
+        writeln!(out, "{line}")?;
+    }
     report(out, &ending)?;
     writeln!(out, "took {:.1} s", began.elapsed().as_secs_f64())?;
     for violation in &ending.violations {
@@ -221,7 +228,7 @@ fn run_one(out: &mut impl Write, arguments: &RunArguments) -> std::io::Result<bo
         writeln!(out, "converged after {:.1} simulated s", ending.simulated_ms as f64 / 1000.0)?;
         return Ok(true);
     }
-    if arguments.cuts.is_whole() && options.nodes <= crate::options::CODED_NODES_MAX {
+    if !arguments.tell && arguments.cuts.is_whole() && options.nodes <= crate::options::CODED_NODES_MAX {
         let (options, ending) = minimise(options, ending);
         writeln!(out, "made smaller: {}", ending.violations[0])?;
         writeln!(out, "    again with: {}", command_line(arguments.kind(), &options))?;

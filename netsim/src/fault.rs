@@ -47,11 +47,15 @@ pub(crate) enum Fault {
     Takeover,
     /// A blow falls just when a host says something.
     Ambush,
+    /// The whole machine loses its power: its guests end with its agent.
+    PowerCut,
+    /// The disk of a VM is gone after a crash.
+    LostDisk,
 }
 
 impl Fault {
     /// Every kind with its name on the command line.
-    pub(crate) const ALL: [(&'static str, Self); 22] = [
+    pub(crate) const ALL: [(&'static str, Self); 24] = [
         ("loss", Self::Loss),
         ("repeat", Self::Repeat),
         ("late", Self::Late),
@@ -74,6 +78,8 @@ impl Fault {
         ("cut-build", Self::CutBuild),
         ("takeover", Self::Takeover),
         ("ambush", Self::Ambush),
+        ("power-cut", Self::PowerCut),
+        ("lost-disk", Self::LostDisk),
     ];
 
     /// Returns its name on the command line.

@@ -7,6 +7,7 @@ use mln_protocol::node::{Node, Write, WriteId};
 use mln_protocol::time::Now;
 use mln_protocol::trust::{Domain, Grant, KeyPair, Signed, Verb, mesh_of};
 
+use crate::check_standing::OwnKey;
 use crate::disk::Disk;
 use crate::gossip::Gossip;
 
@@ -54,6 +55,8 @@ pub(crate) struct Host {
     pub(crate) age: Age,
     pub(crate) honesty: Honesty,
     pub(crate) backup: Option<Disk>,
+    /// What this run has asked and heard about its own key.
+    pub(crate) own_key: OwnKey,
 }
 
 /// Whether a host is there at all.
@@ -125,6 +128,7 @@ impl Host {
                 Grants::Endless => None,
                 Grants::Short => Some(UNIX_MS + SHORT_MS),
             },
+            scope: mln_protocol::trust::Scope::default(),
         };
         let chain = vec![root.sign(Domain::Grant, grant.to_bytes())];
         Self {
@@ -146,6 +150,7 @@ impl Host {
             age: Age::Current,
             honesty: Honesty::Honest,
             backup: None,
+            own_key: OwnKey::default(),
         }
     }
 

@@ -212,6 +212,7 @@ impl World {
                         seen_counter: view.status.run_counter + 1 + lot.between(0, 3),
                         order: [RunOrder::Up, RunOrder::Down(StopLimit::Now)][lot.index(2)],
                         made_unix_ms: 0,
+                        chain: Vec::new(),
                     };
                     let payload = wire::encode_run_request(&request);
                     let request = Verified::own(keys, Domain::Request, request, payload);
@@ -296,6 +297,7 @@ fn removal(keys: &KeyPair, project: ProjectId, label: Label, made_unix_ms: u64) 
         made_unix_ms,
         author: "liar".to_owned(),
         reason: "remove".to_owned(),
+        charge: None,
     };
     let digest = Digest::of(&wire::encode_revision(&revision));
     // Its promises are as good as its reservation: from the liar alone.
@@ -333,6 +335,7 @@ fn unasked(keys: &KeyPair, victim: PublicKey, lot: &mut Lot) -> Message {
                 made_unix_ms: 0,
                 author: "liar".to_owned(),
                 reason: "build".to_owned(),
+                charge: None,
             };
             let ask = Ask {
                 host: victim,
@@ -340,6 +343,7 @@ fn unasked(keys: &KeyPair, victim: PublicKey, lot: &mut Lot) -> Message {
                 revision,
                 running: RunningVms::Stop,
                 replaces: None,
+                chain: Vec::new(),
             };
             let payload = wire::encode_ask(&ask);
             Message::Ask { ask: Arc::new(Verified::own(keys, Domain::Request, ask, payload)), fragment: None }

@@ -334,7 +334,12 @@ impl World {
             let records = self.hosts[away].disk.records();
             let is_new = |record: &&VerifiedRecord| match &****record {
                 Record::Host(status) => status.counter > 1,
-                Record::Member(_) | Record::Commit(_) | Record::Vm(_) | Record::Link(_) => true,
+                Record::Member(_)
+                | Record::Commit(_)
+                | Record::Vm(_)
+                | Record::Link(_)
+                | Record::Grant(_)
+                | Record::Revocation(_) => true,
             };
             if records.len() >= all && records.filter(is_new).count() >= all {
                 let (_, sum) = self.traffic.watched?;
@@ -347,6 +352,6 @@ impl World {
     fn status_bytes(&self) -> u64 {
         let known = self.hosts[0].disk.load().records;
         let status = known.iter().find(|record| matches!(****record, Record::Host(_)));
-        status.map_or(0, |record| crate::traffic::gossip_bytes(record))
+        status.map_or(0, crate::traffic::gossip_bytes)
     }
 }

@@ -19,6 +19,8 @@ pub(crate) struct Planned {
 pub(crate) enum Mishap {
     /// The agent ends, and starts again later.
     Crash { node: usize, down_ms: u64 },
+    /// The machine ends, guests and all, and starts again later.
+    PowerCut { node: usize, down_ms: u64 },
     /// The agent stands still.
     Pause { node: usize, ms: u64 },
     /// The machine sleeps.
@@ -122,6 +124,12 @@ fn plan_kind(options: &Options, fault: Fault, hosts: usize, lot: &mut Lot, plann
                 }
             }
         }
+        Fault::PowerCut => {
+            for node in afflicted(lot) {
+                let (at, down_ms) = (lot.between(3_000, FAULTS_MS), lot.between(2_000, 20_000));
+                add(at, Mishap::PowerCut { node, down_ms });
+            }
+        }
         Fault::Pause => {
             for node in afflicted(lot) {
                 let (at, ms) = (lot.between(3_000, FAULTS_MS - 20_000), lot.between(500, 20_000));
@@ -201,6 +209,7 @@ fn plan_kind(options: &Options, fault: Fault, hosts: usize, lot: &mut Lot, plann
         | Fault::Hostile
         | Fault::StepFails
         | Fault::GuestEnds
-        | Fault::CutBuild => {}
+        | Fault::CutBuild
+        | Fault::LostDisk => {}
     }
 }

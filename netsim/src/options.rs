@@ -43,6 +43,9 @@ pub(crate) struct Options {
     pub(crate) mutation: Option<Mutation>,
     /// What people and faults do in it, where that is written down.
     pub(crate) scene: Option<Scene>,
+    /// Whether what happens is written down.
+    pub(crate) tells: bool,
+    /// What the world is for.
     pub(crate) setting: Setting,
 }
 
@@ -112,6 +115,7 @@ impl Options {
             customers: None,
             mutation: None,
             scene: None,
+            tells: false,
             setting: Setting::Trouble,
         }
     }
@@ -201,6 +205,8 @@ fn rate(fault: Fault, lot: &mut Lot) -> Option<u64> {
         Fault::CutBuild => (0, 1, 2),
         Fault::Takeover => (300, 1, 8),
         Fault::Ambush => (400, 1, 8),
+        Fault::PowerCut => (300, 100, 700),
+        Fault::LostDisk => (200, 100, 600),
     };
     // Both are drawn in any case, so that one kind's lot doesn't move the next one's.
     let (there, rate) = (lot.chance(chance), lot.between(from, until));

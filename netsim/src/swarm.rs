@@ -81,7 +81,7 @@ pub(crate) fn run(
     let mut sum = Sum::default();
     let mut failing: Vec<(u64, Ending)> = Vec::new();
     each_world(seeds, world, |seed, outcome| {
-        sum.add(&outcome);
+        sum.add(seed, &outcome);
         let twice_differs = outcome.same == Some(false);
         if twice_differs {
             writeln!(out, "violation: D1: two runs of seed {seed} have different traces")?;
@@ -122,12 +122,15 @@ struct Sum {
     alone: u64,
     garbage: u64,
     faults: FaultCount,
+    /// Each world's trace, by its seed: they come in any order.
+    traces: std::collections::BTreeMap<u64, blake3::Hash>,
     /// In how many worlds a kind of fault happened.
     worlds_with: std::collections::BTreeMap<&'static str, u64>,
 }
 
 impl Sum {
-    fn add(&mut self, outcome: &Outcome) {
+    fn add(&mut self, seed: u64, outcome: &Outcome) {
+        self.traces.insert(seed, outcome.ending.trace);
         let tally = &outcome.ending.tally;
         self.worlds += 1;
         self.compared += u64::from(outcome.same.is_some());
@@ -163,6 +166,11 @@ impl Sum {
             "{} built, {} started, stopped or removed, {} done alone, {} lies unreadable, {} run twice",
             self.built, self.changed, self.alone, self.garbage, self.compared
         )?;
+        let mut trace = blake3::Hasher::new();
+        for world in self.traces.values() {
+            trace.update(world.as_bytes());
+        }
+        writeln!(out, "trace {}", trace.finalize().to_hex())?;
         writeln!(
             out,
             "{} worlds, {} violations, {} events, {:.1} simulated hours",

@@ -1,16 +1,20 @@
 //! What planned faults do to the world.
 
-use mln_protocol::node::{Input, OpId, Operation, RunOrder, Write};
+use mln_protocol::id::VmId;
+use mln_protocol::node::{Input, Node, OpId, Operation, RunOrder, Signing, Write};
 use mln_protocol::plan::{Existence, Observed, StopLimit};
 
 use crate::disk::Disk;
 use crate::fault::Fault;
 use crate::host::Presence;
 use crate::mishap::{BackupExtent, Mishap, Shape, SleepingClock};
-use crate::world::{Event, World};
+use crate::world::{Event, OPERATOR_MS, World};
 
 /// Operations of hosts that are alone have numbers from here on, those of customers are below.
 const ALONE_FROM: u64 = 1 << 40;
+
+/// Operations of whoever looks after hosts that sign nothing have numbers from here on.
+const CLEAR_UP_FROM: u64 = 1 << 50;
 
 impl World {
     pub(crate) fn mishap(&mut self, mishap: Mishap) {
@@ -18,6 +22,13 @@ impl World {
             Mishap::Crash { node, down_ms } => {
                 if self.hosts[node].node.is_some() {
                     self.tally.faults.add(Fault::Crash);
+                    self.crash(node, down_ms);
+                }
+            }
+            Mishap::PowerCut { node, down_ms } => {
+                self.tally.faults.add(Fault::PowerCut);
+                switch_off(&mut self.hosts[node].disk);
+                if self.hosts[node].node.is_some() {
                     self.crash(node, down_ms);
                 }
             }
@@ -90,7 +101,24 @@ impl World {
                 }
             }
         }
+        if self.lot.chance(self.options.rate(Fault::LostDisk)) {
+            self.lose_disk(node);
+        }
         self.stop(node, down_ms);
+    }
+
+    /// Deletes the disk of one VM that doesn't run, as if somebody had, or the file system did.
+    fn lose_disk(&mut self, node: usize) {
+        let disk = &self.hosts[node].disk;
+        let down = disk.vms.iter().filter(|(_, vm)| matches!(vm.observed, Observed::Down { .. }));
+        let down: Vec<VmId> = down.map(|(vm, _)| vm.clone()).collect();
+        if down.is_empty() {
+            return;
+        }
+        let vm = down[self.lot.index(down.len())].clone();
+        self.tally.faults.add(Fault::LostDisk);
+        self.hosts[node].disk.vms.remove(&vm);
+        self.oracle.exempt_lost_disk(vm);
     }
 
     /// Ends an agent; it is started again after this time.
@@ -151,6 +179,19 @@ impl World {
             self.stop(clone, 0);
             self.hosts[clone].presence = Presence::Gone;
         }
+    }
+
+    /// Tells the hosts that have stopped signing, since their key had signed elsewhere, that they are the right ones.
+    pub(crate) fn clear_up(&mut self) {
+        for node in 0..self.options.nodes {
+            let signing = self.hosts[node].answering(self.now_ms).map(Node::signing);
+            if signing == Some(Signing::Doubled) {
+                let op = OpId(CLEAR_UP_FROM + self.now_ms);
+                self.hosts[node].own_key.told_to_go_on();
+                self.input(node, Input::Operate { op, operation: Operation::GoOn });
+            }
+        }
+        self.at(self.now_ms + OPERATOR_MS, Event::Operator);
     }
 
     /// L2: a host that reaches nobody is asked to start or stop a VM of its own.

@@ -1,7 +1,7 @@
 //! What people do meanwhile: each customer builds a project, starts, stops and sometimes removes it, asking any
 //! host, and asking again where an answer does not come.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mln_protocol::id::{Label, Name, ProjectId};
 use mln_protocol::model::{
@@ -206,6 +206,14 @@ impl Workload {
             (Outcome::Refused(_), _) => tally.refused += 1,
             (Outcome::Done, Stage::Change) => tally.changed += 1,
             (Outcome::Done, Stage::Over) | (Outcome::Failed(_), _) => {}
+        }
+    }
+
+    /// Those who want to remove projects with these labels go home.
+    pub(crate) fn give_up(&mut self, labels: &BTreeSet<Label>) {
+        let wants = |errand: &&mut Errand| errand.stage == Stage::Remove && labels.contains(&errand.label);
+        for errand in self.errands.iter_mut().filter(wants) {
+            errand.stage = Stage::Over;
         }
     }
 

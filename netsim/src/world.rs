@@ -6,18 +6,19 @@
 //! For the first minute things go wrong (the safety phase); from then on nothing does any more, and all must come
 //! right (the liveness phase). The oracle looks at every event of both.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mln_protocol::id::{Digest, ProjectId, PublicKey, VmId};
 use mln_protocol::model::{HookPoint, MemoryMib, Platform};
 use mln_protocol::node::{Input, Mutation, Node, NodeConfig, OpId, Outcome, Output, Write, WriteId};
 use mln_protocol::plan::{Observed, RunPhase, Step};
-use mln_protocol::record::{ExitStatus, Member, Record, VerifiedRecord};
+use mln_protocol::record::{ExitStatus, Member, Record, RecordKey, VerifiedRecord};
 use mln_protocol::trust::KeyPair;
 use mln_protocol::wire;
 
 use crate::ambush::{Ambush, Blow};
 use crate::check::Oracle;
+use crate::check_standing::OwnKey;
 use crate::codec::{Codec, Signatures};
 use crate::copying::CopyWork;
 use crate::fault::{Fault, FaultCount};
@@ -41,6 +42,10 @@ const SETTLED_MS: u64 = 900_000;
 
 /// The memory that each host lends, in MiB: little, so that some builds don't fit.
 pub(crate) const MEMORY_MIB: u32 = 512;
+
+/// How long after the last fault, and how often from then on, somebody tells hosts that sign nothing to go on, in
+/// milliseconds: by then there are no copies of them any more.
+pub(crate) const OPERATOR_MS: u64 = 10_000;
 
 /// How long after the last fault everything must at least have been right, in milliseconds.
 const LOOK_MS: u64 = 5_000;
@@ -136,6 +141,8 @@ pub(crate) enum Event {
     },
     /// Somebody looks at the script.
     Script,
+    /// Somebody looks after hosts that sign nothing any more.
+    Operator,
 }
 
 /// What happened, to be shown: a run without faults proves nothing.
@@ -167,6 +174,8 @@ pub(crate) struct Ending {
     pub(crate) violations: Vec<String>,
     /// How many single faults were planned.
     pub(crate) planned: usize,
+    /// What happened, if anybody wanted to know.
+    pub(crate) told: Vec<String>,
 }
 
 pub(crate) struct World {
@@ -202,6 +211,8 @@ pub(crate) struct World {
     /// When the script has ordered what.
     pub(crate) ordered: BTreeMap<OpId, u64>,
     pub(crate) last_order: u64,
+    /// What happened, if anybody wants to know.
+    pub(crate) told: Vec<String>,
     /// What was asked for where a mesh is measured, and what came of it.
     pub(crate) orders: BTreeMap<OpId, Option<Outcome>>,
     /// What a host that has been off for long still has, where a mesh is measured.
@@ -258,6 +269,7 @@ impl World {
             answers: Vec::new(),
             ordered: BTreeMap::new(),
             last_order: 0,
+            told: Vec::new(),
             orders: BTreeMap::new(),
             outdated: Vec::new(),
             options,
@@ -330,6 +342,7 @@ impl World {
                     self.heal();
                 }
                 next_look = self.now_ms + LOOK_MS;
+                self.give_up_undecidable();
                 if (self.nobody_waits() && self.unsettled().is_empty()) || self.now_ms > SETTLED_MS {
                     break;
                 }
@@ -362,6 +375,7 @@ impl World {
             trace: self.trace.finalize(),
             violations,
             planned: self.planned.len(),
+            told: self.told,
         }
     }
 
@@ -378,6 +392,19 @@ impl World {
                 self.stop(node, 1_000);
             }
         }
+        self.at(self.now_ms + OPERATOR_MS, Event::Operator);
+    }
+
+    /// Sends those home who want something that can't be decided any more: "a vote rebuilt from peers alone is
+    /// read-only", so nothing that changes such a host's part is.
+    fn give_up_undecidable(&mut self) {
+        let mut labels = BTreeSet::new();
+        for node in self.hosts.iter().filter_map(|host| host.node.as_ref()) {
+            if self.oracle.has_lost_state(node.key()) {
+                labels.extend(node.forgotten().filter_map(|project| node.label(project)));
+            }
+        }
+        self.workload.give_up(&labels);
     }
 
     /// L1: says in what the world is not yet as it should be.
@@ -445,6 +472,7 @@ impl World {
             }
             Event::Mishap { index } => {
                 let mishap: Mishap = self.planned[index].mishap.clone();
+                self.tell_event(&mishap);
                 self.mishap(mishap);
             }
             Event::Lie { liar } => self.lie(liar),
@@ -458,6 +486,7 @@ impl World {
             Event::Struck { node, blow } => self.strike(node, blow),
             Event::AloneDue { node } => self.alone_due(node),
             Event::Script => self.play(),
+            Event::Operator => self.clear_up(),
         }
     }
 
@@ -485,6 +514,8 @@ impl World {
         host.timeout_ms = None;
         host.durable_ms = self.now_ms;
         host.still_until_ms = 0;
+        let known = host.disk.record(&RecordKey::Host(host.keys.public()));
+        host.own_key = OwnKey::begin(self.now_ms, known);
         host.node = Some(Node::new(config, host.disk.load()));
         let (life, found) = (host.life, host.disk.found());
         let at = self.now_ms + self.lot.between(1, HEARTBEAT_MS);
@@ -516,6 +547,10 @@ impl World {
             return self.at(awake_ms, Event::Input { node, life, input: Box::new(input) });
         }
         let now = host.clock.now(self.now_ms);
+        if self.hosts[node].node.is_some() {
+            self.tell_input(node, &input);
+            self.note_own_heard(node, &input);
+        }
         let Some(machine) = self.hosts[node].node.as_mut() else { return };
         machine.handle(now, input);
         let mut outputs = 0;
@@ -543,6 +578,7 @@ impl World {
     fn output(&mut self, node: usize, output: Output) {
         let life = self.hosts[node].life;
         self.ambush(node, &output);
+        self.tell_output(node, &output);
         match output {
             Output::Send { to, message } => {
                 self.oracle.note_message(self.hosts[node].keys.public(), &message);
@@ -563,6 +599,7 @@ impl World {
                 }
             }
             Output::Persist { id, writes } => {
+                self.check_writes(node, &writes);
                 // A disk takes writes in their order, and now and then its time.
                 let slow = self.now_ms < FAULTS_MS && self.lot.chance(self.options.rate(Fault::SlowDisk));
                 let ms = if slow { self.lot.between(100, 1_500) } else { self.lot.between(1, 30) };
@@ -589,7 +626,7 @@ impl World {
             Output::ReadCopy { vm } => self.copy(node, vm, CopyWork::Read),
             Output::Shelve { vm } => self.shelve(node, &vm),
             Output::DropCopy { vm } => self.drop_copy(node, &vm),
-            Output::Switches(_) | Output::Progress { .. } => {}
+            Output::Switches(_) | Output::Progress { .. } | Output::Revoked(_) => {}
             Output::Done { op, outcome } => match self.alone.remove(&op) {
                 Some(alone) => {
                     let can_fail = self.options.has(Fault::StepFails) || self.options.has(Fault::GuestEnds);

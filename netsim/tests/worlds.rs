@@ -26,6 +26,23 @@ fn one_seed_has_one_trace_and_another_seed_another() {
 }
 
 #[test]
+fn many_worlds_have_one_trace() {
+    let trace =
+        || line(&text(&netsim(&["run", "--seeds", "1..3", "--swarm", "--as-is"])), "trace ").to_owned();
+    assert_eq!(trace(), trace());
+}
+
+#[test]
+fn a_host_that_goes_on_though_its_key_signs_elsewhere_is_noticed() {
+    for mutation in ["own-key-not-asked", "second-run-ignored"] {
+        let output = netsim(&["run", "--seeds", "1..40", "--swarm", "--as-is", "--mutation", mutation]);
+        let all = text(&output);
+        assert!(!output.status.success(), "{all}");
+        assert!(all.contains(": D: "), "{all}");
+    }
+}
+
+#[test]
 fn everyday_worlds_come_right() {
     let output = netsim(&["run", "--seeds", "1..20", "--nodes", "12", "--projects", "12"]);
     assert!(output.status.success(), "{}", text(&output));
@@ -33,10 +50,11 @@ fn everyday_worlds_come_right() {
 }
 
 #[test]
-fn the_swarm_has_every_kind_of_fault() {
-    // What comes of these worlds is for `netsim run` to say; here it is that they are not harmless.
+fn the_swarm_has_every_kind_of_fault_and_comes_right() {
     let output = netsim(&["run", "--seeds", "1..40", "--swarm", "--as-is"]);
     let all = text(&output);
+    assert!(output.status.success(), "{all}");
+    assert!(line(&all, "40 worlds").contains(" 0 violations"), "{all}");
     let table = all.lines().skip_while(|line| !line.starts_with("fault ")).skip(1);
     let counted: Vec<(&str, u64)> = table
         .filter_map(|line| {
@@ -44,7 +62,7 @@ fn the_swarm_has_every_kind_of_fault() {
             Some((words.next()?, words.next()?.parse().ok()?))
         })
         .collect();
-    assert!(counted.len() >= 20, "{all}");
+    assert!(counted.len() >= 22, "{all}");
     for (fault, happened) in counted.iter().filter(|(fault, _)| *fault != "cut-build") {
         assert!(*happened > 0, "no {fault} in any world:\n{all}");
     }

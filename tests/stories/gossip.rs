@@ -193,13 +193,19 @@ fn the_model_of_gossip_is_as_fast_and_as_wordy_as_libp2p() {
 
     let model = model();
     let apart = |real: f64, of: &str| real / model[of] - 1.0;
-    println!("{PEERS} peers, links of {DELAY_MS} ms, pushed over {pushed:.2} (model {:.2})", model["pushed"]);
+    let of_model = model["pushed"];
+    let mut said = std::io::stderr();
+    let _ = writeln!(
+        said,
+        "{PEERS} peers, links of {DELAY_MS} ms, pushed over {pushed:.2} (model {of_model:.2})"
+    );
     for (name, real, of) in [
         ("mean", mean, "mean_ms"),
         ("ninety of a hundred", ninety, "ninety_ms"),
         ("copies", copies, "copies"),
     ] {
-        println!("{name}: libp2p {real:.2}, model {:.2}, {:+.0} %", model[of], 100.0 * apart(real, of));
+        let percent = 100.0 * apart(real, of);
+        let _ = writeln!(said, "{name}: libp2p {real:.2}, model {:.2}, {percent:+.0} %", model[of]);
     }
     for (real, of) in [(mean, "mean_ms"), (copies, "copies")] {
         assert!(apart(real, of).abs() <= APART_MAX, "{of}: libp2p {real:.2}, model {:.2}", model[of]);

@@ -4,6 +4,7 @@ mod durable;
 mod events;
 mod exec;
 mod gossip;
+mod grants;
 mod images;
 mod inside;
 mod inside_more;

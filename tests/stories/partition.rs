@@ -5,8 +5,6 @@ use std::time::Duration;
 use mln_e2e::{Host, Site, until};
 use serde_json::Value;
 
-use crate::LIMIT;
-
 /// For how long hosts don't hear each other: ten times what it takes to be held for failed.
 const CUT_MS: u64 = 10 * 15_000;
 

@@ -167,11 +167,12 @@ fn an_enumeration_is_scaled_from_any_host_by_the_text_that_the_project_came_from
     assert_eq!(shown["hosts"].as_array().map(Vec::len), Some(5), "{shown}");
 
     // A password in plain is kept nowhere, and so the text isn't.
-    let secret = site.project("secret", "global { project secret }\nhost vm { root_password hush }\n");
+    let secret =
+        site.project("secret", "global { project secret }\nhost vm { root_password plain-and-nowhere-91 }\n");
     site.host("oslo").ctl(&["build", "-f", &secret]).done();
     site.host("oslo").ctl(&["show", "-p", "secret"]).ended(3).says("rule definition").says("crypt");
     let found = std::process::Command::new("grep")
-        .args(["-r", "-l", "hush"])
+        .args(["-r", "-l", "plain-and-nowhere-91"])
         .arg(site.host("oslo").folder())
         .output()
         .expect("grep runs");

@@ -73,10 +73,8 @@ mod tests {
     #[tokio::test]
     async fn a_command_on_another_host_gets_its_input_and_ends_here() {
         let (near, far) = tokio::io::duplex(4096);
-        let operator = Operator {
-            name: name("anna"),
-            origin: Origin::Peer { key: mln_protocol::id::PublicKey([1; 32]) },
-        };
+        let origin = Origin::Peer { key: mln_protocol::id::PublicKey([1; 32]) };
+        let operator = Operator::of_host(name("anna"), origin);
         let (commands, mut arriving) = mpsc::channel::<ControlCommand>(1);
         let owner = async {
             let mut command = arriving.recv().await.expect("the request is passed on");

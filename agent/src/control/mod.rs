@@ -35,8 +35,12 @@ pub use serve::{CONTROL_COMMANDS_WAITING_MAX, serve};
 pub use socket::{BindError, ControlSocket};
 pub use upload::{BUILD_FILES_BYTES_MAX, BUILD_FILES_MAX, SubmittedFile};
 
+use std::sync::Arc;
+
 use mln_link::{InputQueue, Request};
-use mln_protocol::id::{Name, PublicKey};
+use mln_protocol::id::{Label, Name, PublicKey};
+use mln_protocol::trust::Standing;
+use mln_protocol::wire::encode_chain;
 
 /// A request that somebody who may speak to this agent made of it.
 #[derive(Debug)]
@@ -60,6 +64,30 @@ pub struct Operator {
     pub name: Name,
     /// How they came.
     pub origin: Origin,
+    /// What their own grants say; none of a user of this host or of another one.
+    pub standing: Option<Arc<Standing>>,
+}
+
+impl Operator {
+    /// A user of this host, or of a host that vouches for the name.
+    pub fn of_host(name: Name, origin: Origin) -> Self {
+        Self { name, origin, standing: None }
+    }
+
+    /// Returns who it is to be another host that a request is passed on to: the name, and any grants behind a zero byte.
+    pub fn header(&self) -> Vec<u8> {
+        let mut header = self.name.as_str().as_bytes().to_vec();
+        if let Some(standing) = &self.standing {
+            header.push(0);
+            header.extend(encode_chain(&standing.chain()));
+        }
+        header
+    }
+
+    /// Whether they may know of a project.
+    pub fn sees(&self, label: &Label) -> bool {
+        self.standing.as_ref().is_none_or(|standing| standing.covers(label).is_ok())
+    }
 }
 
 /// How an operator came to this agent.

@@ -130,7 +130,11 @@ where
         | Request::Terminal(_)
         | Request::Console(_)
         | Request::Logs(_)
-        | Request::TemplateRecipe(_) => Vec::new(),
+        | Request::TemplateRecipe(_)
+        | Request::Grant(_)
+        | Request::Grants
+        | Request::Revoke(_)
+        | Request::Revocation(_) => Vec::new(),
     };
     Ok(Some((request, files)))
 }

@@ -152,9 +152,7 @@ async fn identify(stream: &UnixStream, access: Arc<Access>) -> io::Result<Verdic
         .map_err(io::Error::other)?
         .map_err(io::Error::other)?;
     Ok(match access.judge(&caller) {
-        Ok(()) => {
-            Verdict::Admitted(Operator { name: account::owner_name(&caller), origin: Origin::Socket { uid } })
-        }
+        Ok(()) => Verdict::Admitted(Operator::of_host(account::owner_name(&caller), Origin::Socket { uid })),
         Err(refusal) => Verdict::Refused(refusal),
     })
 }

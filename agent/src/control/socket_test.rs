@@ -159,10 +159,8 @@ async fn garbage_changes_nothing() {
 async fn another_agent_can_ask_for_its_operator() {
     let (near, far) = tokio::io::duplex(1 << 16);
     let (commands, mut arriving) = mpsc::channel::<ControlCommand>(1);
-    let operator = Operator {
-        name: Name::parse("anna").expect("a name"),
-        origin: Origin::Peer { key: PublicKey([7; 32]) },
-    };
+    let origin = Origin::Peer { key: PublicKey([7; 32]) };
+    let operator = Operator::of_host(Name::parse("anna").expect("a name"), origin);
     let event_loop = async {
         let command = arriving.recv().await.expect("a command");
         command.reply.post(Reply::Done).expect("the client listens");

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mln_protocol::id::{Label, Name, ProjectId, PublicKey, VmId};
 use mln_protocol::node::{Message, Outcome, Output, Write};
 use mln_protocol::record::{Record, VerifiedRecord, VmState, VmStatus};
-use mln_protocol::trust::Verified;
+use mln_protocol::trust::{Grant, Verified};
 use mln_protocol::wire::Refusal;
 
 use super::{Event, EventKind};
@@ -99,6 +99,7 @@ impl Deriver {
             | Output::DropCopy { .. }
             | Output::Switches(_)
             | Output::Progress { .. }
+            | Output::Revoked(_)
             | Output::Done { outcome: Outcome::Done | Outcome::Failed(_), .. } => Vec::new(),
         }
     }
@@ -195,7 +196,19 @@ impl Deriver {
                 (before != status.agent_version)
                     .then(|| Event { host, ..self.event(now_unix_ms, EventKind::Version, text) })
             }
-            Record::Commit(_) | Record::Link(_) => None,
+            Record::Commit(_) | Record::Link(_) | Record::Grant(_) => None,
+            Record::Revocation(revocation) => {
+                let grant = revocation.chain.last().and_then(|link| Grant::from_bytes(&link.payload).ok())?;
+                let whom = grant.name.map_or_else(|| grant.subject.short(), |name| name.to_string());
+                let why = if revocation.reason.is_empty() { "" } else { ": " };
+                let text = format!(
+                    "the grant of {whom} is revoked by {}{why}{}",
+                    self.called(author),
+                    revocation.reason
+                );
+                let event = self.event(now_unix_ms, EventKind::Revoked, text);
+                Some(Event { rule: Some("grant"), ..event })
+            }
             Record::Vm(status) => {
                 // Everybody may sign something about a VM; only its host's word counts.
                 if self.members.get(&author) != Some(&status.host) {

@@ -86,6 +86,8 @@ pub(crate) enum EventKind {
     Agent,
     /// Something is the matter with this host's disk, or no more.
     Store,
+    /// A grant was taken back.
+    Revoked,
 }
 
 impl EventKind {
@@ -107,6 +109,7 @@ impl EventKind {
             Self::Version => "version",
             Self::Agent => "agent",
             Self::Store => "store",
+            Self::Revoked => "revoked",
         }
     }
 }

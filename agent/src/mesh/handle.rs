@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use libp2p::Multiaddr;
-use mln_protocol::id::{Name, PublicKey};
+use mln_protocol::id::{Digest, Name, PublicKey};
 use mln_protocol::trust::{Role, Standing};
 use mln_protocol::wire::{MESSAGE_BYTES_MAX, Refusal};
 use tokio::sync::{mpsc, oneshot};
@@ -78,6 +78,8 @@ pub enum MeshEvent {
         name: Name,
         /// Its key.
         key: PublicKey,
+        /// The grants behind its token: none of them may be revoked.
+        grants: Vec<Digest>,
         /// Whether it may; the same key asking for the same name again may.
         reply: oneshot::Sender<Result<(), Refusal>>,
     },
@@ -204,6 +206,7 @@ pub(super) enum Command {
     Misbehaved(PublicKey, &'static str),
     Learn(PublicKey, Vec<Multiaddr>),
     Hurry(PublicKey),
+    Revoke(Digest),
     Peers(oneshot::Sender<Vec<PeerStatus>>),
     Listeners(oneshot::Sender<Vec<Multiaddr>>),
     Lan(oneshot::Sender<Vec<LanPeer>>),
@@ -269,6 +272,11 @@ impl MeshHandle {
     /// Dials a known member soon that is not connected, because somebody wants it.
     pub async fn hurry(&self, peer: PublicKey) -> Result<(), SendError> {
         self.command(Command::Hurry(peer)).await
+    }
+
+    /// Serves nobody any more who presents a grant: connections of theirs are closed, and further ones refused.
+    pub async fn revoke(&self, grant: Digest) -> Result<(), SendError> {
+        self.command(Command::Revoke(grant)).await
     }
 
     /// Returns all known peers, ordered by key; none if the mesh is shut down.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use libp2p::Multiaddr;
 use libp2p::swarm::ConnectionId;
-use mln_protocol::id::PublicKey;
+use mln_protocol::id::{Digest, PublicKey};
 use mln_protocol::trust::{Signed, Standing, Verb, admit};
 use mln_protocol::wire::{DecodeError, Greeting, HELLO_BYTES_MAX, HelloMessage, Introduction, Refusal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -60,8 +60,8 @@ pub(super) enum Step {
     Failed(HelloError),
     /// A join over the connection has ended.
     JoinEnded(Introduced),
-    /// Serve an operator on the connection; the answer comes when that is so.
-    AdmitOperator(oneshot::Sender<Result<(), Refusal>>),
+    /// Serve an operator with these grants on the connection; the answer comes when that is so.
+    AdmitOperator(Vec<Digest>, oneshot::Sender<Result<(), Refusal>>),
     /// An operator was admitted, and has this stream.
     Operator(Standing, MeshStream),
 }
@@ -124,7 +124,8 @@ impl Dialogue {
             Err(why) => return Err(refuse(stream, why).await),
         };
         let (reply, answer) = oneshot::channel();
-        self.step(Step::AdmitOperator(reply)).await;
+        let grants = standing.links.iter().map(|link| link.digest).collect();
+        self.step(Step::AdmitOperator(grants, reply)).await;
         if let Err(why) = answer.await.unwrap_or(Err(Refusal::Busy)) {
             return Err(refuse(stream, why).await);
         }

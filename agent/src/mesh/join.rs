@@ -67,6 +67,7 @@ pub fn new_token(
         verbs,
         passes,
         not_after_unix_ms: Some(invitation.not_after_unix_ms),
+        scope: mln_protocol::trust::Scope::default(),
     };
     let mut longer = chain.to_vec();
     longer.push(keys.sign(Domain::Grant, grant.to_bytes()));
@@ -139,8 +140,9 @@ impl Introducer {
         let grant = grant_joined(own.root, &standing, own.chain.len(), &invited, now)
             .map_err(|e| self.refusal(&e))?;
         let (reply, answer) = oneshot::channel();
-        let Invited { role, name, .. } = invited;
-        let request = MeshEvent::JoinRequest { role, name, key: self.host, reply };
+        let Invited { role, name, token, .. } = invited;
+        let grants = token.links.iter().map(|link| link.digest).collect();
+        let request = MeshEvent::JoinRequest { role, name, key: self.host, grants, reply };
         self.events.send(request).await.map_err(|_| Refusal::Busy)?;
         answer.await.unwrap_or(Err(Refusal::Busy))?;
         let mut longer = own.chain.clone();
@@ -160,6 +162,7 @@ impl Introducer {
             Unfit::OtherOccasion => Refusal::OtherSubject,
             Unfit::NoPasses => Refusal::NoIntroducer,
             Unfit::OtherName => Refusal::OtherName,
+            Unfit::Limits => Refusal::NotGranted,
         }
     }
 }

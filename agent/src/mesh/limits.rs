@@ -66,7 +66,7 @@ pub(super) const STREAMS_NEGOTIATING_MAX: usize = 64;
 pub(super) const STREAMS_MUXED_MAX: usize = 512;
 
 /// The header that the opener of a stream sends, in bytes.
-pub(super) const STREAM_HEADER_BYTES_MAX: usize = 1024;
+pub(super) const STREAM_HEADER_BYTES_MAX: usize = 16 << 10;
 
 /// How long the header of a stream may take.
 pub(super) const STREAM_HEADER_TIMEOUT: Duration = Duration::from_secs(5);

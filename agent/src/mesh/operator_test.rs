@@ -20,6 +20,7 @@ fn grant(seed: u8, verbs: &[Verb], not_after_unix_ms: Option<u64>) -> Vec<Signed
         verbs: verbs.iter().copied().collect(),
         passes: 0,
         not_after_unix_ms,
+        scope: mln_protocol::trust::Scope::default(),
     };
     let mut links = chain(&root(), 1, 4);
     links.push(keys(1).sign(Domain::Grant, grant.to_bytes()));
@@ -105,4 +106,44 @@ async fn what_an_operator_has_open_ends_with_the_grant() {
     let read = timeout(Duration::from_secs(20), entered.stream.read(&mut [0])).await;
     assert!(matches!(read, Ok(Ok(0) | Err(_))), "it goes on after the end of the grant: {read:?}");
     assert!(clock::now(Instant::now()).unix_ms >= soon, "it ended too early");
+}
+
+#[tokio::test]
+async fn what_an_operator_has_open_ends_with_the_revocation_of_any_grant_on_the_way() {
+    let (mut a, mut b) = pair().await;
+    let chain = grant(7, &[Verb::View, Verb::Console], None);
+    let digest = |link: &Signed| mln_protocol::id::Digest::of(&link.payload);
+    let own = digest(&chain[1]);
+    let anna = credentials(7, chain, &root());
+    let mut entered = enter(&anna, &target(&a)).await.expect("a good grant");
+    let _served = a
+        .wait_for("an operator", |event| match event {
+            MeshEvent::Operator { stream, .. } => Some(stream),
+            _ => None,
+        })
+        .await;
+    a.mesh.revoke(own).await.expect("the mesh runs");
+    let read = timeout(Duration::from_secs(20), entered.stream.read(&mut [0])).await;
+    assert!(matches!(read, Ok(Ok(0) | Err(_))), "it goes on: {read:?}");
+    let again = enter(&anna, &target(&a)).await;
+    assert!(matches!(&again, Err(EnterError::Refused { why: Refusal::Revoked, .. })), "{again:?}");
+    // Whoever hasn't heard serves her still; and a member is as little above it as she is.
+    drop(enter(&anna, &target(&b)).await.expect("nobody has told this host"));
+    let (key, link) = (b.key, chain_of_b());
+    a.mesh.revoke(digest(&link)).await.expect("the mesh runs");
+    a.wait_for("the member is shut out", |event| match event {
+        MeshEvent::Disconnected { peer } if peer == key => Some(()),
+        _ => None,
+    })
+    .await;
+    b.wait_for("the member is told why", |event| match event {
+        MeshEvent::Refused { reason: Refusal::Revoked, .. } => Some(()),
+        _ => None,
+    })
+    .await;
+}
+
+/// The grant of the second host of a pair.
+fn chain_of_b() -> Signed {
+    chain(&root(), 2, 4)[0].clone()
 }

@@ -39,6 +39,7 @@ pub(super) fn chain(issuer: &KeyPair, seed: u8, passes: u8) -> Vec<Signed> {
         verbs: Verb::ALL.into_iter().collect(),
         passes,
         not_after_unix_ms: None,
+        scope: mln_protocol::trust::Scope::default(),
     };
     vec![issuer.sign(Domain::Grant, grant.to_bytes())]
 }

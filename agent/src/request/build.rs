@@ -4,7 +4,7 @@ use mln_link::Reply;
 use mln_link::message::{Build, Existing, OnFailure as UndoOrKeep, Removal, Remove};
 use mln_protocol::id::{Label, Name};
 use mln_protocol::model::{Attachment, Blob, Project, Vm};
-use mln_protocol::node::{BuildOrder, ExistingProject, Input, OnFailure, Operation, RunningVms};
+use mln_protocol::node::{BuildOrder, ExistingProject, OnFailure, Operation, RunningVms};
 
 use super::prepare::{Submission, pin_templates, understand};
 use super::{answer, failure, refusal, select};
@@ -16,6 +16,7 @@ use crate::operations::Kind;
 #[derive(Debug)]
 pub(crate) struct Prepared {
     reply: ReplySender,
+    operator: Operator,
     author: String,
     existing: ExistingProject,
     on_failure: OnFailure,
@@ -31,6 +32,7 @@ impl EventLoop {
         reply: ReplySender,
     ) {
         self.preparing += 1;
+        let operator = operator.clone();
         let (owner, origin) = (operator.name.clone(), operator.origin);
         let author = format!("{owner} at {}", self.identity.name);
         let mesh = self.identity.root;
@@ -63,7 +65,7 @@ impl EventLoop {
                     None => understood.keep(&store),
                 }
             });
-            let prepared = Prepared { reply, author, existing, on_failure, result };
+            let prepared = Prepared { reply, operator, author, existing, on_failure, result };
             // The loop has ended if nobody listens.
             let _ = results.send(Work::Prepared(Box::new(prepared))).await;
         });
@@ -72,7 +74,7 @@ impl EventLoop {
     /// Goes on with a build whose source is understood.
     pub(crate) async fn build_prepared(&mut self, prepared: Prepared) {
         self.preparing -= 1;
-        let Prepared { reply, author, existing, on_failure, result } = prepared;
+        let Prepared { reply, operator, author, existing, on_failure, result } = prepared;
         let (label, project, blobs) = match result {
             Ok(result) => result,
             Err(wrong) => {
@@ -86,7 +88,7 @@ impl EventLoop {
         }
         let op = self.operations.begin(reply, Kind::Build, Some(label.project.clone()));
         let order = BuildOrder { label, project, blobs, author, existing, on_failure };
-        self.handle(Input::Operate { op, operation: Operation::Build(Box::new(order)) }).await;
+        self.operate(op, Operation::Build(Box::new(order)), &operator).await;
     }
 
     /// Removes contents that nothing names any more.
@@ -107,7 +109,7 @@ impl EventLoop {
         };
         let op = self.operations.begin(reply, Kind::Remove, Some(project.label.project.clone()));
         let operation = Operation::Remove { project: project.id, running };
-        self.handle(Input::Operate { op, operation }).await;
+        self.operate(op, operation, operator).await;
     }
 }
 

@@ -8,8 +8,7 @@ use mln_link::message::{
 use mln_protocol::id::{Digest, Label, Name, ProjectId, PublicKey};
 use mln_protocol::model::{Blob, PinnedTemplate, Project};
 use mln_protocol::node::{
-    BuildOrder, ExistingProject, Input, Intention, OnFailure, Operation, ReviseContent, ReviseOrder,
-    RunningVms,
+    BuildOrder, ExistingProject, Intention, OnFailure, Operation, ReviseContent, ReviseOrder, RunningVms,
 };
 use mln_protocol::record::Consent;
 
@@ -200,7 +199,7 @@ impl EventLoop {
             Purpose::Plan => self.plan(label, &intention, &operator, reply),
             Purpose::Upgrade => {
                 self.preparing -= 1;
-                self.revise(&label, intention, reply).await;
+                self.revise(&label, intention, &operator, reply).await;
             }
         }
     }
@@ -248,7 +247,7 @@ impl EventLoop {
                 self.preparing += 1;
                 self.plan(project.label, &intention, operator, reply);
             }
-            Purpose::Upgrade => self.revise(&project.label, intention, reply).await,
+            Purpose::Upgrade => self.revise(&project.label, intention, operator, reply).await,
         }
     }
 
@@ -294,10 +293,10 @@ impl EventLoop {
         })
     }
 
-    async fn revise(&mut self, label: &Label, intention: Intention, reply: ReplySender) {
+    async fn revise(&mut self, label: &Label, intention: Intention, operator: &Operator, reply: ReplySender) {
         let Intention::Revise(order) = intention else { return };
         let op = self.operations.begin_change(reply, Kind::Upgrade, label.project.clone(), order.project);
-        self.handle(Input::Operate { op, operation: Operation::Revise(order) }).await;
+        self.operate(op, Operation::Revise(order), operator).await;
     }
 
     /// Returns where a project stands.

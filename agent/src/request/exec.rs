@@ -74,10 +74,10 @@ impl EventLoop {
             answer(&reply, [refusal("moved", text, None)]);
         } else {
             *wanted = full_name(&view);
-            let (mesh, operator) = (self.mesh.clone(), operator.name.clone());
+            let (mesh, header) = (self.mesh.clone(), operator.header());
             tokio::spawn(async move {
                 let owner = view.owner;
-                pass_on(&mesh, owner, &view.status.host, operator.as_str(), &request, reply, input).await;
+                pass_on(&mesh, owner, &view.status.host, &header, &request, reply, input).await;
             });
         }
     }
@@ -118,7 +118,7 @@ pub(super) async fn pass_on(
     mesh: &MeshHandle,
     owner: PublicKey,
     host: &Name,
-    operator: &str,
+    operator: &[u8],
     request: &Request,
     reply: ReplySender,
     input: InputQueue,
@@ -137,11 +137,11 @@ pub(super) async fn pass_on(
 pub(super) async fn open(
     mesh: &MeshHandle,
     owner: PublicKey,
-    operator: &str,
+    operator: &[u8],
 ) -> Result<MeshStream, StreamError> {
     let deadline = Instant::now() + CONNECT_PATIENCE;
     loop {
-        match mesh.open_stream(owner, StreamKind::Control, operator.as_bytes()).await {
+        match mesh.open_stream(owner, StreamKind::Control, operator).await {
             Err(StreamError::NotConnected) if Instant::now() < deadline => sleep(CONNECT_PAUSE).await,
             opened => return opened,
         }

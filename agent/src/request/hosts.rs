@@ -103,6 +103,12 @@ impl EventLoop {
         reply: ReplySender,
     ) {
         let wanted = Verbs::of_bits(token.verbs);
+        if asked_by.standing.is_some() {
+            let text =
+                "a token would be signed by this host, and so could give more than you have, or for longer";
+            let change = "you, by signing it yourself: mlnctl grant --to KEY";
+            return answer(&reply, [refusal("grant", text.to_owned(), Some(change))]);
+        }
         let excess = match asked_by.origin {
             Origin::Operator { verbs, .. } => wanted.iter().find(|verb| !verbs.contains(*verb)),
             Origin::Socket { .. } | Origin::Peer { .. } => None,

@@ -7,6 +7,7 @@ mod doctor;
 mod events;
 mod exec;
 mod gc;
+mod grant;
 mod hosts;
 mod log;
 mod logs;
@@ -21,9 +22,11 @@ mod transfer;
 
 use mln_link::Reply;
 use mln_link::message::{AgentVersion, Failure, Refusal, Request, Role, TemplateRecipe};
+use mln_protocol::node::{Input, OpId, Operation};
 use mln_protocol::trust::mesh_of;
+use tracing::warn;
 
-use crate::control::{ControlCommand, Origin, ReplySender};
+use crate::control::{ControlCommand, Operator, Origin, ReplySender};
 use crate::event_loop::EventLoop;
 
 pub(crate) use build::Prepared;
@@ -38,7 +41,10 @@ impl EventLoop {
             Origin::Peer { key } => self.standings.get(&key).copied(),
             Origin::Socket { .. } | Origin::Operator { .. } => None,
         };
-        if let Err(refused) = permit::judge(&operator, &request, peer_verbs) {
+        let judged = permit::judge(&operator, &request, peer_verbs)
+            .and_then(|()| permit::judge_scope(&self.node, &operator, &request));
+        if let Err(refused) = judged {
+            warn!(operator = %operator.name, request = request.word(), rule = refused.rule, why = refused.text, "refused");
             return answer(&reply, [Reply::Refused(*refused)]);
         }
         match request {
@@ -49,7 +55,7 @@ impl EventLoop {
             Request::Remove(remove) => self.request_remove(&remove, &operator, reply).await,
             Request::Status(status) => self.request_status(status, &operator, reply),
             Request::DaemonStatus { group } => self.request_daemon_status(group.as_ref(), &reply),
-            Request::List => self.request_list(&reply),
+            Request::List => self.request_list(&operator, &reply),
             Request::Exec(_) | Request::Terminal(_) | Request::Console(_) | Request::Logs(_) => {
                 self.request_inside(request, &operator, reply, input);
             }
@@ -81,7 +87,22 @@ impl EventLoop {
             Request::Log(project) => self.request_log(&project, &operator, &reply),
             Request::Definition(project) => self.request_definition(&project, &operator, reply),
             Request::Consider(consider) => self.request_consider(&consider, &operator, reply),
+            Request::Grant(order) => self.request_grant(order, &operator, reply).await,
+            Request::Grants => self.request_grants(&reply),
+            Request::Revoke(revoke) => self.request_revoke(revoke, &operator, reply).await,
+            Request::Revocation(bytes) => self.request_revocation(&bytes, reply).await,
         }
+    }
+
+    /// Has the node carry out what somebody asks for, on their own grants where they have some.
+    pub(crate) async fn operate(&mut self, op: OpId, operation: Operation, operator: &Operator) {
+        let input = match &operator.standing {
+            Some(standing) => {
+                Input::OperateFor { op, operation, standing: Box::new(standing.as_ref().clone()) }
+            }
+            None => Input::Operate { op, operation },
+        };
+        self.handle(input).await;
     }
 
     fn version(&self) -> AgentVersion {

@@ -1,7 +1,13 @@
 //! Who may ask for what: one table of what each request needs, and one rule per way by which it came.
 
-use mln_link::message::{ChangeConsent, Existing, LeftOut, Refusal, Removal, Request, Role};
-use mln_protocol::trust::Verb;
+use mln_link::message::{
+    ChangeConsent, Existing, LeftOut, ProjectSelection, Refusal, Removal, Request, Role, Start, Stop,
+};
+use mln_protocol::id::{Name, PublicKey};
+use mln_protocol::node::Node;
+use mln_protocol::trust::{ScopeError, Verb};
+
+use super::select;
 
 use crate::control::{Operator, Origin, Verbs};
 
@@ -10,7 +16,10 @@ use crate::control::{Operator, Origin, Verbs};
 /// Listed one by one, so that a new request is not forgotten here.
 fn needs(request: &Request) -> &'static [Verb] {
     match request {
+        // Taking a grant back needs no more than to have signed one on the way to it, which is judged with it.
         Request::Version
+        | Request::Grants
+        | Request::Revocation(_)
         | Request::Status(_)
         | Request::DaemonStatus { .. }
         | Request::List
@@ -45,7 +54,7 @@ fn needs(request: &Request) -> &'static [Verb] {
         // A console's log shows what the console showed.
         Request::Console(_) | Request::Logs(_) => &[Verb::Console],
         Request::TokenNew { role: Role::Host, .. } => &[Verb::Grant, Verb::Join],
-        Request::OperatorToken(_) => &[Verb::Grant],
+        Request::OperatorToken(_) | Request::Grant(_) | Request::Revoke(_) => &[Verb::Grant],
         Request::TemplateBuild { .. }
         | Request::TemplateRecipe(_)
         | Request::TemplateAdd { .. }
@@ -69,6 +78,83 @@ fn may_be_passed_on(request: &Request) -> bool {
             | Request::TemplateTake(_)
             | Request::Consider(_)
     )
+}
+
+/// Judges what an operator asks by the projects and hosts that their grants are for, and by what was taken back.
+///
+/// What becomes a change of a project, a start or a stop is judged again by each host that does something for it.
+pub(super) fn judge_scope(node: &Node, operator: &Operator, request: &Request) -> Result<(), Box<Refusal>> {
+    let Some(standing) = &operator.standing else { return Ok(()) };
+    let refused = |text: String| refusal(text, Some("whoever gave the grant: mlnctl grant list".to_owned()));
+    node.judge_revoked(standing).map_err(|error| refused(format!("{}: {error}", operator.name)))?;
+    let is_limited = standing.links.iter().any(|link| !link.grant.scope.projects.is_empty());
+    let may_not =
+        |error: ScopeError| refused(format!("{} may not {}: {error}", operator.name, request.word()));
+    let project = match request {
+        Request::Start(Start { target, .. }) | Request::Stop(Stop { target, .. }) => match &target.projects {
+            ProjectSelection::One(project) => project,
+            ProjectSelection::All if is_limited => {
+                let text = format!("{} may not {} all projects", operator.name, request.word());
+                return Err(refusal(
+                    text,
+                    Some("you, by naming one that the grant is for: -p PROJECT".to_owned()),
+                ));
+            }
+            ProjectSelection::All => return Ok(()),
+        },
+        Request::Remove(remove) => &remove.project,
+        Request::Log(project) | Request::Definition(project) => project,
+        Request::Plan(change) | Request::Upgrade(change) => match &change.project {
+            Some(project) => project,
+            // The text names it, and the hosts judge what comes of that.
+            None => return Ok(()),
+        },
+        Request::Exec(exec) => &exec.vm.project,
+        Request::Terminal(terminal) => &terminal.vm.project,
+        Request::Console(console) => &console.vm.project,
+        Request::Logs(logs) => &logs.vm.project,
+        // Of everything that happens on the host.
+        Request::Events(_) if is_limited => {
+            let text = format!("{} may not see events: they are of all projects", operator.name);
+            return Err(refused(text));
+        }
+        // Templates belong to this host.
+        Request::TemplateBuild { .. }
+        | Request::TemplateRecipe(_)
+        | Request::TemplateAdd { .. }
+        | Request::TemplatePull(_)
+        | Request::TemplatePush(_)
+        | Request::TemplateTake(_)
+        | Request::TemplateRemove(_)
+        | Request::Gc(_) => {
+            let own = host(node, node.key());
+            return match own {
+                Some((name, groups)) => standing.covers_host(&name, &groups).map_err(may_not),
+                None => Ok(()),
+            };
+        }
+        _ => return Ok(()),
+    };
+    let Ok(project) = select::project(node, project, &operator.name) else { return Ok(()) };
+    standing.covers(&project.label).map_err(may_not)?;
+    let inside = match request {
+        Request::Exec(exec) => Some(&exec.vm.vm),
+        Request::Terminal(terminal) => Some(&terminal.vm.vm),
+        Request::Console(console) => Some(&console.vm.vm),
+        Request::Logs(logs) => Some(&logs.vm.vm),
+        _ => None,
+    };
+    let view = inside.and_then(|vm| node.vm(project.id, vm));
+    match view.and_then(|view| host(node, view.owner)) {
+        Some((name, groups)) => standing.covers_host(&name, &groups).map_err(may_not),
+        None => Ok(()),
+    }
+}
+
+/// Returns a host's name and groups, as it last said.
+fn host(node: &Node, key: PublicKey) -> Option<(Name, Vec<Name>)> {
+    let host = node.hosts().into_iter().find(|host| host.key == key)?;
+    Some((host.name, host.status.map(|status| status.groups).unwrap_or_default()))
 }
 
 /// Judges a request by the way it came; `peer_verbs` is what the host may do that passed it on.
@@ -101,7 +187,7 @@ pub(super) fn judge(
             }
             (true, None) => Err(refusal(format!("{} is not connected as a host", key.short()), None)),
             (true, Some(verbs)) => match missing(verbs, request) {
-                None => Ok(()),
+                None => within_own(operator, request),
                 Some(verb) => {
                     let text = format!(
                         "the host that passed it on may not {word}: its own grant has no {}",
@@ -111,6 +197,19 @@ pub(super) fn judge(
                 }
             },
         },
+    }
+}
+
+/// Refuses what the grants leave out of whoever a host passes it on for, where it says who that is.
+fn within_own(operator: &Operator, request: &Request) -> Result<(), Box<Refusal>> {
+    let Some(standing) = &operator.standing else { return Ok(()) };
+    match missing(standing.verbs.iter().copied().collect(), request) {
+        None => Ok(()),
+        Some(verb) => {
+            let text =
+                format!("{} may not {}: the grant has no {}", operator.name, request.word(), verb.word());
+            Err(refusal(text, Some("whoever gave the grant".to_owned())))
+        }
     }
 }
 
@@ -126,13 +225,11 @@ fn refusal(text: String, who_can_change: Option<String>) -> Box<Refusal> {
 mod tests {
     use super::*;
     use mln_link::message::{
-        Build, Exec, LogExtent, Logs, OnFailure, OperatorToken, ProjectRef, ProjectSelection, Remove, Start,
-        Stop, StopManner, Target, VmRef,
+        Build, Exec, LogExtent, Logs, OnFailure, OperatorToken, ProjectRef, Remove, StopManner, Target, VmRef,
     };
-    use mln_protocol::id::{Name, PublicKey};
 
     fn operator(origin: Origin) -> Operator {
-        Operator { name: Name::parse("anna").expect("a name"), origin }
+        Operator::of_host(Name::parse("anna").expect("a name"), origin)
     }
 
     fn with(verbs: &[Verb]) -> Operator {

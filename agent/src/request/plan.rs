@@ -56,7 +56,7 @@ impl EventLoop {
         let plan = Plan { owner: label.owner, project: label.project, head, hosts };
         let mut asked: JoinSet<HostAnswer> = JoinSet::new();
         for inquiry in inquiries {
-            self.inquire(inquiry, operator.name.clone(), partial, &mut asked);
+            self.inquire(inquiry, operator.header(), partial, &mut asked);
         }
         let results = self.results.clone();
         tokio::spawn(async move {
@@ -77,7 +77,7 @@ impl EventLoop {
         });
     }
 
-    fn inquire(&self, inquiry: Inquiry, operator: Name, partial: bool, asked: &mut JoinSet<HostAnswer>) {
+    fn inquire(&self, inquiry: Inquiry, operator: Vec<u8>, partial: bool, asked: &mut JoinSet<HostAnswer>) {
         let Inquiry { host, name, message } = inquiry;
         if host == self.node.key() {
             if let Message::Ask { ask, fragment } = message {
@@ -104,8 +104,7 @@ impl EventLoop {
         asked.spawn(async move {
             let request = Request::Consider(Consider { message: bytes });
             let conversation = async {
-                let stream =
-                    exec::open(&mesh, host, operator.as_str()).await.map_err(|error| chain(&error))?;
+                let stream = exec::open(&mesh, host, &operator).await.map_err(|error| chain(&error))?;
                 let client = Client::over(stream).await.map_err(|error| chain(&error))?;
                 let (_input, mut replies) = client.request(&request).await.map_err(|error| chain(&error))?;
                 let (mut rows, mut others) = (Vec::new(), Vec::new());

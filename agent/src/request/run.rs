@@ -1,7 +1,7 @@
 //! `start` and `stop`.
 
 use mln_link::message::{ProjectSelection, Start, Stop, StopManner, Target};
-use mln_protocol::node::{Input, Operation, RunOrder};
+use mln_protocol::node::{Operation, RunOrder};
 use mln_protocol::plan::StopLimit;
 
 use super::{answer, select};
@@ -47,6 +47,6 @@ impl EventLoop {
             ProjectSelection::All => None,
         };
         let op = self.operations.begin(reply, kind, project);
-        self.handle(Input::Operate { op, operation: Operation::Run { vms, order, pause_ms } }).await;
+        self.operate(op, Operation::Run { vms, order, pause_ms }, operator).await;
     }
 }

@@ -28,7 +28,7 @@ pub(crate) struct Waiters {
 #[derive(Debug)]
 struct Waiter {
     request: Status,
-    operator: Name,
+    operator: Operator,
     reply: ReplySender,
     until: WaitFor,
     began_ms: u64,
@@ -46,7 +46,7 @@ impl EventLoop {
         }
         match &status.wait {
             None => {
-                let rows = rows(&self.node, self.clock.now(), &status, &operator.name);
+                let rows = rows(&self.node, self.clock.now(), &status, operator);
                 finish(&reply, rows);
             }
             Some(_) if self.waiters.waiting.len() >= WAITERS_MAX => {
@@ -58,8 +58,7 @@ impl EventLoop {
                     self.end_wait_after(ms, reply.clone(), *until);
                 }
                 let (until, began_ms) = (*until, self.clock.now().mono_ms);
-                let waiter =
-                    Waiter { until, operator: operator.name.clone(), reply, request: status, began_ms };
+                let waiter = Waiter { until, operator: operator.clone(), reply, request: status, began_ms };
                 self.waiters.waiting.push(waiter);
                 self.answer_waiters();
             }
@@ -110,7 +109,7 @@ impl EventLoop {
         });
     }
 
-    pub(super) fn request_list(&self, reply: &ReplySender) {
+    pub(super) fn request_list(&self, operator: &Operator, reply: &ReplySender) {
         let row = |project: mln_protocol::node::ProjectView| {
             let vms = self.node.vms(project.id);
             let up = vms.iter().filter(|vm| vm.status.state == VmState::Up).count();
@@ -124,7 +123,8 @@ impl EventLoop {
                 vms_up: count(up),
             }
         };
-        let rows = self.node.projects().into_iter().map(row).collect();
+        let seen = self.node.projects().into_iter().filter(|project| operator.sees(&project.label));
+        let rows = seen.map(row).collect();
         if reply.post_rows(rows, Reply::Projects).is_ok() {
             answer(reply, []);
         }
@@ -149,7 +149,7 @@ fn in_vain(node: &Node, waiter: &Waiter, waited_ms: u64) -> Option<String> {
     if waiter.until == WaitFor::Down || waited_ms < HOPE_MS {
         return None;
     }
-    let vms = select::vms(node, &waiter.request.target, &waiter.operator).ok()?;
+    let vms = select::vms(node, &waiter.request.target, &waiter.operator.name).ok()?;
     let idle = vms.iter().find(|vm| vm.status.run == RunState::Down && vm.status.state == VmState::Down)?;
     let ended = idle.status.exit.map_or_else(String::new, |exit| format!(", ended with {exit}"));
     Some(format!("{} on {} is down{ended}, and nobody starts it", idle.status.vm.name, idle.status.host))
@@ -163,10 +163,15 @@ fn is_over(rows: &[StatusRow], until: WaitFor) -> bool {
 }
 
 /// Whether every VM that was asked for has been heard of: a host may not yet have said that it has some.
-fn is_complete(node: &Node, request: &Status, operator: &Name, rows: &[StatusRow]) -> bool {
+fn is_complete(node: &Node, request: &Status, operator: &Operator, rows: &[StatusRow]) -> bool {
     let wanted = match &request.target.projects {
-        ProjectSelection::All => node.projects().iter().map(|project| project.vms).sum(),
-        ProjectSelection::One(one) => select::project(node, one, operator).map_or(0, |project| project.vms),
+        ProjectSelection::All => {
+            let seen = node.projects().into_iter().filter(|project| operator.sees(&project.label));
+            seen.map(|project| project.vms).sum()
+        }
+        ProjectSelection::One(one) => {
+            select::project(node, one, &operator.name).map_or(0, |project| project.vms)
+        }
     };
     !request.target.vms.is_empty() || rows.len() >= wanted
 }
@@ -184,11 +189,11 @@ struct Rows {
 fn unsettled(
     node: &Node,
     projects: &ProjectSelection,
-    operator: &Name,
+    operator: &Operator,
 ) -> Result<Vec<UnsettledRow>, Box<Reply>> {
     let projects = match projects {
         ProjectSelection::All => node.projects(),
-        ProjectSelection::One(wanted) => vec![select::project(node, wanted, operator)?],
+        ProjectSelection::One(wanted) => vec![select::project(node, wanted, &operator.name)?],
     };
     let row = |project: ProjectView| {
         let heads = node.heads(project.id)?;
@@ -202,7 +207,7 @@ fn unsettled(
             stranded,
         })
     };
-    Ok(projects.into_iter().filter_map(row).collect())
+    Ok(projects.into_iter().filter(|project| operator.sees(&project.label)).filter_map(row).collect())
 }
 
 /// Returns what a VM has of the outside; none where that is nothing.
@@ -231,7 +236,7 @@ fn outside(vm: &VmView) -> Option<OutsideRow> {
     })
 }
 
-fn rows(node: &Node, now: Now, request: &Status, operator: &Name) -> Result<Rows, Box<Reply>> {
+fn rows(node: &Node, now: Now, request: &Status, operator: &Operator) -> Result<Rows, Box<Reply>> {
     let hosts = node.hosts();
     let row = |vm: VmView| {
         let host = hosts.iter().find(|host| host.key == vm.owner);
@@ -252,7 +257,8 @@ fn rows(node: &Node, now: Now, request: &Status, operator: &Name) -> Result<Rows
             age_ms,
         }
     };
-    let found = select::vms(node, &request.target, operator)?;
+    let mut found = select::vms(node, &request.target, &operator.name)?;
+    found.retain(|vm| operator.sees(&vm.label));
     let outside = found.iter().filter_map(outside).collect();
     let unsettled = unsettled(node, &request.target.projects, operator)?;
     Ok(Rows { vms: found.into_iter().map(row).collect(), outside, unsettled })

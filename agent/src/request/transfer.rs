@@ -63,7 +63,7 @@ impl EventLoop {
             Err(unknown) => return answer(&reply, [*unknown]),
         };
         let (mesh, images) = (self.mesh.clone(), self.exchange.images().clone());
-        let operator = operator.name.clone();
+        let header = operator.header();
         tokio::spawn(async move {
             let wanted = template_ref(&push.template);
             let found = tokio::task::spawn_blocking(move || images.resolve(&wanted)).await;
@@ -79,7 +79,7 @@ impl EventLoop {
             };
             // By its digest: what a name stands for may be something else there.
             let request = Request::TemplateTake(TemplateChoice::Digest(template.digest.to_string()));
-            pass_on(&mesh, to, &push.to, operator.as_str(), &request, reply, input).await;
+            pass_on(&mesh, to, &push.to, &header, &request, reply, input).await;
         });
     }
 

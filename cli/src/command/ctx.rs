@@ -4,9 +4,9 @@ use clap::{Args, Subcommand};
 use mln_door::dial::without_peer;
 use mln_door::join::{Membership, join};
 use mln_door::key::peer_id_of;
-use mln_protocol::id::Name;
+use mln_protocol::id::{Name, PublicKey};
 use mln_protocol::trust::{AdmitError, Role, mesh_of};
-use mln_protocol::wire::Token;
+use mln_protocol::wire::{GrantText, Token};
 use serde_json::{Value, json};
 
 use crate::context::{Context, Contexts, Home, LOCAL};
@@ -18,9 +18,9 @@ use crate::ui::screen::Screen;
 /// What to do with contexts.
 #[derive(Debug, Subcommand)]
 pub enum Ctx {
-    /// Redeem an operator's token, and keep what it gives as a context
+    /// Redeem an operator's token, or take a grant for your key, and keep it as a context
     #[command(
-        after_help = "Example:\n  mlnctl ctx join mln1_… --name lab\n\nThe token comes from a host: mlnctl token new --role operator"
+        after_help = "Example:\n  mlnctl ctx join mln1_… --name lab\n\nThe token comes from a host: mlnctl token new --role operator\nA grant comes from whoever may give one: mlnctl grant --to KEY"
     )]
     Join(Join),
     /// List the contexts
@@ -37,7 +37,7 @@ pub enum Ctx {
 /// The arguments of `ctx join`.
 #[derive(Debug, Args)]
 pub struct Join {
-    /// The token
+    /// The token, or the grant
     #[arg(env = "MLN_TOKEN", hide_env_values = true)]
     token: String,
     /// What the context is called here [default: mesh- and the beginning of the mesh's identity]
@@ -108,19 +108,13 @@ pub async fn run(args: Ctx, screen: &Screen) -> Result<Exit, CommandError> {
 }
 
 async fn run_join(args: Join, home: &Home, screen: &Screen) -> Result<Exit, CommandError> {
+    if GrantText::is_one(&args.token) {
+        return run_take(&args, home, screen);
+    }
     let token = Token::parse(&args.token).map_err(CommandError::Token)?;
     let bound = token.claims().and_then(|grant| grant.name);
     let owner = args.owner.or(bound).or_else(login).ok_or(CommandError::Usage(UsageError::NoOwner))?;
-    let name = match args.name {
-        Some(name) if name.as_str() == LOCAL => return Err(CommandError::Usage(UsageError::LocalIsTaken)),
-        Some(name) => name,
-        None => Name::parse(&format!("mesh-{}", mesh_of(token.root).short()))
-            .expect("letters, a dash and hexadecimal digits are a name"),
-    };
-    // Before the token is spent.
-    if home.contexts()?.named(name.as_str()).is_some_and(|known| known.root != token.root) {
-        return Err(crate::context::ContextError::Taken(name).into());
-    }
+    let name = context_name(args.name, token.root, home)?;
     let keys = home.key()?;
     let membership = join(&token, Role::Operator, &owner, &keys).await.map_err(CommandError::Join)?;
     let Membership { root, chain, known } = membership;
@@ -138,6 +132,41 @@ async fn run_join(args: Join, home: &Home, screen: &Screen) -> Result<Exit, Comm
     })?;
     show(contexts.get(name.as_str())?, &contexts, home, screen)?;
     Ok(Exit::Done)
+}
+
+/// Takes a grant for this user's key: nobody has to be asked.
+fn run_take(args: &Join, home: &Home, screen: &Screen) -> Result<Exit, CommandError> {
+    let GrantText { root, chain, addresses } = GrantText::parse(&args.token).map_err(CommandError::Token)?;
+    let name = context_name(args.name.clone(), root, home)?;
+    let mut context = Context { name: name.clone(), root, chain, addresses: Vec::new() };
+    let key = home.key()?.public();
+    context.standing(key).and_then(|standing| standing.operator().map(drop)).map_err(CommandError::Chain)?;
+    context.learn(addresses);
+    let contexts = home.change(|contexts| {
+        // Where agents answer is known from before, too.
+        let known = contexts.named(name.as_str()).map(|known| known.addresses.clone()).unwrap_or_default();
+        let told = context.addresses.clone();
+        context.addresses = known;
+        context.learn(told);
+        contexts.add(context)?;
+        Ok(contexts.clone())
+    })?;
+    show(contexts.get(name.as_str())?, &contexts, home, screen)?;
+    Ok(Exit::Done)
+}
+
+/// Returns what a context is to be called; refused before a token is spent.
+fn context_name(wanted: Option<Name>, root: PublicKey, home: &Home) -> Result<Name, CommandError> {
+    let name = match wanted {
+        Some(name) if name.as_str() == LOCAL => return Err(CommandError::Usage(UsageError::LocalIsTaken)),
+        Some(name) => name,
+        None => Name::parse(&format!("mesh-{}", mesh_of(root).short()))
+            .expect("letters, a dash and hexadecimal digits are a name"),
+    };
+    if home.contexts()?.named(name.as_str()).is_some_and(|known| known.root != root) {
+        return Err(crate::context::ContextError::Taken(name).into());
+    }
+    Ok(name)
 }
 
 /// Returns the user's login where it can be an owner's name.

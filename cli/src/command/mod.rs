@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod events;
 pub mod exec;
 pub mod gc;
+pub mod grant;
 pub mod key;
 pub mod list;
 pub mod log;
@@ -59,7 +60,9 @@ pub fn run(args: Args) -> Exit {
         },
         Command::Completions(args) => return completions::run(&args),
         Command::Manual(args) => return manual::run(&args),
-        Command::Key => return key::run(&screen).unwrap_or_else(|error| report(&screen, &error)),
+        Command::Key(args) => {
+            return key::run(&args, &screen).unwrap_or_else(|error| report(&screen, &error));
+        }
         Command::Ctx(ctx) => Asking::Ctx(ctx),
         Command::Online(online) => Asking::Agent(Box::new(online)),
     };
@@ -126,6 +129,8 @@ async fn dispatch(
         Online::Ssh(args) => ssh::run(args, peer, agent, screen).await,
         Online::Peers(args) => peers::run(args, agent, screen).await,
         Online::Token(args) => token::run(args, agent, screen).await,
+        Online::Grant(args) => grant::run(*args, agent, screen).await,
+        Online::Revoke(args) => grant::revoke(args, agent, screen).await,
         Online::Template(args) => template::run(args, agent, screen).await,
         Online::Gc(args) => gc::run(args, agent, screen).await,
         Online::Version => version::run(agent, screen).await,

@@ -84,7 +84,7 @@ impl New {
 }
 
 /// Returns the bits of what words allow. Who may do anything may also look at it.
-fn verbs(words: &[String]) -> Result<u32, UsageError> {
+pub(super) fn verbs(words: &[String]) -> Result<u32, UsageError> {
     let usual = ["all".to_owned()];
     let words = if words.is_empty() { &usual[..] } else { words };
     let mut bits = Verb::View.bit();

@@ -29,6 +29,9 @@ pub fn for_error(error: &CommandError) -> Vec<String> {
             EnterError::Refused { why: Refusal::Expired, .. } => &[
                 "your grant has ended: join again with a new token, `mlnctl ctx join TOKEN`; or is a clock wrong?",
             ],
+            EnterError::Refused { why: Refusal::Revoked, .. } => &[
+                "your grant was taken back: whoever did that has said why, `mlnctl grant list` at a host shows it",
+            ],
             EnterError::Refused { .. } => &[
                 "`mlnctl ctx show` says what your grants allow; a new token is redeemed with `mlnctl ctx join TOKEN`",
             ],
@@ -60,6 +63,19 @@ pub fn for_error(error: &CommandError) -> Vec<String> {
         CommandError::Join(_) => {
             &["the token names the host that made it: it must run, and be reachable from here"]
         }
+        CommandError::NotGranted(_) => {
+            &["`mlnctl ctx show` says what you have; whoever gave you that can give more: `mlnctl grant`"]
+        }
+        CommandError::Chain(_) => &[
+            "a grant is for one key: `mlnctl key` prints yours, and `mlnctl grant --to KEY` there gives one",
+        ],
+        CommandError::Context(ContextError::KeyExists(_)) => {
+            &["`mlnctl key` prints it; a grant for a new key comes from `mlnctl grant --to KEY`"]
+        }
+        CommandError::Usage(UsageError::Grantee(_) | UsageError::NoGrantOf(_)) => {
+            &["`mlnctl grant list` names them; a key is what `mlnctl key` prints there"]
+        }
+        CommandError::Usage(UsageError::NoGranteeName) => &["add --name OWNER"],
         CommandError::Context(ContextError::Open { .. }) => {
             &["make it a secret again with `chmod 600`; if others may have read it, remove it and join again"]
         }

@@ -1,12 +1,13 @@
 //! Answers as JSON. Field names are a promise to scripts: they don't follow the wire.
 
 use mln_link::message::{
-    AgentVersion, DaemonStatusRow, DoctorRow, Failure, ForwardRow, GarbageReport, GcMode, HostLiveness,
-    LanRow, NatState, PeerLink, PeerRow, Progress, ProjectRow, Refusal, Silence, StatusRow, StepState,
-    TemplateHostRow, TemplateRow, Token, UnsettledRow, VmState,
+    AgentVersion, DaemonStatusRow, DoctorRow, Failure, ForwardRow, GarbageReport, GcMode, GrantRow, Granted,
+    HostLiveness, LanRow, NatState, PeerLink, PeerRow, Progress, ProjectRow, Refusal, Silence, StatusRow,
+    StepState, TemplateHostRow, TemplateRow, Token, UnsettledRow, VmState,
 };
 use mln_protocol::id::Name;
 use mln_protocol::lang::{Diagnostic, Sources};
+use mln_protocol::trust::Verb;
 use serde_json::{Value, json};
 
 use super::outside::Outside;
@@ -230,6 +231,40 @@ pub fn garbage(report: &GarbageReport, mode: GcMode) -> Value {
 /// `token new`.
 pub fn token(token: &Token) -> Value {
     json!({ "token": token.text, "expires_unix_ms": token.expires_unix_ms })
+}
+
+/// `grant`: the text to pass on, and what it gives.
+pub fn granted(granted: &Granted) -> Value {
+    json!({ "text": granted.text, "grant": grant(&granted.row) })
+}
+
+/// `grant list` and `revoke`: an array of grants.
+pub fn grants(rows: &[GrantRow]) -> Value {
+    rows.iter().map(grant).collect()
+}
+
+fn grant(row: &GrantRow) -> Value {
+    let verbs: Vec<&str> =
+        Verb::ALL.into_iter().filter(|verb| row.verbs & verb.bit() != 0).map(Verb::word).collect();
+    let revoked = row
+        .revoked
+        .as_ref()
+        .map(|revoked| json!({ "by": revoked.by, "unix_ms": revoked.unix_ms, "reason": revoked.reason }));
+    json!({
+        "id": row.id,
+        "name": row.name,
+        "key": row.key,
+        "issuer": row.issuer,
+        "verbs": verbs,
+        "projects": row.projects,
+        "hosts": row.hosts,
+        "memory_mib": row.memory_mib,
+        "vms": row.vms,
+        "disk_bytes": row.disk_bytes,
+        "ends_unix_ms": row.ends_unix_ms,
+        "pass_on": row.passes,
+        "revoked": revoked,
+    })
 }
 
 /// `version`.

@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 
 use mln_link::message::{
-    AgentVersion, DaemonStatusRow, DoctorRow, EventRow, GarbageReport, GcMode, HostLiveness, LanRow,
-    PeerLink, PeerRow, ProjectRow, StatusRow, TemplateHostRow, TemplateRow, VmState,
+    AgentVersion, DaemonStatusRow, DoctorRow, EventRow, GarbageReport, GcMode, GrantRow, HostLiveness,
+    LanRow, PeerLink, PeerRow, ProjectRow, StatusRow, TemplateHostRow, TemplateRow, VmState,
 };
+
+use mln_protocol::trust::Verb;
 
 use super::outside::Outside;
 use super::table::{Spacing, name, number, text, with_titles, without_titles};
@@ -139,6 +141,41 @@ pub fn projects(rows: &[ProjectRow], layout: Layout) -> String {
             row.vms_up.to_string(),
             row.revisions.to_string(),
             short_digest(&row.id),
+        ]
+    });
+    with_titles(&columns, lines.collect(), layout.columns)
+}
+
+/// Returns the table of `grant list`.
+pub fn grants(rows: &[GrantRow], layout: Layout) -> String {
+    let columns = [
+        name("Name"),
+        name("Id"),
+        name("By"),
+        name("Until"),
+        name("Revoked"),
+        text("May, with what and where"),
+    ];
+    let lines = rows.iter().map(|row| {
+        let verbs: Vec<&str> =
+            Verb::ALL.into_iter().filter(|verb| row.verbs & verb.bit() != 0).map(Verb::word).collect();
+        let limit = |value: Option<u64>, unit: &str| value.map(|value| format!("{value} {unit}"));
+        let limits = [
+            Some(verbs.join(",")),
+            (!row.projects.is_empty()).then(|| row.projects.join(",")),
+            (!row.hosts.is_empty()).then(|| format!("on {}", row.hosts.join(","))),
+            limit(row.memory_mib, "MiB"),
+            limit(row.vms, "VMs"),
+            row.disk_bytes.map(|bytes| format!("disk {}", short_bytes(bytes))),
+            (row.passes > 0).then(|| format!("passed on {}x", row.passes)),
+        ];
+        vec![
+            row.name.clone(),
+            short_digest(&row.id),
+            if row.issuer.len() == 64 { short_digest(&row.issuer) } else { row.issuer.clone() },
+            row.ends_unix_ms.map_or(NOTHING.to_owned(), date_time),
+            row.revoked.as_ref().map_or(NOTHING.to_owned(), |revoked| date_time(revoked.unix_ms)),
+            limits.into_iter().flatten().collect::<Vec<_>>().join("; "),
         ]
     });
     with_titles(&columns, lines.collect(), layout.columns)

@@ -221,6 +221,7 @@ fn config(host: usize, mutation: Option<Mutation>) -> NodeConfig {
         verbs: Verb::ALL.into_iter().collect(),
         passes: 1,
         not_after_unix_ms: None,
+        scope: Default::default(),
     };
     let chain = vec![root.sign(Domain::Grant, grant.to_bytes())];
     NodeConfig {

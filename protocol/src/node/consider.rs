@@ -84,6 +84,7 @@ impl Node {
                 digest: draft.digest,
                 running: draft.running,
                 replaces: draft.replaces,
+                chain: Vec::new(),
             };
             let payload = wire::encode_ask(&ask);
             let ask = Arc::new(Verified::own(&self.config.keys, Domain::Request, ask, payload));

@@ -28,6 +28,7 @@ fn config(index: usize) -> NodeConfig {
         verbs: Verb::ALL.into_iter().collect(),
         passes: 1,
         not_after_unix_ms: None,
+        scope: crate::trust::Scope::default(),
     };
     let chain = vec![root.sign(Domain::Grant, grant.to_bytes())];
     NodeConfig {
@@ -179,6 +180,7 @@ impl Mesh {
             | Output::Shelve { .. }
             | Output::DropCopy { .. }
             | Output::Switches(_)
+            | Output::Revoked(_)
             | Output::Progress { .. } => {}
             Output::Done { op, outcome } => {
                 self.outcomes.insert(op, outcome);

@@ -94,6 +94,7 @@ impl Node {
             made_unix_ms: now.unix_ms,
             author: order.author.clone(),
             reason: "build".to_owned(),
+            charge: None,
         };
         self.judge_size(&revision, &parts)?;
         let changed = parts.keys().map(|host| host.key).collect();
@@ -120,6 +121,7 @@ impl Node {
             made_unix_ms: now.unix_ms.max(parent.revision.made_unix_ms),
             author: self.config.name.to_string(),
             reason: reason.to_owned(),
+            charge: None,
         };
         let changed = parent.revision.hosts.iter().map(|host| host.key).collect();
         Some(Draft::new(revision, changed, BTreeMap::new(), running))

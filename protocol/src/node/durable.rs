@@ -43,6 +43,9 @@ impl Write {
                     Record::Commit(commit) => Home::Kin(commit.project()),
                     Record::Link(link) if own => Home::Revision(link.vm().birth),
                     Record::Link(link) => Home::KinOf(link.vm().birth),
+                    // Whoever was shut out stays so, though nobody else should be there after a power cut.
+                    Record::Revocation(_) => Home::Host,
+                    Record::Grant(_) => Home::Heard,
                 }
             }
             Self::Heard(..) => Home::Heard,

@@ -258,7 +258,9 @@ impl Node {
         }
         let Some(arrival) = self.hand_overs.arriving.get_mut(vm) else { return };
         match arrival.phase {
-            ArrivalPhase::Reading(root) if result == Ok(root) => self.is_ready(now, vm, root),
+            ArrivalPhase::Reading(root) if result == Ok(root) && self.own_runs.signs() => {
+                self.is_ready(now, vm, root);
+            }
             ArrivalPhase::Rereading(root) => match result {
                 Ok(found) if found == root => self.claim_released(now, vm),
                 Ok(_) => self.decline(now, vm, "the copy is not what was released"),
@@ -311,6 +313,9 @@ impl Node {
         if let Tenure::Released { to, release } = &current.tenure
             && *to == self.me
         {
+            if !self.may_sign() {
+                return;
+            }
             // Without a note of this very hand-over nothing is signed: it may have been forgotten.
             let Some((epoch, copy)) = noted else { return };
             if epoch == current.epoch {
@@ -389,6 +394,9 @@ impl Node {
 
     fn claim_released(&mut self, now: Now, vm: &VmId) {
         self.forget_arrival(vm);
+        if !self.may_sign() {
+            return;
+        }
         let Some(release) = self.open_release(vm).as_ref().and_then(as_release) else { return };
         let Some((digest, fragment)) = self.placed_here(vm) else { return };
         let made = release.disk != ReleasedDisk::NeverBuilt;
@@ -402,6 +410,9 @@ impl Node {
 
     fn decline(&mut self, now: Now, vm: &VmId, reason: &str) {
         self.forget_arrival(vm);
+        if !self.may_sign() {
+            return;
+        }
         let Some(release) = self.open_release(vm).as_ref().and_then(as_release) else { return };
         let decline = Decline {
             vm: vm.clone(),
@@ -472,7 +483,7 @@ impl Node {
     }
 
     /// Says why a VM is not handed over; none where it may be.
-    fn why_not_to(&self, to: PublicKey, vm: &VmId, epoch: Epoch) -> Option<String> {
+    pub(super) fn why_not_to(&self, to: PublicKey, vm: &VmId, epoch: Epoch) -> Option<String> {
         let placed = self.projects.placement(vm).map(|host| host.key);
         match self.right(vm) {
             Right::Own(own) if own != epoch => Some(format!("this host owns it in epoch {own}, not {epoch}")),
@@ -480,6 +491,11 @@ impl Node {
                 Some("the revision that this host knows does not place it there".to_owned())
             }
             Right::Own(_) if self.vms.is_building(vm) => Some("its disk is being made".to_owned()),
+            Right::Own(_) if !self.vms.owns(vm) => Some("this host has nothing left of it".to_owned()),
+            Right::Own(_) if self.vms.is_lost(vm) => Some(
+                "its disk is gone from this host: put a copy back, or take it over where there is one"
+                    .to_owned(),
+            ),
             Right::Own(_) => None,
             Right::Unconfirmed => Some("this host has just started".to_owned()),
             Right::Suspended { reason } => Some(reason),
@@ -577,6 +593,7 @@ impl Node {
         let Some(released) = as_release(&release) else { return };
         let Some(current) = self.ledger.owner(vm).cloned() else { return };
         match current.tenure {
+            Tenure::Declined { .. } if current.owner == self.me && !self.may_sign() => {}
             Tenure::Declined { decline } if current.owner == self.me => {
                 if self.mutated_resume_without_claim() {
                     return self.reconcile(now, vm);

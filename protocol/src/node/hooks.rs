@@ -81,11 +81,15 @@ impl Standing {
 
 impl Node {
     /// Refuses a part with hooks of somebody for whom this host runs none; `author` has signed what it is part of.
+    ///
+    /// Hooks that the part here has already, `before`, were judged when it was taken on: whoever changes the rest of the
+    /// project, or goes on with what another host had begun, need not be the one who vouches for its owner.
     pub(super) fn judge_hooks(
         &self,
         author: PublicKey,
         label: &Label,
         fragment: &Fragment,
+        before: Option<&Fragment>,
     ) -> Result<(), Refusal> {
         let is_known = |vouched: &Vouched| match vouched {
             Vouched::Here => author == self.me,
@@ -93,7 +97,9 @@ impl Node {
             Vouched::ByAnybody => true,
         };
         let mut named = self.config.hook_owners.iter().filter(|one| one.owner == label.owner);
-        if fragment.hooks.is_empty() || named.any(|one| is_known(&one.vouched)) {
+        let stays = before.is_some_and(|before| before.hooks == fragment.hooks)
+            && is_named(&self.config.hook_owners, &label.owner);
+        if fragment.hooks.is_empty() || stays || named.any(|one| is_known(&one.vouched)) {
             return Ok(());
         }
         let owner = &label.owner;

@@ -69,6 +69,7 @@ impl Host {
             verbs: Verb::ALL.into_iter().collect(),
             passes: 1,
             not_after_unix_ms: None,
+            scope: crate::trust::Scope::default(),
         };
         let chain = vec![root.sign(Domain::Grant, grant.to_bytes())];
         let config = NodeConfig {
@@ -131,7 +132,8 @@ impl Host {
                     | Output::Seal { .. }
                     | Output::ReadCopy { .. }
                     | Output::Shelve { .. }
-                    | Output::DropCopy { .. } => {}
+                    | Output::DropCopy { .. }
+                    | Output::Revoked(_) => {}
                 }
             }
         }
@@ -360,11 +362,31 @@ fn whose_user_an_owner_is_matters_as_much_as_the_name() {
     let judge = |vouched: Vouched, author| {
         let mut host = Host::new(&[]);
         host.node.config.hook_owners = vec![HookOwner { owner: name("root"), vouched }];
-        host.node.judge_hooks(author, &order.label, &fragment).map_err(|refusal| refusal.rule)
+        host.node.judge_hooks(author, &order.label, &fragment, None).map_err(|refusal| refusal.rule)
     };
     assert_eq!(judge(Vouched::Here, me), Ok(()));
     assert_eq!(judge(Vouched::Here, other), Err(Rule::Hooks), "another host has a root, too");
     assert_eq!(judge(Vouched::By(name("oslo")), me), Ok(()));
     assert_eq!(judge(Vouched::By(name("oslo")), other), Err(Rule::Hooks));
     assert_eq!(judge(Vouched::ByAnybody, other), Ok(()));
+}
+
+#[test]
+fn hooks_that_the_host_has_taken_on_stay_whoever_changes_the_rest() {
+    let other = KeyPair::from_secret([2; 32]).public();
+    let order = order(PROJECT);
+    let fragment = Fragment { hooks: order.project.hooks.clone(), ..Fragment::default() };
+    let changed = Fragment { hooks: crate::model::Hooks::default(), ..Fragment::default() };
+    let judge = |owners: &[&str], before: &Fragment| {
+        let host = Host::new(owners);
+        let judged = host.node.judge_hooks(other, &order.label, &fragment, Some(before));
+        judged.map_err(|refusal| refusal.rule)
+    };
+    assert_eq!(judge(&["root"], &fragment), Ok(()), "its own word was judged when they came");
+    assert_eq!(
+        judge(&["root"], &changed),
+        Err(Rule::Hooks),
+        "others are new, and nobody here vouches for them"
+    );
+    assert_eq!(judge(&["anna"], &fragment), Err(Rule::Hooks), "the host has changed its mind");
 }

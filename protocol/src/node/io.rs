@@ -8,7 +8,7 @@ use crate::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
 use crate::model::{Blob, Fragment, HookPoint, Impairment, MemoryMib, Platform, Project, SwitchKind, Uplink};
 use crate::plan::{Observed, Step};
 use crate::record::{Ballot, Commit, Consent, Epoch, Nat, RecordKey, VerifiedRecord, VmState};
-use crate::trust::{KeyPair, Signed};
+use crate::trust::{KeyPair, Signed, Standing};
 
 /// What a node is told once, when it starts.
 #[derive(Clone, Debug)]
@@ -270,6 +270,28 @@ pub enum Input {
     Room(Room),
     /// [`super::Node::poll_timeout`] has come.
     Timeout,
+    /// An operator asks for something, with grants of their own: they are judged by every host that does something
+    /// for it.
+    OperateFor {
+        /// Names it.
+        op: OpId,
+        /// What.
+        operation: Operation,
+        /// What the grants were judged to allow.
+        standing: Box<Standing>,
+    },
+    /// Somebody who is no member has grants, root first; they were judged.
+    GrantSeen(Vec<Signed>),
+    /// This host takes back a grant: the last of this chain, which it has signed or which follows from one that it has
+    /// signed.
+    Revoke {
+        /// The chain, root first.
+        chain: Vec<Signed>,
+        /// Why, for people.
+        reason: String,
+    },
+    /// Somebody else takes back a grant, and has signed that.
+    RevokedBy(VerifiedRecord),
 }
 
 /// Whether a host's disk has room for new parts of projects.
@@ -313,6 +335,8 @@ pub enum Operation {
         /// Who asks, for people.
         author: String,
     },
+    /// This host is the right one of those with its key: it signs again, and takes what others have heard as its own.
+    GoOn,
 }
 
 /// What a takeover does where the owner was heard within the failure timeout.
@@ -501,6 +525,8 @@ pub enum Output {
         /// How.
         outcome: Outcome,
     },
+    /// A grant was taken back: whoever presents it is no longer served.
+    Revoked(Digest),
 }
 
 /// A durable change.

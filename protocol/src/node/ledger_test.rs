@@ -31,6 +31,7 @@ fn birth() -> Commit {
         made_unix_ms: 1,
         author: "oslo".into(),
         reason: "build".into(),
+        charge: None,
     };
     let digest = Digest::of(&encode_revision(&revision));
     Commit { revision, digest, reservations: Vec::new(), promises: Vec::new() }

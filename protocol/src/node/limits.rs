@@ -81,6 +81,15 @@ pub const LINKS_WANTED_MAX: usize = 256;
 /// own, in milliseconds.
 pub const CONFIRM_MS: u64 = 3_000;
 
+/// How often it asks while it reaches somebody who doesn't tell, and how many peers at a time.
+pub const CONFIRM_TRIES_MAX: u32 = 4;
+
+/// See [`CONFIRM_TRIES_MAX`].
+pub const CONFIRM_PEERS_MAX: usize = 8;
+
+/// How many runs of a peer's agent a host remembers.
+pub const RUNS_KEPT: usize = 8;
+
 /// How long a host must not have been heard to be taken for failed, in milliseconds.
 pub const FAILURE_MS: u64 = 15_000;
 

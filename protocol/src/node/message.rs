@@ -9,7 +9,7 @@ use crate::plan::StopLimit;
 use crate::record::{
     Answered, Ballot, Commit, Epoch, Promise, Ready, RecordKey, Reservation, Revision, VerifiedRecord,
 };
-use crate::trust::Verified;
+use crate::trust::{Signed, Verified};
 
 /// A message to one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +82,22 @@ pub enum Message {
     },
     /// About who owns a VM.
     HandOver(HandOver),
+    /// The sender's agent is in this run.
+    OwnWanted {
+        /// Names the run, by lot.
+        instance: u64,
+        /// Whether the receiver is to say what it has heard of the sender.
+        asks: bool,
+    },
+    /// What was heard under the receiver's key.
+    OwnTold {
+        /// The run that this is for: any other one passes it over.
+        instance: u64,
+        /// Another run of the same key that is alive.
+        other: Option<u64>,
+        /// What the receiver has last said of itself, if it has asked.
+        records: Vec<VerifiedRecord>,
+    },
 }
 
 /// What hosts say to each other about who owns a VM, beside the records that everybody hears.
@@ -161,6 +177,8 @@ pub struct Ask {
     pub running: RunningVms,
     /// The project that will be removed first: its name and its memory count as free.
     pub replaces: Option<ProjectId>,
+    /// The grants of whoever asked the author for it, root first; none where that is a user of the author's own host.
+    pub chain: Vec<Signed>,
 }
 
 /// What becomes of running VMs that a revision leaves out.
@@ -187,6 +205,8 @@ pub struct RunRequest {
     pub order: RunOrder,
     /// When it was made, by the author's clock, in milliseconds since 1970.
     pub made_unix_ms: u64,
+    /// The grants of whoever asked the author for it, root first; none where that is a user of the author's own host.
+    pub chain: Vec<Signed>,
 }
 
 /// What a [`RunRequest`] asks for.
@@ -199,7 +219,7 @@ pub enum RunOrder {
 }
 
 /// What became of a [`RunRequest`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RunVerdict {
     /// It stands in the owner's records.
     Applied,
@@ -212,6 +232,8 @@ pub enum RunVerdict {
     },
     /// The asked host doesn't own such a VM.
     NotOwner,
+    /// Whoever asks may not.
+    Refused(Box<Refusal>),
 }
 
 /// Why a host does not do its part. Nothing was changed on it.
@@ -276,11 +298,13 @@ pub enum Rule {
     Ownership,
     /// The host has lost what it had signed for the project.
     Forgotten,
+    /// More than the grant of whoever asks allows.
+    GrantLimit,
 }
 
 impl Rule {
     /// Every rule, in the order of its code.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::UnknownHost,
         Self::HostOff,
         Self::NoAnswer,
@@ -306,6 +330,7 @@ impl Rule {
         Self::Undecided,
         Self::Ownership,
         Self::Forgotten,
+        Self::GrantLimit,
     ];
 
     /// Returns its stable name, as users and scripts see it.
@@ -330,6 +355,7 @@ impl Rule {
             Self::Group => "group",
             Self::Ownership => "ownership",
             Self::Forgotten => "forgotten",
+            Self::GrantLimit => "grant-limit",
             Self::DiskLoss => "disk-loss",
             Self::Majority => "majority",
             Self::Overtaken => "overtaken",

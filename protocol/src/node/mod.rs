@@ -21,6 +21,7 @@ mod choose;
 mod consider;
 mod draft;
 mod durable;
+mod grants;
 mod handover;
 mod history;
 mod hooks;
@@ -42,6 +43,7 @@ mod recover;
 mod reserve;
 mod run;
 mod runs;
+mod standing;
 mod status;
 mod sync;
 mod takeover;
@@ -72,6 +74,7 @@ pub use message::{
 #[cfg(feature = "mutants")]
 pub use mutation::Mutation;
 pub use projects::ProjectHeads;
+pub use standing::Signing;
 pub use sync::{SyncContent, SyncRange};
 pub use view::{HostView, ProjectView, Reach, VmView};
 
@@ -79,7 +82,7 @@ use crate::id::{Digest, ProjectId, PublicKey};
 use crate::model::Fragment;
 use crate::record::{Record, RecordKey, VerifiedRecord};
 use crate::time::Now;
-use crate::trust::Grant;
+use crate::trust::{self, Grant};
 use crate::wire;
 use handover::HandOvers;
 use hooks::HookRounds;
@@ -93,6 +96,7 @@ use records::{Merge, Records};
 use recover::Recoveries;
 use reserve::Reservations;
 use run::RunOperations;
+use standing::OwnRuns;
 use status::StatusClock;
 use takeover::Takeovers;
 use timers::{Timer, Timers};
@@ -117,10 +121,13 @@ pub struct Node {
     takeovers: Takeovers,
     proposals: Proposals,
     runs: RunOperations,
+    own_runs: OwnRuns,
     status: StatusClock,
     connected: BTreeSet<PublicKey>,
     /// With whom records are compared while much is lacking, and until when.
     catching_up: Option<(PublicKey, u64)>,
+    /// On whose grants operations are carried out; none for those that a user of this host asked for.
+    principals: BTreeMap<OpId, trust::Standing>,
     /// The projects that this host has given its word to, and remembers it.
     joined: BTreeSet<ProjectId>,
     room: Room,
@@ -153,9 +160,11 @@ impl Node {
             takeovers: Takeovers::default(),
             proposals: Proposals::default(),
             runs: RunOperations::default(),
+            own_runs: OwnRuns::default(),
             status: StatusClock::default(),
             connected: BTreeSet::new(),
             catching_up: None,
+            principals: BTreeMap::new(),
             joined: stored.joined,
             room: Room::Ample,
             timers: Timers::default(),
@@ -163,6 +172,7 @@ impl Node {
             #[cfg(feature = "mutants")]
             seen: Records::default(),
         };
+        node.own_runs = OwnRuns::new(node.draw());
         node.projects.rule = node.chain_rule();
         let rules = node.rules();
         // What was signed here counts even where the records were lost.
@@ -211,6 +221,13 @@ impl Node {
             Input::Record(record) => self.take(now, record),
             Input::Persisted(id) => self.outbox.persisted(id),
             Input::Operate { op, operation } => self.operate(now, op, operation),
+            Input::OperateFor { op, operation, standing } => {
+                self.principals.insert(op, *standing);
+                self.operate(now, op, operation);
+            }
+            Input::GrantSeen(chain) => self.grant_seen(now, chain),
+            Input::Revoke { chain, reason } => self.revoke(now, chain, reason),
+            Input::RevokedBy(record) => self.revoked_by(now, record),
             Input::Abandon(op) => self.abandon(op),
             Input::Checked { revision, verdict } => self.checked(now, revision, verdict),
             Input::StepDone { vm, step, result } => self.step_done(now, &vm, step, result),
@@ -255,8 +272,11 @@ impl Node {
             self.await_decision(now, parent);
         }
         self.drop_unused_fragments();
-        self.publish_member(now);
-        self.resume_host(now);
+        self.tell_revoked();
+        if self.may_sign() {
+            self.publish_member(now);
+            self.resume_host(now);
+        }
         self.timers.set(Timer::Sync, now.mono_ms + limits::SYNC_MS);
     }
 
@@ -272,7 +292,7 @@ impl Node {
         if self.me < peer {
             self.send(peer, sync::opening(self.compared()));
         }
-        self.ask_to_confirm(peer);
+        self.introduce_run(peer);
     }
 
     fn message(&mut self, now: Now, from: PublicKey, message: Message) {
@@ -298,7 +318,12 @@ impl Node {
                 // Newer links first: what an older one would have us do may be over by a newer one of the same message.
                 records.sort_by_key(|record| match &***record {
                     Record::Link(link) => Some(std::cmp::Reverse(link.epoch())),
-                    Record::Member(_) | Record::Host(_) | Record::Commit(_) | Record::Vm(_) => None,
+                    Record::Member(_)
+                    | Record::Host(_)
+                    | Record::Commit(_)
+                    | Record::Vm(_)
+                    | Record::Grant(_)
+                    | Record::Revocation(_) => None,
                 });
                 let full = records.len() >= limits::SYNC_RECORDS_MAX;
                 let before = self.records.fingerprint();
@@ -321,6 +346,8 @@ impl Node {
             }
             Message::FragmentFound(fragment) => self.fragment_found(now, fragment),
             Message::HandOver(message) => self.hand_over(now, from, message),
+            Message::OwnWanted { instance, asks } => self.own_wanted(from, instance, asks),
+            Message::OwnTold { instance, other, records } => self.own_told(now, instance, other, records),
             Message::Ballot { parent, ballot } => self.ballot_called(from, parent, ballot),
             Message::Answered { answer, candidate } => {
                 self.ballot_answered(now, *answer, candidate.map(|candidate| *candidate));
@@ -338,13 +365,15 @@ impl Node {
 
     /// Merges a record from elsewhere; what is new is kept, acted upon and, by gossip, passed on.
     fn take(&mut self, now: Now, record: VerifiedRecord) {
-        let is_member = matches!(**record, Record::Member(_));
-        if !is_member && self.records.member(record.author()).is_none() {
+        // Whoever takes a grant back need not be a member: the record says by itself what gives them the right.
+        let speaks_for_itself = matches!(**record, Record::Member(_) | Record::Revocation(_));
+        if !speaks_for_itself && self.records.member(record.author()).is_none() {
             // Whoever fills slots must be known; a member's grants come first, and the rest again with the next
             // comparison.
             return;
         }
         self.note_fork(&record);
+        self.notice_own(&record);
         if self.mutated_commit_judged_again() && self.is_refused_by_grants(now, &record) {
             return;
         }
@@ -354,7 +383,7 @@ impl Node {
         if self.merge(&record, Origin::Others) != Merge::Taken {
             return;
         }
-        if record.author() == self.me {
+        if record.author() == self.me && self.may_sign() {
             self.outbid_record(now, &record);
         }
         self.act_on(now, &record);
@@ -367,12 +396,15 @@ impl Node {
             Record::Member(_) => self.publish_member(now),
             Record::Host(_) => self.publish_host(now),
             Record::Vm(status) => self.outbid_vm(now, &status.vm, status.counter),
-            Record::Commit(_) | Record::Link(_) => {}
+            Record::Commit(_) | Record::Link(_) | Record::Grant(_) | Record::Revocation(_) => {}
         }
     }
 
-    /// Signs, keeps and gossips a record of our own.
+    /// Signs, keeps and gossips a record of our own, unless this host may sign nothing.
     fn publish(&mut self, now: Now, record: Record) {
+        if !self.may_sign() {
+            return;
+        }
         let record = wire::sign_record(&self.config.keys, record);
         if self.merge(&record, Origin::Ourselves) == Merge::Taken {
             self.outbox.push(Output::Broadcast(record.clone()));
@@ -467,7 +499,13 @@ impl Node {
                     self.link_heard(now, &vm);
                 }
             }
-            Record::Member(_) | Record::Host(_) => {}
+            Record::Revocation(revocation) => {
+                let grant = revocation.grant();
+                if self.revocation(grant).is_some() {
+                    self.outbox.push(Output::Revoked(grant));
+                }
+            }
+            Record::Member(_) | Record::Host(_) | Record::Grant(_) => {}
         }
     }
 
@@ -506,6 +544,10 @@ impl Node {
     }
 
     fn operate(&mut self, now: Now, op: OpId, operation: Operation) {
+        if let Operation::GoOn = operation {
+            return self.go_on(now, op);
+        }
+        let Some((op, operation)) = self.unless_standing_forbids(op, operation) else { return };
         if self.proposals.len() + self.runs.len() + self.takeovers.len() >= limits::OPERATIONS_MAX {
             let refusal = Refusal {
                 rule: Rule::NoAnswer,
@@ -524,11 +566,15 @@ impl Node {
             Operation::Revise(order) => self.propose_revision(now, op, &order),
             Operation::Run { vms, order, pause_ms } => self.run(now, op, vms, order, pause_ms),
             Operation::TakeOver { vm, owner, author } => self.take_over(now, op, vm, owner, author),
+            Operation::GoOn => self.go_on(now, op),
         }
     }
 
     fn abandon(&mut self, op: OpId) {
         self.runs.unwatch(op);
+        if !self.proposals.by_op.contains_key(&op) {
+            self.principals.remove(&op);
+        }
     }
 
     fn operation_due(&mut self, now: Now, op: OpId) {
@@ -558,6 +604,7 @@ impl Node {
         let turn = self.draw() as usize % self.connected.len();
         if let Some(peer) = self.connected.iter().nth(turn).copied() {
             self.send(peer, sync::opening(self.compared()));
+            self.introduce_run(peer);
         }
     }
 
@@ -576,6 +623,7 @@ impl Node {
 
     fn done(&mut self, op: OpId, outcome: Outcome) {
         self.timers.cancel(&Timer::Operation(op));
+        self.principals.remove(&op);
         self.outbox.push(Output::Done { op, outcome });
     }
 
@@ -647,6 +695,9 @@ mutations! {
     mutated_kept_deleted => KeptDeleted,
     mutated_ready_unread => ReadyUnread,
     mutated_confirmed_by_others_only => ConfirmedByOthersOnly,
+    mutated_revocation_ignored => RevocationIgnored,
+    mutated_own_key_not_asked => OwnKeyNotAsked,
+    mutated_second_run_ignored => SecondRunIgnored,
 }
 
 impl Node {

@@ -83,6 +83,12 @@ pub enum Mutation {
     ReadyUnread,
     /// A host that has restarted does nothing before somebody has confirmed what it owns.
     ConfirmedByOthersOnly,
+    /// A grant that was taken back is as good as before.
+    RevocationIgnored,
+    /// A host signs before it has asked what others have heard under its key.
+    OwnKeyNotAsked,
+    /// A host goes on although its key has signed what it doesn't know of.
+    SecondRunIgnored,
 }
 
 impl Mutation {
@@ -128,5 +134,8 @@ impl Mutation {
         ("kept-deleted", Self::KeptDeleted),
         ("ready-unread", Self::ReadyUnread),
         ("confirmed-by-others-only", Self::ConfirmedByOthersOnly),
+        ("revocation-ignored", Self::RevocationIgnored),
+        ("own-key-not-asked", Self::OwnKeyNotAsked),
+        ("second-run-ignored", Self::SecondRunIgnored),
     ];
 }

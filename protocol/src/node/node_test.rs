@@ -48,6 +48,7 @@ fn config(index: usize, memory: u32) -> NodeConfig {
         verbs: Verb::ALL.into_iter().collect(),
         passes: 1,
         not_after_unix_ms: None,
+        scope: crate::trust::Scope::default(),
     };
     let chain = vec![root.sign(Domain::Grant, grant.to_bytes())];
     NodeConfig {
@@ -136,6 +137,7 @@ impl Cluster {
             | Output::ReadCopy { .. }
             | Output::Shelve { .. }
             | Output::DropCopy { .. } => queue.extend(self.copied(from, &output).map(|input| (from, input))),
+            Output::Revoked(_) => {}
             Output::Progress { state, .. } => self.progress.push(state),
             Output::Done { op, outcome } => {
                 self.reserved_at_end = self.nodes[from].reservations.fragments().count();
@@ -437,6 +439,7 @@ fn a_stale_request_is_refused_and_a_repeated_one_is_applied_once() {
         seen_counter: 0,
         order: RunOrder::Up,
         made_unix_ms: 0,
+        chain: Vec::new(),
     };
     let payload = wire::encode_run_request(&request);
     let request = Arc::new(Verified::own(&keys(1), Domain::Request, request, payload));
@@ -539,6 +542,7 @@ fn a_disk_that_is_gone_is_not_made_anew() {
     };
     cluster.nodes[0] = Node::new(config(0, 512), stored);
     cluster.input(0, Input::Start { found: Vec::new() });
+    cluster.pass(limits::CONFIRM_MS);
     assert_eq!(cluster.steps, []);
     assert!(matches!(cluster.state(1, &vm), VmState::Failed { .. }));
 }
@@ -574,6 +578,7 @@ fn a_request_of_somebody_without_a_grant_changes_nothing() {
         seen_counter: 0,
         order: RunOrder::Up,
         made_unix_ms: 0,
+        chain: Vec::new(),
     };
     let payload = wire::encode_run_request(&request);
     let request = Arc::new(Verified::own(&stranger, Domain::Request, request, payload));
@@ -688,9 +693,11 @@ fn a_build_is_not_reserved_for_without_its_part() {
         made_unix_ms: 0,
         author: String::new(),
         reason: String::new(),
+        charge: None,
     };
     let digest = Digest::of(&wire::encode_revision(&revision));
-    let ask = Ask { host: key, revision, digest, running: RunningVms::Stop, replaces: None };
+    let ask =
+        Ask { host: key, revision, digest, running: RunningVms::Stop, replaces: None, chain: Vec::new() };
     let payload = wire::encode_ask(&ask);
     let ask = Arc::new(Verified::own(&keys(0), Domain::Request, ask, payload));
     let now = Now { mono_ms: 0, unix_ms: 0 };
@@ -772,6 +779,7 @@ impl Alone {
                     | Output::DropCopy { .. }
                     | Output::Switches(_)
                     | Output::Progress { .. }
+                    | Output::Revoked(_)
                     | Output::Done { .. } => {}
                 }
             }
@@ -851,3 +859,9 @@ fn a_host_that_lost_its_memory_leaves_its_guests_running_and_is_heard_again() {
 
 #[path = "handover_test.rs"]
 mod handover;
+
+#[path = "grants_test.rs"]
+mod grants;
+
+#[path = "standing_test.rs"]
+mod standing;

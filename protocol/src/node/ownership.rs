@@ -24,22 +24,11 @@ pub(super) struct Holdings {
     by_vm: BTreeMap<VmId, Holding>,
     /// What it found on its disk when it started.
     loaded: BTreeSet<VmId>,
-    confirmation: Confirmation,
     /// VMs that were born here as records say, and of which this host has kept nothing: whether it ever claimed
     /// them, others may know.
     doubtful: BTreeSet<VmId>,
     /// Authors of two links in one slot, with the first two.
     forks: BTreeMap<(VmId, Epoch, LinkKind, PublicKey), [VerifiedRecord; 2]>,
-}
-
-/// Whether somebody was asked if what this host owned is still its own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Confirmation {
-    /// It is being asked: nothing is started and nothing is signed.
-    Awaited,
-    /// Somebody has answered, or nobody was there.
-    #[default]
-    Settled,
 }
 
 /// What a host may do with a VM.
@@ -174,9 +163,10 @@ impl Node {
                 ))
             }
             Tenure::Held if current.epoch == epoch && current.owner == self.me => {
-                match self.holdings.confirmation {
-                    Confirmation::Settled => Right::Own(epoch),
-                    Confirmation::Awaited => Right::Unconfirmed,
+                if self.may_sign() {
+                    Right::Own(epoch)
+                } else {
+                    Right::Unconfirmed
                 }
             }
             Tenure::Held | Tenure::Released { .. } | Tenure::Declined { .. } => suspended(format!(
@@ -228,7 +218,7 @@ impl Node {
         let born_here = self.ledger.born_on(vm) == Some(self.me) || self.mutated_first_epoch_by_another();
         let known = self.ledger.owner(vm).is_some() || self.holdings.get(vm).is_some();
         let remembers = self.projects.project_of(vm).is_some_and(|project| !self.forgot(project));
-        born_here && !known && remembers && !self.holdings.doubtful.contains(vm)
+        self.may_sign() && born_here && !known && remembers && !self.holdings.doubtful.contains(vm)
     }
 
     /// Holds back the first claim of VMs whose definition this host had not kept: it may have forgotten more than
@@ -273,7 +263,7 @@ impl Node {
         for project in projects {
             self.head_changed(now, project);
         }
-        self.confirmed(now);
+        self.own_links_told(now);
     }
 
     /// Draws the consequence of a link that is new here.
@@ -336,54 +326,6 @@ impl Node {
         let pair = [held.clone(), record.clone()];
         if self.holdings.forks.len() < limits::FORKS_MAX {
             self.holdings.forks.entry(key).or_insert(pair);
-        }
-    }
-
-    /// Asks, before anything is started or signed, whether what this host owned is still its own.
-    pub(super) fn confirm(&mut self, now: Now) {
-        let owns = self.holdings.by_vm.values().any(|holding| matches!(holding, Holding::Claimed { .. }));
-        let alone = self.records.members().all(|(key, _)| key == self.me);
-        if !owns || alone || self.mutated_epoch_not_compared() {
-            return;
-        }
-        self.holdings.confirmation = Confirmation::Awaited;
-        self.timers.set(Timer::Confirm, now.mono_ms + limits::CONFIRM_MS);
-    }
-
-    /// Asks a peer that has just been connected.
-    pub(super) fn ask_to_confirm(&mut self, peer: PublicKey) {
-        if self.holdings.confirmation == Confirmation::Settled {
-            return;
-        }
-        let claimed =
-            self.holdings.by_vm.iter().filter(|(_, holding)| matches!(holding, Holding::Claimed { .. }));
-        let vms: Vec<VmId> = claimed.map(|(vm, _)| vm.clone()).collect();
-        for part in vms.chunks(limits::LINKS_WANTED_MAX) {
-            self.send(peer, Message::HandOver(HandOver::LinksWanted(part.to_vec())));
-        }
-    }
-
-    /// Nobody has answered in time: this host may be alone, and what it owns is its own as far as it knows.
-    pub(super) fn confirm_due(&mut self, now: Now) {
-        if !self.mutated_confirmed_by_others_only() {
-            self.confirmed(now);
-        }
-    }
-
-    /// Goes on: somebody has told what they know, or nobody is there.
-    pub(super) fn confirmed(&mut self, now: Now) {
-        if self.holdings.confirmation == Confirmation::Settled {
-            return;
-        }
-        self.holdings.confirmation = Confirmation::Settled;
-        self.timers.cancel(&Timer::Confirm);
-        let held: Vec<VmId> = self.holdings.by_vm.keys().cloned().collect();
-        for vm in held {
-            self.settle_release(now, &vm);
-            self.settle_arrival(now, &vm);
-            if self.vms.owns(&vm) {
-                self.suspend_or_go_on(now, &vm);
-            }
         }
     }
 

@@ -274,7 +274,12 @@ impl Projects {
     pub(super) fn commit(&self, revision: Digest) -> Option<&Commit> {
         match &***self.commits.get(&revision)? {
             Record::Commit(commit) => Some(commit),
-            Record::Member(_) | Record::Host(_) | Record::Vm(_) | Record::Link(_) => None,
+            Record::Member(_)
+            | Record::Host(_)
+            | Record::Vm(_)
+            | Record::Link(_)
+            | Record::Grant(_)
+            | Record::Revocation(_) => None,
         }
     }
 

@@ -107,7 +107,7 @@ impl Node {
         let may = remembers
             && self.records.member(from).is_some()
             && self.projects.voters(known).contains(&self.me);
-        if ballot.coordinator != from || !may {
+        if ballot.coordinator != from || !may || !self.may_sign() {
             return;
         }
         if self.tell_decided(from, parent) {
@@ -139,7 +139,7 @@ impl Node {
     pub(super) fn promise_wanted(&mut self, now: Now, from: PublicKey, propose: Propose) {
         let Propose { ballot, candidate, answers } = propose;
         let Some(parent) = candidate.revision.parent else { return };
-        if ballot.coordinator != from || self.tell_decided(from, parent) {
+        if ballot.coordinator != from || self.tell_decided(from, parent) || !self.may_sign() {
             return;
         }
         let Some(known) = self.projects.commit(parent).filter(|known| self.projects.is_proven(known.digest))

@@ -22,9 +22,9 @@ use super::vote::{Vote, VoteRule};
 use super::{Node, limits};
 use crate::id::{Digest, ProjectId, PublicKey, VmId};
 use crate::model::Fragment;
-use crate::record::{Answered, Choice, Commit, Consent, Promise, Record, Reservation, VmState};
+use crate::record::{Answered, Charge, Choice, Commit, Consent, Promise, Record, Reservation, VmState};
 use crate::time::Now;
-use crate::trust::{Domain, Verified};
+use crate::trust::{Amount, Domain, Verified};
 use crate::wire;
 
 /// The changes that this node coordinates.
@@ -120,12 +120,28 @@ impl Node {
     }
 
     pub(super) fn propose(&mut self, now: Now, op: OpId, goal: Goal, mut draft: Draft) {
+        self.charge(op, &mut draft);
         draft.vote = self.first_ballot(&draft);
         let (shown, rounds) = (BTreeMap::new(), 0);
         let proposal =
             Proposal { goal, draft, next: None, phase: Phase::Asking, since_ms: now.mono_ms, rounds, shown };
         self.proposals.by_op.insert(op, proposal);
         self.ask(now, op);
+    }
+
+    /// Has a draft say on whose grants it is made. Parts that only other hosts have count there, and not here.
+    fn charge(&self, op: OpId, draft: &mut Draft) {
+        let parts = draft.revision.hosts.iter().map(|host| {
+            let part = draft.fragments.get(&host.key).or_else(|| self.fragments.get(&host.fragment));
+            part.map(|part| &**part)
+        });
+        let charge = self.charge_for(op, parts).filter(|_| !draft.revision.hosts.is_empty());
+        let vms = draft.revision.vm_count() as u64;
+        let charge = charge.map(|charge| Charge { amount: Amount { vms, ..charge.amount }, ..charge });
+        if charge != draft.revision.charge {
+            draft.revision.charge = charge;
+            draft.digest = Digest::of(&wire::encode_revision(&draft.revision));
+        }
     }
 
     /// Calls the first ballot about a draft, where the hosts of its parent decide.
@@ -151,8 +167,12 @@ impl Node {
 
     /// Sends what is wanted of them to all hosts that have not yet answered.
     fn ask(&mut self, now: Now, op: OpId) {
+        if !self.may_sign() {
+            return self.timers.set(Timer::Operation(op), now.mono_ms + limits::RESEND_MS);
+        }
         let Some(proposal) = self.proposals.by_op.get(&op) else { return };
         let draft = &proposal.draft;
+        let chain = self.chain_for(op, &proposal.goal);
         let mut messages = Vec::new();
         let parent = draft.revision.parent.and_then(|parent| self.projects.record(parent)).cloned();
         let awaited = draft.answers.iter().filter(|(_, answer)| matches!(answer, Answer::Awaited));
@@ -163,6 +183,7 @@ impl Node {
                 digest: draft.digest,
                 running: draft.running,
                 replaces: draft.replaces,
+                chain: chain.clone(),
             };
             let payload = wire::encode_ask(&ask);
             let ask = Arc::new(Verified::own(&self.config.keys, Domain::Request, ask, payload));
@@ -435,6 +456,7 @@ impl Node {
             }
         };
         self.withdraw(op);
+        self.charge(op, &mut less);
         less.vote = self.first_ballot(&less);
         if let Some(proposal) = self.proposals.by_op.get_mut(&op) {
             proposal.draft = less;

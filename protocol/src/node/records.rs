@@ -6,6 +6,7 @@ use super::limits::RECORDS_MAX;
 use super::runs::Runs;
 use crate::id::{Digest, Name, PublicKey, VmId};
 use crate::record::{HostStatus, Member, Record, RecordKey, VerifiedRecord, VmStatus, supersedes};
+use crate::trust::{Revocation, Signed, Verified};
 
 /// The records that a node holds.
 #[derive(Clone, Debug, Default)]
@@ -115,22 +116,58 @@ impl Records {
     pub(super) fn member(&self, key: PublicKey) -> Option<&Member> {
         match &***self.get(&RecordKey::Member(key))? {
             Record::Member(member) => Some(member),
-            Record::Host(_) | Record::Commit(_) | Record::Vm(_) | Record::Link(_) => None,
+            Record::Host(_)
+            | Record::Commit(_)
+            | Record::Vm(_)
+            | Record::Link(_)
+            | Record::Grant(_)
+            | Record::Revocation(_) => None,
         }
     }
 
     pub(super) fn host(&self, key: PublicKey) -> Option<&HostStatus> {
         match &***self.get(&RecordKey::Host(key))? {
             Record::Host(status) => Some(status),
-            Record::Member(_) | Record::Commit(_) | Record::Vm(_) | Record::Link(_) => None,
+            Record::Member(_)
+            | Record::Commit(_)
+            | Record::Vm(_)
+            | Record::Link(_)
+            | Record::Grant(_)
+            | Record::Revocation(_) => None,
         }
     }
 
     pub(super) fn vm(&self, vm: &VmId, owner: PublicKey) -> Option<&VmStatus> {
         match &***self.get(&RecordKey::Vm(vm.clone(), owner))? {
             Record::Vm(status) => Some(status),
-            Record::Member(_) | Record::Host(_) | Record::Commit(_) | Record::Link(_) => None,
+            Record::Member(_)
+            | Record::Host(_)
+            | Record::Commit(_)
+            | Record::Link(_)
+            | Record::Grant(_)
+            | Record::Revocation(_) => None,
         }
+    }
+
+    /// Returns what takes a grant back.
+    pub(super) fn revocation(&self, grant: Digest) -> Option<&Verified<Record>> {
+        self.get(&RecordKey::Revocation(grant)).map(|record| &**record)
+    }
+
+    /// Returns all revocations with their authors, in the order of the grants' digests.
+    pub(super) fn revocations(&self) -> impl Iterator<Item = (PublicKey, &Revocation)> {
+        self.range(RecordKey::Revocation(Digest([0; 32]))..).filter_map(|record| match &***record {
+            Record::Revocation(revocation) => Some((record.author(), revocation)),
+            _ => None,
+        })
+    }
+
+    /// Returns the chains of those who have grants and are no members, in the order of the grants' digests.
+    pub(super) fn grants(&self) -> impl Iterator<Item = &[Signed]> {
+        self.range(RecordKey::Grant(Digest([0; 32]))..).map_while(|record| match &***record {
+            Record::Grant(chain) => Some(chain.as_slice()),
+            _ => None,
+        })
     }
 
     /// Returns all members in the order of their keys.
@@ -138,7 +175,12 @@ impl Records {
         // They sort before all others.
         self.slots.iter_from(0).map_while(|record| match &***record {
             Record::Member(member) => Some((record.author(), member)),
-            Record::Host(_) | Record::Commit(_) | Record::Vm(_) | Record::Link(_) => None,
+            Record::Host(_)
+            | Record::Commit(_)
+            | Record::Vm(_)
+            | Record::Link(_)
+            | Record::Grant(_)
+            | Record::Revocation(_) => None,
         })
     }
 

@@ -48,6 +48,9 @@ impl Node {
             self.recoveries.end(parent);
             return;
         }
+        if !self.may_sign() {
+            return self.await_decision(now, parent);
+        }
         if self.mutated_promise_lapses() {
             return self.let_promise_lapse(parent);
         }

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use super::io::{Output, Write};
 use super::message::{Ask, Message, Refusal, Rule, RunningVms};
+use super::standing::Signing;
 use super::timers::Timer;
 use super::{Node, limits};
 use crate::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
 use crate::model::{Forward, Fragment, Hooks, Project, Vm};
 use crate::plan::{Change, Permission, plan};
-use crate::record::{Commit, Consent, RevisionHost};
+use crate::record::{Charge, Commit, Consent, RevisionHost};
 use crate::time::Now;
-use crate::trust::{Grant, Verb, Verified};
+use crate::trust::Verified;
 use crate::wire;
 
 /// The revisions that this host has been asked about and that are not yet decided.
@@ -32,6 +33,7 @@ struct Reserved {
     fragment: Option<Arc<Fragment>>,
     /// The digest of what the project would be submitted as.
     definition: Digest,
+    charge: Option<Charge>,
     stage: Stage,
 }
 
@@ -51,6 +53,22 @@ impl Reservations {
     /// Returns the parts that this host keeps room for.
     pub(super) fn fragments(&self) -> impl Iterator<Item = &Arc<Fragment>> {
         self.by_revision.values().filter_map(|reserved| reserved.fragment.as_ref())
+    }
+
+    /// Returns what others are made on, beside what is asked about and what replaces a project that is about to be
+    /// changed.
+    pub(super) fn charges(
+        &self,
+        asked: Digest,
+        changed: &[Option<ProjectId>],
+    ) -> impl Iterator<Item = &Charge> {
+        self.by_revision
+            .iter()
+            .filter(move |(revision, reserved)| {
+                let same = reserved.project.is_some() && changed.contains(&reserved.project);
+                **revision != asked && !same
+            })
+            .filter_map(|(_, reserved)| reserved.charge.as_ref())
     }
 
     /// Returns the digests of what projects would be submitted as.
@@ -78,8 +96,12 @@ impl Node {
         fragment: Option<Arc<Fragment>>,
     ) {
         let revision = ask.digest;
-        if ask.host != self.me {
-            return;
+        match self.signing() {
+            // It is asked again in a moment.
+            _ if ask.host != self.me => return,
+            Signing::Asking => return,
+            Signing::Doubled => return self.refuse(from, revision, self.doubled_refusal()),
+            Signing::Confirmed | Signing::Unconfirmed => {}
         }
         if self.records.member(ask.author()).is_none() {
             let detail = format!("nobody here knows the key {} that signed this", ask.author().short());
@@ -99,7 +121,8 @@ impl Node {
             let detail = format!("{} changes are being decided; try again", limits::RESERVATIONS_MAX);
             return self.refuse(from, revision, Refusal { rule: Rule::NoAnswer, detail });
         }
-        let (fragment, memory_mib) = match self.judge(ask, fragment) {
+        let judged = self.judge_ask(now, ask).and_then(|()| self.judge(ask, fragment));
+        let (fragment, memory_mib) = match judged {
             Ok(judged) => judged,
             Err(refusal) => return self.refuse(from, revision, refusal),
         };
@@ -112,6 +135,7 @@ impl Node {
             memory_mib,
             fragment: fragment.clone(),
             definition: ask.revision.definition,
+            charge: ask.revision.charge.clone(),
             stage: Stage::Checking,
         };
         self.reservations.by_revision.insert(revision, reserved);
@@ -181,7 +205,9 @@ impl Node {
         let fragment = fragment.or_else(|| self.fragments.get(&part.fragment).cloned()).ok_or_else(|| {
             malformed("the revision has a part for this host, and it did not come along nor is it known here")
         })?;
-        self.judge_hooks(ask.author(), &ask.revision.label, &fragment)?;
+        self.judge_charge(ask, &fragment)?;
+        let before = self.part_before(ask).and_then(|part| self.fragments.get(&part.fragment));
+        self.judge_hooks(ask.author(), &ask.revision.label, &fragment, before.map(|part| &**part))?;
         let memory_mib = self.judge_part(ask, part, &fragment)?;
         Ok((Some(fragment), memory_mib))
     }
@@ -238,13 +264,6 @@ impl Node {
         if !self.projects.births_are_known(&candidate) {
             let detail = "the revision has a VM that was born in one that this host doesn't know".to_owned();
             return Err(Refusal { rule: Rule::Parent, detail });
-        }
-        if ask.revision.consent == Consent::Partial && !self.may_commit_in_part(ask) {
-            let detail =
-                "whoever signed the request may not change a project without its majority: the grant has no \
-                          verb `partial`; whoever issued it can add that"
-                    .to_owned();
-            return Err(Refusal { rule: Rule::Grant, detail });
         }
         Ok(())
     }
@@ -407,16 +426,11 @@ impl Node {
         Ok(())
     }
 
-    /// Whether the grants of whoever asks have the verb for changes without a majority. Judged here, once.
-    fn may_commit_in_part(&self, ask: &Verified<Ask>) -> bool {
-        let Some(member) = self.records.member(ask.author()) else { return false };
-        let link = member.chain.last().map(|link| Grant::from_bytes(&link.payload));
-        link.is_some_and(|grant| grant.is_ok_and(|grant| grant.verbs.contains(&Verb::Partial)))
-    }
-
     pub(super) fn checked(&mut self, _now: Now, revision: Digest, verdict: Result<(), Refusal>) {
-        let Some(reserved) = self.reservations.by_revision.get_mut(&revision) else { return };
+        let Some(reserved) = self.reservations.by_revision.get(&revision) else { return };
         let coordinator = reserved.coordinator;
+        let verdict = if self.own_runs.signs() { verdict } else { Err(self.doubled_refusal()) };
+        let Some(reserved) = self.reservations.by_revision.get_mut(&revision) else { return };
         match verdict {
             Ok(()) => {
                 reserved.stage = Stage::Reserved;

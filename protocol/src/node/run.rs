@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::io::{FailureCause, OpId, Outcome, Output, VmFailure};
-use super::message::{Message, RunOrder, RunRequest, RunVerdict};
+use super::message::{Message, Refusal, Rule, RunOrder, RunRequest, RunVerdict};
+use super::standing::Signing;
 use super::timers::Timer;
 use super::{Node, limits};
 use crate::id::{Digest, Name, PublicKey, VmId};
 use crate::model::BootOrder;
 use crate::record::{Epoch, RunState, VmState, VmStatus};
 use crate::time::Now;
-use crate::trust::{Domain, Verified};
+use crate::trust::{Domain, Verb, Verified};
 use crate::wire;
 
 /// The starts and stops that this node coordinates.
@@ -128,6 +129,7 @@ impl Node {
 
     /// Asks for the next VMs whose turn has come, and ends the operation after the last one.
     fn advance(&mut self, now: Now, op: OpId) {
+        let chain = self.chain_of(op);
         let Some(operation) = self.runs.by_op.get_mut(&op) else { return };
         let mut requests = Vec::new();
         while let Some(target) = operation.queue.front() {
@@ -146,6 +148,7 @@ impl Node {
                 seen_counter: target.seen_counter,
                 order: operation.order,
                 made_unix_ms: now.unix_ms,
+                chain: chain.clone(),
             };
             let payload = wire::encode_run_request(&request);
             let request = Arc::new(Verified::own(&self.config.keys, Domain::Request, request, payload));
@@ -255,6 +258,10 @@ impl Node {
             RunVerdict::NotOwner => {
                 self.run_failed(op, &vm, "its host no longer has it".to_owned(), FailureCause::Tried);
             }
+            RunVerdict::Refused(refusal) => {
+                let reason = format!("refused (rule {}): {}", refusal.rule.code(), refusal.detail);
+                self.run_failed(op, &vm, reason, FailureCause::Tried);
+            }
         }
         self.watch_run(now, &vm);
         self.advance(now, op);
@@ -294,8 +301,18 @@ impl Node {
 
     /// Judges a request for a VM of ours: it counts if its author saw what is so now.
     pub(super) fn run_requested(&mut self, now: Now, from: PublicKey, request: &Verified<RunRequest>) {
-        if self.records.member(request.author()).is_none() {
-            return;
+        if let Err(refusal) = self.judge_run(now, request) {
+            let verdict = RunVerdict::Refused(Box::new(refusal));
+            return self.send(from, Message::RunAnswer { request: request.digest(), verdict });
+        }
+        match self.signing() {
+            // It is asked again in a moment.
+            Signing::Asking => return,
+            Signing::Doubled => {
+                let verdict = RunVerdict::NotOwner;
+                return self.send(from, Message::RunAnswer { request: request.digest(), verdict });
+            }
+            Signing::Confirmed | Signing::Unconfirmed => {}
         }
         let verdict = match self.run_counter(&request.vm) {
             _ if request.owner != self.me => RunVerdict::NotOwner,
@@ -314,6 +331,22 @@ impl Node {
             }
         };
         self.send(from, Message::RunAnswer { request: request.digest(), verdict });
+    }
+
+    /// Judges whether whoever asks may start or stop a VM of this project.
+    fn judge_run(&self, now: Now, request: &Verified<RunRequest>) -> Result<(), Refusal> {
+        let project = self.projects.project_of(&request.vm);
+        let Some(label) = project.and_then(|project| self.label(project)) else {
+            // What it is about is known nowhere, and is answered so; but not to strangers.
+            let known = request.author() == self.me || self.records.member(request.author()).is_some();
+            let detail = format!("nobody here knows the key {} that signed this", request.author().short());
+            return if known { Ok(()) } else { Err(Refusal { rule: Rule::Grant, detail }) };
+        };
+        let verb = match request.order {
+            RunOrder::Up => Verb::Start,
+            RunOrder::Down(_) => Verb::Stop,
+        };
+        self.judge_grants(now, request.author(), &request.chain, verb, &label).map(drop)
     }
 }
 

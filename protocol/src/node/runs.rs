@@ -171,6 +171,8 @@ fn prefix(key: &RecordKey) -> u64 {
         RecordKey::Commit(digest) => (2, &digest.0),
         RecordKey::Vm(vm, _) => (3, &vm.birth.0),
         RecordKey::Link(vm, ..) => (4, &vm.birth.0),
+        RecordKey::Grant(grant) => (5, &grant.0),
+        RecordKey::Revocation(grant) => (6, &grant.0),
     };
     let [a, b, c, d, e, f, g, h, ..] = *bytes;
     kind << 61 | u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 3

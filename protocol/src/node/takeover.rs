@@ -232,6 +232,9 @@ impl Node {
     fn claim_takeover(&mut self, now: Now, op: OpId, copy: Option<Digest>) {
         let Some(taking) = self.takeovers.by_op.remove(&op) else { return };
         let vm = taking.vm;
+        if !self.may_sign() {
+            return self.refuse_takeover(op, self.doubled_refusal().detail);
+        }
         let Some((digest, fragment)) = self.definition_for_takeover(&vm) else {
             return self.refuse_takeover(op, "its definition is gone from this host meanwhile".to_owned());
         };

@@ -217,6 +217,7 @@ mod tests {
             verbs: Verb::ALL.into_iter().collect(),
             passes: 3 - u8::try_from(before.len()).expect("few grants"),
             not_after_unix_ms: None,
+            scope: crate::trust::Scope::default(),
         };
         let chain = [before, &[keys(by).sign(Domain::Grant, grant.to_bytes())]].concat();
         let mut node = Node::new(NodeConfig::new(keys(seed), name, chain.clone()), StoredState::default());

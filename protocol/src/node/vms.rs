@@ -88,6 +88,10 @@ impl Vms {
         others.flat_map(|(id, vm)| vm.status.forwards.iter().map(|port| (&vm.label, &id.name, port)))
     }
 
+    pub(super) fn ids(&self) -> impl Iterator<Item = &VmId> {
+        self.owned.keys()
+    }
+
     /// Returns the parts that VMs here were made from.
     pub(super) fn fragments(&self) -> impl Iterator<Item = &Arc<Fragment>> {
         self.owned.values().map(|vm| &vm.fragment)
@@ -154,6 +158,11 @@ impl Vms {
         self.owned
             .get(id)
             .is_some_and(|vm| vm.observed == Observed::Absent && vm.busy.is_none() && vm.disk == Disk::Sound)
+    }
+
+    /// Whether the disk of a VM of ours was there and is gone.
+    pub(super) fn is_lost(&self, id: &VmId) -> bool {
+        self.owned.get(id).is_some_and(|vm| vm.disk == Disk::Lost && vm.observed == Observed::Absent)
     }
 
     /// Whether the disk of a VM of ours is being made.
@@ -291,7 +300,7 @@ impl Node {
                 vm.existence = *existence;
                 self.timers.cancel(&Timer::Retry(id.clone()));
                 self.redefine(now, id, definition, fragment);
-            } else if !self.take_up(now, id, definition, &label, fragment, *existence) {
+            } else if !self.take_up(now, id, &label, fragment, *existence) {
                 continue;
             }
             self.reconcile(now, id);
@@ -305,7 +314,6 @@ impl Node {
         &mut self,
         now: Now,
         id: &VmId,
-        definition: &Vm,
         label: &Label,
         fragment: &Arc<Fragment>,
         existence: Existence,
@@ -319,7 +327,7 @@ impl Node {
             self.claim_birth(now, id, digest);
         }
         if self.has_taken(id) || self.speaks_for(id) {
-            return self.own(now, id, definition, label, fragment, existence);
+            return self.own(now, id, label, fragment, existence, None);
         }
         if existence == Existence::Wanted {
             self.settle_arrival(now, id);
@@ -347,16 +355,18 @@ impl Node {
         self.switches_changed();
     }
 
-    /// Takes up one VM; false where it is removed already.
+    /// Takes up one VM; false where it is removed already. What it should be doing is `given` where it comes from
+    /// somebody else: what this host said of it when it had it before is over.
     fn own(
         &mut self,
         now: Now,
         id: &VmId,
-        definition: &Vm,
         label: &Label,
         fragment: &Arc<Fragment>,
         existence: Existence,
+        given: Option<(RunState, u64, PublicKey)>,
     ) -> bool {
+        let Some(definition) = fragment.vms.iter().find(|found| found.name == id.name) else { return false };
         let stored = self.records.vm(id, self.me).cloned();
         if stored.as_ref().is_some_and(|status| status.state == VmState::Removed) {
             return false;
@@ -402,7 +412,8 @@ impl Node {
         // A record from before there were forwards has none.
         let forwards = definition.networks.iter().flat_map(|network| network.forwards.clone()).collect();
         let epoch = self.own_epoch(id).unwrap_or(status.epoch);
-        let status = VmStatus { forwards, epoch, ..status };
+        let (run, run_counter, run_by) = given.unwrap_or((status.run, status.run_counter, status.run_by));
+        let status = VmStatus { forwards, epoch, run, run_counter, run_by, ..status };
         let vm = OwnedVm {
             label: label.clone(),
             fragment: fragment.clone(),
@@ -607,7 +618,8 @@ impl Node {
         let project = vm.status.project;
         let removed = state == VmState::Removed;
         self.set_state(now, id, state);
-        if removed && self.vms.owned.get(id).is_some_and(|vm| vm.busy.is_none()) {
+        // Whoever may not say so yet says it later, and forgets it then.
+        if removed && self.may_sign() && self.vms.owned.get(id).is_some_and(|vm| vm.busy.is_none()) {
             self.vms.owned.remove(id);
             self.vms.queued.remove(id);
             self.hooks_due(project);
@@ -639,7 +651,7 @@ impl Node {
     /// Publishes the status of a VM if it differs from what was published last.
     fn publish_vm(&mut self, now: Now, id: &VmId) {
         // Whoever gave it away says nothing of it any more.
-        if !self.speaks_for(id) {
+        if !self.speaks_for(id) || !self.may_sign() {
             return;
         }
         let Some(vm) = self.vms.owned.get_mut(id) else { return };

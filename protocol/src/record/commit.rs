@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::promise::Promise;
 use crate::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
-use crate::trust::Verified;
+use crate::trust::{Amount, Verified};
 
 /// One definition of a project: the first builds it, one without hosts removes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,19 @@ pub struct Revision {
     pub author: String,
     /// Why, for people.
     pub reason: String,
+    /// On whose grants it was made; none where a user of a host made it with what that host may do.
+    pub charge: Option<Charge>,
+}
+
+/// What a project takes of the grants with which it was made: so every host that is asked for more can tell what is left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Charge {
+    /// Who asked for it.
+    pub principal: PublicKey,
+    /// The digests of their grants, root first.
+    pub grants: Vec<Digest>,
+    /// What the whole project takes.
+    pub amount: Amount,
 }
 
 /// What it takes for a revision to count, beside the reservations of the hosts that it changes.

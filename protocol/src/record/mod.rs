@@ -12,13 +12,13 @@ mod vm;
 use std::sync::Arc;
 
 pub use claim::{Claim, ClaimBasis, Decline, Epoch, Link, LinkKind, Ready, Release, ReleasedDisk, Takeover};
-pub use commit::{Commit, Consent, Reservation, Revision, RevisionHost, RevisionVm};
+pub use commit::{Charge, Commit, Consent, Reservation, Revision, RevisionHost, RevisionVm};
 pub use host::{HostStatus, Member};
 pub use promise::{Answered, Ballot, Choice, Promise, choice, is_majority};
 pub use vm::{ExitStatus, Nat, RunState, VmState, VmStatus};
 
 use crate::id::{Digest, PublicKey, VmId};
-use crate::trust::Verified;
+use crate::trust::{Revocation, Signed, Verified};
 
 /// A record whose signature was verified, shared by whoever holds it.
 pub type VerifiedRecord = Arc<Verified<Record>>;
@@ -36,6 +36,12 @@ pub enum Record {
     Vm(VmStatus),
     /// Who owns a VM from now on, or no longer does.
     Link(Link),
+    /// Somebody has a grant and is no member, as a chain of grants, root first: so that everybody can show it and take
+    /// it back.
+    Grant(Vec<Signed>),
+    /// A grant was taken back. Unlike all others it may be signed by somebody who is no member: the chain inside says
+    /// what the author is.
+    Revocation(Revocation),
 }
 
 /// The slot of a record: of two records in one slot only the newer one is kept.
@@ -51,6 +57,10 @@ pub enum RecordKey {
     Vm(VmId, PublicKey),
     /// One per VM, epoch, kind and author: an honest author never takes one twice.
     Link(VmId, Epoch, LinkKind, PublicKey),
+    /// One per grant.
+    Grant(Digest),
+    /// One per grant.
+    Revocation(Digest),
 }
 
 impl Record {
@@ -62,6 +72,10 @@ impl Record {
             Self::Commit(commit) => RecordKey::Commit(commit.digest),
             Self::Vm(status) => RecordKey::Vm(status.vm.clone(), author),
             Self::Link(link) => RecordKey::Link(link.vm().clone(), link.epoch(), link.kind(), author),
+            Self::Grant(chain) => {
+                RecordKey::Grant(chain.last().map_or(Digest([0; 32]), |link| Digest::of(&link.payload)))
+            }
+            Self::Revocation(revocation) => RecordKey::Revocation(revocation.grant()),
         }
     }
 
@@ -74,7 +88,7 @@ impl Record {
             Self::Commit(commit) => (commit.reserving().len() + commit.promising().len()) as u64,
             Self::Vm(status) => status.counter,
             // Of two in one slot the larger digest stays, everywhere.
-            Self::Link(_) => 0,
+            Self::Link(_) | Self::Grant(_) | Self::Revocation(_) => 0,
         }
     }
 }

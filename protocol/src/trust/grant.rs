@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use super::scope::Scope;
 use super::signed::{Domain, Signed};
-use crate::id::{Digest, Name, PublicKey};
+use crate::id::{Digest, Label, Name, PublicKey};
 use crate::time::Now;
 
 /// The longest chain of grants that anybody looks at.
@@ -126,6 +127,21 @@ pub struct Grant {
     pub passes: u8,
     /// The end of its validity, in milliseconds since 1970; none is for ever.
     pub not_after_unix_ms: Option<u64>,
+    /// To which projects and hosts it is limited, and how much of them.
+    pub scope: Scope,
+}
+
+/// A link of a chain that was judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The digest of the grant: by that it is revoked, and what it pays for is counted.
+    pub digest: Digest,
+    /// Who signed it.
+    pub issuer: PublicKey,
+    /// What it says.
+    pub grant: Grant,
+    /// What was signed.
+    pub signed: Signed,
 }
 
 /// What a chain of grants proves about its last subject.
@@ -141,6 +157,8 @@ pub struct Standing {
     pub passes: u8,
     /// When the first of its links ends, in milliseconds since 1970; none is never.
     pub not_after_unix_ms: Option<u64>,
+    /// The links, root first.
+    pub links: Vec<Link>,
 }
 
 /// Why a chain proves nothing. Nothing changed; whoever presents it needs another one.
@@ -188,6 +206,44 @@ pub enum AdmitError {
     /// The chain holds, but not for this.
     #[error("the grant does not allow this")]
     Verb,
+    /// A link was revoked by somebody who signed a link of the chain.
+    #[error("grant {link} was revoked")]
+    Revoked {
+        /// Counted from 1.
+        link: usize,
+    },
+}
+
+/// Why a chain that holds is not good for something. Nothing changed; whoever issued one of its links can give another.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ScopeError {
+    /// The verb is not in it.
+    #[error("the grant has no {}", .0.word())]
+    Verb(Verb),
+    /// A link is for other projects.
+    #[error("grant {link} is for projects {}, not for {label}", list(patterns))]
+    Project {
+        /// Counted from 1.
+        link: usize,
+        /// The project.
+        label: Label,
+        /// What the link is for.
+        patterns: Vec<String>,
+    },
+    /// A link is for other hosts.
+    #[error("grant {link} is for hosts {}, not for {host}", list(patterns))]
+    Host {
+        /// Counted from 1.
+        link: usize,
+        /// The host.
+        host: Name,
+        /// What the link is for.
+        patterns: Vec<String>,
+    },
+}
+
+fn list(patterns: &[String]) -> String {
+    patterns.join(", ")
 }
 
 /// Returns the digest that names the mesh with this root key.
@@ -214,6 +270,7 @@ pub fn admit(
         verbs: Verb::ALL.into_iter().collect(),
         passes: u8::MAX,
         not_after_unix_ms: None,
+        links: Vec::new(),
     };
     if chain.is_empty() {
         return Err(AdmitError::Empty);
@@ -237,6 +294,13 @@ pub fn admit(
         if grant.not_after_unix_ms.is_some_and(|end| now.unix_ms > end.saturating_add(CLOCK_SKEW_MS_MAX)) {
             return Err(AdmitError::Expired { link });
         }
+        let mut links = std::mem::take(&mut standing.links);
+        links.push(Link {
+            digest: grant.digest(),
+            issuer: signed.author,
+            grant: Grant::clone(&grant),
+            signed: signed.clone(),
+        });
         standing = Standing {
             subject: grant.subject,
             name: grant.name.clone(),
@@ -246,6 +310,7 @@ pub fn admit(
                 .into_iter()
                 .flatten()
                 .min(),
+            links,
         };
     }
     if standing.subject == subject { Ok(standing) } else { Err(AdmitError::OtherSubject) }
@@ -255,6 +320,58 @@ impl Standing {
     /// Refuses where the verb is not granted.
     pub fn allows(&self, verb: Verb) -> Result<(), AdmitError> {
         if self.verbs.contains(&verb) { Ok(()) } else { Err(AdmitError::Verb) }
+    }
+
+    /// Refuses where a link was revoked.
+    pub fn not_revoked(&self, is_revoked: impl Fn(Digest) -> bool) -> Result<(), AdmitError> {
+        match self.links.iter().position(|link| is_revoked(link.digest)) {
+            None => Ok(()),
+            Some(index) => Err(AdmitError::Revoked { link: index + 1 }),
+        }
+    }
+
+    /// Refuses what the verbs or a link's projects leave out.
+    pub fn allows_on(&self, verb: Verb, label: &Label) -> Result<(), ScopeError> {
+        if !self.verbs.contains(&verb) {
+            return Err(ScopeError::Verb(verb));
+        }
+        self.covers(label)
+    }
+
+    /// Refuses a project that a link leaves out.
+    pub fn covers(&self, label: &Label) -> Result<(), ScopeError> {
+        match self.links.iter().position(|link| !link.grant.scope.covers_project(label)) {
+            None => Ok(()),
+            Some(index) => Err(ScopeError::Project {
+                link: index + 1,
+                label: label.clone(),
+                patterns: self.links[index].grant.scope.projects.iter().map(ToString::to_string).collect(),
+            }),
+        }
+    }
+
+    /// Refuses a host that a link leaves out.
+    pub fn covers_host(&self, host: &Name, groups: &[Name]) -> Result<(), ScopeError> {
+        match self.links.iter().position(|link| !link.grant.scope.covers_host(host, groups)) {
+            None => Ok(()),
+            Some(index) => Err(ScopeError::Host {
+                link: index + 1,
+                host: host.clone(),
+                patterns: self.links[index].grant.scope.hosts.iter().map(ToString::to_string).collect(),
+            }),
+        }
+    }
+
+    /// Returns the one limit of all links; none where there are several, which no single link can say.
+    pub(super) fn only_scope(&self) -> Option<Scope> {
+        let mut scopes = self.links.iter().map(|link| &link.grant.scope).filter(|scope| !scope.is_whole());
+        let only = scopes.next().cloned().unwrap_or_default();
+        scopes.next().is_none().then_some(only)
+    }
+
+    /// Returns the chain, to be presented again.
+    pub fn chain(&self) -> Vec<Signed> {
+        self.links.iter().map(|link| link.signed.clone()).collect()
     }
 
     /// Refuses whoever is not an operator under a name of their own: a host, or the mere holder of a token.
@@ -285,6 +402,7 @@ mod tests {
             verbs: verbs.iter().copied().collect(),
             passes,
             not_after_unix_ms: None,
+            scope: Scope::default(),
         }
     }
 
@@ -320,6 +438,7 @@ mod tests {
             verbs: verbs.iter().copied().collect(),
             passes: 0,
             not_after_unix_ms: None,
+            links: Vec::new(),
         };
         assert!(standing(&[Verb::View, Verb::Exec], Some("anna")).operator().is_ok());
         assert_eq!(standing(&[Verb::View], None).operator(), Err(AdmitError::Verb));

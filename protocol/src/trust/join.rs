@@ -1,14 +1,16 @@
 //! Judging a token: may this key become this host or operator, and what grant does it receive.
 
-use super::grant::{AdmitError, CHAIN_LINKS_MAX, Grant, Role, Standing, admit, mesh_of};
+use std::collections::BTreeSet;
+
+use super::grant::{AdmitError, CHAIN_LINKS_MAX, Grant, Role, Standing, Verb, admit, mesh_of};
 use super::signed::{Domain, Signed};
 use crate::id::{Name, PublicKey};
 use crate::time::Now;
 use crate::wire::JoinClaim;
 
-/// How long an operator's grant holds, in milliseconds: until grants can be revoked, their end is what limits the
-/// harm of a laptop that was lost.
-pub const OPERATOR_GRANT_MS: u64 = 90 * 24 * 3_600_000;
+/// How long an operator's grant holds, in milliseconds: its end limits the harm of a laptop that was lost and that
+/// nobody has told of.
+pub const OPERATOR_GRANT_MS: u64 = super::issue::GRANT_MS_DEFAULT;
 
 /// What a token's holder has proved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +43,9 @@ pub enum JoinError {
     /// The token is for somebody with another name than the claim has.
     #[error("the token is for another name")]
     OtherName,
+    /// Two grants behind the token are limited, and what is given for it can say only one of the limits.
+    #[error("the token is limited by more than one grant")]
+    Limits,
 }
 
 /// Judges a claim that arrived over a connection with `host`'s key, as the answer to `nonce`.
@@ -69,7 +74,7 @@ pub fn judge_join(
 ///
 /// It holds what both the token and the introducer may do. A host's is passed on less often than either, and has
 /// no end: the token's expiry limits when it can be used, not for how long the host stays. An operator's can't be
-/// passed on, and ends after [`OPERATOR_GRANT_MS`].
+/// passed on unless it has [`Verb::Grant`], and ends after [`OPERATOR_GRANT_MS`].
 pub fn grant_joined(
     root: PublicKey,
     introducer: &Standing,
@@ -81,24 +86,29 @@ pub fn grant_joined(
     if passes == 0 || links >= CHAIN_LINKS_MAX {
         return Err(JoinError::NoPasses);
     }
+    let verbs: BTreeSet<Verb> = invited.token.verbs.intersection(&introducer.verbs).copied().collect();
+    let end = now.unix_ms.saturating_add(OPERATOR_GRANT_MS);
     let (passes, not_after_unix_ms) = match invited.role {
         Role::Host => (passes - 1, None),
-        Role::Operator => (0, Some(now.unix_ms.saturating_add(OPERATOR_GRANT_MS))),
+        // Who may grant signs behind this: so none of theirs is wider, or holds for longer.
+        Role::Operator if verbs.contains(&Verb::Grant) => (passes - 1, Some(end)),
+        Role::Operator => (0, Some(end)),
     };
     Ok(Grant {
         mesh: mesh_of(root),
         subject: invited.host,
         name: Some(invited.name.clone()),
-        verbs: invited.token.verbs.intersection(&introducer.verbs).copied().collect(),
+        verbs,
         passes,
         not_after_unix_ms,
+        scope: invited.token.only_scope().ok_or(JoinError::Limits)?,
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trust::{KeyPair, Verb};
+    use crate::trust::{KeyPair, Scope};
 
     const NOW: Now = Now { mono_ms: 0, unix_ms: 1_000_000_000 };
     const NONCE: [u8; 32] = [9; 32];
@@ -115,6 +125,7 @@ mod tests {
             verbs: Verb::ALL.into_iter().collect(),
             passes: 5,
             not_after_unix_ms: None,
+            scope: Scope::default(),
         };
         let first = keys(0).sign(Domain::Grant, grant.to_bytes());
         grant.subject = keys(2).public();

@@ -4,11 +4,19 @@
 //! [`Signed::verify`]. A grant's expiry is judged once, by whoever acts on it, by the time that it is given.
 
 mod grant;
+mod issue;
 mod join;
 #[cfg(feature = "memo")]
 mod memo;
+mod revocation;
+mod scope;
 mod signed;
 
-pub use grant::{AdmitError, CHAIN_LINKS_MAX, Grant, Role, Standing, Verb, admit, mesh_of};
+pub use grant::{AdmitError, CHAIN_LINKS_MAX, Grant, Link, Role, ScopeError, Standing, Verb, admit, mesh_of};
+pub use issue::{GRANT_MS_DEFAULT, IssueError, Order as GrantOrder, issue};
 pub use join::{Invited, JoinError, OPERATOR_GRANT_MS, grant_joined, judge_join};
+pub use revocation::{Revocation, RevocationError, standing_of};
+pub use scope::{
+    Amount, HostPattern, Limits, NamePattern, PATTERNS_MAX, PatternError, ProjectPattern, Scope,
+};
 pub use signed::{Domain, KeyPair, SignatureError, Signed, Verified};

@@ -37,6 +37,7 @@ fn takeover(by: u8, verbs: &[Verb]) -> Takeover {
         verbs: verbs.iter().copied().collect(),
         passes: 1,
         not_after_unix_ms: Some(1),
+        scope: crate::trust::Scope::default(),
     };
     Takeover {
         seen: Some(Epoch { term: 2, n: 6 }),

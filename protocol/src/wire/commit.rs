@@ -12,8 +12,8 @@ use super::record::{REASON_BYTES_MAX, RecordError};
 use super::{DecodeError, RECORD_BYTES_MAX, decode, encode, name, text};
 use crate::id::{Digest, Label, ProjectId, PublicKey};
 use crate::node::limits::PROJECT_HOSTS_MAX;
-use crate::record::{Commit, Consent, Promise, Reservation, Revision, RevisionHost, RevisionVm};
-use crate::trust::{Domain, KeyPair, Signed, Verified};
+use crate::record::{Charge, Commit, Consent, Promise, Reservation, Revision, RevisionHost, RevisionVm};
+use crate::trust::{Amount, CHAIN_LINKS_MAX, Domain, KeyPair, Signed, Verified};
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct CommitWire {
@@ -44,6 +44,17 @@ struct RevisionWire {
     reason: String,
 }
 
+/// A revision that was made on somebody's grants. One that was not keeps the bytes that it always had.
+#[derive(Serialize, Deserialize)]
+struct ChargedWire {
+    revision: RevisionWire,
+    principal: [u8; 32],
+    grants: Vec<[u8; 32]>,
+    memory_mib: u64,
+    vms: u64,
+    disk_bytes: u64,
+}
+
 #[derive(Serialize, Deserialize)]
 struct RevisionHostWire {
     name: String,
@@ -65,7 +76,7 @@ pub fn commit_bytes_max(revision: &Revision, signatures: usize) -> usize {
 
 /// Returns the encoding of a revision, whose digest is its identity.
 pub fn encode_revision(revision: &Revision) -> Vec<u8> {
-    encode(&RevisionWire {
+    let wire = RevisionWire {
         project: revision.project.map(|p| p.0.0),
         parent: revision.parent.map(|p| p.0),
         owner: revision.label.owner.to_string(),
@@ -85,12 +96,41 @@ pub fn encode_revision(revision: &Revision) -> Vec<u8> {
         made_unix_ms: revision.made_unix_ms,
         author: revision.author.clone(),
         reason: revision.reason.clone(),
-    })
+    };
+    match &revision.charge {
+        None => encode(&wire),
+        Some(charge) => encode(&ChargedWire {
+            revision: wire,
+            principal: charge.principal.0,
+            grants: charge.grants.iter().map(|grant| grant.0).collect(),
+            memory_mib: charge.amount.memory_mib,
+            vms: charge.amount.vms,
+            disk_bytes: charge.amount.disk_bytes,
+        }),
+    }
 }
 
 /// Decodes a revision: no host and no VM stands in it twice.
 pub fn decode_revision(bytes: &[u8]) -> Result<Revision, DecodeError> {
-    let wire: RevisionWire = decode(bytes, RECORD_BYTES_MAX)?;
+    let (wire, charge) = match decode::<RevisionWire>(bytes, RECORD_BYTES_MAX) {
+        Err(DecodeError::Trailing { .. }) => {
+            let charged: ChargedWire = decode(bytes, RECORD_BYTES_MAX)?;
+            if charged.grants.len() > CHAIN_LINKS_MAX {
+                return Err(DecodeError::TooLong { bytes: charged.grants.len(), limit: CHAIN_LINKS_MAX });
+            }
+            let charge = Charge {
+                principal: PublicKey(charged.principal),
+                grants: charged.grants.into_iter().map(Digest).collect(),
+                amount: Amount {
+                    memory_mib: charged.memory_mib,
+                    vms: charged.vms,
+                    disk_bytes: charged.disk_bytes,
+                },
+            };
+            (charged.revision, Some(charge))
+        }
+        wire => (wire?, None),
+    };
     let vm = |(text, birth): (String, Option<[u8; 32]>)| {
         Ok(RevisionVm { name: name(&text)?, birth: birth.map(Digest) })
     };
@@ -118,6 +158,7 @@ pub fn decode_revision(bytes: &[u8]) -> Result<Revision, DecodeError> {
         made_unix_ms: wire.made_unix_ms,
         author: text(wire.author, REASON_BYTES_MAX)?,
         reason: text(wire.reason, REASON_BYTES_MAX)?,
+        charge,
     };
     let hosts = || revision.hosts.iter();
     let (keys, names) = (hosts().map(|host| host.key), hosts().map(|host| &host.name));

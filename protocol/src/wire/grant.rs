@@ -4,7 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{DecodeError, RECORD_BYTES_MAX, decode, encode};
 use crate::id::{Digest, Name, PublicKey};
-use crate::trust::{Grant, Signed, Verb};
+use crate::trust::{Grant, HostPattern, Limits, PATTERNS_MAX, ProjectPattern, Scope, Signed, Verb};
+
+/// How long the payload of a grant may be, in bytes.
+const GRANT_BYTES_MAX: usize = 1024;
 
 /// Something signed: the payload's bytes are kept as they arrived.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -48,22 +51,94 @@ pub struct GrantWire {
     not_after_unix_ms: Option<u64>,
 }
 
+/// The payload of a grant that is limited: what an older program takes for no grant, and so for no right.
+#[derive(Debug, Serialize, Deserialize)]
+struct LimitedGrantWire {
+    grant: GrantWire,
+    scope: ScopeWire,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct ScopeWire {
+    projects: Vec<String>,
+    hosts: Vec<String>,
+    memory_mib: Option<u64>,
+    vms: Option<u64>,
+    disk_bytes: Option<u64>,
+}
+
+impl From<&Scope> for ScopeWire {
+    fn from(scope: &Scope) -> Self {
+        let Limits { memory_mib, vms, disk_bytes } = scope.limits;
+        Self {
+            projects: scope.projects.iter().map(ToString::to_string).collect(),
+            hosts: scope.hosts.iter().map(ToString::to_string).collect(),
+            memory_mib,
+            vms,
+            disk_bytes,
+        }
+    }
+}
+
+impl TryFrom<ScopeWire> for Scope {
+    type Error = DecodeError;
+
+    fn try_from(wire: ScopeWire) -> Result<Self, DecodeError> {
+        for patterns in [&wire.projects, &wire.hosts] {
+            if patterns.len() > PATTERNS_MAX {
+                return Err(DecodeError::TooLong { bytes: patterns.len(), limit: PATTERNS_MAX });
+            }
+        }
+        let wrong = |_| DecodeError::Invalid { what: "pattern of a grant" };
+        let project = |text: &String| ProjectPattern::parse(text).map_err(wrong);
+        let host = |text: &String| HostPattern::parse(text).map_err(wrong);
+        Ok(Self {
+            projects: wire.projects.iter().map(project).collect::<Result<_, _>>()?,
+            hosts: wire.hosts.iter().map(host).collect::<Result<_, _>>()?,
+            limits: Limits { memory_mib: wire.memory_mib, vms: wire.vms, disk_bytes: wire.disk_bytes },
+        })
+    }
+}
+
 impl Grant {
+    /// Returns the digest of the grant, as it is signed.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.to_bytes())
+    }
+
     /// Encodes the grant, as it is signed.
     pub fn to_bytes(&self) -> Vec<u8> {
-        encode(&GrantWire {
+        let grant = self.wire();
+        if self.scope.is_whole() {
+            return encode(&grant);
+        }
+        encode(&LimitedGrantWire { grant, scope: (&self.scope).into() })
+    }
+
+    fn wire(&self) -> GrantWire {
+        GrantWire {
             mesh: self.mesh.0,
             subject: self.subject.0,
             name: self.name.as_ref().map(|n| n.as_str().to_owned()),
             verbs: self.verbs.iter().fold(0, |bits, verb| bits | verb.bit()),
             passes: self.passes,
             not_after_unix_ms: self.not_after_unix_ms,
-        })
+        }
     }
 
     /// Decodes a grant.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let wire: GrantWire = decode(bytes, 1024)?;
+        let (wire, scope) = match decode::<GrantWire>(bytes, GRANT_BYTES_MAX) {
+            Err(DecodeError::Trailing { .. }) => {
+                let limited: LimitedGrantWire = decode(bytes, GRANT_BYTES_MAX)?;
+                let scope = Scope::try_from(limited.scope)?;
+                if scope.is_whole() {
+                    return Err(DecodeError::Invalid { what: "limits of a grant: there are none" });
+                }
+                (limited.grant, scope)
+            }
+            whole => (whole?, Scope::default()),
+        };
         let verbs: std::collections::BTreeSet<Verb> =
             Verb::ALL.into_iter().filter(|verb| wire.verbs & verb.bit() != 0).collect();
         let known = verbs.iter().fold(0, |bits, verb| bits | verb.bit());
@@ -78,6 +153,7 @@ impl Grant {
             verbs,
             passes: wire.passes,
             not_after_unix_ms: wire.not_after_unix_ms,
+            scope,
         })
     }
 }
@@ -106,4 +182,38 @@ pub fn decode_chain(bytes: &[u8]) -> Result<Vec<Signed>, DecodeError> {
         return Err(DecodeError::TooLong { bytes: links.len(), limit: crate::trust::CHAIN_LINKS_MAX });
     }
     links.into_iter().map(Signed::try_from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_without_limits_has_the_bytes_that_it_always_had() {
+        let mut grant = Grant {
+            mesh: Digest([1; 32]),
+            subject: PublicKey([2; 32]),
+            name: Name::parse("anna").ok(),
+            verbs: [Verb::View].into(),
+            passes: 0,
+            not_after_unix_ms: Some(7),
+            scope: Scope::default(),
+        };
+        let whole = grant.to_bytes();
+        assert_eq!(whole.len(), 32 + 32 + 1 + 8 + 4 + 4 + 1 + 1 + 8);
+        assert_eq!(Grant::from_bytes(&whole), Ok(grant.clone()));
+        grant.scope = Scope {
+            projects: (0..PATTERNS_MAX)
+                .filter_map(|_| ProjectPattern::parse(&format!("{0}/{0}", "x".repeat(63))).ok())
+                .collect(),
+            hosts: vec![HostPattern::parse("@lab").expect("a group")],
+            limits: Limits { memory_mib: Some(64), ..Limits::default() },
+        };
+        let limited = grant.to_bytes();
+        assert_eq!(limited[..whole.len()], whole);
+        assert_eq!(Grant::from_bytes(&limited), Ok(grant.clone()));
+        grant.scope.hosts = vec![HostPattern::parse("a").expect("a name"); PATTERNS_MAX + 1];
+        assert!(matches!(Grant::from_bytes(&grant.to_bytes()), Err(DecodeError::TooLong { .. })));
+        assert!(Grant::from_bytes(&limited[..limited.len() - 1]).is_err());
+    }
 }

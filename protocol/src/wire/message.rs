@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::ballot::{BallotWire, verify_answered, verify_promise};
 use super::claim::{EpochWire, VmIdWire, decode_ready};
@@ -19,7 +19,7 @@ use crate::node::{
 };
 use crate::plan::StopLimit;
 use crate::record::{Epoch, LinkKind, RecordKey, VerifiedRecord};
-use crate::trust::{Domain, Signed};
+use crate::trust::{CHAIN_LINKS_MAX, Domain, Signed};
 
 /// The version of the shapes below: the first two bytes of every message.
 const VERSION: u16 = 2;
@@ -30,8 +30,11 @@ struct Versioned {
     message: MessageWire,
 }
 
+/// How many records one host is told that it has said of itself: who it is, and how it is.
+const OWN_RECORDS_MAX: usize = 2;
+
 /// How many kinds there are below.
-const KINDS: u32 = 16;
+const KINDS: u32 = 18;
 
 #[derive(Serialize, Deserialize)]
 enum MessageWire {
@@ -51,6 +54,8 @@ enum MessageWire {
     Promised(SignedWire),
     Outbid { parent: [u8; 32], ballot: BallotWire, number: u64 },
     HandOver(HandOverWire),
+    OwnWanted { instance: u64, asks: bool },
+    OwnTold { instance: u64, other: Option<u64>, records: Vec<SignedWire> },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -76,6 +81,7 @@ enum RunVerdictWire {
     Applied,
     Stale { counter: u64, by: [u8; 32] },
     NotOwner,
+    Refused { rule: u16, detail: String },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -84,6 +90,36 @@ struct AskWire {
     revision: Vec<u8>,
     stop_running: bool,
     replaces: Option<[u8; 32]>,
+}
+
+/// A request that a host passes on for somebody who is no host, with their grants behind it. A request of a host's own
+/// user stays readable for older agents; one with grants they can't read, and so don't carry out.
+#[derive(Serialize, Deserialize)]
+struct ForWire<T> {
+    request: T,
+    chain: Vec<SignedWire>,
+}
+
+fn encode_for<T: Serialize>(request: T, chain: &[Signed]) -> Vec<u8> {
+    if chain.is_empty() {
+        return encode(&request);
+    }
+    encode(&ForWire { request, chain: chain.iter().map(SignedWire::from).collect() })
+}
+
+fn decode_for<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<(T, Vec<Signed>), DecodeError> {
+    match decode(bytes, limit) {
+        Err(DecodeError::Trailing { .. }) => {
+            let wire: ForWire<T> = decode(bytes, limit)?;
+            if wire.chain.is_empty() {
+                return Err(DecodeError::Invalid { what: "grants of a request: there are none" });
+            }
+            at_most(wire.chain.len(), CHAIN_LINKS_MAX)?;
+            let chain = wire.chain.into_iter().map(Signed::try_from);
+            Ok((wire.request, chain.collect::<Result<_, _>>()?))
+        }
+        request => Ok((request?, Vec::new())),
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -123,6 +159,8 @@ enum KeyWire {
     Commit([u8; 32]),
     Vm { birth: [u8; 32], name: String, author: [u8; 32] },
     Link { birth: [u8; 32], name: String, epoch: (u64, u64), kind: LinkKindWire, author: [u8; 32] },
+    Grant([u8; 32]),
+    Revocation([u8; 32]),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -131,6 +169,9 @@ enum LinkKindWire {
     Decline,
     Release,
 }
+
+/// How long a request to start or stop a VM may be, in bytes: most of it is the chain of whoever wants it.
+const RUN_BYTES_MAX: usize = 16 << 10;
 
 /// Why a message was not accepted. Nothing changed; the sender is at fault.
 pub type MessageError = RecordError;
@@ -175,6 +216,10 @@ pub fn decode_message_with(
                 RunVerdictWire::Applied => RunVerdict::Applied,
                 RunVerdictWire::Stale { counter, by } => RunVerdict::Stale { counter, by: PublicKey(by) },
                 RunVerdictWire::NotOwner => RunVerdict::NotOwner,
+                RunVerdictWire::Refused { rule, detail } => RunVerdict::Refused(Box::new(Refusal {
+                    rule: rule_of(rule)?,
+                    detail: text(detail, 4096)?,
+                })),
             },
         },
         MessageWire::Sync(ranges) => {
@@ -215,6 +260,15 @@ pub fn decode_message_with(
         MessageWire::Promised(promise) => Message::Promised(Box::new(verify_promise(promise.try_into()?)?)),
         MessageWire::Outbid { parent, ballot, number } => {
             Message::Outbid { parent: Digest(parent), ballot: ballot.into(), number }
+        }
+        MessageWire::OwnWanted { instance, asks } => Message::OwnWanted { instance, asks },
+        MessageWire::OwnTold { instance, other, records } => {
+            at_most(records.len(), OWN_RECORDS_MAX)?;
+            let verified = records.into_iter().map(|wire| verify_one(wire.try_into()?));
+            let understood =
+                verified.filter(|record| !record.as_ref().is_err_and(RecordError::is_of_another_version));
+            let records = understood.collect::<Result<_, RecordError>>()?;
+            Message::OwnTold { instance, other, records }
         }
     })
 }
@@ -275,17 +329,18 @@ impl From<&HandOver> for HandOverWire {
 
 /// Encodes an ask, as it is signed.
 pub fn encode_ask(ask: &Ask) -> Vec<u8> {
-    encode(&AskWire {
+    let wire = AskWire {
         host: ask.host.0,
         revision: encode_revision(&ask.revision),
         stop_running: ask.running == RunningVms::Stop,
         replaces: ask.replaces.map(|project| project.0.0),
-    })
+    };
+    encode_for(wire, &ask.chain)
 }
 
 /// Encodes a request to start or stop a VM, as it is signed.
 pub fn encode_run_request(request: &RunRequest) -> Vec<u8> {
-    encode(&RunWire {
+    let wire = RunWire {
         owner: request.owner.0,
         birth: request.vm.birth.0,
         vm: request.vm.name.to_string(),
@@ -297,7 +352,8 @@ pub fn encode_run_request(request: &RunRequest) -> Vec<u8> {
             RunOrder::Down(StopLimit::After(ms)) => RunOrderWire::Down { after_ms: Some(ms) },
         },
         made_unix_ms: request.made_unix_ms,
-    })
+    };
+    encode_for(wire, &request.chain)
 }
 
 fn verify<T>(
@@ -312,8 +368,9 @@ fn verify<T>(
 }
 
 fn decode_ask(bytes: &[u8]) -> Result<Ask, DecodeError> {
-    let wire: AskWire = decode(bytes, RECORD_BYTES_MAX)?;
+    let (wire, chain): (AskWire, _) = decode_for(bytes, RECORD_BYTES_MAX)?;
     Ok(Ask {
+        chain,
         host: PublicKey(wire.host),
         digest: Digest::of(&wire.revision),
         revision: decode_revision(&wire.revision)?,
@@ -323,8 +380,9 @@ fn decode_ask(bytes: &[u8]) -> Result<Ask, DecodeError> {
 }
 
 fn decode_run_request(bytes: &[u8]) -> Result<RunRequest, DecodeError> {
-    let wire: RunWire = decode(bytes, 1024)?;
+    let (wire, chain): (RunWire, _) = decode_for(bytes, RUN_BYTES_MAX)?;
     Ok(RunRequest {
+        chain,
         owner: PublicKey(wire.owner),
         vm: VmId { birth: Digest(wire.birth), name: name(&wire.vm)? },
         epoch: wire.epoch.into(),
@@ -372,10 +430,16 @@ impl From<&Message> for MessageWire {
             Message::Run(request) => Self::Run(request.signed().into()),
             Message::RunAnswer { request, verdict } => Self::RunAnswer {
                 request: request.0,
-                verdict: match *verdict {
+                verdict: match verdict {
                     RunVerdict::Applied => RunVerdictWire::Applied,
-                    RunVerdict::Stale { counter, by } => RunVerdictWire::Stale { counter, by: by.0 },
+                    RunVerdict::Stale { counter, by } => {
+                        RunVerdictWire::Stale { counter: *counter, by: by.0 }
+                    }
                     RunVerdict::NotOwner => RunVerdictWire::NotOwner,
+                    RunVerdict::Refused(refusal) => RunVerdictWire::Refused {
+                        rule: rule_code(refusal.rule),
+                        detail: refusal.detail.clone(),
+                    },
                 },
             },
             Message::Sync(ranges) => Self::Sync(ranges.iter().map(RangeWire::from).collect()),
@@ -398,6 +462,12 @@ impl From<&Message> for MessageWire {
             Message::Outbid { parent, ballot, number } => {
                 Self::Outbid { parent: parent.0, ballot: (*ballot).into(), number: *number }
             }
+            Message::OwnWanted { instance, asks } => Self::OwnWanted { instance: *instance, asks: *asks },
+            Message::OwnTold { instance, other, records } => Self::OwnTold {
+                instance: *instance,
+                other: *other,
+                records: records.iter().map(|record| record.signed().into()).collect(),
+            },
         }
     }
 }
@@ -460,6 +530,8 @@ impl From<&RecordKey> for KeyWire {
                 },
                 author: author.0,
             },
+            RecordKey::Grant(grant) => Self::Grant(grant.0),
+            RecordKey::Revocation(grant) => Self::Revocation(grant.0),
         }
     }
 }
@@ -472,6 +544,8 @@ impl TryFrom<KeyWire> for RecordKey {
             KeyWire::Member(key) => Self::Member(PublicKey(key)),
             KeyWire::Host(key) => Self::Host(PublicKey(key)),
             KeyWire::Commit(digest) => Self::Commit(Digest(digest)),
+            KeyWire::Grant(grant) => Self::Grant(Digest(grant)),
+            KeyWire::Revocation(grant) => Self::Revocation(Digest(grant)),
             KeyWire::Vm { birth, name: text, author } => {
                 Self::Vm(VmId { birth: Digest(birth), name: name(&text)? }, PublicKey(author))
             }

@@ -59,7 +59,7 @@ pub use stored::{
     Change, JOURNAL_VERSION, JournalHeader, decode_changes, decode_journal_header, decode_write,
     encode_changes, encode_journal_header, encode_write,
 };
-pub use token::{TOKEN_TEXT_BYTES_MAX, Token, TokenError};
+pub use token::{GrantText, TOKEN_TEXT_BYTES_MAX, Token, TokenError};
 pub use trunk::{TRUNK_HEADER_BYTES_MAX, TrunkHeader};
 
 use serde::{Serialize, de::DeserializeOwned};

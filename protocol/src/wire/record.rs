@@ -17,7 +17,9 @@ use crate::record::{
     VmStatus,
 };
 use crate::time::Now;
-use crate::trust::{Domain, KeyPair, SignatureError, Signed, Verb, Verified, admit};
+use crate::trust::{
+    CHAIN_LINKS_MAX, Domain, KeyPair, Revocation, SignatureError, Signed, Verb, Verified, admit, standing_of,
+};
 
 /// The version of the shapes below.
 const VERSION: u16 = 2;
@@ -32,7 +34,7 @@ struct Versioned {
 }
 
 /// How many kinds there are below.
-const KINDS: u32 = 8;
+const KINDS: u32 = 10;
 
 #[derive(Serialize, Deserialize)]
 pub(super) enum RecordWire {
@@ -53,6 +55,14 @@ pub(super) enum RecordWire {
     Claim(Box<ClaimWire>),
     Decline(Box<DeclineWire>),
     Release(Box<ReleaseWire>),
+    Grant {
+        chain: Vec<SignedWire>,
+    },
+    Revocation {
+        chain: Vec<SignedWire>,
+        made_unix_ms: u64,
+        reason: String,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -178,6 +188,13 @@ fn prove_record(verified: Verified<Record>, root: PublicKey) -> Result<VerifiedR
                 }
             }
         }
+        Record::Grant(chain) => {
+            standing_of(root, chain).map_err(|_| RecordError::Unproven { what: "the grant" })?;
+        }
+        Record::Revocation(revocation) => {
+            let unproven = |_| RecordError::Unproven { what: "the right to revoke" };
+            revocation.judge(root, author).map_err(unproven)?;
+        }
         Record::Host(_) | Record::Vm(_) => {}
     }
     Ok(Arc::new(verified))
@@ -210,7 +227,20 @@ fn decode_record(bytes: &[u8]) -> Result<Record, RecordError> {
         RecordWire::Claim(wire) => Ok(Record::Link(Link::Claim((*wire).try_into()?))),
         RecordWire::Decline(wire) => Ok(Record::Link(Link::Decline((*wire).try_into()?))),
         RecordWire::Release(wire) => Ok(Record::Link(Link::Release((*wire).try_into()?))),
+        RecordWire::Grant { chain } => Ok(Record::Grant(chain_of(chain)?)),
+        RecordWire::Revocation { chain, made_unix_ms, reason } => Ok(Record::Revocation(Revocation {
+            chain: chain_of(chain)?,
+            made_unix_ms,
+            reason: text(reason, REASON_BYTES_MAX)?,
+        })),
     }
+}
+
+fn chain_of(links: Vec<SignedWire>) -> Result<Vec<Signed>, DecodeError> {
+    if links.len() > CHAIN_LINKS_MAX {
+        return Err(DecodeError::TooLong { bytes: links.len(), limit: CHAIN_LINKS_MAX });
+    }
+    links.into_iter().map(Signed::try_from).collect()
 }
 
 impl From<&Record> for RecordWire {
@@ -238,6 +268,12 @@ impl From<&Record> for RecordWire {
             Record::Link(Link::Claim(claim)) => Self::Claim(Box::new(claim.into())),
             Record::Link(Link::Decline(decline)) => Self::Decline(Box::new(decline.into())),
             Record::Link(Link::Release(release)) => Self::Release(Box::new(release.into())),
+            Record::Grant(chain) => Self::Grant { chain: chain.iter().map(SignedWire::from).collect() },
+            Record::Revocation(revocation) => Self::Revocation {
+                chain: revocation.chain.iter().map(SignedWire::from).collect(),
+                made_unix_ms: revocation.made_unix_ms,
+                reason: shorten(&revocation.reason),
+            },
         }
     }
 }

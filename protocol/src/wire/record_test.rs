@@ -20,6 +20,7 @@ fn member(seed: u8) -> Member {
         verbs: [Verb::Join].into(),
         passes: 1,
         not_after_unix_ms: Some(1),
+        scope: crate::trust::Scope::default(),
     };
     Member { counter: 1, name: named("oslo"), chain: vec![keys(0).sign(Domain::Grant, grant.to_bytes())] }
 }
@@ -74,6 +75,7 @@ fn commit(signers: &[u8]) -> Commit {
         made_unix_ms: 1,
         author: "oslo".into(),
         reason: "build".into(),
+        charge: None,
     };
     let digest = Digest::of(&encode_revision(&revision));
     let reservations = signers.iter().map(|&seed| sign_reservation(&keys(seed), digest)).collect();

@@ -37,12 +37,14 @@ pub enum Refusal {
     NoIntroducer,
     /// The token is for somebody with another name.
     OtherName,
+    /// A grant of the chain was taken back.
+    Revoked,
     /// A code that this program doesn't know.
     Other(u16),
 }
 
 /// Every refusal that has a code, with it and with its text.
-const CODES: [(Refusal, u16, &str); 15] = [
+const CODES: [(Refusal, u16, &str); 16] = [
     (Refusal::Version, 1, "the two sides speak different versions of the protocol"),
     (Refusal::Malformed, 2, "what was sent could not be read"),
     (Refusal::ChainLength, 3, "the chain of grants is empty or too long"),
@@ -58,6 +60,7 @@ const CODES: [(Refusal, u16, &str); 15] = [
     (Refusal::NameTaken, 13, "another host has this name"),
     (Refusal::NoIntroducer, 14, "the host that was asked may not let others in"),
     (Refusal::OtherName, 15, "the token is for another name"),
+    (Refusal::Revoked, 16, "a grant was revoked"),
 ];
 
 impl Refusal {
@@ -96,6 +99,7 @@ impl From<&AdmitError> for Refusal {
             AdmitError::Expired { .. } => Self::Expired,
             AdmitError::OtherSubject => Self::OtherSubject,
             AdmitError::Verb => Self::NotGranted,
+            AdmitError::Revoked { .. } => Self::Revoked,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Tokens: the text that lets a new host join, to be pasted on its command line.
 
 use data_encoding::BASE64URL_NOPAD;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::hello::{addresses_of, chain_of};
 use super::{DecodeError, SignedWire, decode, encode};
@@ -10,6 +10,9 @@ use crate::trust::{Grant, Role, Signed};
 
 /// What the text of a token of this version begins with.
 const PREFIX: &str = "mln1_";
+
+/// What the text of a grant of this version begins with.
+const GRANT_PREFIX: &str = "mlng1_";
 
 /// How many bytes of a digest at the end tell a mistyped token from a wrong one.
 const CHECK_BYTES: usize = 4;
@@ -70,16 +73,14 @@ pub enum TokenError {
 impl Token {
     /// Returns the token as text of letters, digits, `-` and `_`.
     pub fn to_text(&self) -> String {
-        let mut bytes = encode(&TokenWire {
+        let bytes = encode(&TokenWire {
             root: self.root.0,
             chain: self.chain.iter().map(SignedWire::from).collect(),
             secret: self.secret,
             issuer: self.issuer.0,
             addresses: self.addresses.clone(),
         });
-        let check = Digest::of(&bytes);
-        bytes.extend_from_slice(&check.0[..CHECK_BYTES]);
-        format!("{PREFIX}{}", BASE64URL_NOPAD.encode(&bytes))
+        as_text(PREFIX, bytes)
     }
 
     /// Returns what it says of itself, before anybody has judged it: to tell people early that they hold the wrong
@@ -95,17 +96,7 @@ impl Token {
 
     /// Parses the text of a token; white space around it doesn't matter.
     pub fn parse(text: &str) -> Result<Self, TokenError> {
-        let text = text.trim();
-        if text.len() > TOKEN_TEXT_BYTES_MAX {
-            return Err(TokenError::TooLong { bytes: text.len() });
-        }
-        let digits = text.strip_prefix(PREFIX).ok_or(TokenError::Prefix)?;
-        let bytes = BASE64URL_NOPAD.decode(digits.as_bytes()).map_err(|_| TokenError::Mistyped)?;
-        let (body, check) = bytes.split_last_chunk::<CHECK_BYTES>().ok_or(TokenError::Mistyped)?;
-        if Digest::of(body).0[..CHECK_BYTES] != check[..] {
-            return Err(TokenError::Mistyped);
-        }
-        let wire: TokenWire = decode(body, TOKEN_TEXT_BYTES_MAX).map_err(TokenError::Content)?;
+        let wire: TokenWire = of_text(PREFIX, text)?;
         Ok(Self {
             root: PublicKey(wire.root),
             chain: chain_of(wire.chain).map_err(TokenError::Content)?,
@@ -114,6 +105,71 @@ impl Token {
             addresses: addresses_of(wire.addresses).map_err(TokenError::Content)?,
         })
     }
+}
+
+/// A grant for a key that is known, as text: whoever has that key can use it, and it is no secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrantText {
+    /// The mesh's root key: what its holder will trust.
+    pub root: PublicKey,
+    /// The chain of grants that ends in the holder's key.
+    pub chain: Vec<Signed>,
+    /// Where agents answer, multiaddrs as text, each with who must answer there; not parsed by decoding.
+    pub addresses: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct GrantTextWire {
+    root: [u8; 32],
+    chain: Vec<SignedWire>,
+    addresses: Vec<String>,
+}
+
+impl GrantText {
+    /// Whether a text says of itself that it is one.
+    pub fn is_one(text: &str) -> bool {
+        text.trim().starts_with(GRANT_PREFIX)
+    }
+
+    /// Returns it as text of letters, digits, `-` and `_`.
+    pub fn to_text(&self) -> String {
+        let bytes = encode(&GrantTextWire {
+            root: self.root.0,
+            chain: self.chain.iter().map(SignedWire::from).collect(),
+            addresses: self.addresses.clone(),
+        });
+        as_text(GRANT_PREFIX, bytes)
+    }
+
+    /// Parses the text of a grant; white space around it doesn't matter.
+    pub fn parse(text: &str) -> Result<Self, TokenError> {
+        let wire: GrantTextWire = of_text(GRANT_PREFIX, text)?;
+        Ok(Self {
+            root: PublicKey(wire.root),
+            chain: chain_of(wire.chain).map_err(TokenError::Content)?,
+            addresses: addresses_of(wire.addresses).map_err(TokenError::Content)?,
+        })
+    }
+}
+
+fn as_text(prefix: &str, mut bytes: Vec<u8>) -> String {
+    let check = Digest::of(&bytes);
+    bytes.extend_from_slice(&check.0[..CHECK_BYTES]);
+    format!("{prefix}{}", BASE64URL_NOPAD.encode(&bytes))
+}
+
+fn of_text<T: DeserializeOwned>(prefix: &str, text: &str) -> Result<T, TokenError> {
+    let text = text.trim();
+    if text.len() > TOKEN_TEXT_BYTES_MAX {
+        return Err(TokenError::TooLong { bytes: text.len() });
+    }
+    let digits = text.strip_prefix(prefix).ok_or(TokenError::Prefix)?;
+    let bytes = BASE64URL_NOPAD.decode(digits.as_bytes()).map_err(|_| TokenError::Mistyped)?;
+    let (body, check) = bytes.split_last_chunk::<CHECK_BYTES>().ok_or(TokenError::Mistyped)?;
+    if Digest::of(body).0[..CHECK_BYTES] != check[..] {
+        return Err(TokenError::Mistyped);
+    }
+    decode(body, TOKEN_TEXT_BYTES_MAX).map_err(TokenError::Content)
 }
 
 #[cfg(test)]
@@ -155,5 +211,20 @@ mod tests {
     #[test]
     fn a_token_does_not_show_its_secret_when_printed() {
         assert!(!format!("{:?}", token()).contains("0202"));
+    }
+
+    #[test]
+    fn a_grant_as_text_comes_back_and_is_no_token() {
+        let keys = KeyPair::from_secret([1; 32]);
+        let grant = GrantText {
+            root: keys.public(),
+            chain: vec![keys.sign(Domain::Grant, vec![1])],
+            addresses: vec!["/ip4/10.0.0.1/tcp/7117".to_owned()],
+        };
+        let text = grant.to_text();
+        assert!(GrantText::is_one(&text) && !GrantText::is_one(&token().to_text()));
+        assert_eq!(GrantText::parse(&format!(" {text}\n")), Ok(grant));
+        assert_eq!(Token::parse(&text), Err(TokenError::Prefix));
+        assert_eq!(GrantText::parse(&text[..text.len() - 1]), Err(TokenError::Mistyped));
     }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::change::{Definition, Plan, PlanRow, Revised, RevisionRow, UnsettledRow};
 use super::doctor::DoctorRow;
 use super::event::EventRow;
+use super::grant::{GrantRow, Granted};
 use super::image::{GarbageReport, TemplateHostRow};
 use super::mesh::LanRow;
 use super::outside::OutsideRow;
@@ -82,6 +83,10 @@ pub enum Reply {
     Definition(Box<Definition>),
     /// To `status`, behind its rows: the projects on which not all agree.
     Unsettled(Vec<UnsettledRow>),
+    /// To `grant`.
+    Granted(Box<Granted>),
+    /// To `grant list`, and the grants that `revoke` took back.
+    Grants(Vec<GrantRow>),
 }
 
 /// A step of the work on a VM or for a project.

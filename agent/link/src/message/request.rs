@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::change::{Change, Consider};
 use super::event::Events;
+use super::grant::{GrantOrder, Revoke};
 use super::image::{GcMode, TemplateChoice, TemplatePull, TemplatePush, TemplateRemove};
 use super::inside::{Console, Logs, Terminal, TerminalSize};
 use super::mesh::OperatorToken;
@@ -102,6 +103,14 @@ pub enum Request {
     Definition(ProjectRef),
     /// From one agent to another: its part of a change that is only thought of.
     Consider(Consider),
+    /// Sign a grant for somebody's key.
+    Grant(GrantOrder),
+    /// The grants of people.
+    Grants,
+    /// Take back grants, with the key of the agent's host.
+    Revoke(Revoke),
+    /// Tell everybody of a revocation that whoever asks has signed: a record, encoded.
+    Revocation(Vec<u8>),
 }
 
 impl Request {
@@ -138,6 +147,9 @@ impl Request {
             Self::Upgrade(_) => "upgrade",
             Self::Log(_) => "log",
             Self::Definition(_) => "show",
+            Self::Grant(_) => "grant",
+            Self::Grants => "grant list",
+            Self::Revoke(_) | Self::Revocation(_) => "revoke",
         }
     }
 }

@@ -80,6 +80,7 @@ impl Task {
 
     pub(super) fn on_closed(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.remove(&id) else { return };
+        self.operators.remove(&id);
         if let Some(deadline) = connection.deadline {
             self.deadlines.remove(&(deadline, id));
         }
@@ -161,7 +162,7 @@ impl Task {
             Step::Done(theirs) => self.on_hello_done(id, &theirs),
             Step::Failed(error) => self.on_hello_failed(place, &error),
             Step::JoinEnded(outcome) => self.on_join_ended(place, &outcome),
-            Step::AdmitOperator(reply) => self.admit_operator(id, reply),
+            Step::AdmitOperator(grants, reply) => self.admit_operator(id, grants, reply),
             Step::Operator(standing, stream) => self.on_operator(place, standing, stream),
         }
     }
@@ -176,7 +177,9 @@ impl Task {
 
     /// Opens the gate for a peer whose chain was judged good, unless it is served already.
     fn admit(&mut self, id: ConnectionId, admitted: Admitted, reply: oneshot::Sender<Result<(), Refusal>>) {
-        let verdict = self.make_only(id, &admitted);
+        let grants = admitted.standing.links.iter().map(|link| link.digest);
+        let verdict =
+            if self.is_revoked(grants) { Err(Refusal::Revoked) } else { self.make_only(id, &admitted) };
         let opened = verdict.and_then(|()| {
             self.swarm.behaviour_mut().members.open(id).map_err(|error| {
                 tracing::debug!(%error, "the gate stays closed");
@@ -349,6 +352,8 @@ impl Task {
         }
         connection.phase = Phase::Closing;
         connection.setback = why;
+        self.operators.remove(&id);
+        let Some(connection) = self.connections.get(&id) else { return };
         let key = connection.key;
         self.set_deadline(id, None);
         if self.peers.get(&key).is_some_and(|peer| peer.connection == id) {

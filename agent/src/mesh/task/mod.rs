@@ -13,7 +13,7 @@ use libp2p::core::transport::ListenerId;
 use libp2p::request_response::OutboundRequestId;
 use libp2p::swarm::{ConnectionId, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId};
-use mln_protocol::id::PublicKey;
+use mln_protocol::id::{Digest, PublicKey};
 use mln_protocol::trust::KeyPair;
 use mln_protocol::wire::Refusal;
 use tokio::sync::{mpsc, oneshot};
@@ -63,6 +63,10 @@ pub(super) struct Task {
     /// Events that `events` has no room for yet.
     held: VecDeque<MeshEvent>,
     held_bytes: usize,
+    /// The operators that are served, each with the grants that it came with.
+    operators: BTreeMap<ConnectionId, Vec<Digest>>,
+    /// The grants that are good for nothing any more: as many as the node has records of them.
+    revoked: BTreeSet<Digest>,
 }
 
 /// An established connection.
@@ -158,6 +162,8 @@ impl Task {
             events,
             held: VecDeque::new(),
             held_bytes: 0,
+            operators: BTreeMap::new(),
+            revoked: BTreeSet::new(),
         };
         task.learn_relays();
         task
@@ -230,6 +236,7 @@ impl Task {
             Command::OpenStream(to, kind, reply) => self.open_stream(to, kind, reply),
             Command::Misbehaved(peer, why) => self.misbehaved(peer, why),
             Command::Learn(peer, addresses) => self.book.learn(peer, addresses, Instant::now()),
+            Command::Revoke(grant) => self.revoke(grant),
             Command::Hurry(peer) => self.book.hurry(peer, Instant::now()),
             Command::Peers(reply) => drop(reply.send(self.peers())),
             Command::Listeners(reply) => drop(reply.send(self.reachable_at())),

@@ -6,6 +6,7 @@
 use libp2p::ping;
 use libp2p::swarm::ConnectionId;
 use mln_door::streams::MeshStream;
+use mln_protocol::id::Digest;
 use mln_protocol::trust::Standing;
 use mln_protocol::wire::Refusal;
 use tokio::sync::oneshot;
@@ -15,21 +16,55 @@ use super::super::book::Setback;
 use super::super::handle::MeshEvent;
 use super::super::hello::Place;
 use super::super::{clock, limits};
-use super::{Phase, Task};
+use super::{Peer, Phase, Task};
 
 impl Task {
     /// Lets an operator in whose chain was judged good.
-    pub(super) fn admit_operator(&mut self, id: ConnectionId, reply: oneshot::Sender<Result<(), Refusal>>) {
+    pub(super) fn admit_operator(
+        &mut self,
+        id: ConnectionId,
+        grants: Vec<Digest>,
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    ) {
+        if self.is_revoked(grants.iter().copied()) {
+            // A dialogue that has gone doesn't wait for the answer.
+            let _ = reply.send(Err(Refusal::Revoked));
+            return;
+        }
         let is_operator = |phase: &Phase| matches!(phase, Phase::OpeningOperator(_) | Phase::Operator);
         let operators = self.connections.values().filter(|c| is_operator(&c.phase)).count();
         let opened =
             operators < limits::OPERATORS_MAX && self.swarm.behaviour_mut().operators.open(id).is_ok();
         let Some(connection) = self.connections.get_mut(&id) else { return };
         if opened {
+            self.operators.insert(id, grants);
             connection.phase = Phase::OpeningOperator(reply);
         } else {
             // A dialogue that has gone doesn't wait for the answer.
             let _ = reply.send(Err(Refusal::Busy));
+        }
+    }
+
+    pub(super) fn is_revoked(&self, mut grants: impl Iterator<Item = Digest>) -> bool {
+        grants.any(|grant| self.revoked.contains(&grant))
+    }
+
+    /// Serves nobody any more who came with a grant.
+    pub(super) fn revoke(&mut self, grant: Digest) {
+        if !self.revoked.insert(grant) {
+            return;
+        }
+        let has_it = |grants: &Vec<Digest>| grants.contains(&grant);
+        let operators: Vec<ConnectionId> =
+            self.operators.iter().filter(|(_, grants)| has_it(grants)).map(|(id, _)| *id).collect();
+        let of_member = |peer: &&Peer| peer.admitted.standing.links.iter().any(|link| link.digest == grant);
+        let members: Vec<ConnectionId> =
+            self.peers.values().filter(of_member).map(|peer| peer.connection).collect();
+        for id in operators.into_iter().chain(members) {
+            if let Some(connection) = self.connections.get(&id) {
+                tracing::warn!(peer = ?connection.key, "disconnected: its grant was revoked");
+            }
+            self.close(id, Setback::Refused);
         }
     }
 

@@ -87,6 +87,7 @@ fn config(index: usize) -> NodeConfig {
         verbs: Verb::ALL.into_iter().collect(),
         passes: 1,
         not_after_unix_ms: None,
+        scope: mln_protocol::trust::Scope::default(),
     };
     let chain = vec![root.sign(Domain::Grant, grant.to_bytes())];
     NodeConfig {

@@ -90,7 +90,12 @@ impl Node {
             Holding::Claimed { claim: link, .. } | Holding::Released { release: link, .. } => {
                 match &***link {
                     Record::Link(link) => Some(link.epoch()),
-                    Record::Member(_) | Record::Host(_) | Record::Commit(_) | Record::Vm(_) => None,
+                    Record::Member(_)
+                    | Record::Host(_)
+                    | Record::Commit(_)
+                    | Record::Vm(_)
+                    | Record::Grant(_)
+                    | Record::Revocation(_) => None,
                 }
             }
             Holding::Arriving { .. }
@@ -140,7 +145,9 @@ impl Node {
         made: bool,
         run: Option<(RunState, u64, PublicKey)>,
     ) {
-        let Some(definition) = fragment.vms.iter().find(|found| found.name == id.name) else { return };
+        if !fragment.vms.iter().any(|found| found.name == id.name) {
+            return;
+        }
         let Some(project) = self.projects.project_of(id) else { return };
         let Some(label) = self.projects.head(project).map(|head| head.revision.label.clone()) else { return };
         let removed = matches!(self.projects.fate(id), Some(Fate::Removed));
@@ -148,7 +155,7 @@ impl Node {
         let observed = if made { Observed::Down { exit: None } } else { Observed::Absent };
         if !self.vms.owned.contains_key(id) {
             self.vms.found.insert(id.clone(), observed);
-            self.own(now, id, definition, &label, fragment, existence);
+            self.own(now, id, &label, fragment, existence, run);
         }
         let me = self.config.name.clone();
         let epoch = self.own_epoch(id);
