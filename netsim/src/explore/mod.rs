@@ -97,8 +97,8 @@ impl ScopeName {
     /// How many steps there are at most, where nothing else is said: so that it takes minutes.
     fn depth(self) -> usize {
         match self {
-            Self::Decision | Self::HandOver | Self::Decline => 9,
-            Self::Claim | Self::Takeover => 10,
+            Self::Decision | Self::HandOver | Self::Decline => 11,
+            Self::Claim | Self::Takeover => 13,
         }
     }
 
