@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use libfuzzer_sys::fuzz_target;
-use mln_protocol::lang::grammar::Context;
+use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
+use mln_protocol::lang::grammar::{Context, Keyword, keywords};
 use mln_protocol::lang::{
     self, Claim, ClaimForm, Diagnostic, LoadError, Manifest, ManifestError, ManifestLoader, Plugged, SourceLoader, Tree,
 };
@@ -65,6 +65,61 @@ fn makes_many(text: &str) -> bool {
 fn is_laid_out(text: &str) -> bool {
     text.bytes().fold(0_u8, u8::wrapping_add).is_multiple_of(32)
 }
+
+const CONTEXTS: [Context; 8] = [
+    Context::Top,
+    Context::Global,
+    Context::Autoenum,
+    Context::Host,
+    Context::Network,
+    Context::Ec2,
+    Context::Policy,
+    Context::Switch,
+];
+
+/// Draws numbers from what libFuzzer gives: the same ones each time.
+struct Lot(u64);
+
+impl Lot {
+    /// Returns a number below `bound`, which is not 0.
+    fn below(&mut self, bound: usize) -> usize {
+        // Knuth's MMIX multiplier; the upper bits are the good ones.
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % bound
+    }
+}
+
+/// Returns a keyword in one of its shapes, on lines of its own.
+fn written(keyword: &Keyword, lot: &mut Lot) -> String {
+    let word = keyword.word;
+    match lot.below(4) {
+        0 => format!("\nno {word}\n"),
+        1 if keyword.flag => format!("\n{word}\n"),
+        2 if keyword.block.is_none() || keyword.value => format!("\n{word} {}\n", lot.below(300)),
+        _ => format!("\n{word} {} {{\n}}\n", ["a", "b", ""][lot.below(3)]),
+    }
+}
+
+// Half of the changes put a keyword where one may begin: behind a brace or at the end of a line. Bytes alone seldom
+// get a block into a block into a block.
+fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    let mut lot = Lot(u64::from(seed));
+    if lot.below(2) == 0 {
+        return fuzzer_mutate(data, size, max_size);
+    }
+    let begins: Vec<usize> = std::iter::once(0)
+        .chain((0..size).filter(|&at| matches!(data[at], b'{' | b'\n' | b';')).map(|at| at + 1))
+        .collect();
+    let at = begins[lot.below(begins.len())];
+    let table = keywords(CONTEXTS[lot.below(CONTEXTS.len())]);
+    let word = written(&table[lot.below(table.len())], &mut lot);
+    if size + word.len() > max_size {
+        return fuzzer_mutate(data, size, max_size);
+    }
+    data.copy_within(at..size, at + word.len());
+    data[at..at + word.len()].copy_from_slice(word.as_bytes());
+    size + word.len()
+});
 
 fn understand(text: &str, options: &Options) -> (Tree, Resolved, Vec<Diagnostic>) {
     let (tree, mut diagnostics) = lang::parse_with("p.mln", text.to_owned(), &Included, &Plugged { manifests: &Claiming, made: &[] });

@@ -47,9 +47,10 @@ fn each_host_says_what_its_part_of_a_change_would_cost_and_nothing_is_noted() {
     let wish = lab(&[0, 1, 2], &[(0, "date"), (1, "date")]);
     let told = ask(&mesh, 2, order(project, wish));
     let (live, reboot) = (Act::Change(Effect::Live), Act::Change(Effect::Reboot));
+    // In the order of their keys.
     let expect = [
-        ("bergen".to_owned(), vec![(Sign::Added, live)], None),
         ("gjovik".to_owned(), vec![(Sign::Added, reboot)], None),
+        ("bergen".to_owned(), vec![(Sign::Added, live)], None),
     ];
     assert_eq!(told, expect);
 
