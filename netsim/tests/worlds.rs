@@ -121,7 +121,7 @@ fn a_quiet_mesh_is_measured_beside_its_models() {
 
 #[test]
 fn no_world_of_a_few_steps_breaks_a_rule_and_from_all_of_them_things_come_right() {
-    for scope in ["decision", "hand-over", "decline", "takeover"] {
+    for scope in ["decision", "hand-over", "claim", "decline", "takeover"] {
         let output = netsim(&["explore", "--scope", scope, "--crashes", "1", "--depth", "5"]);
         let all = text(&output);
         assert!(output.status.success() && all.contains("all within so many steps"), "{all}");

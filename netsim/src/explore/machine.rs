@@ -325,6 +325,20 @@ impl Machine {
         Message::Records(records.into_iter().filter(super::local::decides).collect())
     }
 
+    /// Says in words how a host is.
+    pub(super) fn describe_host(&self, host: usize, local: u32) -> String {
+        let facts = self.facts(local);
+        let noted: Vec<String> =
+            self.locals[local as usize].node.holdings().map(|(_, holding)| short(holding)).collect();
+        let timers: Vec<&Act> = facts.timers.iter().map(|act| self.act(*act)).collect();
+        format!(
+            "host{host} {} the VM, {} it, has noted {noted:?}, waits for {:?} and {timers:?}",
+            if facts.owns { "owns" } else { "does not own" },
+            if facts.runs { "runs" } else { "does not run" },
+            facts.jobs,
+        )
+    }
+
     /// Says in words what happens.
     pub(super) fn describe(&self, host: usize, act: u32, cut: u8) -> String {
         let what = match self.act(act) {
@@ -343,6 +357,10 @@ impl Machine {
         let crash = if cut == WHOLE { String::new() } else { format!(" and crashes before its write {cut}") };
         format!("host{host} {what}{crash}")
     }
+}
+
+fn short(holding: &Holding) -> String {
+    format!("{holding:?}").chars().take(60).collect()
 }
 
 fn finish(local: &mut Local, name: &str, content: Option<u64>, goes_well: bool) -> Vec<Input> {

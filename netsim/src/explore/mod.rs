@@ -60,6 +60,8 @@ pub(crate) enum ScopeName {
     Decision,
     /// A VM moves from one host to another
     HandOver,
+    /// The same from when the copy is complete: release and claim
+    Claim,
     /// The same, and its place changes back meanwhile
     Decline,
     /// The same, and it is taken over meanwhile
@@ -92,11 +94,11 @@ pub(crate) fn run(out: &mut impl Write, arguments: &ExploreArguments) -> std::io
 }
 
 impl ScopeName {
-    /// How many steps there are at most, where nothing else is said.
+    /// How many steps there are at most, where nothing else is said: so that it takes minutes.
     fn depth(self) -> usize {
         match self {
-            Self::Decision => 11,
-            Self::HandOver | Self::Decline | Self::Takeover => 12,
+            Self::Decision | Self::HandOver | Self::Decline => 11,
+            Self::Claim | Self::Takeover => 13,
         }
     }
 
@@ -104,7 +106,9 @@ impl ScopeName {
     fn budget(self) -> Budget {
         match self {
             Self::Decision => Budget { crashes: 1, lates: 0, failures: 0 },
-            Self::HandOver | Self::Decline | Self::Takeover => Budget { crashes: 1, lates: 0, failures: 1 },
+            Self::HandOver | Self::Claim | Self::Decline | Self::Takeover => {
+                Budget { crashes: 1, lates: 0, failures: 1 }
+            }
         }
     }
 }

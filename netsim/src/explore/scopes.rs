@@ -5,14 +5,14 @@ use std::collections::{BTreeSet, VecDeque};
 use mln_protocol::id::{Label, Name, ProjectId};
 use mln_protocol::model::{BootOrder, DiskSize, HostAddress, MemoryMib, Platform, Project, Vm};
 use mln_protocol::node::{
-    BuildOrder, ExistingProject, Input, Message, Mutation, NodeConfig, OnFailure, OpId, Operation,
+    BuildOrder, ExistingProject, HandOver, Input, Message, Mutation, NodeConfig, OnFailure, OpId, Operation,
     OwnerHeard, ReviseContent, ReviseOrder, RunOrder, RunningVms,
 };
 use mln_protocol::record::{Consent, Record, VerifiedRecord};
 use mln_protocol::trust::{Domain, Grant, KeyPair, Verb, mesh_of};
 
 use super::ScopeName;
-use super::local::{Advanced, Hosts, Local, Platforms};
+use super::local::{Advanced, Hosts, Job, Local, Platforms};
 use super::machine::{Machine, Scope};
 use super::search::{Budget, HOSTS, Whole};
 use crate::check_decision::Decisions;
@@ -82,19 +82,20 @@ pub(super) fn prepare(
     let vm = vm.status.vm;
     setup.asks(0, Operation::Run { vms: vec![vm.clone()], order: RunOrder::Up, pause_ms: 0 });
     setup.tell_all();
-    // That it moves is decided, and nobody but the coordinator has heard of it.
-    setup.withholds = true;
+    // That it moves is decided; either nobody but the coordinator has heard of it, or the copy is complete, and its owner
+    // has not heard of that.
+    setup.withholds = Some(if name == ScopeName::HandOver { decides } else { is_ready });
     setup.asks(2, revise(project_id, project([1, 1, 2], [64; HOSTS])));
     let heads = setup.locals[2].node.heads(project_id).ok_or("the project is not known")?;
     let moved = heads.head();
     if setup.withheld.is_empty() {
-        return Err("that the VM moves was not decided");
+        return Err("the move of the VM has not come so far");
     }
     if let Some(commit) = setup.locals[2].node.revision(moved) {
         oracle.note(commit, &BTreeSet::new());
     }
     let operations = match name {
-        ScopeName::Decision | ScopeName::HandOver => Vec::new(),
+        ScopeName::Decision | ScopeName::HandOver | ScopeName::Claim => Vec::new(),
         ScopeName::Decline => vec![(2, revise(project_id, project([0, 1, 2], [64; HOSTS])))],
         ScopeName::Takeover => vec![(
             1,
@@ -121,8 +122,8 @@ struct Setup {
     hosts: Hosts,
     locals: [Local; HOSTS],
     due: VecDeque<(usize, usize, Message)>,
-    /// Whether decisions are not passed on from now on.
-    withholds: bool,
+    /// Which messages don't arrive from now on.
+    withholds: Option<fn(&Message) -> bool>,
     withheld: Vec<(usize, usize, Message)>,
     operations: u64,
 }
@@ -131,7 +132,7 @@ impl Setup {
     fn new(hosts: Hosts) -> Self {
         let locals: [Local; HOSTS] = std::array::from_fn(|host| hosts.fresh(host).local);
         let (due, withheld) = (VecDeque::new(), Vec::new());
-        let mut setup = Self { hosts, locals, due, withholds: false, withheld, operations: 100 };
+        let mut setup = Self { hosts, locals, due, withholds: None, withheld, operations: 100 };
         setup.tell_all();
         setup
     }
@@ -158,7 +159,7 @@ impl Setup {
         self.locals[host] = local;
         for (to, message) in sent {
             let Some(to) = self.hosts.index(to) else { continue };
-            if self.withholds && decides(&message) {
+            if self.withholds.is_some_and(|withheld| withheld(&message)) {
                 self.withheld.push((host, to, message));
             } else {
                 self.due.push_back((host, to, message));
@@ -173,7 +174,13 @@ impl Setup {
                 self.gets(to, vec![Input::Message { from, message }]);
             } else if let Some(host) = (0..HOSTS).find(|&host| !self.locals[host].jobs.is_empty()) {
                 let mut local = self.locals[host].clone();
-                let input = local.finish(0, None, true);
+                let content = match &local.jobs[0].1 {
+                    Job::Pull(vm, from, _) => {
+                        self.hosts.index(*from).and_then(|from| self.locals[from].disk.content(vm))
+                    }
+                    Job::Step(..) | Job::Seal(_) | Job::ReadCopy(_) => None,
+                };
+                let input = local.finish(0, content, true);
                 self.locals[host] = local;
                 self.gets(host, vec![input]);
             } else {
@@ -189,6 +196,11 @@ fn decides(message: &Message) -> bool {
     records
         .iter()
         .any(|record| matches!(&***record, Record::Commit(commit) if commit.revision.parent.is_some()))
+}
+
+/// Whether a message tells the owner of a VM that its copy is complete.
+fn is_ready(message: &Message) -> bool {
+    matches!(message, Message::HandOver(HandOver::Ready(_)))
 }
 
 fn keys(host: usize) -> KeyPair {

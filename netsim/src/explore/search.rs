@@ -296,7 +296,9 @@ impl<'a> Search<'a> {
             }
             path.push(at);
         }
-        Err("L1: it never comes right from here".to_owned())
+        let hosts: Vec<String> =
+            at.iter().enumerate().map(|(host, local)| self.machine.describe_host(host, *local)).collect();
+        Err(format!("L1: it never comes right from here; in the end {}", hosts.join("; ")))
     }
 
     /// All hosts tell each other what they know: what anti-entropy does.

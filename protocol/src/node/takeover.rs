@@ -198,24 +198,24 @@ impl Node {
         }
     }
 
-    /// The copy for a takeover was read; false where there is none that waits for it.
+    /// The copy for a takeover was read; false where none has come of it, and others may wait for the same.
     pub(super) fn takeover_read(&mut self, now: Now, vm: &VmId, result: &Result<Digest, String>) -> bool {
         let waits =
             |(_, taking): &(&OpId, &TakingOver)| taking.vm == *vm && matches!(taking.phase, Phase::Reading);
         let Some((&op, _)) = self.takeovers.by_op.iter().find(waits) else { return false };
         let noted = self.noted_copy(vm);
-        match result {
-            Ok(root) if noted.is_none_or(|noted| noted == *root) => self.claim_takeover(now, op, Some(*root)),
-            Ok(_) => {
-                self.takeovers.by_op.remove(&op);
-                self.refuse_takeover(op, "the copy that is here is damaged".to_owned());
+        let refusal = match result {
+            Ok(root) if noted.is_none_or(|noted| noted == *root) => {
+                self.claim_takeover(now, op, Some(*root));
+                return true;
             }
-            Err(reason) => {
-                self.takeovers.by_op.remove(&op);
-                self.refuse_takeover(op, format!("the copy that is here can't be read: {reason}"));
-            }
-        }
-        true
+            Ok(_) => "the copy that is here is damaged".to_owned(),
+            Err(reason) => format!("the copy that is here can't be read: {reason}"),
+        };
+        self.takeovers.by_op.remove(&op);
+        self.refuse_takeover(op, refusal);
+        // If it is released to this host, that has to be answered as well.
+        false
     }
 
     /// Returns what a copy here must be, where that was noted.
