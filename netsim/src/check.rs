@@ -81,6 +81,11 @@ impl Oracle {
         }
     }
 
+    /// Whether others may have heard more under this key than its host remembers: it signs nothing then, and rightly.
+    pub(crate) fn may_be_doubled(&self, key: PublicKey) -> bool {
+        self.exempt.has_lost_state(key)
+    }
+
     /// From now on this host may have forgotten what it said.
     pub(crate) fn exempt_restored(&mut self, key: PublicKey) {
         self.exempt.restored.insert(key);

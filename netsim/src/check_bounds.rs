@@ -1,7 +1,6 @@
 //! S6 and L2: nobody makes a host do without end, and a host that is alone still does its own.
 
-use mln_protocol::id::Name;
-use mln_protocol::node::Outcome;
+use mln_protocol::node::{Outcome, Rule};
 
 use crate::check::Oracle;
 use crate::host::{Honesty, Host};
@@ -28,14 +27,17 @@ impl Oracle {
     }
 
     /// L2: what a host that is alone was asked for is done; where guests and platforms fail by lot, at least answered.
-    pub(crate) fn check_alone(&mut self, host: &Name, outcome: &Outcome, can_fail: bool) {
+    pub(crate) fn check_alone(&mut self, host: &Host, outcome: &Outcome, can_fail: bool) {
         let done = match outcome {
             Outcome::Done => true,
             Outcome::Failed(_) => can_fail,
-            Outcome::Refused(_) => false,
+            Outcome::Refused(refusals) => {
+                let forgotten = refusals.iter().all(|refused| refused.refusal.rule == Rule::Forgotten);
+                forgotten && self.may_be_doubled(host.keys.public())
+            }
         };
         if !done {
-            self.broken(format!("L2: {host}, alone, does not do as it is told: {outcome:?}"));
+            self.broken(format!("L2: {}, alone, does not do as it is told: {outcome:?}", host.name));
         }
     }
 }

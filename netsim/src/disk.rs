@@ -101,7 +101,11 @@ impl Disk {
     }
 
     pub(crate) fn record(&self, key: &RecordKey) -> Option<&VerifiedRecord> {
-        self.records.get(key)
+        let shared = self.shared.as_deref().unwrap_or_default();
+        let shared = || {
+            shared.binary_search_by_key(key, |record| record.key(record.author())).ok().map(|at| &shared[at])
+        };
+        self.records.get(key).or_else(shared)
     }
 
     pub(crate) fn load(&self) -> StoredState {

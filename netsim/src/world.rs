@@ -630,7 +630,7 @@ impl World {
             Output::Done { op, outcome } => match self.alone.remove(&op) {
                 Some(alone) => {
                     let can_fail = self.options.has(Fault::StepFails) || self.options.has(Fault::GuestEnds);
-                    self.oracle.check_alone(&self.hosts[alone].name, &outcome, can_fail);
+                    self.oracle.check_alone(&self.hosts[alone], &outcome, can_fail);
                     self.tally.alone += 1;
                 }
                 None if self.script_done(node, op, &outcome) => {}
