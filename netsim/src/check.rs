@@ -53,6 +53,8 @@ struct Exempt {
     amnesiac: BTreeSet<PublicKey>,
     /// VMs whose disk something else than the protocol has deleted.
     lost_disks: BTreeSet<VmId>,
+    /// VMs of which a liar was the owner: whoever owns them next goes on with the counters that the liar gave away.
+    lied_about: BTreeSet<VmId>,
 }
 
 impl Exempt {
@@ -79,11 +81,6 @@ impl Oracle {
             crashed: BTreeSet::new(),
             applied: BTreeMap::new(),
         }
-    }
-
-    /// Whether others may have heard more under this key than its host remembers: it signs nothing then, and rightly.
-    pub(crate) fn may_be_doubled(&self, key: PublicKey) -> bool {
-        self.exempt.has_lost_state(key)
     }
 
     /// From now on this host may have forgotten what it said.
@@ -220,7 +217,7 @@ impl Oracle {
 
     /// "the owner applies it only if both still hold": the counter, and the epoch.
     fn check_seen(&mut self, status: &VmStatus, owner: PublicKey) {
-        if self.exempt.hostile.contains(&owner) {
+        if self.exempt.lied_about.contains(&status.vm) {
             return;
         }
         let before = self.counted_in.insert(status.vm.clone(), status.epoch).unwrap_or(status.epoch);
@@ -243,6 +240,9 @@ impl Oracle {
 
     /// S4: a request is applied once, however often it arrives.
     fn check_applied(&mut self, status: &VmStatus, owner: PublicKey) {
+        if self.exempt.hostile.contains(&owner) {
+            self.exempt.lied_about.insert(status.vm.clone());
+        }
         self.check_seen(status, owner);
         let (counter, by_author) = self.applied.entry(status.vm.clone()).or_default();
         if status.run_counter <= *counter {
@@ -256,7 +256,7 @@ impl Oracle {
         *times += 1;
         let asked = self.requests.get(&(status.vm.clone(), status.run_by)).map_or(0, BTreeSet::len);
         // Who lies about its own VMs lies about nobody else's.
-        let excused = self.exempt.has_lost_state(owner) || self.exempt.hostile.contains(&owner);
+        let excused = self.exempt.has_lost_state(owner) || self.exempt.lied_about.contains(&status.vm);
         if *times > asked && !excused {
             let rule = format!("S4: {asked} requests to run {} were applied {times} times", status.vm);
             self.broken(rule);

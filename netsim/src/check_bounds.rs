@@ -33,7 +33,7 @@ impl Oracle {
             Outcome::Failed(_) => can_fail,
             Outcome::Refused(refusals) => {
                 let forgotten = refusals.iter().all(|refused| refused.refusal.rule == Rule::Forgotten);
-                forgotten && self.may_be_doubled(host.keys.public())
+                forgotten && self.has_lost_state(host.keys.public())
             }
         };
         if !done {

@@ -64,7 +64,7 @@ fn own_among(input: &Input, key: PublicKey) -> Vec<&VerifiedRecord> {
 impl Oracle {
     fn check_signing(&mut self, host: &Host, now_ms: u64, known: &BTreeMap<PublicKey, usize>) {
         // Whoever has lost everything knows of nobody to ask.
-        let asks = known.len() > 1 && !self.may_be_doubled(host.keys.public());
+        let asks = known.len() > 1 && !self.has_lost_state(host.keys.public());
         if !host.own_key.was_told && now_ms < host.own_key.began_ms + CONFIRM_MS && asks {
             self.broken(format!("D: {} signs before it has asked what others have heard of it", host.name));
         }
