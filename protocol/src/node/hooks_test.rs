@@ -10,7 +10,7 @@ use crate::node::{
 };
 use crate::record::VmState;
 use crate::resolve::{self, Options};
-use crate::trust::{Domain, Grant, KeyPair, Verb, mesh_of};
+use crate::sample::{self, name};
 
 /// What one host did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,10 +36,6 @@ const PROJECT: &str = "global { project p
 host one { }
 host two { }";
 
-fn name(text: &str) -> Name {
-    Name::parse(text).expect("a name")
-}
-
 fn here(owner: &str) -> HookOwner {
     HookOwner { owner: name(owner), vouched: Vouched::Here }
 }
@@ -61,22 +57,9 @@ fn order(text: &str) -> BuildOrder {
 impl Host {
     /// A host that runs hooks of these owners.
     fn new(owners: &[&str]) -> Self {
-        let (root, keys) = (KeyPair::from_secret([99; 32]), KeyPair::from_secret([1; 32]));
-        let grant = Grant {
-            mesh: mesh_of(root.public()),
-            subject: keys.public(),
-            name: Some(name("oslo")),
-            verbs: Verb::ALL.into_iter().collect(),
-            passes: 1,
-            not_after_unix_ms: None,
-            scope: crate::trust::Scope::default(),
-        };
-        let chain = vec![root.sign(Domain::Grant, grant.to_bytes())];
         let config = NodeConfig {
-            platforms: vec![Platform::Uml],
-            memory_limit: MemoryMib(1024),
             hook_owners: owners.iter().map(|owner| here(owner)).collect(),
-            ..NodeConfig::new(keys, name("oslo"), chain)
+            ..sample::member(sample::keys(1), "oslo", 1024)
         };
         let node = Node::new(config, StoredState::default());
         let (did, steps, outcomes) = (Vec::new(), Vec::new(), Vec::new());
