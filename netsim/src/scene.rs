@@ -340,12 +340,15 @@ fn acts(scene: Scene, hosts: &[usize], lot: &mut Lot) -> Vec<Act> {
             Act::Must(e, Order::BuildOther("roomy", 400), 40_000),
         ],
         Scene::Crowd => {
-            let (one, other, memory) =
-                [("one", "other", 300), ("both", "both", 64)][usize::from(lot.chance(500))];
+            // At the very same moment they would be one project.
             vec![
-                Act::Say(d, Order::BuildOther(one, memory)),
-                Act::Say(e, Order::BuildOther(other, memory)),
-                Act::Wait(20_000),
+                Act::Say(d, Order::BuildOther("both", 64)),
+                Act::Wait(1),
+                Act::Say(e, Order::BuildOther("both", 64)),
+                Act::Wait(8_000),
+                Act::Say(d, Order::BuildOther("one", 300)),
+                Act::Say(e, Order::BuildOther("other", 300)),
+                Act::Wait(8_000),
             ]
         }
         Scene::Alone => vec![

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::*;
 use crate::id::{Label, ProjectId, VmId};
-use crate::model::{HostAddress, MemoryMib, Platform, Project, Vm};
+use crate::model::{MemoryMib, Project, Vm};
 use crate::plan::{Existence, Observed, Step};
 use crate::record::{Ballot, Consent, VmState};
 use crate::sample::{self, name};

@@ -140,7 +140,7 @@ impl Node {
     #[cfg(feature = "mutants")]
     fn unless_widened(&self, chain: &[Signed], now: Now, error: AdmitError) -> Result<Standing, AdmitError> {
         match error {
-            AdmitError::Widened { .. } if self.mutated_grant_widened() => {
+            AdmitError::Widened { .. } if self.config.mutation == Some(super::Mutation::GrantWidened) => {
                 crate::trust::admit_widened(self.root(), chain, now)
             }
             error => Err(error),

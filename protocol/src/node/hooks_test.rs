@@ -1,9 +1,9 @@
 use std::collections::VecDeque;
 
 use super::*;
-use crate::id::{Label, Name};
+use crate::id::Label;
 use crate::lang::{NoIncludes, parse};
-use crate::model::{HookPoint, MemoryMib, Platform};
+use crate::model::HookPoint;
 use crate::node::{
     BuildOrder, ExistingProject, HookOwner, Input, NodeConfig, OnFailure, OpId, Operation, Outcome, RunOrder,
     StoredState,
@@ -339,7 +339,7 @@ fn a_project_with_hooks_is_refused_where_its_owner_may_run_none() {
 
 #[test]
 fn whose_user_an_owner_is_matters_as_much_as_the_name() {
-    let (me, other) = (KeyPair::from_secret([1; 32]).public(), KeyPair::from_secret([2; 32]).public());
+    let (me, other) = (sample::keys(1).public(), sample::keys(2).public());
     let order = order(PROJECT);
     let fragment = Fragment { hooks: order.project.hooks.clone(), ..Fragment::default() };
     let judge = |vouched: Vouched, author| {
@@ -356,7 +356,7 @@ fn whose_user_an_owner_is_matters_as_much_as_the_name() {
 
 #[test]
 fn hooks_that_the_host_has_taken_on_stay_whoever_changes_the_rest() {
-    let other = KeyPair::from_secret([2; 32]).public();
+    let other = sample::keys(2).public();
     let order = order(PROJECT);
     let fragment = Fragment { hooks: order.project.hooks.clone(), ..Fragment::default() };
     let changed = Fragment { hooks: crate::model::Hooks::default(), ..Fragment::default() };

@@ -70,7 +70,6 @@ mutations! {
     mutated_grant_hosts_ignored => GrantHostsIgnored,
     mutated_grant_expiry_ignored => GrantExpiryIgnored,
     mutated_grant_limit_ignored => GrantLimitIgnored,
-    mutated_grant_widened => GrantWidened,
     mutated_partial_for_anybody => PartialForAnybody,
     mutated_charge_not_compared => ChargeNotCompared,
 }

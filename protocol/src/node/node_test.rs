@@ -1,10 +1,10 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::id::{Label, Name, ProjectId, VmId};
+use crate::id::{Label, ProjectId, VmId};
 use crate::model::{
-    AddressPlan, Attachment, BootOrder, DiskSize, HostAddress, Impairment, MemoryMib, Network, Platform,
-    Project, Switch, SwitchMember, SwitchSettings, Vm,
+    AddressPlan, Attachment, BootOrder, HostAddress, Impairment, MemoryMib, Network, Project, Switch,
+    SwitchMember, SwitchSettings, Vm,
 };
 use crate::plan::{Observed, RunPhase, Step, StopLimit};
 use crate::record::{ExitStatus, RunState, VmState};
