@@ -246,24 +246,22 @@ impl Node {
         }
     }
 
-    /// Returns what a revision is to say of the grants on which an operation is carried out.
-    pub(super) fn charge_for<'a>(
-        &self,
-        op: OpId,
-        parts: impl Iterator<Item = Option<&'a Fragment>>,
-    ) -> Option<Charge> {
-        let standing = self.principals.get(&op)?;
-        let amounts = parts.flatten().map(Amount::of);
-        Some(Charge {
-            principal: standing.subject,
-            grants: standing.links.iter().map(|link| link.digest).collect(),
-            amount: amounts.fold(Amount::default(), Amount::and),
-        })
-    }
-
     /// Judges the chain of a host that speaks here, without looking at the clock.
     pub fn member_standing(&self, key: PublicKey) -> Option<Standing> {
         let chain = if key == self.me { &self.config.chain } else { &self.records.member(key)?.chain };
         admit(self.root(), chain, key, LONG_AGO).ok()
+    }
+}
+
+/// Returns what a revision is to say of the grants on which it is made.
+pub(super) fn charge_of<'a>(
+    standing: &Standing,
+    parts: impl Iterator<Item = Option<&'a Fragment>>,
+) -> Charge {
+    let amounts = parts.flatten().map(Amount::of);
+    Charge {
+        principal: standing.subject,
+        grants: standing.links.iter().map(|link| link.digest).collect(),
+        amount: amounts.fold(Amount::default(), Amount::and),
     }
 }
