@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::store::failpoint::reach;
 
 /// The file with the host's secret key.
-const KEY_FILE: &str = "host.key";
+pub(crate) const KEY_FILE: &str = "host.key";
 
 /// The file with the mesh's root key, on the host that made the mesh: whoever has it can admit anybody.
 const ROOT_KEY_FILE: &str = "root.key";

@@ -64,6 +64,8 @@ fn needs(request: &Request) -> &'static [Verb] {
         | Request::TemplateTake(_)
         | Request::TemplateRemove(_)
         | Request::Gc(_) => &[Verb::Template],
+        // Like a takeover it says which of two disks counts.
+        Request::ConfirmKey => &[Verb::Takeover],
     }
 }
 
@@ -121,7 +123,7 @@ fn reach(request: &Request) -> Reach<'_> {
         Request::Console(console) => Reach::Inside(&console.vm),
         Request::Logs(logs) => Reach::Inside(&logs.vm),
         Request::Events(_) => Reach::Everything,
-        // Templates belong to this host.
+        // Templates belong to this host, and so does its key.
         Request::TemplateBuild { .. }
         | Request::TemplateRecipe(_)
         | Request::TemplateAdd { .. }
@@ -129,7 +131,8 @@ fn reach(request: &Request) -> Reach<'_> {
         | Request::TemplatePush(_)
         | Request::TemplateTake(_)
         | Request::TemplateRemove(_)
-        | Request::Gc(_) => Reach::Host,
+        | Request::Gc(_)
+        | Request::ConfirmKey => Reach::Host,
         // Whose VMs and projects are listed, and which grants may be signed, is looked at where that is done.
         Request::Version
         | Request::Status(_)

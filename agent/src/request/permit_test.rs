@@ -43,7 +43,7 @@ type Row = (Request, &'static [Verb], bool, &'static str);
 /// One row and more for each request there is.
 fn table() -> Vec<Row> {
     use Verb::{Build as B, Console as C, Exec as E, Grant as G, Join as J, Partial as P, Remove as R};
-    use Verb::{Start as S, Stop as D, Template as T, Upgrade as U, View as V};
+    use Verb::{Start as S, Stop as D, Takeover as K, Template as T, Upgrade as U, View as V};
     let mini = || Name::parse("mini").expect("a name");
     let ring = || ProjectRef::parse("ring").expect("a project");
     let vm = || VmRef::parse("ring/router1").expect("a project and a VM");
@@ -148,6 +148,7 @@ fn table() -> Vec<Row> {
         (Request::Grants, &[V], false, "mesh"),
         (Request::Revoke(Revoke { whom: "bob".to_owned(), reason: String::new() }), &[G], false, "mesh"),
         (Request::Revocation(Vec::new()), &[V], false, "mesh"),
+        (Request::ConfirmKey, &[K], false, "host"),
     ]
 }
 
