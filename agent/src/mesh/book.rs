@@ -443,7 +443,7 @@ mod tests {
         assert!((100..=400).contains(&one.len()), "{} dials in an hour", one.len());
         assert!(one.windows(2).all(|two| two[1] - two[0] >= REDIAL_REFUSED_MIN / 2));
         let together = one.iter().skip(1).filter(|at| other.contains(at)).count();
-        assert_eq!(together, 0, "they do not come in step");
+        assert!(together < one.len() / 20, "{together} of {} dials are in step", one.len());
     }
 
     #[test]
