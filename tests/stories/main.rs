@@ -10,6 +10,7 @@ mod images;
 mod inside;
 mod inside_more;
 mod interrupted;
+mod joining;
 mod links;
 mod partition;
 mod placement;
