@@ -4,6 +4,7 @@ mod build;
 mod change;
 mod console;
 mod doctor;
+mod evacuate;
 mod events;
 mod exec;
 mod gc;
@@ -17,6 +18,7 @@ mod prepare;
 mod run;
 mod select;
 mod status;
+mod takeover;
 mod template;
 mod transfer;
 
@@ -91,6 +93,8 @@ impl EventLoop {
             Request::Grants => self.request_grants(&reply),
             Request::Revoke(revoke) => self.request_revoke(revoke, &operator, reply).await,
             Request::Revocation(bytes) => self.request_revocation(&bytes, reply).await,
+            Request::Evacuate(order) => self.request_evacuate(&order, &operator, reply),
+            Request::TakeOver(order) => self.request_takeover(order, &operator, reply, input).await,
         }
     }
 

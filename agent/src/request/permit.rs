@@ -32,7 +32,10 @@ fn needs(request: &Request) -> &'static [Verb] {
         | Request::Plan(_)
         | Request::Log(_)
         | Request::Definition(_)
-        | Request::Consider(_) => &[Verb::View],
+        | Request::Consider(_)
+        // What comes of it are changes, each asked for by itself.
+        | Request::Evacuate(_) => &[Verb::View],
+        Request::TakeOver(_) => &[Verb::Takeover],
         Request::Build(build) => match build.existing {
             Existing::Refuse => &[Verb::Build],
             Existing::Replace => &[Verb::Build, Verb::Remove],
@@ -77,6 +80,7 @@ fn may_be_passed_on(request: &Request) -> bool {
             | Request::Logs(_)
             | Request::TemplateTake(_)
             | Request::Consider(_)
+            | Request::TakeOver(_)
     )
 }
 
@@ -113,6 +117,7 @@ pub(super) fn judge_scope(node: &Node, operator: &Operator, request: &Request) -
         Request::Terminal(terminal) => &terminal.vm.project,
         Request::Console(console) => &console.vm.project,
         Request::Logs(logs) => &logs.vm.project,
+        Request::TakeOver(order) => &order.vm.project,
         // Of everything that happens on the host.
         Request::Events(_) if is_limited => {
             let text = format!("{} may not see events: they are of all projects", operator.name);
@@ -225,7 +230,8 @@ fn refusal(text: String, who_can_change: Option<String>) -> Box<Refusal> {
 mod tests {
     use super::*;
     use mln_link::message::{
-        Build, Exec, LogExtent, Logs, OnFailure, OperatorToken, ProjectRef, Remove, StopManner, Target, VmRef,
+        Build, Evacuate, Evacuation, Exec, LogExtent, Logs, OnFailure, OperatorToken, OwnerHeard, ProjectRef,
+        Remove, StopManner, TakeOver, Target, VmRef,
     };
 
     fn operator(origin: Origin) -> Operator {
@@ -286,6 +292,12 @@ mod tests {
         check(&[Verb::Remove], &remove(Removal::Forced), Some("no stop"));
         let name = Name::parse("mini").expect("a name");
         check(&view, &Request::TemplateBuild { name }, Some("no template"));
+        let vm = VmRef::parse("ring/router1").expect("a project and a VM");
+        let take_over = Request::TakeOver(TakeOver { vm, owner_heard: OwnerHeard::Refuse });
+        check(&[Verb::Upgrade], &take_over, Some("no takeover"));
+        check(&[Verb::Takeover], &take_over, None);
+        let host = Name::parse("oslo").expect("a name");
+        check(&view, &Request::Evacuate(Evacuate { host, direction: Evacuation::Away }), None);
     }
 
     #[test]

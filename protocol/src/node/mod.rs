@@ -31,6 +31,7 @@ mod io;
 mod ledger;
 pub mod limits;
 mod message;
+mod moves;
 #[cfg(feature = "mutants")]
 mod mutation;
 mod outbox;
@@ -71,6 +72,7 @@ pub use ledger::{Ownership, Tenure};
 pub use message::{
     Ask, HandOver, Message, Propose, Refusal, Rule, RunOrder, RunRequest, RunVerdict, RunningVms,
 };
+pub use moves::{CopyHere, Evacuated};
 #[cfg(feature = "mutants")]
 pub use mutation::Mutation;
 pub use projects::ProjectHeads;

@@ -11,6 +11,7 @@ use super::grant::{GrantOrder, Revoke};
 use super::image::{GcMode, TemplateChoice, TemplatePull, TemplatePush, TemplateRemove};
 use super::inside::{Console, Logs, Terminal, TerminalSize};
 use super::mesh::OperatorToken;
+use super::moving::{Evacuate, TakeOver};
 use super::recipe::TemplateRecipe;
 
 /// A request: the first message of a connection after the hello.
@@ -111,6 +112,10 @@ pub enum Request {
     Revoke(Revoke),
     /// Tell everybody of a revocation that whoever asks has signed: a record, encoded.
     Revocation(Vec<u8>),
+    /// Where the VMs of a host could go.
+    Evacuate(Evacuate),
+    /// Take over a VM whose owner is gone.
+    TakeOver(TakeOver),
 }
 
 impl Request {
@@ -150,6 +155,8 @@ impl Request {
             Self::Grant(_) => "grant",
             Self::Grants => "grant list",
             Self::Revoke(_) | Self::Revocation(_) => "revoke",
+            Self::Evacuate(_) => "evacuate",
+            Self::TakeOver(_) => "takeover",
         }
     }
 }
