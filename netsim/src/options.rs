@@ -142,6 +142,11 @@ impl Options {
         if scene == Scene::Liars {
             rates.insert(Fault::Hostile, 2);
         }
+        if scene == Scene::Moves {
+            // Half a world of the swarm.
+            let all = Fault::ALL.iter().filter_map(|(_, fault)| Some((*fault, rate(*fault, &mut lot)?)));
+            rates.extend(all.filter(|(fault, _)| *fault != Fault::CloneKey));
+        }
         Self { delay, rates, scene: Some(scene), ..Self::everyday(seed, SCENE_HOSTS, 0) }
     }
 

@@ -54,10 +54,12 @@ pub(crate) enum Scene {
     Alone,
     /// Two members lie.
     Liars,
+    /// A VM moves from host to host, and everything goes wrong that can.
+    Moves,
 }
 
 impl Scene {
-    pub(crate) const ALL: [(&'static str, Self); 18] = [
+    pub(crate) const ALL: [(&'static str, Self); 19] = [
         ("decline", Self::Decline),
         ("late-run", Self::LateRun),
         ("unpinned", Self::Unpinned),
@@ -76,6 +78,7 @@ impl Scene {
         ("refusal", Self::Refusal),
         ("alone", Self::Alone),
         ("liars", Self::Liars),
+        ("moves", Self::Moves),
     ];
 
     /// Returns its name on the command line.
@@ -270,6 +273,7 @@ fn acts(scene: Scene, hosts: &[usize], lot: &mut Lot) -> Vec<Act> {
         ],
         Scene::Stranger => place(b).to_vec(),
         Scene::Liars => vec![Act::Until(FAULTS_MS)],
+        Scene::Moves => moves(&[b, c, a], &[d, e], lot),
         Scene::ShortGrants => vec![Act::Ask(f, Order::Change(0), 10_000)],
         Scene::Comeback => {
             vec![Act::Ask(d, Order::LeaveOut(2), 15_000), Act::Ask(e, Order::TakeIn(2), 15_000)]
@@ -286,5 +290,23 @@ fn acts(scene: Scene, hosts: &[usize], lot: &mut Lot) -> Vec<Act> {
             Act::Strike(a, Blow::AskedAlone),
         ],
     });
+    acts
+}
+
+/// How often a VM moves in the scene that is about nothing else, and how long anybody waits for one move.
+const MOVES: usize = 12;
+const MOVE_MS: u64 = 5_000;
+
+/// A VM goes round and round; somebody may lie in wait for each hand-over.
+fn moves(round: &[usize], asked: &[usize], lot: &mut Lot) -> Vec<Act> {
+    let mut acts = Vec::new();
+    for n in 0..MOVES {
+        let to = round[n % round.len()];
+        if lot.chance(400) {
+            acts.push(Act::Lay(Ambush::draw(lot)));
+        }
+        acts.push(Act::Ask(asked[lot.index(asked.len())], Order::Place(0, to), MOVE_MS));
+        acts.push(Act::Await(0, to, MOVE_MS));
+    }
     acts
 }

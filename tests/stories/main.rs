@@ -10,6 +10,7 @@ mod inside;
 mod inside_more;
 mod interrupted;
 mod links;
+mod moving;
 mod partition;
 mod placement;
 mod plugin;
