@@ -49,6 +49,8 @@ pub(crate) enum Kind {
     Stop,
     Remove,
     Upgrade,
+    /// Of the host's own key.
+    Confirm,
     TakeOver,
 }
 
@@ -60,6 +62,7 @@ impl Kind {
             Self::Stop => "stopping",
             Self::Remove => "removing",
             Self::Upgrade => "changing",
+            Self::Confirm => "confirming",
             Self::TakeOver => "taking over",
         }
     }
@@ -70,6 +73,8 @@ impl Kind {
             Self::Start => Step::Start,
             Self::Stop => Step::Stop,
             Self::Remove => Step::Remove,
+            // There is none, and nothing is shown of it.
+            Self::Confirm => Step::Publish,
             Self::TakeOver => Step::TakeOver,
         }
     }
@@ -79,7 +84,7 @@ impl Kind {
             Self::Build => {
                 &["mlnctl build -f FILE --keep   # to look at what is left of it", "mlnctl daemon_status"]
             }
-            Self::Start | Self::Stop | Self::TakeOver => &["mlnctl status"],
+            Self::Confirm | Self::Start | Self::Stop | Self::TakeOver => &["mlnctl status"],
             Self::Upgrade => &["mlnctl status", "mlnctl rollback -p PROJECT"],
             Self::Remove => &["mlnctl status", "mlnctl remove -p PROJECT --force"],
         }
@@ -295,7 +300,10 @@ fn remedy(rule: Rule, host: &str) -> Option<String> {
                 .to_owned(),
         ),
         Rule::Forgotten => {
-            Some(format!("whoever runs {host}: mlnctl doctor there says which journal is wanted back"))
+            Some(format!(
+                "whoever runs {host}: mlnctl doctor there says which journal is wanted back; where its key has signed \
+                 elsewhere, mlnctl key confirm there"
+            ))
         }
         Rule::Grant => Some("whoever gave the grant; mlnctl grant list says who".to_owned()),
         Rule::GrantLimit => {

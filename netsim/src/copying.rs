@@ -2,7 +2,7 @@
 //! between any two blocks, finds no room, meets blocks that are not what they should be, and a guest that runs writes meanwhile.
 
 use mln_protocol::id::{PublicKey, VmId};
-use mln_protocol::node::{Input, PullRound};
+use mln_protocol::node::{Holding, Input, PullRound};
 use mln_protocol::plan::{Observed, Step};
 use mln_protocol::record::{ClaimBasis, Link, Record, ReleasedDisk, VerifiedRecord};
 
@@ -56,7 +56,12 @@ impl World {
             }
             CopyWork::Read => {
                 if self.now_ms < FAULTS_MS && self.lot.chance(DAMAGED_PER_MILLE) {
-                    self.hosts[node].disk.copies.remove(&vm);
+                    let disk = &mut self.hosts[node].disk;
+                    let was_there = disk.copies.remove(&vm).is_some();
+                    if was_there && matches!(disk.holding(&vm), Some(Holding::Released { .. })) {
+                        // The pinned copy may be the only one: whoever was to have it may have let go of its own.
+                        self.oracle.exempt_lost_disk(vm.clone());
+                    }
                 }
                 let disk = &mut self.hosts[node].disk;
                 let content = disk.copies.get_mut(&vm).map(Copy::read).or_else(|| disk.content(&vm));

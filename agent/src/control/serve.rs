@@ -135,6 +135,7 @@ where
         | Request::Grants
         | Request::Revoke(_)
         | Request::Revocation(_)
+        | Request::ConfirmKey
         | Request::Evacuate(_)
         | Request::TakeOver(_) => Vec::new(),
     };

@@ -66,6 +66,8 @@ fn needs(request: &Request) -> &'static [Verb] {
         | Request::TemplateTake(_)
         | Request::TemplateRemove(_)
         | Request::Gc(_) => &[Verb::Template],
+        // Like a takeover it says which of two disks counts.
+        Request::ConfirmKey => &[Verb::Takeover],
     }
 }
 
@@ -123,7 +125,7 @@ pub(super) fn judge_scope(node: &Node, operator: &Operator, request: &Request) -
             let text = format!("{} may not see events: they are of all projects", operator.name);
             return Err(refused(text));
         }
-        // Templates belong to this host.
+        // Templates belong to this host, and so does its key.
         Request::TemplateBuild { .. }
         | Request::TemplateRecipe(_)
         | Request::TemplateAdd { .. }
@@ -131,7 +133,8 @@ pub(super) fn judge_scope(node: &Node, operator: &Operator, request: &Request) -
         | Request::TemplatePush(_)
         | Request::TemplateTake(_)
         | Request::TemplateRemove(_)
-        | Request::Gc(_) => {
+        | Request::Gc(_)
+        | Request::ConfirmKey => {
             let own = host(node, node.key());
             return match own {
                 Some((name, groups)) => standing.covers_host(&name, &groups).map_err(may_not),
@@ -292,6 +295,7 @@ mod tests {
         check(&[Verb::Remove], &remove(Removal::Forced), Some("no stop"));
         let name = Name::parse("mini").expect("a name");
         check(&view, &Request::TemplateBuild { name }, Some("no template"));
+        check(&view, &Request::ConfirmKey, Some("no takeover"));
         let vm = VmRef::parse("ring/router1").expect("a project and a VM");
         let take_over = Request::TakeOver(TakeOver { vm, owner_heard: OwnerHeard::Refuse });
         check(&[Verb::Upgrade], &take_over, Some("no takeover"));

@@ -112,6 +112,8 @@ pub enum Request {
     Revoke(Revoke),
     /// Tell everybody of a revocation that whoever asks has signed: a record, encoded.
     Revocation(Vec<u8>),
+    /// The agent's host is the right one of those with its key.
+    ConfirmKey,
     /// Where the VMs of a host could go.
     Evacuate(Evacuate),
     /// Take over a VM whose owner is gone.
@@ -155,6 +157,7 @@ impl Request {
             Self::Grant(_) => "grant",
             Self::Grants => "grant list",
             Self::Revoke(_) | Self::Revocation(_) => "revoke",
+            Self::ConfirmKey => "key confirm",
             Self::Evacuate(_) => "evacuate",
             Self::TakeOver(_) => "takeover",
         }

@@ -119,6 +119,7 @@ fn requests() -> Vec<Request> {
         Request::Log(ProjectRef { owner: None, project: name("ring") }),
         Request::Definition(ProjectRef { owner: None, project: name("ring") }),
         Request::Consider(Consider { message: b"ab".to_vec() }),
+        Request::ConfirmKey,
         Request::Evacuate(Evacuate { host: name("oslo"), direction: Evacuation::Back }),
         Request::TakeOver(TakeOver {
             vm: VmRef { project: ProjectRef { owner: None, project: name("ring") }, vm: name("r1") },
