@@ -79,7 +79,8 @@ impl EventLoop {
                 hosts: self.holders(project),
             })
         });
-        let concerned: Vec<Concerned> = concerned.collect();
+        let mut concerned: Vec<Concerned> = concerned.collect();
+        concerned.sort_by(|a, b| a.label.cmp(&b.label));
         let mut candidates: Vec<Candidate> = self.node.candidates(self.clock.now(), None);
         candidates.retain(|one| one.host.name != host);
         let (blobs, mesh) = (self.blobs.clone(), self.mesh.clone());
