@@ -37,8 +37,7 @@ impl EventLoop {
             let text = format!("there is no service host {}; there are {}", order.host, known.join(", "));
             return answer(&reply, [refusal("no-such-host", text, None)]);
         }
-        let may_see =
-            |label: &Label| operator.standing.as_ref().is_none_or(|standing| standing.covers(label).is_ok());
+        let may_see = |label: &Label| operator.sees(label);
         match order.direction {
             Evacuation::Back => {
                 let rows = self.back(&order.host, may_see);
