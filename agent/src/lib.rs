@@ -17,6 +17,8 @@ pub mod control;
 mod definition;
 #[cfg(feature = "host")]
 mod departure;
+#[cfg(feature = "uml")]
+pub mod disk;
 #[cfg(feature = "host")]
 mod doctor;
 #[cfg(feature = "host")]
