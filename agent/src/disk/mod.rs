@@ -25,6 +25,8 @@ pub mod drive;
 pub mod folder;
 pub mod scan;
 pub mod state;
+#[cfg(feature = "host")]
+pub(crate) mod transfer;
 
 pub use content::{Place, Region, RootHasher, Shape};
 pub use drive::{Access, Block, Drive, DriveFile, VmDisk};

@@ -32,7 +32,7 @@ fn drives(vm: &Vm) -> impl Iterator<Item = (char, Content<'_>)> {
     DRIVE_LETTERS.into_iter().zip(mounts.map(Content::Mount).chain(swap))
 }
 
-fn file_of(letter: char) -> String {
+pub(super) fn file_of(letter: char) -> String {
     format!("disk-{letter}.img")
 }
 
