@@ -134,7 +134,8 @@ where
         | Request::Grant(_)
         | Request::Grants
         | Request::Revoke(_)
-        | Request::Revocation(_) => Vec::new(),
+        | Request::Revocation(_)
+        | Request::ConfirmKey => Vec::new(),
     };
     Ok(Some((request, files)))
 }

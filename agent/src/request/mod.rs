@@ -2,6 +2,7 @@
 
 mod build;
 mod change;
+mod confirm;
 mod console;
 mod doctor;
 mod events;
@@ -91,6 +92,7 @@ impl EventLoop {
             Request::Grants => self.request_grants(&reply),
             Request::Revoke(revoke) => self.request_revoke(revoke, &operator, reply).await,
             Request::Revocation(bytes) => self.request_revocation(&bytes, reply).await,
+            Request::ConfirmKey => self.request_confirm_key(&operator, reply).await,
         }
     }
 

@@ -63,6 +63,8 @@ fn needs(request: &Request) -> &'static [Verb] {
         | Request::TemplateTake(_)
         | Request::TemplateRemove(_)
         | Request::Gc(_) => &[Verb::Template],
+        // Like a takeover it says which of two disks counts.
+        Request::ConfirmKey => &[Verb::Takeover],
     }
 }
 
@@ -118,7 +120,7 @@ pub(super) fn judge_scope(node: &Node, operator: &Operator, request: &Request) -
             let text = format!("{} may not see events: they are of all projects", operator.name);
             return Err(refused(text));
         }
-        // Templates belong to this host.
+        // Templates belong to this host, and so does its key.
         Request::TemplateBuild { .. }
         | Request::TemplateRecipe(_)
         | Request::TemplateAdd { .. }
@@ -126,7 +128,8 @@ pub(super) fn judge_scope(node: &Node, operator: &Operator, request: &Request) -
         | Request::TemplatePush(_)
         | Request::TemplateTake(_)
         | Request::TemplateRemove(_)
-        | Request::Gc(_) => {
+        | Request::Gc(_)
+        | Request::ConfirmKey => {
             let own = host(node, node.key());
             return match own {
                 Some((name, groups)) => standing.covers_host(&name, &groups).map_err(may_not),
@@ -286,6 +289,7 @@ mod tests {
         check(&[Verb::Remove], &remove(Removal::Forced), Some("no stop"));
         let name = Name::parse("mini").expect("a name");
         check(&view, &Request::TemplateBuild { name }, Some("no template"));
+        check(&view, &Request::ConfirmKey, Some("no takeover"));
     }
 
     #[test]

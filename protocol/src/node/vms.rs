@@ -1,20 +1,21 @@
 //! The VMs that this host owns: from what is wanted and what was observed to steps and to published status.
 
 mod owning;
+mod switches;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::hooks::Standing;
-use super::io::{Holding, ImpairedPort, Output, SwitchWanted, UplinkWanted};
+use super::io::{Holding, Output, SwitchWanted};
 use super::message::{Message, RunOrder};
 use super::ownership::Right;
 use super::timers::Timer;
 use super::{Node, limits};
 use crate::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
-use crate::model::{Attachment, Forward, Fragment, MemoryMib, Vm};
+use crate::model::{Forward, Fragment, MemoryMib, Vm};
 use crate::plan::{Existence, Observed, RunPhase, Step, StopLimit, guest_address, next_step};
-use crate::record::{Commit, Epoch, Nat, Record, RunState, VmState, VmStatus};
+use crate::record::{Epoch, Nat, Record, RunState, VmState, VmStatus};
 use crate::time::Now;
 use crate::wire;
 
@@ -433,8 +434,7 @@ impl Node {
         if observed != Observed::Absent {
             self.observed(now, id, observed);
         } else if disk == Disk::Lost && existence == Existence::Wanted {
-            let reason = "its disk is gone from this host; nothing was done, so that a copy can be put back";
-            self.set_state(now, id, VmState::Failed { reason: reason.to_owned() });
+            self.settle(now, id);
         }
         true
     }
@@ -534,6 +534,9 @@ impl Node {
         match result {
             Ok(observed) => {
                 vm.failures = 0;
+                if observed == Observed::Absent && matches!(step, Step::Start | Step::Stop(_)) {
+                    vm.disk = Disk::Lost;
+                }
                 self.observed(now, id, observed);
                 if let Some(seen) = seen {
                     self.observed(now, id, seen);
@@ -608,13 +611,15 @@ impl Node {
             (Observed::Running(_), Some(Step::Stop(_))) => VmState::Stopping,
             (Observed::Running(RunPhase::Booting), _) => VmState::Booting,
             (Observed::Running(RunPhase::Ready), _) => VmState::Up,
-            (Observed::Down { .. } | Observed::Lost, _) => VmState::Down,
+            (Observed::Down { .. } | Observed::Lost, _) => match self.right(id) {
+                // Whoever looks at it is told why nothing is done with it.
+                Right::Suspended { reason } => VmState::Failed { reason },
+                Right::Own(_) | Right::Unconfirmed | Right::None => VmState::Down,
+            },
             (Observed::Absent, _) if vm.existence == Existence::Unwanted => VmState::Removed,
+            (Observed::Absent, _) if vm.disk == Disk::Lost => VmState::Failed { reason: GONE.to_owned() },
             (Observed::Absent, _) => VmState::Building,
         };
-        if vm.disk == Disk::Lost && state == VmState::Building {
-            return;
-        }
         let project = vm.status.project;
         let removed = state == VmState::Removed;
         self.set_state(now, id, state);
@@ -700,68 +705,10 @@ impl Node {
         }
     }
 
-    /// Asks for other switches where other ones are needed now.
-    fn switches_changed(&mut self) {
-        let mut wanted: BTreeMap<(ProjectId, Name), (BTreeSet<PublicKey>, SwitchWanted)> = BTreeMap::new();
-        for (id, vm) in &self.vms.owned {
-            let live = vm.status.run == RunState::Up || matches!(vm.observed, Observed::Running(_));
-            let Some(definition) = Vms::definition(id, vm).filter(|_| live) else { continue };
-            for network in &definition.networks {
-                if let Attachment::Switch(name) = &network.attachment {
-                    let key = (vm.status.project, name.clone());
-                    let (peers, switch) = wanted.entry(key).or_insert_with(|| {
-                        (BTreeSet::new(), switch_of(vm.status.project, &vm.fragment, name))
-                    });
-                    peers.extend(self.switch_peers(id, &vm.fragment, name));
-                    if !network.impairment.is_none() {
-                        let (interface, impairment) = (network.name.clone(), network.impairment);
-                        switch.impaired.push(ImpairedPort { vm: id.clone(), interface, impairment });
-                    }
-                }
-            }
-        }
-        let switches: Vec<SwitchWanted> = wanted
-            .into_values()
-            .map(|(peers, switch)| SwitchWanted { peers: peers.into_iter().collect(), ..switch })
-            .collect();
-        if switches != self.vms.switches {
-            self.vms.switches.clone_from(&switches);
-            self.outbox.push(Output::Switches(switches));
-        }
-    }
-
-    /// Returns the other hosts that carry a switch.
-    fn switch_peers(&self, vm: &VmId, fragment: &Fragment, name: &Name) -> BTreeSet<PublicKey> {
-        let switch = fragment.switches.iter().find(|switch| switch.name == *name);
-        let members: BTreeSet<&Name> =
-            switch.into_iter().flat_map(|s| s.members.iter().map(|m| &m.vm)).collect();
-        fragment
-            .placement
-            .iter()
-            .filter(|placement| members.contains(&placement.vm))
-            .filter_map(|placement| self.host_of(vm, &placement.host))
-            .filter(|&key| key != self.me)
-            .collect()
-    }
-
-    /// Returns the host with this name in the project of a VM.
-    fn host_of(&self, vm: &VmId, name: &Name) -> Option<PublicKey> {
-        let head = self.projects.project_of(vm).and_then(|project| self.projects.head(project));
-        let by_name = |commit: &Commit| commit.revision.hosts.iter().find(|h| h.name == *name).map(|h| h.key);
-        head.and_then(by_name).or_else(|| self.projects.owner(vm.birth, name))
-    }
-
     /// Returns what this host has of a VM: its project's label, its part of the project, and its definition.
     pub fn owned(&self, id: &VmId) -> Option<(&Label, &Arc<Fragment>, &Vm)> {
         let vm = self.vms.owned.get(id)?;
         Some((&vm.label, &vm.fragment, Vms::definition(id, vm)?))
-    }
-
-    /// Whether a peer is known to carry a switch that this host carries too.
-    pub fn shares_switch(&self, peer: PublicKey, project: ProjectId, name: &Name) -> bool {
-        self.vms.owned.iter().any(|(id, vm)| {
-            vm.status.project == project && self.switch_peers(id, &vm.fragment, name).contains(&peer)
-        })
     }
 
     /// Returns every VM that this host owns, with what is wanted of it, what was observed, and its status.
@@ -775,22 +722,8 @@ impl Node {
     }
 }
 
+/// What is said of a VM whose disk was there.
+const GONE: &str = "its disk is gone from this host; nothing was done, so that a copy can be put back";
+
 /// How long a VM may take to shut down where nobody said so, in milliseconds.
 const DEFAULT_STOP_MS: u64 = 60_000;
-
-/// Returns a switch as a fragment has it, without peers.
-fn switch_of(project: ProjectId, fragment: &Fragment, name: &Name) -> SwitchWanted {
-    let settings =
-        fragment.switches.iter().find(|switch| switch.name == *name).map(|switch| &switch.settings);
-    let uplink = settings
-        .filter(|_| fragment.uplinks.contains(name))
-        .and_then(|settings| Some(UplinkWanted { uplink: settings.uplink.clone()?, vlan: settings.vlan }));
-    SwitchWanted {
-        project,
-        name: name.clone(),
-        peers: Vec::new(),
-        kind: settings.map(|settings| settings.kind).unwrap_or_default(),
-        uplink,
-        impaired: Vec::new(),
-    }
-}

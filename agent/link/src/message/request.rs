@@ -111,6 +111,8 @@ pub enum Request {
     Revoke(Revoke),
     /// Tell everybody of a revocation that whoever asks has signed: a record, encoded.
     Revocation(Vec<u8>),
+    /// The agent's host is the right one of those with its key.
+    ConfirmKey,
 }
 
 impl Request {
@@ -150,6 +152,7 @@ impl Request {
             Self::Grant(_) => "grant",
             Self::Grants => "grant list",
             Self::Revoke(_) | Self::Revocation(_) => "revoke",
+            Self::ConfirmKey => "key confirm",
         }
     }
 }

@@ -118,6 +118,7 @@ fn requests() -> Vec<Request> {
         Request::Log(ProjectRef { owner: None, project: name("ring") }),
         Request::Definition(ProjectRef { owner: None, project: name("ring") }),
         Request::Consider(Consider { message: b"ab".to_vec() }),
+        Request::ConfirmKey,
     ]
 }
 
