@@ -43,6 +43,8 @@ pub mod line;
 #[cfg(feature = "host")]
 pub mod mesh;
 #[cfg(feature = "host")]
+mod moving;
+#[cfg(feature = "host")]
 mod operations;
 #[cfg(feature = "host")]
 mod owner;

@@ -11,6 +11,7 @@ mod inside;
 mod inside_more;
 mod interrupted;
 mod links;
+mod moved;
 mod partition;
 mod placement;
 mod plugin;

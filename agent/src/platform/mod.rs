@@ -94,6 +94,13 @@ pub trait Platform: fmt::Debug + Send + Sync {
     /// own becomes one; an error where it runs.
     fn copy<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Result<Option<VmDisk>, StepError>>;
 
+    /// Whether there is something of a VM here: a copy, complete or not, or the VM itself.
+    fn has_copy<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Result<bool, StepError>>;
+
+    /// Returns the drives that a VM has of its own by its definition, beside the one with the system, with their lengths in
+    /// bytes.
+    fn own_drives(&self, vm: &Vm) -> Vec<(Name, u64)>;
+
     /// Makes a copy of a VM's drives that has nothing in it but the templates, which must be here, and is not complete. It
     /// is there whole or not at all.
     fn make_copy(&self, copy: NewCopy) -> Answer<'_, Result<VmDisk, StepError>>;

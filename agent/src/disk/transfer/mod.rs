@@ -33,8 +33,8 @@ use mln_protocol::id::{Label, VmId};
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
-pub(crate) use pull::{Arrival, PullError, Pulled};
-pub(crate) use works::{Turn, Works};
+pub(crate) use pull::{Arrival, PullError};
+pub(crate) use works::Works;
 
 use crate::image::exchange::Exchange;
 use crate::mesh::MeshHandle;

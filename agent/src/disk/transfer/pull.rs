@@ -80,7 +80,9 @@ pub(crate) enum PullError {
     #[error("its template")]
     Template(#[from] FetchError),
     /// There is no room.
-    #[error("its disk takes {wanted} bytes, and {free} are free beside what must stay so: remove what is not needed")]
+    #[error(
+        "its disk takes {wanted} bytes, and {free} are free beside what must stay so: remove what is not needed"
+    )]
     Room {
         /// What it takes.
         wanted: u64,
@@ -343,4 +345,3 @@ impl Meter<'_> {
         });
     }
 }
-

@@ -48,6 +48,11 @@ impl Shared {
         blocking(move || if whose(&copy, &vm)? { disk_in(&images, copy).map(Some) } else { Ok(None) }).await
     }
 
+    pub(super) async fn has_copy(&self, vm: &VmId) -> Result<bool, StepError> {
+        let (folder, copy, vm) = (self.folders.path(vm), self.folders.copy(vm), vm.clone());
+        blocking(move || Ok(whose(&folder, &vm)? || whose(&copy, &vm)?)).await
+    }
+
     pub(super) async fn make_copy(&self, new: NewCopy) -> Result<VmDisk, StepError> {
         let lock = self.step_lock(&new.vm);
         let _step = lock.lock().await;
@@ -182,7 +187,8 @@ fn disk_in(images: &ImageStore, folder: PathBuf) -> Result<VmDisk, StepError> {
     let known = images.list().into_iter().find(|template| template.digest == digest);
     let root = Name::parse(ROOT).expect("letters are a name");
     let template = DriveTemplate { name: known.map_or_else(|| root.clone(), |known| known.name), digest };
-    let mut drives = vec![DriveFile { name: root, path: folder.join(files::DISK), below: Some((template, below)) }];
+    let mut drives =
+        vec![DriveFile { name: root, path: folder.join(files::DISK), below: Some((template, below)) }];
     for letter in DRIVE_LETTERS {
         let path = folder.join(super::drives::file_of(letter));
         if path.exists() {
@@ -195,7 +201,8 @@ fn disk_in(images: &ImageStore, folder: PathBuf) -> Result<VmDisk, StepError> {
 
 /// Makes empty drives, and the file that says whose they are; what the VM is like is written when it is started.
 fn fill(folder: &Path, images: &ImageStore, new: &NewCopy) -> Result<(), StepError> {
-    let unknown = |drive: &DriveShape| StepError::UnknownDrive { vm: new.vm.clone(), drive: drive.name.clone() };
+    let unknown =
+        |drive: &DriveShape| StepError::UnknownDrive { vm: new.vm.clone(), drive: drive.name.clone() };
     let mut root = None;
     for drive in &new.drives {
         let letter = DRIVE_LETTERS.into_iter().find(|letter| drive.name.as_str() == letter.to_string());

@@ -31,8 +31,8 @@ use tracing::{info, warn};
 
 use super::{
     Answer, BootProgress, BuildRequest, Checked, Configuration, ConsoleLog, ConsoleView, Exec, ExecCommand,
-    ExecError, Exit, NewCopy, Observation, Observed, Platform, Probe, Refusal, StepError, Stop, TemplateFacts,
-    TerminalCommand, VmEvent,
+    ExecError, Exit, NewCopy, Observation, Observed, Platform, Probe, Refusal, StepError, Stop,
+    TemplateFacts, TerminalCommand, VmEvent,
 };
 use crate::disk::{DiskFolder, VmDisk};
 use crate::holder::{self, files};
@@ -486,6 +486,14 @@ impl Platform for Uml {
 
     fn copy<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Result<Option<VmDisk>, StepError>> {
         Box::pin(self.shared.copy(vm))
+    }
+
+    fn has_copy<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Result<bool, StepError>> {
+        Box::pin(self.shared.has_copy(vm))
+    }
+
+    fn own_drives(&self, vm: &Vm) -> Vec<(Name, u64)> {
+        drives::own(vm)
     }
 
     fn make_copy(&self, copy: NewCopy) -> Answer<'_, Result<VmDisk, StepError>> {
