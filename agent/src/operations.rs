@@ -8,6 +8,7 @@ use mln_protocol::id::{Name, ProjectId};
 use mln_protocol::node::{FailureCause, HostRefusal, OpId, Outcome, Rule, VmFailure};
 use mln_protocol::record::VmState;
 
+use crate::disk::transfer::Moving;
 use crate::event_loop::Fetching;
 
 use crate::control::ReplySender;
@@ -173,6 +174,25 @@ impl Operations {
                 step: Step::Fetch,
                 state: if is_whole { StepState::Done } else { StepState::Begun },
                 detail: fetching.progress.to_string(),
+            };
+            // That nobody listens any more is noticed when a state changes.
+            let _ = waiting.reply.post(Reply::Progress(progress));
+        }
+    }
+
+    /// Shows how far a disk is that comes to this host, to whoever waits for its project here.
+    pub(crate) fn moving(&self, moving: &Moving, host: &Name) {
+        let waiting = self.waiting.values().filter(|waiting| {
+            waiting.kind == Kind::Upgrade && waiting.project.as_ref() == Some(&moving.label.project)
+        });
+        for waiting in waiting {
+            let progress = Progress {
+                project: waiting.project.clone(),
+                vm: Some(moving.vm.name.clone()),
+                host: Some(host.clone()),
+                step: Step::Fetch,
+                state: StepState::Begun,
+                detail: moving.to_string(),
             };
             // That nobody listens any more is noticed when a state changes.
             let _ = waiting.reply.post(Reply::Progress(progress));

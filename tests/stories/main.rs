@@ -12,6 +12,7 @@ mod inside;
 mod inside_more;
 mod interrupted;
 mod links;
+mod moved;
 mod moving;
 mod partition;
 mod placement;

@@ -20,6 +20,7 @@ use crate::causes::chain;
 use crate::control::{Operator, Origin, ReplySender};
 use crate::effect::check_part;
 use crate::event_loop::{EventLoop, Work};
+use crate::moving::ArrivalCheck;
 use crate::operations::refused;
 use crate::part_change::PartChange;
 
@@ -166,7 +167,8 @@ impl EventLoop {
         let host = self.identity.name.clone();
         let rows: Vec<PlanRow> = considered.rows.iter().map(|row| plan_row(&host, row)).collect();
         let (platform, blobs) = (self.platform.clone(), self.blobs.clone());
-        let (mesh, exchange) = (self.mesh.clone(), self.exchange.clone());
+        let (mesh, exchange, transfers) = (self.mesh.clone(), self.exchange.clone(), self.transfers.clone());
+        let arriving = self.node.arrivals(ask.revision.parent, &considered.arriving);
         async move {
             let change = PartChange {
                 before: considered.before,
@@ -177,7 +179,9 @@ impl EventLoop {
             if let (Ok(()), Some(fragment)) = (&verdict, &considered.fragment) {
                 verdict = change.judge(fragment);
                 if verdict.is_ok() {
-                    verdict = check_part(&*platform, &blobs, &mesh, &exchange, source, fragment).await;
+                    let arrivals =
+                        ArrivalCheck { platform: &*platform, exchange: &exchange, transfers: &transfers };
+                    verdict = check_part(&arrivals, &arriving, &blobs, &mesh, source, fragment).await;
                 }
             }
             (rows, verdict.err())
