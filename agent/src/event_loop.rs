@@ -193,7 +193,8 @@ impl EventLoop {
 
     fn note_output(&mut self, output: &mln_protocol::node::Output) {
         let (node, now) = (&self.node, self.clock.now().unix_ms);
-        for event in self.deriver.output(output, now, &|of| node.label(of.project(|vm| node.vm_project(vm))?)) {
+        for event in self.deriver.output(output, now, &|of| node.label(of.project(|vm| node.vm_project(vm))?))
+        {
             self.events.note(event);
         }
     }

@@ -190,7 +190,7 @@ impl Operations {
                 project: waiting.project.clone(),
                 vm: Some(moving.vm.name.clone()),
                 host: Some(host.clone()),
-                step: Step::Fetch,
+                step: Step::Move,
                 state: StepState::Begun,
                 detail: moving.to_string(),
             };

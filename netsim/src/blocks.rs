@@ -16,6 +16,11 @@ impl Blocks {
         Self([number; BLOCKS])
     }
 
+    /// Returns the number of the first block.
+    pub(crate) fn number(&self) -> u64 {
+        self.0[0]
+    }
+
     /// A guest writes to a block.
     pub(crate) fn write(&mut self, at: usize) {
         self.0[at % BLOCKS] += 1;

@@ -46,7 +46,8 @@ fn an_agent_that_ends_at_any_step_of_a_move_loses_nothing_and_has_nothing_run_tw
         host.abort_at(Some((place, 1)));
         host.run();
         site.host("gjovik").is_connected_to(2);
-        let mut moving = site.host("gjovik").ctl_begin(&["migrate", "-p", "cut", "-h", "vm", "--to", to, "--yes"]);
+        let mut moving =
+            site.host("gjovik").ctl_begin(&["migrate", "-p", "cut", "-h", "vm", "--to", to, "--yes"]);
         until(&format!("the agent of {met} ends at {what}"), PATIENCE, || {
             if site.host(met).is_running() { Err("it runs".to_owned()) } else { Ok(()) }
         });

@@ -75,7 +75,8 @@ fn are_all_there(numbers: &[u64]) {
 fn journey(host: &Host, vm: &str) -> Vec<String> {
     let lines = host.ctl(&["events", "-n", "1000", "--json"]).ended(0).out;
     let events = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let moved = events.filter(|event| event["vm"] == vm && (event["kind"] == "move" || event["kind"] == "takeover"));
+    let moved =
+        events.filter(|event| event["vm"] == vm && (event["kind"] == "move" || event["kind"] == "takeover"));
     moved
         .map(|event| {
             let text = event["text"].as_str().unwrap_or_default();
@@ -144,12 +145,17 @@ fn a_machine_goes_round_with_all_that_it_has_written() {
     }
     let host = site.host("gjovik");
     let before = numbers(host, "trip/mover", "/root/count").len();
-    host.shell("trip/mover", &format!("until test $(tail -n 1 /root/count) -gt {before}; do sleep 0.1; done")).done();
+    host.shell(
+        "trip/mover",
+        &format!("until test $(tail -n 1 /root/count) -gt {before}; do sleep 0.1; done"),
+    )
+    .done();
     are_all_there(&numbers(host, "trip/mover", "/root/count"));
     let log = host.shell("trip/mover", "dmesg").done();
     let complaint = log.lines().find(|line| {
         let line = line.to_lowercase();
-        line.contains("ext4-fs") && ["error", "recover", "unchecked", "warning"].iter().any(|word| line.contains(word))
+        line.contains("ext4-fs")
+            && ["error", "recover", "unchecked", "warning"].iter().any(|word| line.contains(word))
     });
     assert_eq!(complaint, None);
     host.ctl(&["show", "-p", "trip", "--source"]).ended(0).says("service_host oslo");
@@ -192,8 +198,12 @@ fn all_of_a_host_goes_to_others_and_comes_back() {
         ("gjovik", "memory_mib = 160\n"),
     ]);
     let of = |project: &str, hosts: &str| format!("global {{ project {project} }}\n{hosts}");
-    let one = site.project("one", &of("one", "host a { memory 96M }\nhost b { memory 64M; service_host oslo }\n"));
-    let two = site.project("two", &of("two", "host c { memory 64M; service_host oslo }\nhost d { memory 32M; service_host bergen }\n"));
+    let one =
+        site.project("one", &of("one", "host a { memory 96M }\nhost b { memory 64M; service_host oslo }\n"));
+    let two = site.project(
+        "two",
+        &of("two", "host c { memory 64M; service_host oslo }\nhost d { memory 32M; service_host bergen }\n"),
+    );
     for file in [&one, &two] {
         site.host("oslo").ctl(&["build", "-f", file]).done();
     }
@@ -215,7 +225,10 @@ fn all_of_a_host_goes_to_others_and_comes_back() {
         }
     };
     is_at(&mut site, ["a oslo", "b oslo", "c oslo", "d bergen"]);
-    site.host("bergen").ctl(&["evacuate", "trondheim", "--yes"]).ended(3).says("there is no service host trondheim");
+    site.host("bergen")
+        .ctl(&["evacuate", "trondheim", "--yes"])
+        .ended(3)
+        .says("there is no service host trondheim");
     site.host("bergen").ctl(&["evacuate", "oslo"]).ended(64).says("--yes");
     let told = site.host("bergen").ctl(&["evacuate", "oslo", "--yes", "--reason", "new disks"]).ended(0);
     told.says("> host a").says("> host c").says("one at revision 2").says("two at revision 2");
@@ -280,7 +293,11 @@ fn a_machine_whose_host_is_gone_goes_on_from_the_copy_that_a_move_has_left() {
     for name in HOSTS {
         until(&format!("{name} has heard of it"), LIMIT, || {
             let found = journey(site.host(name), "mover");
-            if found.last().is_some_and(|last| last == "oslo 2.1") { Ok(()) } else { Err(format!("{found:?}")) }
+            if found.last().is_some_and(|last| last == "oslo 2.1") {
+                Ok(())
+            } else {
+                Err(format!("{found:?}"))
+            }
         });
     }
     assert_eq!(site.host("bergen").guest_processes(), 0);

@@ -22,6 +22,8 @@
 
 pub mod content;
 pub mod drive;
+#[cfg(feature = "host")]
+mod files;
 pub mod folder;
 pub mod scan;
 pub mod state;

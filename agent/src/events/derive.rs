@@ -280,7 +280,10 @@ impl Deriver {
             }
             ClaimBasis::Takeover(takeover) => {
                 let seen = takeover.seen.map_or_else(String::new, |seen| format!(" from epoch {seen}"));
-                (EventKind::TakeOver, format!("is taken over{seen} (epoch {epoch}), asked by {}", takeover.author))
+                (
+                    EventKind::TakeOver,
+                    format!("is taken over{seen} (epoch {epoch}), asked by {}", takeover.author),
+                )
             }
         };
         let host = self.members.get(&author).cloned().unwrap_or_else(|| self.name.clone());

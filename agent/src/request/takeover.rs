@@ -71,7 +71,9 @@ impl EventLoop {
         };
         let copy = match here {
             CopyHere::Complete(epoch) => {
-                format!("the copy is as it was in epoch {epoch}; what was written since is lost")
+                let written = self.written(&vm).await.map(|at| age(self.clock.now().unix_ms, at));
+                let written = written.map_or_else(String::new, |age| format!(", last written {age} ago"));
+                format!("the copy is as it was in epoch {epoch}{written}; what was written since is lost")
             }
             CopyHere::Owned | CopyHere::Incomplete | CopyHere::None => String::new(),
         };
@@ -80,10 +82,44 @@ impl EventLoop {
         self.operations.taking_over(op, vm.name.clone(), self.identity.name.clone(), copy);
         self.operate(op, Operation::TakeOver { vm, owner, author }, operator).await;
     }
+
+    /// Returns when something last wrote to the copy of a VM's disk, in milliseconds since 1970; none where that can't be told.
+    async fn written(&self, vm: &VmId) -> Option<u64> {
+        let (platform, vm) = (self.platform.clone(), vm.clone());
+        let looking = tokio::task::spawn_blocking(move || platform.disk(&vm).ok()?.written_unix_ms().ok());
+        looking.await.ok().flatten()
+    }
 }
 
 /// Names a VM so that it means the same to every agent.
 fn full_name(label: &Label, vm: &VmId) -> VmRef {
     let project = ProjectRef { owner: Some(label.owner.clone()), project: label.project.clone() };
     VmRef { project, vm: vm.name.clone() }
+}
+
+/// Returns how long ago something was, in the largest unit that gives at least two of it.
+fn age(now_unix_ms: u64, then_unix_ms: u64) -> String {
+    let seconds = now_unix_ms.saturating_sub(then_unix_ms) / 1000;
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::age;
+
+    #[test]
+    fn an_age_is_told_in_the_largest_unit_that_gives_two() {
+        let told = |seconds: u64| age(1_000_000_000_000, 1_000_000_000_000 - seconds * 1000);
+        assert_eq!(told(0), "0 s");
+        assert_eq!(told(119), "119 s");
+        assert_eq!(told(3600), "60 min");
+        assert_eq!(told(7200), "2 h");
+        assert_eq!(told(200_000), "2 d");
+        assert_eq!(age(0, 5000), "0 s", "a clock was set back");
+    }
 }
