@@ -40,6 +40,8 @@ struct Shown {
     step: Option<Step>,
     /// Where it was first.
     from: Name,
+    /// Whether it ran there.
+    ran: bool,
 }
 
 /// What an operation is for.
@@ -235,18 +237,20 @@ fn changed_state(
     host: &Name,
     state: &VmState,
 ) -> Option<(Step, StepState)> {
-    let known = shown.entry(vm.clone()).or_insert_with(|| Shown { step: None, from: host.clone() });
+    let known = shown.entry(vm.clone()).or_insert_with(|| Shown { step: None, from: host.clone(), ran: false });
     let before = known.step;
     if known.from != *host {
         // Its new owner says so: it has arrived, and does there what it did.
         let step_state = match state {
             VmState::Failed { .. } => StepState::Failed,
+            VmState::Down if known.ran => StepState::Begun,
             VmState::Down | VmState::Up | VmState::Removed => StepState::Done,
             VmState::Building | VmState::Booting | VmState::Stopping => StepState::Begun,
         };
         known.step = Some(Step::Move);
         return Some((Step::Move, step_state));
     }
+    known.ran |= matches!(state, VmState::Booting | VmState::Up | VmState::Stopping);
     let step = match (state, before) {
         (VmState::Building, _) => Step::Build,
         (VmState::Stopping, _) => Step::Stop,
@@ -391,6 +395,7 @@ mod tests {
         assert_eq!(tell("oslo", VmState::Up), None);
         assert_eq!(tell("oslo", VmState::Stopping), Some((Step::Stop, StepState::Begun)));
         assert_eq!(tell("oslo", VmState::Down), Some((Step::Stop, StepState::Done)));
+        assert_eq!(tell("bergen", VmState::Down), Some((Step::Move, StepState::Begun)));
         assert_eq!(tell("bergen", VmState::Booting), Some((Step::Move, StepState::Begun)));
         assert_eq!(tell("bergen", VmState::Up), Some((Step::Move, StepState::Done)));
     }

@@ -235,14 +235,9 @@ impl Deriver {
                     return None;
                 }
                 let slot = (status.vm.clone(), author);
-                let first = (status.vm.clone(), PublicKey([0; 32]));
-                // One that was somewhere else before is not built where it has come to.
-                let moved = self.vms.range(first..).next().is_some_and(|((vm, _), _)| *vm == status.vm)
-                    && !self.vms.contains_key(&slot)
-                    && status.state == VmState::Down;
                 let now = (status.state.clone(), status.since_unix_ms);
                 let before = self.vms.insert(slot, now.clone());
-                if before.as_ref() == Some(&now) || moved {
+                if before.as_ref() == Some(&now) || self.has_moved(status, author) {
                     return None;
                 }
                 let (kind, text) = change(before.as_ref().map(|(state, _)| state), status)?;
@@ -258,6 +253,16 @@ impl Deriver {
                 })
             }
         }
+    }
+
+    /// Whether a VM that is down was at another host before: it is not built where it has come to.
+    fn has_moved(&self, status: &VmStatus, author: PublicKey) -> bool {
+        let first = (status.vm.clone(), PublicKey([0; 32]));
+        let known = self.vms.range(first..).take_while(|((vm, _), _)| *vm == status.vm);
+        let elsewhere = |((_, by), (state, _)): (&(VmId, PublicKey), &(VmState, u64))| {
+            *by != author && !matches!(state, VmState::Building | VmState::Failed { .. } | VmState::Removed)
+        };
+        status.state == VmState::Down && status.exit.is_none() && known.into_iter().any(elsewhere)
     }
 
     /// Returns that a VM has another owner.

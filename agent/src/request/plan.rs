@@ -170,7 +170,8 @@ impl EventLoop {
         let (platform, blobs) = (self.platform.clone(), self.blobs.clone());
         let (mesh, exchange, transfers) = (self.mesh.clone(), self.exchange.clone(), self.transfers.clone());
         let arriving = self.node.arrivals(ask.revision.parent, &considered.arriving);
-        let leaving = self.node.arrivals(ask.revision.parent, &considered.leaving);
+        let mut leaving = self.node.arrivals(ask.revision.parent, &considered.leaving);
+        leaving.retain(|(_, owner)| *owner == self.node.key());
         async move {
             let rows = leaving_rows(&platform, &host, leaving).await.into_iter().chain(rows).collect();
             let change = PartChange {
