@@ -237,7 +237,8 @@ impl Deriver {
                 let slot = (status.vm.clone(), author);
                 let now = (status.state.clone(), status.since_unix_ms);
                 let before = self.vms.insert(slot, now.clone());
-                if before.as_ref() == Some(&now) || self.has_moved(status, author) {
+                let is_new_there = matches!(before, None | Some((VmState::Building, _)));
+                if before.as_ref() == Some(&now) || is_new_there && self.has_moved(status, author) {
                     return None;
                 }
                 let (kind, text) = change(before.as_ref().map(|(state, _)| state), status)?;
@@ -262,7 +263,7 @@ impl Deriver {
         let elsewhere = |((_, by), (state, _)): (&(VmId, PublicKey), &(VmState, u64))| {
             *by != author && !matches!(state, VmState::Building | VmState::Failed { .. } | VmState::Removed)
         };
-        status.state == VmState::Down && status.exit.is_none() && known.into_iter().any(elsewhere)
+        status.state == VmState::Down && known.into_iter().any(elsewhere)
     }
 
     /// Returns that a VM has another owner.
