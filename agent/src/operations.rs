@@ -237,7 +237,8 @@ fn changed_state(
     host: &Name,
     state: &VmState,
 ) -> Option<(Step, StepState)> {
-    let known = shown.entry(vm.clone()).or_insert_with(|| Shown { step: None, from: host.clone(), ran: false });
+    let known =
+        shown.entry(vm.clone()).or_insert_with(|| Shown { step: None, from: host.clone(), ran: false });
     let before = known.step;
     if known.from != *host {
         // Its new owner says so: it has arrived, and does there what it did.

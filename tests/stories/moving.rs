@@ -169,7 +169,9 @@ fn a_connection_survives_that_the_router_between_its_ends_moves() {
     site.host("oslo").ctl(&["start", "-p", "routed"]).done();
     site.host("oslo").ctl(&["status", "-p", "routed", "--wait", "up", "--timeout", "90"]).ended(0);
     let host = site.host("oslo");
-    host.shell("routed/east", "setsid nc -l -p 9000 >/root/got 2>/root/end </dev/null &").done();
+    // It ends with its input.
+    let listen = "setsid sh -c 'sleep 9999 | nc -l -p 9000 >/root/got' >/dev/null 2>&1 </dev/null &";
+    host.shell("routed/east", listen).done();
     host.shell("routed/east", "until grep -q :2328 /proc/net/tcp /proc/net/tcp6; do sleep 0.1; done").done();
     let count = "n=0; while :; do n=$((n + 1)); echo $n; sleep 0.1; done";
     let line = format!("setsid sh -c '({count}) | nc 10.2.0.2 9000' >/dev/null 2>/root/end </dev/null &");
@@ -194,7 +196,7 @@ fn a_connection_survives_that_the_router_between_its_ends_moves() {
 fn all_of_a_host_goes_to_others_and_comes_back() {
     let mut site = Site::mesh_each(&[
         ("oslo", "memory_mib = 1024\n"),
-        ("bergen", "memory_mib = 192\n"),
+        ("bergen", "memory_mib = 200\n"),
         ("gjovik", "memory_mib = 160\n"),
     ]);
     let of = |project: &str, hosts: &str| format!("global {{ project {project} }}\n{hosts}");
@@ -202,7 +204,7 @@ fn all_of_a_host_goes_to_others_and_comes_back() {
         site.project("one", &of("one", "host a { memory 96M }\nhost b { memory 64M; service_host oslo }\n"));
     let two = site.project(
         "two",
-        &of("two", "host c { memory 64M; service_host oslo }\nhost d { memory 32M; service_host bergen }\n"),
+        &of("two", "host c { memory 64M; service_host oslo }\nhost d { memory 40M; service_host bergen }\n"),
     );
     for file in [&one, &two] {
         site.host("oslo").ctl(&["build", "-f", file]).done();
