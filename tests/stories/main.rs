@@ -1,7 +1,6 @@
 //! Stories with real agents and real virtual machines: what somebody who uses the mesh would see.
 
 mod copied;
-mod cut_moves;
 mod durable;
 mod events;
 mod exec;
