@@ -156,7 +156,8 @@ async fn rooted(platform: Arc<dyn Platform>, vm: VmId, reading: Reading) -> Resu
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err("the work was cut off".to_owned()))
 }
 
-/// Puts aside what the agent did not come to before it ended: drives of VMs that were released already.
+/// Does what the agent did not come to before it ended: puts aside drives of VMs that were released already, and deletes
+/// what is left of copies that nobody waits for any more. What is complete is never deleted here.
 pub(crate) async fn put_aside(node: &Node, platform: &dyn Platform) {
     let released = node.holdings().filter(|(_, holding)| match holding {
         Holding::Released { made, .. } => *made,
@@ -171,6 +172,16 @@ pub(crate) async fn put_aside(node: &Node, platform: &dyn Platform) {
             && let Err(error) = platform.shelve(vm).await
         {
             warn!(%vm, error = chain(&error), "the disk of a VM that is elsewhere could not be put aside");
+        }
+    }
+    let incomplete = platform.incomplete_copies().await.unwrap_or_else(|error| {
+        warn!(error = chain(&error), "what is left of copies is not known");
+        Vec::new()
+    });
+    for vm in incomplete.iter().filter(|vm| node.holdings().all(|(noted, _)| noted != *vm)) {
+        match platform.drop_copy(vm).await {
+            Ok(()) => info!(%vm, "what was left of a copy is gone"),
+            Err(error) => warn!(%vm, error = chain(&error), "what is left of a copy can't be deleted"),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use mln_protocol::id::Digest;
@@ -14,6 +15,9 @@ use super::state::{State, StateWriter};
 const CONTENT: &str = "content";
 /// The drives are a copy that is not complete.
 const ARRIVING: &str = "arriving";
+/// How the name of a file begins that is being written; the process and a number follow, since several may be at once.
+const FRESH: &str = "fresh-";
+static WRITERS: AtomicU64 = AtomicU64::new(0);
 /// How many states are remembered, and how many of those that were sent from running VMs.
 const STATES_KEPT: usize = 4;
 const ROUNDS_KEPT: usize = 1;
@@ -110,8 +114,17 @@ impl DiskFolder {
     }
 
     /// Begins to write down a state.
-    pub fn new_state(&self, drives: Vec<DriveShape>, kind: Remembered) -> io::Result<StateWriter> {
-        StateWriter::create(self.path.join(format!("{}new", kind.prefix())), drives)
+    pub fn new_state(&self, drives: Vec<DriveShape>) -> io::Result<StateWriter> {
+        // Of an earlier run of the agent; one that stays only takes room.
+        let own = format!("{FRESH}{}-", std::process::id());
+        for entry in fs::read_dir(&self.path)?.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with(FRESH) && !name.starts_with(&own) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        let number = WRITERS.fetch_add(1, Ordering::Relaxed);
+        StateWriter::create(self.path.join(format!("{own}{number}")), drives)
     }
 
     /// Remembers a state that is written down, and forgets the oldest of its kind.

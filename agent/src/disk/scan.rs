@@ -21,7 +21,7 @@ pub fn scan(disk: &VmDisk, reading: Reading) -> io::Result<Digest> {
         }
     }
     let shapes = drives.iter().map(|drive| drive.shape().clone()).collect();
-    let mut state = disk.folder.new_state(shapes, Remembered::State)?;
+    let mut state = disk.folder.new_state(shapes)?;
     let mut region = Region::default();
     for (number, drive) in (0u16..).zip(&drives) {
         for at in 0..Shape::regions(drive.shape()) {

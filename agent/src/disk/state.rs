@@ -35,11 +35,22 @@ pub struct State {
 /// Writes down what is on the drives, region by region.
 #[derive(Debug)]
 pub struct StateWriter {
-    path: PathBuf,
+    path: Unfinished,
     file: BufWriter<File>,
     offset: u64,
     table: DiskTable,
     hasher: RootHasher,
+}
+
+/// A file that goes with the value, unless it has got another name by then.
+#[derive(Debug)]
+struct Unfinished(PathBuf);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // One that stays only takes room.
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 impl State {
@@ -106,6 +117,7 @@ impl StateWriter {
         let file = options.write(true).create(true).truncate(true).mode(0o600).open(&path)?;
         let hasher = RootHasher::new(&drives);
         let table = DiskTable { drives, regions: Vec::new() };
+        let path = Unfinished(path);
         Ok(Self { path, file: BufWriter::new(file), offset: 0, table, hasher })
     }
 
@@ -140,7 +152,7 @@ impl StateWriter {
         if kind == folder::Remembered::State {
             file.sync_all()?;
         }
-        fs::rename(&self.path, self.path.with_file_name(kind.file_name(root)))?;
+        fs::rename(&self.path.0, self.path.0.with_file_name(kind.file_name(root)))?;
         Ok(root)
     }
 }

@@ -25,11 +25,14 @@ impl Lot {
 
     /// Returns a block: zeros, or what isn't.
     pub(super) fn block(&mut self) -> [u8; BLOCK_BYTES] {
+        if self.below(4) > 0 { self.noise() } else { [0; BLOCK_BYTES] }
+    }
+
+    /// Returns a block that can't be packed.
+    pub(super) fn noise(&mut self) -> [u8; BLOCK_BYTES] {
         let mut block = [0; BLOCK_BYTES];
-        if self.below(4) > 0 {
-            let seed = self.below(1 << 30).to_le_bytes();
-            blake3::Hasher::new().update(&seed).finalize_xof().fill(&mut block);
-        }
+        let seed = self.below(1 << 30).to_le_bytes();
+        blake3::Hasher::new().update(&seed).finalize_xof().fill(&mut block);
         block
     }
 }

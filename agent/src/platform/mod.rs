@@ -111,6 +111,9 @@ pub trait Platform: fmt::Debug + Send + Sync {
     /// Makes a VM that doesn't run a copy. Nothing is changed where there is no such VM.
     fn shelve<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Result<(), StepError>>;
 
+    /// Returns the VMs of which there is a copy that is not complete.
+    fn incomplete_copies(&self) -> Answer<'_, Result<Vec<VmId>, StepError>>;
+
     /// Deletes a copy, complete or not.
     fn drop_copy<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Result<(), StepError>>;
 

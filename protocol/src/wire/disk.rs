@@ -546,12 +546,7 @@ mod tests {
             assert_eq!(DiskFrame::from_bytes(&bytes), Ok(frame));
             lines += &format!("{}\n", hex(&bytes));
         }
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/wire/golden/disk_1.hex");
-            std::fs::write(path, &lines).expect("the repository can be written");
-        } else {
-            assert_eq!(lines, include_str!("golden/disk_1.hex"));
-        }
+        assert_eq!(lines, include_str!("golden/disk_1.hex"));
     }
 
     #[test]

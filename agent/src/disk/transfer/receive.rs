@@ -80,7 +80,7 @@ impl Receiver {
         disk.folder.begin_arriving()?;
         let drives = disk.open(Access::Write)?;
         let shapes: Vec<DriveShape> = drives.iter().map(|drive| drive.shape().clone()).collect();
-        let state = Some(disk.folder.new_state(shapes.clone(), Remembered::State)?);
+        let state = Some(disk.folder.new_state(shapes.clone())?);
         let ahead = base.iter().flat_map(State::places).collect();
         Ok(Self { disk, drives, base, ahead, shapes, state, place: None, region: Region::default() })
     }
@@ -98,9 +98,7 @@ impl Receiver {
                 self.answer(&compare)
             }
             DiskFrame::RegionEnd { place, digest } => {
-                if self.place != Some(place) {
-                    return Err(ReceiveError::Place);
-                }
+                self.enter(place)?;
                 if self.region.digest() == digest { Ok(Step::Next) } else { Err(ReceiveError::Digest) }
             }
             DiskFrame::End { root, changed } => {

@@ -96,7 +96,7 @@ pub(crate) fn send(
     let kind = if still == Still::Yes { Remembered::State } else { Remembered::Round };
     let mut state = match sealed {
         Some(_) => None,
-        None => Some(disk.folder.new_state(shapes, kind)?),
+        None => Some(disk.folder.new_state(shapes)?),
     };
     let mut sender = Sender { outlet, batch: DiskBatch::default(), changed: 0 };
     let (mut now, mut before) = (Region::default(), Region::default());
@@ -135,7 +135,8 @@ pub(crate) fn send(
                 }
             }
             sender.flush(place)?;
-            if sender.changed > earlier {
+            // Also where nothing differs: whoever waits hears that it goes on, and that it has the same.
+            if sender.changed > earlier || !now.is_empty() {
                 sender.frame(DiskFrame::RegionEnd { place, digest: now.digest() })?;
             }
             if let Some(state) = &mut state {

@@ -77,8 +77,10 @@ impl Transfers {
         let permit = self.shared.serving.clone().try_acquire_owned();
         let opened = match (refused, &permit) {
             (Some(refused), _) => Err(refused),
-            (None, Err(_)) => Err(DiskFrame::Busy),
-            (None, Ok(_)) => self.open(&vm, pull.map(|(round, _)| round)).await.map_err(DiskFrame::Refused),
+            (None, Err(_)) if pull.is_some() => Err(DiskFrame::Busy),
+            (None, Ok(_) | Err(_)) => {
+                self.open(&vm, pull.map(|(round, _)| round)).await.map_err(DiskFrame::Refused)
+            }
         };
         let (disk, shape) = match opened {
             Ok(opened) => opened,

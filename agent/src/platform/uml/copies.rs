@@ -118,6 +118,18 @@ impl Shared {
         .await
     }
 
+    pub(super) async fn incomplete_copies(&self) -> Result<Vec<VmId>, StepError> {
+        let folders = self.folders.clone();
+        blocking(move || {
+            let copies =
+                folders.copies().map_err(|source| StepError::io("reading", &folders.folder, source))?;
+            let incomplete = copies.into_iter().filter(|copy| DiskFolder::at(copy).is_arriving());
+            // One that can't be read is for a person to look at.
+            Ok(incomplete.filter_map(|copy| Some(VmFile::read(&copy).ok()?.vm)).collect())
+        })
+        .await
+    }
+
     pub(super) async fn drop_copy(&self, vm: &VmId) -> Result<(), StepError> {
         let lock = self.step_lock(vm);
         let _step = lock.lock().await;

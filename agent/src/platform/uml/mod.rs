@@ -508,6 +508,10 @@ impl Platform for Uml {
         Box::pin(self.shared.shelve(vm))
     }
 
+    fn incomplete_copies(&self) -> Answer<'_, Result<Vec<VmId>, StepError>> {
+        Box::pin(self.shared.incomplete_copies())
+    }
+
     fn drop_copy<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Result<(), StepError>> {
         Box::pin(self.shared.drop_copy(vm))
     }
