@@ -160,7 +160,7 @@ pub(super) fn judge_scope(node: &Node, operator: &Operator, request: &Request) -
 }
 
 /// Returns a host's name and groups, as it last said.
-fn host(node: &Node, key: PublicKey) -> Option<(Name, Vec<Name>)> {
+pub(super) fn host(node: &Node, key: PublicKey) -> Option<(Name, Vec<Name>)> {
     let host = node.hosts().into_iter().find(|host| host.key == key)?;
     Some((host.name, host.status.map(|status| status.groups).unwrap_or_default()))
 }

@@ -6,7 +6,7 @@ use mln_protocol::id::{Label, VmId};
 use mln_protocol::node::{self, CopyHere, Operation};
 
 use super::exec::pass_on;
-use super::{answer, refusal, select};
+use super::{answer, permit, refusal, select};
 use crate::control::{Operator, Origin, ReplySender};
 use crate::event_loop::EventLoop;
 use crate::operations::Kind;
@@ -65,6 +65,14 @@ impl EventLoop {
         operator: &Operator,
         reply: ReplySender,
     ) {
+        // It is this host that the VM comes to.
+        if let (Some(standing), Some((name, groups))) =
+            (&operator.standing, permit::host(&self.node, self.node.key()))
+            && let Err(error) = standing.covers_host(&name, &groups)
+        {
+            let text = format!("{} may not take over to {name}: {error}", operator.name);
+            return answer(&reply, [refusal("grant", text, Some("whoever gave the grant: mlnctl grant list"))]);
+        }
         let owner = match heard {
             OwnerHeard::Refuse => node::OwnerHeard::Refuse,
             OwnerHeard::Force => node::OwnerHeard::Force,
