@@ -235,7 +235,7 @@ fn all_of_a_host_goes_to_others_and_comes_back() {
     let told = site.host("bergen").ctl(&["evacuate", "oslo", "--yes", "--reason", "new disks"]).ended(0);
     told.says("> host a").says("> host c").says("one at revision 2").says("two at revision 2");
     is_at(&mut site, ["a bergen", "b gjovik", "c gjovik", "d bergen"]);
-    site.host("oslo").ctl(&["log", "-p", "one"]).ended(0).says("evacuate oslo: new disks");
+    site.host("oslo").ctl(&["log", "-p", "one", "--json"]).ended(0).says("evacuate oslo: new disks");
     site.host("oslo").ctl(&["evacuate", "oslo", "--yes"]).ended(0).says("nothing is on it");
     // One of them is changed meanwhile: its text stays, but for where it is.
     site.host("oslo").ctl(&["migrate", "-p", "two", "-h", "d", "--to", "oslo", "--yes"]).ended(0);
