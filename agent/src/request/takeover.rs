@@ -71,7 +71,10 @@ impl EventLoop {
             && let Err(error) = standing.covers_host(&name, &groups)
         {
             let text = format!("{} may not take over to {name}: {error}", operator.name);
-            return answer(&reply, [refusal("grant", text, Some("whoever gave the grant: mlnctl grant list"))]);
+            return answer(
+                &reply,
+                [refusal("grant", text, Some("whoever gave the grant: mlnctl grant list"))],
+            );
         }
         let owner = match heard {
             OwnerHeard::Refuse => node::OwnerHeard::Refuse,

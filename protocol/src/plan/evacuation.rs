@@ -59,7 +59,10 @@ pub fn evacuate(
     }
     let all: Vec<Candidate> = candidates
         .iter()
-        .map(|one| Candidate { groups: [one.groups.as_slice(), &[anywhere.clone()]].concat(), ..one.clone() })
+        .map(|one| Candidate {
+            groups: [one.groups.as_slice(), std::slice::from_ref(&anywhere)].concat(),
+            ..one.clone()
+        })
         .collect();
     let chosen = choose(&moving, host, &all, places).map_err(|unplaced| {
         let no_room = |one: Unplaced| NoRoom {
