@@ -106,7 +106,8 @@ mod tests {
         assert_eq!(copy.lacks(&source), [] as [usize; 0], "it doesn't know yet");
         assert_ne!(copy.read().root(), source.root());
         assert_eq!(copy.lacks(&source), [1, 5]);
-        [1, 5].map(|at| copy.receive(at, &source));
+        copy.receive(1, &source);
+        copy.receive(5, &source);
         copy.damage(3);
         assert_ne!(copy.read().root(), source.root());
         assert_eq!(copy.lacks(&source), [3]);

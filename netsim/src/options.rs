@@ -143,9 +143,13 @@ impl Options {
             rates.insert(Fault::Hostile, 2);
         }
         if scene == Scene::Moves {
-            // Half a world of the swarm.
-            let all = Fault::ALL.iter().filter_map(|(_, fault)| Some((*fault, rate(*fault, &mut lot)?)));
-            rates.extend(all.filter(|(fault, _)| *fault != Fault::CloneKey));
+            // What the swarm has, half as often: else hardly anything moves.
+            for (_, fault) in Fault::ALL {
+                let (rate, wanted) = (rate(*fault, &mut lot), lot.chance(500));
+                if let Some(rate) = rate.filter(|_| wanted && *fault != Fault::CloneKey) {
+                    rates.insert(*fault, rate.div_ceil(2));
+                }
+            }
         }
         Self { delay, rates, scene: Some(scene), ..Self::everyday(seed, SCENE_HOSTS, 0) }
     }

@@ -212,6 +212,13 @@ impl Script {
         self.waiting = None;
     }
 
+    /// Leaves out all that is still to come.
+    pub(crate) fn end(&mut self) {
+        self.acts.clear();
+        self.since_ms = None;
+        self.waiting = None;
+    }
+
     pub(crate) fn is_over(&self) -> bool {
         self.acts.is_empty()
     }
@@ -416,8 +423,8 @@ fn revoked(hosts: &[usize], lot: &mut Lot) -> Vec<Act> {
 }
 
 /// How often a VM moves in the scene that is about nothing else, and how long anybody waits for one move.
-const MOVES: usize = 12;
-const MOVE_MS: u64 = 5_000;
+const MOVES: usize = 24;
+const MOVE_MS: u64 = 4_000;
 
 /// A VM goes round and round; somebody may lie in wait for each hand-over.
 fn moves(round: &[usize], asked: &[usize], lot: &mut Lot) -> Vec<Act> {
