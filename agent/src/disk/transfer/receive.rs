@@ -130,10 +130,12 @@ impl Receiver {
             return Err(ReceiveError::Place);
         }
         self.leave()?;
-        while let Some(ahead) = self.ahead.pop_front_if(|ahead| *ahead < place) {
-            self.keep(ahead)?;
+        while let Some(ahead) = self.ahead.front().copied().filter(|ahead| *ahead <= place) {
+            self.ahead.pop_front();
+            if ahead < place {
+                self.keep(ahead)?;
+            }
         }
-        self.ahead.pop_front_if(|ahead| *ahead == place);
         match &self.base {
             Some(base) => base.read(place, &mut self.region)?,
             None => self.region.clear(),

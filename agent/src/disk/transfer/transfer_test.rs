@@ -203,6 +203,8 @@ fn plain(folder: &std::path::Path, name: &str, blocks: u64, noise: u64, lot: &mu
 
 fn write_noise(disk: &VmDisk, blocks: impl Iterator<Item = u64>, lot: &mut Lot) -> Vec<u8> {
     use std::os::unix::fs::FileExt;
+    // As a platform does before a guest writes.
+    disk.folder.void().expect("it can be forgotten");
     let file = std::fs::File::options().write(true).open(&disk.drives[0].path).expect("it is there");
     let mut all = Vec::new();
     for block in blocks {
