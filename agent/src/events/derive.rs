@@ -216,7 +216,10 @@ impl Deriver {
                     .then(|| Event { host, ..self.event(now_unix_ms, EventKind::Version, text) })
             }
             Record::Link(Link::Claim(claim)) => self.claimed(author, claim, now_unix_ms, label),
-            Record::Commit(_) | Record::Link(Link::Release(_) | Link::Decline(_)) | Record::Grant(_) => None,
+            Record::Commit(_)
+            | Record::Link(Link::Release(_) | Link::Decline(_))
+            | Record::Grant(_)
+            | Record::Later(_) => None,
             Record::Revocation(revocation) => {
                 let grant = revocation.chain.last().and_then(|link| Grant::from_bytes(&link.payload).ok())?;
                 let whom = grant.name.map_or_else(|| grant.subject.short(), |name| name.to_string());
