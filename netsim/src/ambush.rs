@@ -132,7 +132,8 @@ fn moment_of(output: &Output) -> Option<(Moment, Option<PublicKey>)> {
         | Record::Host(_)
         | Record::Vm(_)
         | Record::Grant(_)
-        | Record::Revocation(_) => None,
+        | Record::Revocation(_)
+        | Record::Later(_) => None,
     };
     match output {
         Output::Broadcast(record) => said(record),

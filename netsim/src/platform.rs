@@ -1,16 +1,20 @@
 //! The simulated platform: steps take their time, fail now and then, and their effect outlives the agent.
 
-use mln_protocol::id::VmId;
+use mln_protocol::id::{Digest, VmId};
 use mln_protocol::model::Fragment;
 use mln_protocol::node::Input;
 use mln_protocol::plan::{Observed, RunPhase, Step, StopLimit};
-use mln_protocol::record::{ExitStatus, Nat};
+use mln_protocol::record::{ExitStatus, Later, Nat, Record};
+use mln_protocol::wire;
 
 use crate::disk::SimulatedVm;
 use crate::fault::Fault;
 use crate::host::Age;
 use crate::options::FAULTS_MS;
 use crate::world::{Event, MEMORY_MIB, World};
+
+/// A kind of record that no program knows.
+const KIND_TO_COME: u32 = 1_000;
 
 impl World {
     pub(crate) fn begin_step(&mut self, node: usize, vm: VmId, step: Step, fragment: &Fragment) {
@@ -113,7 +117,12 @@ impl World {
             self.input(node, Input::Observed { vm: vm.clone(), observed });
             if ready && speaks_of_nat {
                 // What makes the status a record of the newest kind.
-                self.input(node, Input::Nat { vm, nat: Nat::NoRoute });
+                self.input(node, Input::Nat { vm: vm.clone(), nat: Nat::NoRoute });
+                // And a record of a kind that comes after those: nobody can read it, and all must have it in the end.
+                let slot = Digest::of(vm.to_string().as_bytes()).0;
+                let later = Later { kind: KIND_TO_COME, slot, counter: start, rest: Vec::new() };
+                let record = wire::sign_record(&self.hosts[node].keys, Record::Later(later));
+                self.input(node, Input::Record(record));
             }
         }
     }

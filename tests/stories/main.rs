@@ -11,6 +11,7 @@ mod images;
 mod inside;
 mod inside_more;
 mod interrupted;
+mod joining;
 mod links;
 mod moved;
 mod partition;

@@ -176,3 +176,41 @@ fn an_enumeration_is_scaled_from_any_host_by_the_text_that_the_project_came_from
     assert_eq!(String::from_utf8_lossy(&found.stdout), "");
     site.host("oslo").ctl(&["plan", "-f", &secret]).ended(0);
 }
+
+/// What only some hosts could carry out has a text all the same: what was asked for.
+#[test]
+fn what_was_changed_in_part_is_shown_and_scaled_by_what_was_asked_for() {
+    let mut site = Site::mesh(&["bergen", "oslo"]);
+    let farm = |nodes: u32, memory: u32| {
+        format!(
+            "global {{\n project farm\n autoenum {{ numhosts {nodes}; superclass node }}\n}}\n\
+             superclass node {{ memory 40M; service_host oslo }}\n\
+             host far {{ memory {memory}M; service_host bergen }}\n"
+        )
+    };
+    let before = site.project("before", &farm(1, 40));
+    let wish = site.project("wish", &farm(2, 48));
+    site.host("oslo").ctl(&["build", "-f", &before]).done();
+    site.host("bergen").stop();
+    site.host("oslo").is_connected_to(0);
+    let partial = ["upgrade", "-f", &wish, "--yes", "--partial"];
+    site.host("oslo").ctl(&partial).ended(0).says("partial");
+    let shown = site.host("oslo").ctl(&["show", "-p", "farm", "--source"]).ended(0);
+    shown.says("numhosts 2").says("memory 48M").says("partial");
+    site.host("oslo")
+        .ctl(&["scale", "-p", "farm", "node", "3", "--yes", "--partial"])
+        .ended(0)
+        .says("partial");
+    let rows = site.host("oslo").ctl(&["status", "-p", "farm", "--json"]).json();
+    assert_eq!(rows.as_array().map(Vec::len), Some(4), "{rows}");
+
+    // With all of them it is carried out everywhere.
+    site.host("bergen").run();
+    site.host("oslo").is_connected_to(1);
+    let told = site.host("oslo").ctl(&["scale", "-p", "farm", "node", "4", "--yes"]).ended(0);
+    told.says("farm at revision 2");
+    let shown = site.host("bergen").ctl(&["show", "-p", "farm", "--source"]).ended(0);
+    shown.says("numhosts 4").says("memory 48M");
+    let all = site.project("all", &farm(4, 48));
+    site.host("bergen").ctl(&["plan", "-f", &all]).ended(0).says("no changes");
+}

@@ -196,7 +196,7 @@ impl Deriver {
                 (before != status.agent_version)
                     .then(|| Event { host, ..self.event(now_unix_ms, EventKind::Version, text) })
             }
-            Record::Commit(_) | Record::Link(_) | Record::Grant(_) => None,
+            Record::Commit(_) | Record::Link(_) | Record::Grant(_) | Record::Later(_) => None,
             Record::Revocation(revocation) => {
                 let grant = revocation.chain.last().and_then(|link| Grant::from_bytes(&link.payload).ok())?;
                 let whom = grant.name.map_or_else(|| grant.subject.short(), |name| name.to_string());

@@ -3,7 +3,7 @@
 use mln_link::Reply;
 use mln_link::message::{
     Change, ChangeConsent, ChangeContent, Definition as DefinitionReply, LeftOut, ProjectRef, Revised,
-    RevisionRef,
+    RevisionRef, RevisionStanding,
 };
 use mln_protocol::id::{Digest, Label, Name, ProjectId, PublicKey};
 use mln_protocol::model::{Blob, PinnedTemplate, Project};
@@ -332,6 +332,13 @@ impl EventLoop {
             let wanted: Vec<Digest> = digest.into_iter().collect();
             let found = definition::find(&blobs, &mesh, &wanted, &known.hosts).await;
             let source = found.and_then(|(_, found)| Some((found.source?, found.variables)));
+            if let (Some(_), Some(RevisionStanding::Partial)) =
+                (&source, revised.as_ref().map(|it| it.standing))
+            {
+                let text = "the project stands at a partial revision: hosts that were away have their parts as before";
+                // Whoever has gone misses nothing.
+                let _ = reply.post(Reply::Warning { text: text.to_owned() });
+            }
             let told = match (source, revised) {
                 (Some((source, vars)), Some(revised)) => Reply::Definition(Box::new(DefinitionReply {
                     owner: revised.owner,
@@ -363,8 +370,8 @@ fn meant(labels: &[Label], owner: &Name, project: &Name) -> Label {
 fn not_kept() -> Reply {
     refusal(
         "definition",
-        "the text that this revision came from is not kept: a password stands in it in plain, it was put together in part, or \
-         no host that has it is there"
+        "the text that this revision came from is not kept: a password stands in it in plain, or no host that has it is \
+         there"
             .to_owned(),
         Some("the author of the project: write passwords as crypt(5) has them, or change the file: mlnctl upgrade -f FILE"),
     )

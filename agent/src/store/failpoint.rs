@@ -5,7 +5,7 @@
 
 /// Every place. Tests that go through all of them have the same list.
 #[cfg(feature = "failpoints")]
-const ALL: [&str; 24] = [
+const ALL: [&str; 26] = [
     "journal-made",
     "journal-named",
     "entry-torn",
@@ -18,6 +18,8 @@ const ALL: [&str; 24] = [
     "contents-named",
     "index-applied",
     "index-flushed",
+    "file-written",
+    "file-named",
     "pull-begun",
     "pull-round",
     "sealed",

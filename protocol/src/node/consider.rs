@@ -13,7 +13,7 @@ use crate::id::{Digest, Name, PublicKey};
 use crate::model::Fragment;
 use crate::plan::{Condition, Observed, PartChange, Row};
 use crate::time::Now;
-use crate::trust::{Domain, Signed, Standing, Verified};
+use crate::trust::{Domain, Signed, Standing, Verb, Verified};
 use crate::wire;
 
 /// A change that is only thought of.
@@ -120,7 +120,9 @@ impl Node {
             arriving: &arriving,
             leaving: &leaving,
         };
-        let rows = change.rows(condition);
+        // Whoever may not even look at the project is not told what is in it.
+        let sees = self.judge_grants(now, ask.author(), &ask.chain, Verb::View, &ask.revision.label).is_ok();
+        let rows = if sees { change.rows(condition) } else { Vec::new() };
         let stranger = || Refusal {
             rule: Rule::Grant,
             detail: format!("nobody here knows the key {} that signed this", ask.author().short()),

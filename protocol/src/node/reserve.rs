@@ -490,6 +490,16 @@ impl Node {
         }
     }
 
+    /// Shortens the time for which room is held for whoever was started anew: it has forgotten what it asked for. What it
+    /// had decided on before, it tells first.
+    pub(super) fn coordinator_restarted(&mut self, now: Now, coordinator: PublicKey) {
+        let orphaned = self.reservations.by_revision.iter().filter(|(_, r)| r.coordinator == coordinator);
+        for (&revision, _) in orphaned {
+            self.timers
+                .set_earlier(Timer::Reservation(revision), now.mono_ms + limits::RESERVATION_ORPHANED_MS);
+        }
+    }
+
     fn free_reservation(&mut self, revision: Digest) {
         if let Some(fragment) = self.reservations.take(revision) {
             self.drop_fragment(Digest::of(&wire::encode_fragment(&fragment)));

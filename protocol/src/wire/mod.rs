@@ -17,6 +17,7 @@ mod hello;
 pub mod holder;
 mod image;
 mod join;
+mod later;
 pub mod line;
 mod manifest;
 mod message;
@@ -50,6 +51,7 @@ pub use image::{
     ImageOffer,
 };
 pub use join::{JOIN_BYTES_MAX, JOIN_VERSION, JoinClaim, JoinMessage};
+pub use later::LATER_BYTES_MAX;
 pub use manifest::{
     CHUNK_BYTES, Chunk, MANIFEST_BYTES_MAX, MANIFEST_FILE_BYTES_MAX, MANIFEST_VERSION, Manifest,
     ManifestError,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::claim::{ClaimWire, DeclineWire, EpochWire, ReleaseWire};
 use super::commit::{CommitWire, decode_commit, prove};
 use super::grant::SignedWire;
+use super::later::{decode_later, encode_later};
 use super::{DecodeError, RECORD_BYTES_MAX, decode, encode, known, name, text};
 use crate::id::{Digest, Name, ProjectId, PublicKey, VmId};
 use crate::model::{BootOrder, Forward, MemoryMib, Platform, Transport};
@@ -22,7 +23,7 @@ use crate::trust::{
 };
 
 /// The version of the shapes below.
-const VERSION: u16 = 2;
+pub(super) const VERSION: u16 = 2;
 
 /// The longest text for people in a record, in bytes.
 pub const REASON_BYTES_MAX: usize = 2048;
@@ -33,8 +34,8 @@ struct Versioned {
     record: RecordWire,
 }
 
-/// How many kinds there are below.
-const KINDS: u32 = 10;
+/// How many kinds there are below. Those that are added begin with a slot and a counter: see [`super::later`].
+pub(super) const KINDS: u32 = 10;
 
 #[derive(Serialize, Deserialize)]
 pub(super) enum RecordWire {
@@ -141,7 +142,7 @@ impl RecordError {
 
 /// Signs a record of our own. What it says must be true and proven, as for anybody else's.
 pub fn sign_record(keys: &KeyPair, record: Record) -> VerifiedRecord {
-    let payload = encode(&Versioned { version: VERSION, record: RecordWire::from(&record) });
+    let payload = payload_of(&record);
     Arc::new(Verified::own(keys, Domain::Record, record, payload))
 }
 
@@ -195,7 +196,7 @@ fn prove_record(verified: Verified<Record>, root: PublicKey) -> Result<VerifiedR
             let unproven = |_| RecordError::Unproven { what: "the right to revoke" };
             revocation.judge(root, author).map_err(unproven)?;
         }
-        Record::Host(_) | Record::Vm(_) => {}
+        Record::Host(_) | Record::Vm(_) | Record::Later(_) => {}
     }
     Ok(Arc::new(verified))
 }
@@ -208,7 +209,13 @@ pub(super) fn decode_wire(bytes: &[u8]) -> Result<RecordWire, RecordError> {
 }
 
 fn decode_record(bytes: &[u8]) -> Result<Record, RecordError> {
-    match decode_wire(bytes)? {
+    let wire = match decode_wire(bytes) {
+        Err(error) if error.is_of_another_version() => {
+            return decode_later(bytes).map(Record::Later).ok_or(error);
+        }
+        wire => wire?,
+    };
+    match wire {
         RecordWire::Member { counter, name: text, chain } => {
             let chain = chain.into_iter().map(Signed::try_from).collect::<Result<_, _>>()?;
             Ok(Record::Member(Member { counter, name: name(&text)?, chain }))
@@ -243,39 +250,39 @@ fn chain_of(links: Vec<SignedWire>) -> Result<Vec<Signed>, DecodeError> {
     links.into_iter().map(Signed::try_from).collect()
 }
 
-impl From<&Record> for RecordWire {
-    fn from(record: &Record) -> Self {
-        match record {
-            Record::Member(member) => Self::Member {
-                counter: member.counter,
-                name: member.name.to_string(),
-                chain: member.chain.iter().map(SignedWire::from).collect(),
-            },
-            Record::Host(status) => Self::Host(status.into()),
-            Record::Commit(commit) => Self::Commit(commit.into()),
-            Record::Vm(status) if status.nat.is_none() && status.forwards.is_empty() => {
-                Self::Vm(Box::new(status.into()))
-            }
-            Record::Vm(status) => Self::VmOutside {
-                vm: Box::new(status.into()),
-                nat: status.nat.map(nat_byte),
-                forwards: status
-                    .forwards
-                    .iter()
-                    .map(|f| (f.host_port, f.guest_port, transport_byte(f.transport)))
-                    .collect(),
-            },
-            Record::Link(Link::Claim(claim)) => Self::Claim(Box::new(claim.into())),
-            Record::Link(Link::Decline(decline)) => Self::Decline(Box::new(decline.into())),
-            Record::Link(Link::Release(release)) => Self::Release(Box::new(release.into())),
-            Record::Grant(chain) => Self::Grant { chain: chain.iter().map(SignedWire::from).collect() },
-            Record::Revocation(revocation) => Self::Revocation {
-                chain: revocation.chain.iter().map(SignedWire::from).collect(),
-                made_unix_ms: revocation.made_unix_ms,
-                reason: shorten(&revocation.reason),
-            },
+fn payload_of(record: &Record) -> Vec<u8> {
+    let record = match record {
+        Record::Member(member) => RecordWire::Member {
+            counter: member.counter,
+            name: member.name.to_string(),
+            chain: member.chain.iter().map(SignedWire::from).collect(),
+        },
+        Record::Host(status) => RecordWire::Host(status.into()),
+        Record::Commit(commit) => RecordWire::Commit(commit.into()),
+        Record::Vm(status) if status.nat.is_none() && status.forwards.is_empty() => {
+            RecordWire::Vm(Box::new(status.into()))
         }
-    }
+        Record::Vm(status) => RecordWire::VmOutside {
+            vm: Box::new(status.into()),
+            nat: status.nat.map(nat_byte),
+            forwards: status
+                .forwards
+                .iter()
+                .map(|f| (f.host_port, f.guest_port, transport_byte(f.transport)))
+                .collect(),
+        },
+        Record::Link(Link::Claim(claim)) => RecordWire::Claim(Box::new(claim.into())),
+        Record::Link(Link::Decline(decline)) => RecordWire::Decline(Box::new(decline.into())),
+        Record::Link(Link::Release(release)) => RecordWire::Release(Box::new(release.into())),
+        Record::Grant(chain) => RecordWire::Grant { chain: chain.iter().map(SignedWire::from).collect() },
+        Record::Revocation(revocation) => RecordWire::Revocation {
+            chain: revocation.chain.iter().map(SignedWire::from).collect(),
+            made_unix_ms: revocation.made_unix_ms,
+            reason: shorten(&revocation.reason),
+        },
+        Record::Later(later) => return encode_later(later),
+    };
+    encode(&Versioned { version: VERSION, record })
 }
 
 impl From<&HostStatus> for HostWire {
