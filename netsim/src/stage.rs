@@ -198,16 +198,12 @@ impl World {
         let op = OpId(ORDERS_FROM + self.last_order);
         script.waiting = Some(waiting(op));
         self.ordered.insert(op, self.now_ms);
-        self.input(
-            node,
-            match holder {
-                Some(holder) => {
-                    let standing = Box::new(holder.standing(&root_key()));
-                    Input::OperateFor { op, operation, standing }
-                }
-                None => Input::Operate { op, operation },
-            },
-        );
+        let standing = holder.map(|holder| Box::new(holder.standing(&root_key())));
+        let input = match standing {
+            Some(standing) => Input::OperateFor { op, operation, standing },
+            None => Input::Operate { op, operation },
+        };
+        self.input(node, input);
         Some(op)
     }
 }

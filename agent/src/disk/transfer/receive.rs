@@ -34,6 +34,8 @@ pub(crate) struct Receiver {
     /// The region that is being written, and what is in it by now.
     place: Option<Place>,
     region: Region,
+    /// How many blocks may still come: each comes once at most.
+    blocks_left: u64,
 }
 
 /// What becomes of a frame.
@@ -82,7 +84,9 @@ impl Receiver {
         let shapes: Vec<DriveShape> = drives.iter().map(|drive| drive.shape().clone()).collect();
         let state = Some(disk.folder.new_state(shapes.clone())?);
         let ahead = base.iter().flat_map(State::places).collect();
-        Ok(Self { disk, drives, base, ahead, shapes, state, place: None, region: Region::default() })
+        let blocks_left = shapes.iter().map(|drive| drive.bytes.div_ceil(DISK_BLOCK_BYTES as u64)).sum();
+        let region = Region::default();
+        Ok(Self { disk, drives, base, ahead, shapes, state, place: None, region, blocks_left })
     }
 
     /// Takes a frame. None comes after the last one.
@@ -167,6 +171,8 @@ impl Receiver {
                 .map_err(|_| DecodeError::Malformed)?,
         };
         let batch = DiskBatch::from_bytes(&plain)?;
+        let left = self.blocks_left.checked_sub(batch.blocks.len() as u64);
+        self.blocks_left = left.ok_or(ReceiveError::Place)?;
         let drive = &self.drives[usize::from(blocks.place.drive)];
         let mut data = batch.data.chunks_exact(DISK_BLOCK_BYTES);
         for (at, kind) in batch.blocks {
