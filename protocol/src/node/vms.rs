@@ -125,8 +125,14 @@ impl Vms {
 
     /// Whether one more VM has room beside those whose disks are there or being made.
     pub(super) fn has_room(&self, memory: MemoryMib, limit: MemoryMib) -> bool {
-        let there = |vm: &&OwnedVm| vm.observed != Observed::Absent || vm.busy == Some(Step::Build);
-        let used: u64 = self.owned.values().filter(there).map(|vm| u64::from(vm.status.memory.0)).sum();
+        self.has_room_for(None, memory, limit)
+    }
+
+    /// The same for a VM that may be among those that are here already.
+    pub(super) fn has_room_for(&self, vm: Option<&VmId>, memory: MemoryMib, limit: MemoryMib) -> bool {
+        let there = |vm: &OwnedVm| vm.observed != Observed::Absent || vm.busy == Some(Step::Build);
+        let others = self.owned.iter().filter(|(id, owned)| Some(*id) != vm && there(owned));
+        let used: u64 = others.map(|(_, owned)| u64::from(owned.status.memory.0)).sum();
         used + u64::from(memory.0) <= u64::from(limit.0)
     }
 
@@ -484,7 +490,7 @@ impl Node {
     pub(super) fn turn_back(&mut self, now: Now, id: &VmId, to: RunState, reason: &str) {
         let Some(vm) = self.vms.owned.get_mut(id) else { return };
         vm.status.run = to;
-        vm.status.run_counter += 1;
+        vm.status.run_counter = vm.status.run_counter.saturating_add(1);
         vm.status.run_by = self.me;
         if to == RunState::Up {
             // It runs, and is told to be up again when whoever asked has heard why.
@@ -587,7 +593,7 @@ impl Node {
             if unasked {
                 // The guest has shut itself down, or died: starting it again is for somebody to decide.
                 vm.status.run = RunState::Down;
-                vm.status.run_counter += 1;
+                vm.status.run_counter = vm.status.run_counter.saturating_add(1);
                 vm.status.run_by = self.me;
             }
         }
@@ -686,7 +692,7 @@ impl Node {
                 vm.stop_limit = limit;
             }
         }
-        vm.status.run_counter += 1;
+        vm.status.run_counter = vm.status.run_counter.saturating_add(1);
         vm.status.run_by = by;
         vm.failures = 0;
         self.timers.cancel(&Timer::Retry(id.clone()));
