@@ -65,7 +65,8 @@ impl World {
 
     fn take_effect(&mut self, node: usize, vm: &VmId, step: Step, memory_mib: u32) -> Observed {
         let disk = &mut self.hosts[node].disk;
-        if step != Step::Build {
+        // Who is told to stop has no disk to take up: its own may have gone away meanwhile.
+        if matches!(step, Step::Start | Step::Remove) {
             disk.take_up(vm, memory_mib);
         }
         if step == Step::Remove {

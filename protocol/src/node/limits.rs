@@ -81,6 +81,9 @@ pub const RETRY_MS_MIN: u64 = 5_000;
 /// The longest pause after a failed step, in milliseconds.
 pub const RETRY_MS_MAX: u64 = 300_000;
 
+/// How long a build waits for the removal of a project of the same name, which it may replace, to be heard of.
+pub const REPLACED_HEARD_MS: u64 = 30_000;
+
 /// How many VMs one question about ownership names.
 pub const LINKS_WANTED_MAX: usize = 256;
 

@@ -502,13 +502,19 @@ impl Node {
     /// Keeps a build waiting for what has to be removed first; where nothing has, says why it can't be done.
     fn blocked(&mut self, now: Now, id: &VmId) {
         let Some(blocked) = self.vms.owned.get(id) else { return };
-        // The removal of what this replaces may be heard of later than this.
-        let goes = |vm: &OwnedVm| {
-            vm.existence == Existence::Unwanted
-                || (vm.label == blocked.label && vm.status.project != blocked.status.project)
-        };
-        if self.vms.owned.values().any(goes) {
+        if self.vms.owned.values().any(|vm| vm.existence == Existence::Unwanted) {
             self.vms.queued.insert(id.clone());
+            return;
+        }
+        // The removal of what this replaces may be heard of later than this; of what it doesn't replace, never.
+        let replaced =
+            |vm: &OwnedVm| vm.label == blocked.label && vm.status.project != blocked.status.project;
+        if blocked.failures == 0 && self.vms.owned.values().any(replaced) {
+            self.vms.queued.insert(id.clone());
+            self.timers.set(Timer::Retry(id.clone()), now.mono_ms + limits::REPLACED_HEARD_MS);
+            if let Some(waiting) = self.vms.owned.get_mut(id) {
+                waiting.failures = 1;
+            }
             return;
         }
         let limit = self.config.memory_limit;
@@ -562,6 +568,8 @@ impl Node {
 
     fn next_queued(&mut self, now: Now) {
         for id in std::mem::take(&mut self.vms.queued) {
+            // What it waited for may be here sooner than it was to be tried again.
+            self.timers.cancel(&Timer::Retry(id.clone()));
             self.reconcile(now, &id);
         }
     }
