@@ -199,23 +199,21 @@ fn packed_difference(changed: &Path, before: &Path) -> f64 {
 /// Moves the VM, which runs, and waits until it runs again.
 fn moves(site: &mut Site, from: &str, to: &str) -> Move {
     let before = link::bytes(site.host(from));
-    let began = Instant::now();
-    let began_ms = std::time::SystemTime::now()
+    let began = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |since| since.as_millis() as u64);
-    let mut asked = site.host(from).ctl_begin(&["migrate", "-p", "lab", "-h", "vm", "--to", to]);
+    site.host(from).ctl(&["migrate", "-p", "lab", "-h", "vm", "--to", to, "--yes"]).ended(0);
     until(&format!("the VM starts on {to}"), LIMIT, || {
-        let started = last_event(site.host(to), "start", began_ms);
+        let started = last_event(site.host(to), "start", began);
         started.map(drop).ok_or_else(|| site.host(from).ctl(&["status", "-p", "lab"]).out)
     });
-    let seconds = seconds_since(began);
-    let started = last_event(site.host(to), "start", began_ms).expect("it was there just now");
-    let ended = last_event(site.host(from), "exit", began_ms).expect("who moves was stopped");
+    let started = last_event(site.host(to), "start", began).expect("it was there just now");
+    let ended = last_event(site.host(from), "exit", began).expect("who moves was stopped");
     let bytes = link::bytes(site.host(from)) - before;
-    assert!(asked.wait().is_ok_and(|status| status.success()), "the move is done");
     let waited = site.host(to).ctl(&["status", "-p", "lab", "--wait", "up", "--timeout", "110"]);
     assert!(waited.code == Some(0), "{waited}");
-    Move { bytes: bytes as f64, seconds, down: (started - ended) as f64 / 1e3 }
+    let seconds = |from: u64| started.saturating_sub(from) as f64 / 1e3;
+    Move { bytes: bytes as f64, seconds: seconds(began), down: seconds(ended) }
 }
 
 /// Returns when something happened to the VM on a host, in milliseconds since 1970; not what was before.
@@ -298,14 +296,15 @@ impl Theirs {
             command.arg("scribble").arg(inside.join("data")).args([percent.to_string(), seed.to_string()]);
             run(&mut command);
         });
-        // As it arrives: rsync finds the image there, as ours does, the others don't need it.
+        // As it arrives: rsync finds the image there, as ours does, the others don't need it. That is as large as the
+        // disk and can be as old, to the second: rsync must look inside.
         let copy = there.join("rsync.img");
         run(Command::new("cp").arg("--sparse=always").args([image, &copy]));
         let (ssh, options, address) = (door.ssh(), door.options(), &door.address);
         let (here, there, away) = (folder.display(), there.display(), format!("root@{address}"));
         let tar = format!("tar -C {here} -czSf - disk.img | {ssh} 'tar -C {there} -xzSf - && sync'");
         let rsync = format!(
-            "rsync --inplace --compress -e 'ssh {options}' {here}/disk.img {away}:{there}/rsync.img && {ssh} sync"
+            "rsync --inplace --compress --ignore-times -e 'ssh {options}' {here}/disk.img {away}:{there}/rsync.img && {ssh} sync"
         );
         let qemu = format!(
             "qemu-img convert -c -f raw -O qcow2 {here}/disk.img {here}/disk.qcow2 && \
