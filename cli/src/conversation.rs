@@ -125,6 +125,7 @@ impl Answer {
             Reply::Progress(_)
             | Reply::Output { .. }
             | Reply::Events(_)
+            | Reply::Room(_)
             | Reply::Done
             | Reply::Window { .. } => {}
         }

@@ -248,18 +248,56 @@ fn all_of_a_host_goes_to_others_and_comes_back() {
     let large = site.project("large", &of("large", "host big { memory 256M }\n"));
     site.host("oslo").ctl(&["build", "-f", &large]).done();
     let refused = site.host("oslo").ctl(&["evacuate", "oslo", "--yes"]).ended(3);
-    refused.says("no other host has room for big").says("bergen has").says("memory_mib");
-    is_moved_but(&mut site, "big");
+    let refused = refused.says("no other host has room for big").says("bergen has").says("memory_mib");
+    is_moved_but(&mut site, "big", &refused.to_string());
 }
 
 /// The others have gone all the same.
-fn is_moved_but(site: &mut Site, stays: &str) {
+fn is_moved_but(site: &mut Site, stays: &str, told: &str) {
     until("all others have gone", LIMIT, || {
         let rows = site.host("oslo").ctl(&["status", "--json"]).json();
         let here = rows.as_array().into_iter().flatten().filter(|row| row["service_host"] == "oslo");
         let here: Vec<&str> = here.filter_map(|row| row["name"].as_str()).collect();
-        if here == [stays] { Ok(()) } else { Err(format!("{here:?}")) }
+        if here == [stays] { Ok(()) } else { Err(format!("{here:?}, after it said:\n{told}")) }
     });
+}
+
+#[test]
+fn a_host_is_emptied_again_as_soon_as_all_has_come_back() {
+    let mut site = Site::mesh_each(&[
+        ("oslo", "memory_mib = 1024\n"),
+        ("bergen", "memory_mib = 100\n"),
+        ("gjovik", "memory_mib = 32\n"),
+    ]);
+    let file = site.project("one", "global { project one }\nhost a { memory 96M }\n");
+    site.host("oslo").ctl(&["build", "-f", &file]).done();
+    for _ in 0..3 {
+        // What bergen has left is told to everybody a moment after it has changed. It is asked itself.
+        site.host("gjovik").ctl(&["evacuate", "oslo", "--yes"]).ended(0).says("> host a");
+        site.host("gjovik").ctl(&["evacuate", "oslo", "--undo", "--yes"]).ended(0).says("one at revision");
+    }
+}
+
+#[test]
+fn where_a_host_says_no_a_host_is_emptied_to_another_one() {
+    let mut site = Site::mesh_each(&[
+        ("oslo", "memory_mib = 1024\n"),
+        ("bergen", "memory_mib = 512\n"),
+        ("gjovik", "memory_mib = 128\n"),
+    ]);
+    let web = |project: &str, host: &str| {
+        let vm = "memory 64M; network eth0 { forward 8080:80 }";
+        format!("global {{ project {project} }}\nhost web {{ {vm}; service_host {host} }}\n")
+    };
+    let taken = site.project("taken", &web("taken", "bergen"));
+    let leaves = site.project("leaves", &web("leaves", "oslo"));
+    for file in [&taken, &leaves] {
+        site.host("oslo").ctl(&["build", "-f", file]).done();
+    }
+    let told = site.host("oslo").ctl(&["evacuate", "oslo", "--yes"]).ended(0);
+    told.says("bergen: web: forward 8080:80").says("another host is tried").says("leaves at revision 2");
+    let row = site.host("gjovik").sees("leaves", "web", "down");
+    assert_eq!(row["service_host"], "gjovik", "{row}");
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! `evacuate`: where the VMs of a host could go, or which have gone and could come back. Each project's move is a change of
 //! its own, made by whoever asks: here is only the choice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mln_link::Reply;
-use mln_link::message::{Evacuate, Evacuation, EvacuationRow};
+use mln_link::message::{Evacuate, EvacuateBut, Evacuation, EvacuationRefused, EvacuationRow};
 use mln_protocol::id::{Digest, Label, Name, ProjectId, PublicKey};
 use mln_protocol::lang::{self, Severity};
 use mln_protocol::model::{Definition, Project};
@@ -13,6 +13,7 @@ use mln_protocol::resolve::{self, Options};
 
 use super::change::not_kept;
 use super::prepare::NoFiles;
+use super::room::ask_rooms;
 use super::{answer, refusal};
 use crate::control::{Operator, ReplySender};
 use crate::definition;
@@ -30,23 +31,37 @@ struct Concerned {
 }
 
 impl EventLoop {
-    pub(super) fn request_evacuate(&self, order: &Evacuate, operator: &Operator, reply: ReplySender) {
-        let members: Vec<Name> = self.node.hosts().into_iter().map(|host| host.name).collect();
-        if !members.contains(&order.host) {
-            let known: Vec<&str> = members.iter().map(Name::as_str).collect();
-            let text = format!("there is no service host {}; there are {}", order.host, known.join(", "));
-            return answer(&reply, [refusal("no-such-host", text, None)]);
+    pub(super) fn request_evacuate(&self, order: Evacuate, operator: &Operator, reply: ReplySender) {
+        if let Some(refused) = self.no_such_host(&order.host) {
+            return answer(&reply, [refused]);
         }
-        let may_see = |label: &Label| operator.sees(label);
         match order.direction {
             Evacuation::Back => {
-                let rows = self.back(&order.host, may_see);
+                let rows = self.back(&order.host, |label| operator.sees(label));
                 if reply.post_rows(rows, Reply::Evacuation).is_ok() {
                     answer(&reply, []);
                 }
             }
-            Evacuation::Away => self.away(order.host.clone(), may_see, reply),
+            Evacuation::Away => self.away(order.host, Vec::new(), operator, reply),
         }
+    }
+
+    /// The same away from a host, without those that have said no.
+    pub(super) fn request_evacuate_but(&self, order: EvacuateBut, operator: &Operator, reply: ReplySender) {
+        match self.no_such_host(&order.host) {
+            Some(refused) => answer(&reply, [refused]),
+            None => self.away(order.host, order.refused, operator, reply),
+        }
+    }
+
+    fn no_such_host(&self, host: &Name) -> Option<Reply> {
+        let members: Vec<Name> = self.node.hosts().into_iter().map(|host| host.name).collect();
+        if members.contains(host) {
+            return None;
+        }
+        let known: Vec<&str> = members.iter().map(Name::as_str).collect();
+        let text = format!("there is no service host {host}; there are {}", known.join(", "));
+        Some(refusal("no-such-host", text, None))
     }
 
     /// Returns what has gone from a host and could come back.
@@ -66,13 +81,13 @@ impl EventLoop {
     }
 
     /// Answers with where the VMs of a host could go.
-    fn away(&self, host: Name, may_see: impl Fn(&Label) -> bool, reply: ReplySender) {
+    fn away(&self, host: Name, refused: Vec<EvacuationRefused>, operator: &Operator, reply: ReplySender) {
         let mut projects: Vec<ProjectId> =
             self.node.placed_on(&host).into_iter().map(|(project, _)| project).collect();
         projects.dedup();
         let concerned = projects.into_iter().filter_map(|project| {
             Some(Concerned {
-                label: self.node.label(project).filter(&may_see)?,
+                label: self.node.label(project).filter(|label| operator.sees(label))?,
                 places: self.node.places(project),
                 submitted: self.node.submitted(project).into_iter().take(1).collect(),
                 hosts: self.holders(project),
@@ -83,8 +98,10 @@ impl EventLoop {
         let mut candidates: Vec<Candidate> = self.node.candidates(self.clock.now(), None);
         candidates.retain(|one| one.host.name != host);
         let (blobs, mesh) = (self.blobs.clone(), self.mesh.clone());
-        // Texts are fetched from other hosts, which takes a while.
+        let (here, header) = ((self.node.key(), self.node.room()), operator.header());
+        // Texts are fetched from other hosts, and these are asked what they have left, which takes a while.
         tokio::spawn(async move {
+            ask_rooms(&mut candidates, here, &mesh, &header).await;
             let (mut rows, mut refusals) = (Vec::new(), Vec::new());
             for one in concerned {
                 let found = definition::find(&blobs, &mesh, &one.submitted, &one.hosts).await;
@@ -93,7 +110,12 @@ impl EventLoop {
                     refusals.push(of_project(&one.label, not_kept()));
                     continue;
                 };
-                match evacuate(&project, &host, &mut candidates, &one.places) {
+                let without: BTreeSet<&Name> = refused
+                    .iter()
+                    .filter(|no| (&no.owner, &no.project) == (&one.label.owner, &one.label.project))
+                    .map(|no| &no.by)
+                    .collect();
+                match evacuate(&project, &host, &mut candidates, &one.places, &without) {
                     Ok(chosen) => rows.extend(chosen.into_iter().map(|(vm, to)| EvacuationRow {
                         owner: one.label.owner.clone(),
                         project: one.label.project.clone(),

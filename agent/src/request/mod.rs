@@ -16,6 +16,7 @@ mod logs;
 mod permit;
 mod plan;
 mod prepare;
+mod room;
 mod run;
 mod select;
 mod status;
@@ -95,7 +96,9 @@ impl EventLoop {
             Request::Revoke(revoke) => self.request_revoke(revoke, &operator, reply).await,
             Request::Revocation(bytes) => self.request_revocation(&bytes, reply).await,
             Request::ConfirmKey => self.request_confirm_key(&operator, reply).await,
-            Request::Evacuate(order) => self.request_evacuate(&order, &operator, reply),
+            Request::Evacuate(order) => self.request_evacuate(order, &operator, reply),
+            Request::EvacuateBut(order) => self.request_evacuate_but(order, &operator, reply),
+            Request::Room => self.request_room(&reply),
             Request::TakeOver(order) => self.request_takeover(order, &operator, reply, input).await,
         }
     }

@@ -35,7 +35,9 @@ fn needs(request: &Request) -> &'static [Verb] {
         | Request::Definition(_)
         | Request::Consider(_)
         // What comes of it are changes, each asked for by itself.
-        | Request::Evacuate(_) => &[Verb::View],
+        | Request::Evacuate(_)
+        | Request::EvacuateBut(_)
+        | Request::Room => &[Verb::View],
         Request::Build(build) => match build.existing {
             Existing::Refuse => &[Verb::Build],
             Existing::Replace => &[Verb::Build, Verb::Remove],
@@ -83,6 +85,7 @@ fn may_be_passed_on(request: &Request) -> bool {
             | Request::TemplateTake(_)
             | Request::Consider(_)
             | Request::TakeOver(_)
+            | Request::Room
     )
 }
 
@@ -143,6 +146,8 @@ fn reach(request: &Request) -> Reach<'_> {
         | Request::Status(_)
         | Request::DaemonStatus { .. }
         | Request::Evacuate(_)
+        | Request::EvacuateBut(_)
+        | Request::Room
         | Request::List
         | Request::Peers
         | Request::PeersLan

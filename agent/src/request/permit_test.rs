@@ -1,8 +1,8 @@
 use std::collections::BTreeSet;
 
 use mln_link::message::{
-    Build, Change, ChangeContent, Consider, Console, Evacuate, Evacuation, EventReading, Events, Exec,
-    GcMode, GrantOrder, LogExtent, Logs, OnFailure, OperatorToken, OwnerHeard, Remove, Revoke, Status,
+    Build, Change, ChangeContent, Consider, Console, Evacuate, EvacuateBut, Evacuation, EventReading, Events,
+    Exec, GcMode, GrantOrder, LogExtent, Logs, OnFailure, OperatorToken, OwnerHeard, Remove, Revoke, Status,
     StopManner, TakeOver, Target, TemplateChoice, TemplatePull, TemplatePush, TemplateRecipe,
     TemplateRemoval, TemplateRemove, Terminal, TerminalSize,
 };
@@ -151,6 +151,8 @@ fn table() -> Vec<Row> {
         (Request::Revocation(Vec::new()), &[V], false, "mesh"),
         (Request::ConfirmKey, &[K], false, "host"),
         (Request::Evacuate(Evacuate { host: mini(), direction: Evacuation::Away }), &[V], false, "mesh"),
+        (Request::EvacuateBut(EvacuateBut { host: mini(), refused: Vec::new() }), &[V], false, "mesh"),
+        (Request::Room, &[V], true, "mesh"),
         (Request::TakeOver(TakeOver { vm: vm(), owner_heard: OwnerHeard::Refuse }), &[K], true, "project"),
     ]
 }

@@ -1,6 +1,6 @@
 //! `mlnctl evacuate`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 use std::path::Path;
 
@@ -8,7 +8,8 @@ use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args};
 use mln_link::Request;
 use mln_link::message::{
-    self, Change, ChangeConsent, ChangeContent, Evacuation, EvacuationRow, LeftOut, ProjectRef,
+    self, Change, ChangeConsent, ChangeContent, EvacuateBut, Evacuation, EvacuationRefused, EvacuationRow,
+    LeftOut, ProjectRef,
 };
 use mln_protocol::id::Name;
 use mln_protocol::plan::evacuation_reason;
@@ -39,63 +40,166 @@ pub struct Evacuate {
     reason: Option<String>,
 }
 
+/// How often hosts that say no are passed over, and others are tried.
+const ROUNDS_MAX: usize = 8;
+
 /// One project's part of it.
 struct Part {
     project: ProjectRef,
     change: Change,
+    /// Where its VMs go.
+    targets: BTreeSet<Name>,
+    /// What would come of it.
+    plan: Answer,
+}
+
+/// What one round of planning has led to.
+#[derive(Default)]
+struct Round {
+    /// The projects that can be moved.
+    planned: Vec<Part>,
+    /// What else was said.
+    said: Answer,
+    /// The hosts that have said no.
+    refused: BTreeSet<EvacuationRefused>,
 }
 
 /// Moves all that a service host carries to others, or back: a change for each project.
+///
+/// A host that says no to its part is passed over, and another one is tried for that project.
 pub async fn run(args: Evacuate, agent: &Agent, screen: &Screen) -> Result<Exit, CommandError> {
     let can_ask = std::io::stdin().is_terminal() && screen.asks();
     if !args.yes && !can_ask {
         return Err(CommandError::Usage(UsageError::NoTerminal { instead: "--yes" }));
     }
-    let direction = if args.undo { Evacuation::Back } else { Evacuation::Away };
-    let request = Request::Evacuate(message::Evacuate { host: args.host.clone(), direction });
-    let mut all = agent.ask(&request, screen).await?;
-    let mut projects: BTreeMap<(Name, Name), Vec<EvacuationRow>> = BTreeMap::new();
-    for row in std::mem::take(&mut all.evacuation) {
-        projects.entry((row.owner.clone(), row.project.clone())).or_default().push(row);
-    }
-    let mut planned: Vec<Part> = Vec::new();
-    for ((owner, name), rows) in projects {
-        let project = ProjectRef { owner: Some(owner), project: name };
-        let Some(content) = content(&project, &rows, agent, screen, &mut all).await? else { continue };
-        let change = args.change(&project, content);
-        let answer = send(&Request::Plan(change.clone()), &change, agent, screen).await?;
-        screen.plan(&answer);
-        let concerned = answer.plan.as_ref().is_some_and(|plan| !plan.hosts.is_empty());
-        let seen = answer.plan.as_ref().and_then(|plan| plan.head.as_ref()).map(|head| head.digest.clone());
-        if concerned && is_well(&answer) {
-            planned.push(Part { project, change: Change { seen, ..change } });
+    let mut refused = BTreeSet::new();
+    let mut all = Answer::default();
+    let mut any = false;
+    for round in 1..=ROUNDS_MAX {
+        let Round { planned, said, refused: more } = args.plan(&refused, agent, screen).await?;
+        if is_new(&more, &refused) && round < ROUNDS_MAX {
+            say_passed_over(&said, screen);
+            refused.extend(more);
+            continue;
         }
-        add(&mut all, answer);
-    }
-    if planned.is_empty() {
-        if is_well(&all) {
-            let what = if args.undo { "nothing was moved away from it" } else { "nothing is on it" };
-            screen.notice(&format!("{}: {what}", args.host));
+        add(&mut all, said);
+        if planned.is_empty() {
+            break;
         }
-        return Ok(screen.outcome(&all));
-    }
-    let question = format!("make these changes, to {} projects?", planned.len());
-    if !args.yes && !screen.ask(&question).map_err(CommandError::Terminal)? {
-        screen.notice("nothing was changed");
-        return Ok(Exit::Failed);
-    }
-    for part in planned {
-        screen.notice(&format!("{}:", part.project));
-        let answer = send(&Request::Upgrade(part.change.clone()), &part.change, agent, screen).await?;
-        if let Some(revised) = &answer.revised {
-            screen.revised(revised);
+        any = true;
+        for part in &planned {
+            screen.plan(&part.plan);
+            all.warnings.extend(part.plan.warnings.iter().cloned());
         }
-        add(&mut all, answer);
+        let question = format!("make these changes, to {} projects?", planned.len());
+        if !args.yes && !screen.ask(&question).map_err(CommandError::Terminal)? {
+            screen.notice("nothing was changed");
+            return Ok(Exit::Failed);
+        }
+        let mut late = Answer::default();
+        let mut more = BTreeSet::new();
+        for part in planned {
+            screen.notice(&format!("{}:", part.project));
+            let answer = send(&Request::Upgrade(part.change.clone()), &part.change, agent, screen).await?;
+            if let Some(revised) = &answer.revised {
+                screen.revised(revised);
+            }
+            more.extend(args.passed_over(&part.project, &part.targets, &answer));
+            add(&mut late, answer);
+        }
+        // What has moved is no longer on the host: the next round is about the rest.
+        if !is_new(&more, &refused) || round == ROUNDS_MAX {
+            add(&mut all, late);
+            break;
+        }
+        say_passed_over(&late, screen);
+        refused.extend(more);
+        all = Answer::default();
+    }
+    if !any && is_well(&all) {
+        let what = if args.undo { "nothing was moved away from it" } else { "nothing is on it" };
+        screen.notice(&format!("{}: {what}", args.host));
     }
     Ok(screen.outcome(&all))
 }
 
+fn is_new(more: &BTreeSet<EvacuationRefused>, known: &BTreeSet<EvacuationRefused>) -> bool {
+    more.iter().any(|refused| !known.contains(refused))
+}
+
+/// Says who has said no, and that another host is tried.
+fn say_passed_over(said: &Answer, screen: &Screen) {
+    for (host, why) in objections(said) {
+        screen.notice(&format!("{host}: {why}; another host is tried"));
+    }
+}
+
+/// Returns the hosts that have said no, or nothing, each with why.
+fn objections(answer: &Answer) -> impl Iterator<Item = (&Name, &str)> {
+    let refusals = answer.refusals.iter().filter_map(|said| Some((said.host.as_ref()?, said.text.as_str())));
+    refusals.chain(answer.silences.iter().map(|silence| (&silence.host, silence.text.as_str())))
+}
+
 impl Evacuate {
+    /// Has every project planned on its own.
+    async fn plan(
+        &self,
+        refused: &BTreeSet<EvacuationRefused>,
+        agent: &Agent,
+        screen: &Screen,
+    ) -> Result<Round, CommandError> {
+        let host = self.host.clone();
+        let request = if self.undo {
+            Request::Evacuate(message::Evacuate { host, direction: Evacuation::Back })
+        } else if refused.is_empty() {
+            Request::Evacuate(message::Evacuate { host, direction: Evacuation::Away })
+        } else {
+            Request::EvacuateBut(EvacuateBut { host, refused: refused.iter().cloned().collect() })
+        };
+        let mut round = Round { said: agent.ask(&request, screen).await?, ..Round::default() };
+        let mut projects: BTreeMap<(Name, Name), Vec<EvacuationRow>> = BTreeMap::new();
+        for row in std::mem::take(&mut round.said.evacuation) {
+            projects.entry((row.owner.clone(), row.project.clone())).or_default().push(row);
+        }
+        for ((owner, name), rows) in projects {
+            let project = ProjectRef { owner: Some(owner), project: name };
+            let Some(content) = content(&project, &rows, agent, screen, &mut round.said).await? else {
+                continue;
+            };
+            let change = self.change(&project, content);
+            let answer = send(&Request::Plan(change.clone()), &change, agent, screen).await?;
+            let targets: BTreeSet<Name> = rows.into_iter().map(|row| row.to).collect();
+            round.refused.extend(self.passed_over(&project, &targets, &answer));
+            let plan = answer.plan.as_ref().filter(|plan| !plan.hosts.is_empty());
+            match plan.filter(|_| is_well(&answer)) {
+                Some(plan) => {
+                    let seen = plan.head.as_ref().map(|head| head.digest.clone());
+                    let change = Change { seen, ..change };
+                    round.planned.push(Part { project, change, targets, plan: answer });
+                }
+                None => add(&mut round.said, answer),
+            }
+        }
+        Ok(round)
+    }
+
+    /// Returns the hosts that have said no to what of a project was to come to them.
+    fn passed_over(
+        &self,
+        project: &ProjectRef,
+        targets: &BTreeSet<Name>,
+        answer: &Answer,
+    ) -> Vec<EvacuationRefused> {
+        let Some(owner) = project.owner.as_ref().filter(|_| !self.undo) else { return Vec::new() };
+        let by = objections(answer).map(|(host, _)| host).filter(|host| targets.contains(*host));
+        by.map(|by| EvacuationRefused {
+            owner: owner.clone(),
+            project: project.project.clone(),
+            by: by.clone(),
+        })
+        .collect()
+    }
+
     fn change(&self, project: &ProjectRef, content: ChangeContent) -> Change {
         let mut reason = evacuation_reason(&self.host);
         if self.undo {

@@ -52,6 +52,13 @@ impl Node {
             .collect()
     }
 
+    /// Returns the memory that this host would still promise: without what it has, what is on its way here, and what it has
+    /// promised to others.
+    pub fn room(&self) -> MemoryMib {
+        let used = self.vms.memory_mib() + self.arriving_memory().0 + self.reservations.memory_mib();
+        MemoryMib(self.config.memory_limit.0.saturating_sub(used))
+    }
+
     fn candidate(
         &self,
         now: Now,

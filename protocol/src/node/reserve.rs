@@ -46,7 +46,7 @@ enum Stage {
 }
 
 impl Reservations {
-    fn memory_mib(&self) -> u32 {
+    pub(super) fn memory_mib(&self) -> u32 {
         self.by_revision.values().map(|r| r.memory_mib).sum()
     }
 

@@ -38,12 +38,14 @@ pub fn is_evacuation(reason: &str, host: &Name) -> bool {
 }
 
 /// Returns another host for each VM of a project that is on `host`, and takes its memory off the candidates for whatever
-/// comes next. `candidates` are all hosts but that one; `places` says where the project's VMs are.
+/// comes next. `candidates` are all hosts but that one; `places` says where the project's VMs are; `refused` are hosts that
+/// have said no to it.
 pub fn evacuate(
     project: &Project,
     host: &Name,
     candidates: &mut [Candidate],
     places: &BTreeMap<Name, Name>,
+    refused: &BTreeSet<&Name>,
 ) -> Result<BTreeMap<Name, PlacedHost>, Vec<NoRoom>> {
     // What names no group may go anywhere: a group that all are in, and that nobody can have written.
     let anywhere = anywhere(project, candidates);
@@ -59,6 +61,7 @@ pub fn evacuate(
     }
     let all: Vec<Candidate> = candidates
         .iter()
+        .filter(|one| !refused.contains(&one.host.name))
         .map(|one| Candidate {
             groups: [one.groups.as_slice(), std::slice::from_ref(&anywhere)].concat(),
             ..one.clone()
@@ -135,12 +138,25 @@ mod tests {
 
     #[track_caller]
     fn check(hosts: &str, places: &[(&str, &str)], free: [u32; 2], expect: &[&str]) -> Vec<u32> {
+        check_without(&[], hosts, places, free, expect)
+    }
+
+    #[track_caller]
+    fn check_without(
+        refused: &[&str],
+        hosts: &str,
+        places: &[(&str, &str)],
+        free: [u32; 2],
+        expect: &[&str],
+    ) -> Vec<u32> {
         let (tree, _) = lang::parse("p.mln", format!("global {{ project p }}\n{hosts}"), &NoIncludes);
         let project = resolve::resolve(&tree, &Options::default()).project;
         let mut candidates =
             [candidate("bergen", &["lab"], free[0]), candidate("gjovik", &["anywhere0"], free[1])];
         let places = places.iter().map(|(vm, host)| (name(vm), name(host))).collect();
-        let found = match evacuate(&project, &name("oslo"), &mut candidates, &places) {
+        let refused: Vec<Name> = refused.iter().map(|host| name(host)).collect();
+        let refused = refused.iter().collect();
+        let found = match evacuate(&project, &name("oslo"), &mut candidates, &places, &refused) {
             Ok(chosen) => chosen.iter().map(|(vm, host)| format!("{vm} {}", host.name)).collect(),
             Err(none) => none.iter().map(ToString::to_string).collect::<Vec<_>>(),
         };
@@ -172,6 +188,13 @@ mod tests {
         let none = "a and 1 more: no other host has room for a, which wants 64 MiB: bergen has 10 MiB left, gjovik has 20 \
                     MiB left";
         check(AB, &[("a", "oslo"), ("b", "oslo")], [10, 20], &[none]);
+    }
+
+    #[test]
+    fn whoever_has_refused_is_passed_over_and_what_is_there_stays() {
+        check_without(&["gjovik"], AB, &[("a", "oslo"), ("b", "gjovik")], [100, 200], &["a bergen"]);
+        let none = "a: no other host has room for a, which wants 64 MiB: bergen has 10 MiB left";
+        check_without(&["gjovik"], AB, &[("a", "oslo"), ("b", "gjovik")], [10, 200], &[none]);
     }
 
     #[test]

@@ -30,7 +30,9 @@ pub use image::{
 };
 pub use inside::{Console, LogExtent, Logs, Terminal, TerminalSize};
 pub use mesh::{LanRow, OperatorToken};
-pub use moving::{Evacuate, Evacuation, EvacuationRow, OwnerHeard, TakeOver};
+pub use moving::{
+    Evacuate, EvacuateBut, Evacuation, EvacuationRefused, EvacuationRow, OwnerHeard, Room, TakeOver,
+};
 pub use outside::{ForwardRow, NatState, OutsideRow, PortProtocol};
 pub use recipe::{PACKAGES_MAX, Package, PackageError, TemplateRecipe};
 pub use reply::{ExecExit, Failure, OutputStream, Progress, Refusal, Reply, Silence, Step, StepState};

@@ -46,6 +46,37 @@ pub struct EvacuationRow {
     pub back_to: Option<String>,
 }
 
+/// Where the VMs of a host could go, once hosts have said no to some of them. Nothing is changed by asking.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvacuateBut {
+    /// The service host that is to be empty.
+    #[serde(with = "crate::name")]
+    pub host: Name,
+    /// Who has said no to what.
+    pub refused: Vec<EvacuationRefused>,
+}
+
+/// A host that doesn't take what of a project another host is to be rid of.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct EvacuationRefused {
+    /// Whose project.
+    #[serde(with = "crate::name")]
+    pub owner: Name,
+    /// Which project.
+    #[serde(with = "crate::name")]
+    pub project: Name,
+    /// The host that said no.
+    #[serde(with = "crate::name")]
+    pub by: Name,
+}
+
+/// What a host has left for VMs, by its own word at this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Room {
+    /// The memory that it would still promise, in MiB.
+    pub memory_mib: u32,
+}
+
 /// Take over a VM whose owner is gone, with a copy of its disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TakeOver {

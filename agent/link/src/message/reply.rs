@@ -9,7 +9,7 @@ use super::event::EventRow;
 use super::grant::{GrantRow, Granted};
 use super::image::{GarbageReport, TemplateHostRow};
 use super::mesh::LanRow;
-use super::moving::EvacuationRow;
+use super::moving::{EvacuationRow, Room};
 use super::outside::OutsideRow;
 use super::row::{AgentVersion, DaemonStatusRow, PeerRow, ProjectRow, StatusRow, TemplateRow, Token};
 
@@ -90,6 +90,8 @@ pub enum Reply {
     Grants(Vec<GrantRow>),
     /// To `evacuate`.
     Evacuation(Vec<EvacuationRow>),
+    /// To another agent that asks what is left here.
+    Room(Room),
 }
 
 /// A step of the work on a VM or for a project.

@@ -11,7 +11,7 @@ use super::grant::{GrantOrder, Revoke};
 use super::image::{GcMode, TemplateChoice, TemplatePull, TemplatePush, TemplateRemove};
 use super::inside::{Console, Logs, Terminal, TerminalSize};
 use super::mesh::OperatorToken;
-use super::moving::{Evacuate, TakeOver};
+use super::moving::{Evacuate, EvacuateBut, TakeOver};
 use super::recipe::TemplateRecipe;
 
 /// A request: the first message of a connection after the hello.
@@ -118,6 +118,10 @@ pub enum Request {
     Evacuate(Evacuate),
     /// Take over a VM whose owner is gone.
     TakeOver(TakeOver),
+    /// Where the VMs of a host could go, once hosts have said no.
+    EvacuateBut(EvacuateBut),
+    /// From one agent to another: what its host has left for VMs.
+    Room,
 }
 
 impl Request {
@@ -158,7 +162,7 @@ impl Request {
             Self::Grants => "grant list",
             Self::Revoke(_) | Self::Revocation(_) => "revoke",
             Self::ConfirmKey => "key confirm",
-            Self::Evacuate(_) => "evacuate",
+            Self::Evacuate(_) | Self::EvacuateBut(_) | Self::Room => "evacuate",
             Self::TakeOver(_) => "takeover",
         }
     }

@@ -7,15 +7,15 @@ use std::path::Path;
 
 use mln_link::message::{
     AgentVersion, Build, Change, ChangeConsent, ChangeContent, Consider, Console, DaemonStatusRow,
-    Definition, DoctorRow, Evacuate, Evacuation, EvacuationRow, EventReading, EventRow, Events, Exec,
-    ExecExit, Existing, Failure, FileHead, ForwardRow, GarbageKind, GarbageReport, GarbageRow, GcMode,
-    HostLiveness, LanRow, LeftOut, LogExtent, Logs, NatState, OnFailure, OperatorToken, OutputStream,
-    OutsideRow, OwnerHeard, Package, PeerLink, PeerRow, Plan, PlanRow, PlanSign, PortProtocol, Progress,
-    ProjectRef, ProjectRow, ProjectSelection, Refusal, Removal, Remove, Revised, RevisionRef, RevisionRow,
-    RevisionStanding, Role, Silence, Start, Status, StatusRow, StatusWait, Step, StepState, Stop, StopManner,
-    TakeOver, Target, TemplateChoice, TemplateHostRow, TemplatePull, TemplatePush, TemplateRecipe,
-    TemplateRemoval, TemplateRemove, TemplateRow, Terminal, TerminalSize, Token, UnsettledRow, Verdict,
-    VmRef, VmState, WaitFor,
+    Definition, DoctorRow, Evacuate, EvacuateBut, Evacuation, EvacuationRefused, EvacuationRow, EventReading,
+    EventRow, Events, Exec, ExecExit, Existing, Failure, FileHead, ForwardRow, GarbageKind, GarbageReport,
+    GarbageRow, GcMode, HostLiveness, LanRow, LeftOut, LogExtent, Logs, NatState, OnFailure, OperatorToken,
+    OutputStream, OutsideRow, OwnerHeard, Package, PeerLink, PeerRow, Plan, PlanRow, PlanSign, PortProtocol,
+    Progress, ProjectRef, ProjectRow, ProjectSelection, Refusal, Removal, Remove, Revised, RevisionRef,
+    RevisionRow, RevisionStanding, Role, Room, Silence, Start, Status, StatusRow, StatusWait, Step,
+    StepState, Stop, StopManner, TakeOver, Target, TemplateChoice, TemplateHostRow, TemplatePull,
+    TemplatePush, TemplateRecipe, TemplateRemoval, TemplateRemove, TemplateRow, Terminal, TerminalSize,
+    Token, UnsettledRow, Verdict, VmRef, VmState, WaitFor,
 };
 use mln_link::{Input, Reply, Request};
 use mln_protocol::id::{Name, hex};
@@ -125,6 +125,15 @@ fn requests() -> Vec<Request> {
             vm: VmRef { project: ProjectRef { owner: None, project: name("ring") }, vm: name("r1") },
             owner_heard: OwnerHeard::Force,
         }),
+        Request::EvacuateBut(EvacuateBut {
+            host: name("oslo"),
+            refused: vec![EvacuationRefused {
+                owner: name("anna"),
+                project: name("ring"),
+                by: name("bergen"),
+            }],
+        }),
+        Request::Room,
     ]
 }
 
@@ -360,6 +369,7 @@ fn replies() -> Vec<Reply> {
             state: StepState::Begun,
             detail: String::new(),
         }),
+        Reply::Room(Room { memory_mib: 7 }),
     ]
 }
 
