@@ -50,6 +50,8 @@ struct Move {
     seconds: f64,
     /// From the guest's end to its next start.
     down: f64,
+    /// From there until it says that it is up; nothing where no guest runs.
+    boot: Option<f64>,
 }
 
 /// What a move takes, in bytes and time.
@@ -107,6 +109,15 @@ fn compared(percent: u64, ours: &Move, packed: f64, theirs: &Theirs) -> Vec<Figu
         "changed, zstd",
         packed,
     )];
+    figures.extend(ours.boot.map(|boot| {
+        Figure::alone(
+            "moving",
+            &format!("boot after the downtime, {changed}"),
+            Unit::Seconds,
+            Sample::single(boot),
+            Goal::Known,
+        )
+    }));
     for (name, way) in ways {
         let down = match name {
             "rsync" => Goal::TimesLess(3.0),
@@ -212,8 +223,14 @@ fn moves(site: &mut Site, from: &str, to: &str) -> Move {
     let bytes = link::bytes(site.host(from)) - before;
     let waited = site.host(to).ctl(&["status", "-p", "lab", "--wait", "up", "--timeout", "110"]);
     assert!(waited.code == Some(0), "{waited}");
-    let seconds = |from: u64| started.saturating_sub(from) as f64 / 1e3;
-    Move { bytes: bytes as f64, seconds: seconds(began), down: seconds(ended) }
+    let ready = last_event(site.host(to), "ready", started).expect("it is up");
+    let seconds = |from: u64, to: u64| to.saturating_sub(from) as f64 / 1e3;
+    Move {
+        bytes: bytes as f64,
+        seconds: seconds(began, started),
+        down: seconds(ended, started),
+        boot: Some(seconds(started, ready)),
+    }
 }
 
 /// Returns when something happened to the VM on a host, in milliseconds since 1970; not what was before.
@@ -316,7 +333,7 @@ impl Theirs {
             let (before, began) = (link::bytes(host), Instant::now());
             run_in(host, "sh", &["-c", line]);
             let seconds = seconds_since(began);
-            Move { bytes: (link::bytes(host) - before) as f64, seconds, down: seconds }
+            Move { bytes: (link::bytes(host) - before) as f64, seconds, down: seconds, boot: None }
         };
         let theirs = Self { tar: timed(&tar), rsync: timed(&rsync), qemu: timed(&qemu) };
         assert!(packed_difference(&copy, &disk) < 64.0, "rsync has brought all of it");
