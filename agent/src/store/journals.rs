@@ -110,7 +110,10 @@ impl JournalsError {
                 format!("free some space on the disk with {}", path.display())
             }
             Self::File { path, .. } | Self::Host { path, source: JournalError::Read(_) } => {
-                format!("see that the agent's user may read and write {}, and that its disk is well", path.display())
+                format!(
+                    "see that the agent's user may read and write {}, and that its disk is well",
+                    path.display()
+                )
             }
             Self::Host { path, .. } => format!(
                 "what this host has signed is in {}: put it back as it was last, or see docs/operations.md, \"The state is \
