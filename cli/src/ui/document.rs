@@ -88,25 +88,17 @@ fn scalar_text(text: &str) -> String {
 
 /// Returns the rows of a document: of its first field that is a table, where it is none itself.
 fn rows_of(document: &Value) -> Vec<&Map<String, Value>> {
-    let table = |value: &Value| {
-        let rows: Option<Vec<&Map<String, Value>>> = value.as_array()?.iter().map(Value::as_object).collect();
-        // Rows borrow from the document, not from this closure.
-        rows.map(|rows| rows.len())
-    };
-    let of = |value| -> Vec<&Map<String, Value>> {
-        let value: &Value = value;
-        value.as_array().into_iter().flatten().filter_map(Value::as_object).collect()
-    };
     match document {
-        Value::Array(_) => of(document),
-        Value::Object(fields) => {
-            match fields.values().find(|value| table(value).is_some_and(|rows| rows > 0)) {
-                Some(inner) => of(inner),
-                None => vec![fields],
-            }
-        }
+        Value::Array(items) => items.iter().filter_map(Value::as_object).collect(),
+        Value::Object(fields) => fields.values().find_map(table).unwrap_or_else(|| vec![fields]),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),
     }
+}
+
+/// Returns the rows of what is an array of objects, and not empty.
+fn table(value: &Value) -> Option<Vec<&Map<String, Value>>> {
+    let items = value.as_array().filter(|items| !items.is_empty())?;
+    items.iter().map(Value::as_object).collect()
 }
 
 fn csv(document: &Value) -> String {
