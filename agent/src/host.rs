@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -24,7 +25,7 @@ use crate::args::{Arguments, Command, DataArguments, HostArguments, RecoveryArgu
 use crate::blob::Blobs;
 use crate::clock::Clock;
 use crate::config::{CONFIG_FILE, Config};
-use crate::control::{CONTROL_COMMANDS_WAITING_MAX, ControlSocket, DataFolderLock};
+use crate::control::{CONTROL_COMMANDS_WAITING_MAX, ControlSocket, DataFolderLock, LockError};
 use crate::departure::{self, Departure};
 use crate::disk::transfer::{Transfers, Works};
 use crate::doctor::{self, Place};
@@ -41,15 +42,27 @@ use crate::operations::Operations;
 use crate::owner;
 use crate::platform::uml::{Uml, UmlConfig};
 use crate::platform::{Observation, Platform, VmEvent};
+use crate::ports::RememberedPorts;
 use crate::request::Waiters;
 use crate::store::{self, AddressBook, Store, Writer};
 use crate::store_health::StoreHealth;
 use crate::switches::Switches;
 use crate::version::VERSION;
 
-/// Parses the command line and does what it says.
-pub fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+/// The exit code for a command line that can't be understood, as of `mlnctl`.
+const USAGE: u8 = 64;
+
+/// Parses the command line and does what it says; returns the exit code.
+pub fn main() -> anyhow::Result<ExitCode> {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and versions are asked for; whatever else is no command line of this program.
+            let code = if error.use_stderr() { USAGE } else { 0 };
+            error.print().context("nowhere to say what is wrong with the command line")?;
+            return Ok(ExitCode::from(code));
+        }
+    };
     let usual = match arguments.command {
         // mDNS logs an error for each interface that has no multicast.
         Command::Run(_) => "info,libp2p_mdns=off",
@@ -72,7 +85,8 @@ pub fn main() -> anyhow::Result<()> {
         Command::Doctor(data) => examine(&data),
         Command::Manual { into } => manual(&into),
         Command::Run(run) => runtime()?.block_on(run_agent(run)),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
@@ -169,8 +183,15 @@ fn join(token: &str, host: &HostArguments) -> anyhow::Result<()> {
         if known.root != token.root {
             bail!("{} belongs to another mesh already; nothing was changed", folder.display());
         }
+        let what = match heed_addresses(&folder, &token)? {
+            Addresses::Known => "",
+            Addresses::TakenUp => "; where to reach the host that made the token is taken up",
+            Addresses::AgentRuns => {
+                "; its agent runs, so where to reach the host that made the token is not taken up: stop it, and say this again"
+            }
+        };
         return say(&format!(
-            "{name} belongs to this mesh already\nnext: mlnd run --data {}\n",
+            "{name} belongs to this mesh already{what}\nnext: mlnd run --data {}\n",
             folder.display()
         ));
     }
@@ -201,6 +222,37 @@ fn join(token: &str, host: &HostArguments) -> anyhow::Result<()> {
         identity.keys.public().short(),
         folder.display()
     ))
+}
+
+/// What became of the addresses in a token for a mesh that a host belongs to already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Addresses {
+    Known,
+    TakenUp,
+    /// Its address book is in use.
+    AgentRuns,
+}
+
+/// Notes where the host that made a token says that it is: the members may have moved since, all of them. Whether it is a
+/// member is seen when it is called.
+fn heed_addresses(folder: &Path, token: &Token) -> anyhow::Result<Addresses> {
+    let book = AddressBook::of(folder);
+    let mut known = book.load();
+    let at = known.iter().position(|(key, _)| *key == token.issuer);
+    let before = at.map(|at| known.remove(at).1).unwrap_or_default();
+    let new: Vec<Multiaddr> = token.addresses.iter().filter_map(|text| text.parse().ok()).collect();
+    if new.iter().all(|address| before.contains(address)) {
+        return Ok(Addresses::Known);
+    }
+    let _lock = match DataFolderLock::take(folder) {
+        Ok(lock) => lock,
+        Err(LockError::Taken(_)) => return Ok(Addresses::AgentRuns),
+        Err(error) => return Err(error.into()),
+    };
+    let before = before.into_iter().filter(|address| !new.contains(address)).collect::<Vec<_>>();
+    known.push((token.issuer, new.into_iter().chain(before).collect()));
+    book.save(&known)?;
+    Ok(Addresses::TakenUp)
 }
 
 fn leave(arguments: &DataArguments) -> anyhow::Result<()> {
@@ -252,9 +304,10 @@ fn say(text: &str) -> anyhow::Result<()> {
 
 async fn run_agent(arguments: RunArguments) -> anyhow::Result<()> {
     let folder = data_folder(&arguments.data)?;
-    let identity = Arc::new(Identity::load(&folder).context(
-        "make a mesh with `mlnd init MESH --name HOST`, or join one with `mlnd join TOKEN --name HOST`",
-    )?);
+    let identity = Arc::new(Identity::load(&folder).map_err(|error| {
+        let next = error.next_step();
+        anyhow::Error::new(error).context(next)
+    })?);
     let folder = folder.canonicalize().with_context(|| folder.display().to_string())?;
     refuse_as_root(&folder)?;
     let mut config = Config::read(&arguments.config.unwrap_or_else(|| folder.join(CONFIG_FILE)))?;
@@ -263,8 +316,10 @@ async fn run_agent(arguments: RunArguments) -> anyhow::Result<()> {
     }
     let lock = DataFolderLock::take(&folder)?;
     owner::check(&folder)?;
-    let opened = Store::open(&folder, identity.keys.public(), identity.root)
-        .context("free some space, or see docs/operations.md, \"The state is damaged\"")?;
+    let opened = Store::open(&folder, identity.keys.public(), identity.root).map_err(|error| {
+        let next = error.next_step();
+        anyhow::Error::new(error).context(next)
+    })?;
     let store::Opened { store, state: stored, findings } = opened;
     let blobs = Blobs::open(&folder)?;
     blobs.retain(&used_blobs(&stored));
@@ -285,6 +340,7 @@ async fn run_agent(arguments: RunArguments) -> anyhow::Result<()> {
     let writer = Writer::start(store, results.clone()).context("a thread can't be started")?;
     let book = AddressBook::of(&folder);
     let (listen, named) = resolve_listen(&config.listen).await?;
+    let listen = RememberedPorts::of(&folder).settle(listen);
     let mut reach = config.reach.clone();
     // Who says where it listens by a name wants to be known by it.
     reach.announce.extend(named);

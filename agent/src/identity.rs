@@ -80,9 +80,42 @@ pub(crate) enum IdentityError {
         /// In what.
         what: &'static str,
     },
+    /// The host's key may be read by others than its owner. Whoever has it can be this host.
+    #[error("{} may be read or written by others than its owner: its mode is {mode:04o}", path.display())]
+    Exposed {
+        /// Where it is.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
     /// The system gave no randomness for a key.
     #[error("no randomness for a key: {0}")]
     Randomness(getrandom::Error),
+}
+
+impl IdentityError {
+    /// Returns what to do about it where an agent was to run.
+    pub(crate) fn next_step(&self) -> String {
+        match self {
+            Self::None { .. } => {
+                "make a mesh with `mlnd init MESH --name HOST`, or join one with `mlnd join TOKEN --name HOST`".to_owned()
+            }
+            Self::File { path, source } if source.kind() != io::ErrorKind::NotFound => {
+                format!("see that the agent's user may read {}", path.display())
+            }
+            // Another key would be another host: what this one owns would wait for it for ever.
+            Self::File { path, .. } | Self::Damaged { path, .. } => format!(
+                "put back {} from a copy; without one this host is lost, and joins under another name from an empty data \
+                 folder: see docs/operations.md, \"The state is damaged\"",
+                path.display()
+            ),
+            Self::Exposed { path, .. } => format!(
+                "chmod 600 {}; if somebody else may have read it, have this host revoked, and join anew from an empty data folder",
+                path.display()
+            ),
+            Self::Taken { .. } | Self::OtherMesh { .. } | Self::Randomness(_) => "this host can't be told who it is".to_owned(),
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -114,7 +147,7 @@ impl Identity {
             Signed::from_bytes(&bytes).map_err(|_| damaged("a grant"))
         };
         Ok(Self {
-            keys: load_key(&folder.join(KEY_FILE))?,
+            keys: load_own_key(&folder.join(KEY_FILE))?,
             name: Name::parse(&file.name).map_err(|_| damaged("the name"))?,
             root: PublicKey::from_hex(&file.root).ok_or_else(|| damaged("the root key"))?,
             chain: file.chain.iter().map(link).collect::<Result<_, _>>()?,
@@ -220,10 +253,22 @@ pub(crate) fn forget_membership(folder: &Path) -> Result<(), IdentityError> {
 pub(crate) fn host_key(folder: &Path) -> Result<KeyPair, IdentityError> {
     let path = folder.join(KEY_FILE);
     if path.exists() {
-        return load_key(&path);
+        return load_own_key(&path);
     }
     let keys = KeyPair::from_secret(random()?);
     write_secret(&path, &keys)?;
+    Ok(keys)
+}
+
+/// Loads the key of this host, which nobody else may read: as `ssh` has it.
+fn load_own_key(path: &Path) -> Result<KeyPair, IdentityError> {
+    let keys = load_key(path)?;
+    let metadata =
+        fs::metadata(path).map_err(|source| IdentityError::File { path: path.to_owned(), source })?;
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(IdentityError::Exposed { path: path.to_owned(), mode });
+    }
     Ok(keys)
 }
 
@@ -312,6 +357,41 @@ mod tests {
         let name = Name::parse("oslo").expect("a name");
         Identity::init(folder.path(), "lab", &name, None).expect("an empty folder");
         fs::write(folder.path().join(MEMBERSHIP_FILE), "name = 'oslo'").expect("it is ours");
-        assert!(matches!(Identity::load(folder.path()), Err(IdentityError::Damaged { .. })));
+        let error = Identity::load(folder.path()).expect_err("a membership is more than a name");
+        assert!(matches!(error, IdentityError::Damaged { .. }));
+        let next = error.next_step();
+        assert!(next.contains("from a copy") && !next.contains("init"), "{next}");
+    }
+
+    #[test]
+    fn a_key_that_is_lost_or_damaged_is_put_back_and_never_made_anew() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let name = Name::parse("oslo").expect("a name");
+        Identity::init(folder.path(), "lab", &name, None).expect("an empty folder");
+        let key = folder.path().join(KEY_FILE);
+        fs::write(&key, "0123").expect("it is ours");
+        let damaged = Identity::load(folder.path()).expect_err("that is no key");
+        fs::remove_file(&key).expect("it is ours");
+        let lost = Identity::load(folder.path()).expect_err("there is none");
+        for error in [damaged, lost] {
+            let next = error.next_step();
+            assert!(next.contains("host.key from a copy") && !next.contains("init"), "{next}");
+        }
+        let none = Identity::load(&folder.path().join("elsewhere")).expect_err("there is nothing");
+        assert!(none.next_step().contains("mlnd init"));
+    }
+
+    #[test]
+    fn a_key_that_others_may_read_is_not_used() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let name = Name::parse("oslo").expect("a name");
+        Identity::init(folder.path(), "lab", &name, None).expect("an empty folder");
+        let key = folder.path().join(KEY_FILE);
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).expect("it is ours");
+        let error = Identity::load(folder.path()).expect_err("others may read it");
+        assert!(matches!(error, IdentityError::Exposed { mode: 0o644, .. }), "{error}");
+        assert!(error.to_string().contains("0644") && error.next_step().contains("chmod 600"));
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o400)).expect("it is ours");
+        assert!(Identity::load(folder.path()).is_ok());
     }
 }

@@ -52,6 +52,8 @@ mod owner;
 mod part_change;
 #[cfg(feature = "uml")]
 pub mod platform;
+#[cfg(feature = "host")]
+mod ports;
 mod process_end;
 #[cfg(feature = "host")]
 mod request;

@@ -14,7 +14,7 @@ fn main() -> ExitCode {
 #[cfg(feature = "host")]
 fn run_host() -> ExitCode {
     match mlnd::host::main() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             use std::io::Write;
             // There is nowhere else to say it.

@@ -31,6 +31,7 @@ impl PartChange {
             after: Some(fragment),
             arriving: &self.arriving,
             leaving: &self.leaving,
+            here: &[],
         };
         match change.not_yet() {
             Some((vm, what)) => refuse(format!(

@@ -62,6 +62,10 @@ pub enum Output {
     Table,
     /// For programs: one document for a table, one line per event for work.
     Json,
+    /// The same, with documents as YAML.
+    Yaml,
+    /// The same, with documents as lines of values, the names of the fields first.
+    Csv,
 }
 
 /// What to do.

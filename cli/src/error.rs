@@ -182,6 +182,9 @@ pub enum UsageError {
     /// Options of an operator's token for a host's.
     #[error("--may and --name are for tokens of operators")]
     HostTokenOptions,
+    /// A form that what works on a file alone doesn't have.
+    #[error("-o yaml and -o csv are for what an agent answers")]
+    FormOfAgents,
 }
 
 impl CommandError {

@@ -22,11 +22,12 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// Returns how a command ends that needs no agent: its code is 0, 1 or 2.
+    /// Returns how a command ends that needs no agent: its code is 0, 1, 2 or 64.
     pub fn of_offline(code: u8) -> Self {
         match code {
             0 => Self::Done,
             2 => Self::Changes,
+            64 => Self::Usage,
             _ => Self::Failed,
         }
     }

@@ -84,6 +84,11 @@ impl Host {
         fs::write(self.folder.join("config.toml"), text).expect("the folder is ours");
     }
 
+    /// Lets the agent listen where it was, on any port that is free; counts from its next start.
+    pub fn listen_on_any_port(&mut self) {
+        self.place.listen_on_any_port();
+    }
+
     /// Gives the host the template `mini`.
     pub(crate) fn take_images(&self) {
         let images = self.folder.join("images");

@@ -95,6 +95,12 @@ impl Place {
         Self { namespace: None, listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()], address: None }
     }
 
+    /// Has an agent listen on any port of the address that it has.
+    pub(crate) fn listen_on_any_port(&mut self) {
+        let ip = self.listen.first().and_then(|address| address.split('/').nth(2)).unwrap_or("127.0.0.1");
+        self.listen = vec![format!("/ip4/{ip}/tcp/0")];
+    }
+
     /// Makes an address unreachable from here.
     pub(crate) fn cut_off_from(&self, address: IpAddr) {
         let space = self.namespace.as_deref().and_then(std::path::Path::file_name);

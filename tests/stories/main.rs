@@ -1,6 +1,7 @@
 //! Stories with real agents and real virtual machines: what somebody who uses the mesh would see.
 
 mod aborted;
+mod anew;
 mod copied;
 mod durable;
 mod events;

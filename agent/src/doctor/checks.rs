@@ -2,7 +2,7 @@
 
 use mln_link::message::{DoctorRow, Verdict};
 
-use super::facts::{Exec, Facts, Landlock, Run};
+use super::facts::{Exec, Facts, Landlock, MeshStanding, Run};
 
 /// What one guest's memory may be at least.
 const MEMORY_MIB_MIN: u64 = 64;
@@ -31,7 +31,9 @@ pub(super) fn all(facts: &Facts) -> Vec<DoctorRow> {
         templates(facts),
         disk(facts),
         state(facts),
+        key(facts),
         ports(facts),
+        peers(facts),
         clock(facts),
         passt(facts),
         default_route(facts),
@@ -202,6 +204,33 @@ fn state(facts: &Facts) -> DoctorRow {
         return warn("state", finding, format!("rm -r {folder}/state.broken-*"));
     }
     ok("state", "journals and index are sound")
+}
+
+fn key(facts: &Facts) -> DoctorRow {
+    match &facts.standing {
+        None => ok("key", "no agent runs that could ask the others"),
+        Some(MeshStanding { doubled: None, .. }) => ok("key", "nobody else has spoken under this host's key"),
+        Some(MeshStanding { doubled: Some(why), .. }) => fail(
+            "key",
+            format!("this host signs and starts nothing: {why}"),
+            "mlnctl key confirm   # once the other one is off for good",
+        ),
+    }
+}
+
+fn peers(facts: &Facts) -> DoctorRow {
+    match &facts.standing {
+        None => ok("peers", "no agent runs that could reach them"),
+        Some(MeshStanding { members: 0, .. }) => ok("peers", "this host is the only member that it knows"),
+        Some(MeshStanding { members, reached: 0, .. }) => fail(
+            "peers",
+            format!("reaches 0 of {members} members: they are off, or have other addresses by now"),
+            "mlnctl token new   # at one that runs; here: stop the agent, mlnd join TOKEN --name HOST, start it",
+        ),
+        Some(MeshStanding { members, reached, .. }) => {
+            ok("peers", format!("reaches {reached} of {members} members"))
+        }
+    }
 }
 
 fn ports(facts: &Facts) -> DoctorRow {

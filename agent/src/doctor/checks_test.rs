@@ -28,6 +28,7 @@ fn healthy() -> Facts {
         now_unix_ms: 10_000_000,
         peers: vec![PeerClock { name: "bergen".to_owned(), measured_unix_ms: 9_990_000 }],
         store: StoreFacts::default(),
+        standing: Some(MeshStanding { doubled: None, members: 2, reached: 1 }),
         landlock: Landlock::There,
         user: User { uid: 1000, login: Some("anna".to_owned()), lingers: Some(true) },
         control_group: None,
@@ -137,4 +138,20 @@ fn a_configuration_that_cannot_be_used_is_a_failure() {
         let gid = Err("there is no group \"lab\"".to_owned());
         f.control_group = Some(ControlGroup { name: "lab".to_owned(), gid });
     });
+}
+
+#[test]
+fn a_host_whose_key_is_doubled_and_one_that_reaches_nobody_are_told_what_to_do() {
+    let standing = |doubled: Option<&str>, reached| {
+        Some(MeshStanding { doubled: doubled.map(str::to_owned), members: 2, reached })
+    };
+    check("key", Verdict::Fail, "mlnctl key confirm", |facts| {
+        facts.standing = standing(Some("a copy of it runs"), 1);
+    });
+    check("peers", Verdict::Fail, "reaches 0 of 2 members", |facts| facts.standing = standing(None, 0));
+    let mut alone = healthy();
+    for standing in [None, Some(MeshStanding { doubled: None, members: 0, reached: 0 })] {
+        alone.standing = standing;
+        assert!(all(&alone).iter().all(|row| row.verdict == Verdict::Ok));
+    }
 }

@@ -45,6 +45,19 @@ pub(crate) struct MeshFacts {
     pub peers: Vec<PeerClock>,
     /// How its store fares.
     pub store: StoreFacts,
+    /// How it stands with its mesh; none where no agent runs.
+    pub standing: Option<MeshStanding>,
+}
+
+/// How an agent stands with the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MeshStanding {
+    /// Why its host signs and starts nothing, where others have heard its key say what it never said.
+    pub doubled: Option<String>,
+    /// How many other members it knows.
+    pub members: usize,
+    /// How many of them it reaches.
+    pub reached: usize,
 }
 
 /// Where an agent listens.
@@ -88,6 +101,7 @@ pub(super) struct Facts {
     pub now_unix_ms: u64,
     pub peers: Vec<PeerClock>,
     pub store: StoreFacts,
+    pub standing: Option<MeshStanding>,
     pub landlock: Landlock,
     pub user: User,
     pub control_group: Option<ControlGroup>,
@@ -174,6 +188,7 @@ pub(super) fn gather(place: &Place, mesh: &MeshFacts) -> Facts {
             .map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
         peers: mesh.peers.clone(),
         store: mesh.store.clone(),
+        standing: mesh.standing.clone(),
         landlock: if fs::read_to_string("/sys/kernel/security/lsm").is_ok_and(|list| has_landlock(&list))
             || landlock_answers()
         {

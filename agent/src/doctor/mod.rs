@@ -14,7 +14,7 @@ use mln_link::message::DoctorRow;
 use crate::config::{CONFIG_FILE, Config};
 use crate::host::uml_config;
 use crate::store_health::StoreFacts;
-pub(crate) use facts::{MeshFacts, PeerClock, Place, Ports};
+pub(crate) use facts::{MeshFacts, MeshStanding, PeerClock, Place, Ports};
 
 /// Looks at this machine and judges all of it; takes some tenths of a second, and blocks.
 pub(crate) fn examine(place: &Place, mesh: &MeshFacts) -> Vec<DoctorRow> {
@@ -35,5 +35,5 @@ pub(crate) fn examine_alone(data: &Path) -> Vec<DoctorRow> {
     let place =
         Place { data: data.to_owned(), uml, control_group: config.control_group, config_error: broken };
     let store = StoreFacts::of_folder(data);
-    examine(&place, &MeshFacts { ports: Ports::Wanted(listen), peers: Vec::new(), store })
+    examine(&place, &MeshFacts { ports: Ports::Wanted(listen), peers: Vec::new(), store, standing: None })
 }

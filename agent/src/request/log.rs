@@ -14,7 +14,11 @@ impl EventLoop {
     pub(super) fn request_log(&self, wanted: &ProjectRef, operator: &Operator, reply: &ReplySender) {
         let project = match select::project(&self.node, wanted, &operator.name) {
             Ok(project) => project,
-            Err(wrong) => return answer(reply, [*wrong]),
+            // What was removed has a log still.
+            Err(wrong) => match select::removed(&self.node, wanted, operator) {
+                Some(project) => project,
+                None => return answer(reply, [*wrong]),
+            },
         };
         let rows = self.node.history(project.id).iter().map(|view| row(&self.node, view)).collect();
         if reply.post_rows(rows, Reply::Revisions).is_ok() {

@@ -6,6 +6,7 @@ use mln_protocol::id::{Label, Name};
 use mln_protocol::node::{Node, ProjectView, VmView};
 
 use super::refusal;
+use crate::control::Operator;
 
 /// How many digits of a digest people are shown, and name a project by at least.
 const DIGEST_DIGITS_MIN: usize = 8;
@@ -37,6 +38,28 @@ pub(super) fn project(node: &Node, wanted: &ProjectRef, operator: &Name) -> Resu
         (_, [own]) => Ok((**own).clone()),
         (several, _) => Err(ambiguous(&format!("{wanted} may mean"), several)),
     }
+}
+
+/// Returns the project that is removed, and that a name or the beginning of a digest meant: their own, or the only one of
+/// that name; of several removed ones the last.
+///
+/// Nobody has judged yet whether they may know of it, since it stands among no projects: here it is.
+pub(super) fn removed(node: &Node, wanted: &ProjectRef, operator: &Operator) -> Option<ProjectView> {
+    let mut seen = node.removed_projects();
+    seen.retain(|project| operator.sees(&project.label));
+    if node.projects().iter().any(|project| project.label.project == wanted.project) {
+        // There is one of that name: it is said which are known, and none of those that were.
+        return by_digest(&seen, wanted).cloned();
+    }
+    let named: Vec<&ProjectView> = seen
+        .iter()
+        .filter(|project| project.label.project == wanted.project)
+        .filter(|project| wanted.owner.as_ref().is_none_or(|owner| project.label.owner == *owner))
+        .collect();
+    let own = named.iter().rfind(|project| project.label.owner == operator.name);
+    let one_owner = named.windows(2).all(|two| two[0].label == two[1].label);
+    let only = named.last().filter(|_| one_owner);
+    own.or(only).map(|project| (*project).clone()).or_else(|| by_digest(&seen, wanted).cloned())
 }
 
 /// Returns the project of a label, to be changed by its file; two of them are there when both were built while a network

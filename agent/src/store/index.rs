@@ -105,8 +105,10 @@ impl Index {
     /// Puts the index out of the way, and returns where it is now. The next one that is opened is empty.
     pub(super) fn set_aside(data: &Path) -> io::Result<PathBuf> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let free = |number: &u64| !data.join(format!("{BROKEN}{number}")).exists();
-        let number = (since..).find(free).unwrap_or(since);
+        // Above those before it, also where the clock was set back: the oldest ones go.
+        let number_of = |path: &PathBuf| path.file_name()?.to_str()?.strip_prefix(BROKEN)?.parse().ok();
+        let last: Option<u64> = broken(data)?.iter().filter_map(number_of).max();
+        let number = last.map_or(since, |last| since.max(last.saturating_add(1)));
         let aside = data.join(format!("{BROKEN}{number}"));
         match fs::rename(data.join(FOLDER), &aside) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -151,7 +153,8 @@ pub(crate) fn broken(data: &Path) -> io::Result<Vec<PathBuf>> {
             kept.push(entry.path());
         }
     }
-    kept.sort();
+    // By number, and so by age; names of more digits come behind.
+    kept.sort_by(|a, b| (a.as_os_str().len(), a).cmp(&(b.as_os_str().len(), b)));
     Ok(kept)
 }
 

@@ -102,6 +102,28 @@ pub(crate) enum JournalsError {
     },
 }
 
+impl JournalsError {
+    /// Returns what to do about it where an agent was to run.
+    pub(crate) fn next_step(&self) -> String {
+        match self {
+            Self::File { path, source } if source.kind() == io::ErrorKind::StorageFull => {
+                format!("free some space on the disk with {}", path.display())
+            }
+            Self::File { path, .. } | Self::Host { path, source: JournalError::Read(_) } => {
+                format!(
+                    "see that the agent's user may read and write {}, and that its disk is well",
+                    path.display()
+                )
+            }
+            Self::Host { path, .. } => format!(
+                "what this host has signed is in {}: put it back as it was last, or see docs/operations.md, \"The state is \
+                 damaged\"",
+                path.display()
+            ),
+        }
+    }
+}
+
 impl Journals {
     /// Opens the journals of a data folder, and makes the host's own if there is none.
     pub(super) fn open(

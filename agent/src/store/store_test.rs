@@ -365,3 +365,15 @@ fn a_part_of_a_project_that_is_damaged_is_left_out() {
     assert_eq!(state.fragments.iter().map(|(digest, _)| *digest).collect::<Vec<_>>(), [fragment(1).0]);
     assert!(!folder.join(".part-x").exists());
 }
+
+#[test]
+fn an_index_that_is_set_aside_after_the_clock_was_set_back_is_not_the_first_to_go() {
+    let data = tempfile::tempdir().expect("a folder");
+    // Later than any clock of this test's.
+    for name in ["state", "state.broken-9999999998", "state.broken-9999999999"] {
+        fs::create_dir(data.path().join(name)).expect("it is ours");
+    }
+    let aside = Index::set_aside(data.path()).expect("the folder is ours");
+    assert!(aside.ends_with("state.broken-10000000000") && aside.exists(), "{}", aside.display());
+    assert_eq!(broken_indexes(data.path()).expect("it can be read").len(), 2);
+}

@@ -18,7 +18,7 @@ use mln_protocol::wire::{self, GrantText, decode_chain};
 
 use super::token::verbs;
 use crate::context::{Context, Home, now};
-use crate::conversation::Agent;
+use crate::conversation::{Agent, Answer};
 use crate::error::{CommandError, UsageError};
 use crate::exit::Exit;
 use crate::quantity::parse_duration_ms;
@@ -39,7 +39,7 @@ pub struct Grant {
     #[arg(long, env = "MLN_TO", value_name = "KEY|NAME", required = true)]
     to: Option<String>,
     /// Under which name: the owner of what they build [default: the one that they have]
-    #[arg(long, env = "MLN_OPERATOR", value_name = "OWNER", value_parser = Name::parse)]
+    #[arg(long, env = "MLN_GRANTEE", value_name = "OWNER", value_parser = Name::parse)]
     name: Option<Name>,
     /// What they may do: read, control, use, all, or verbs such as build,start,exec [default: all but grant]
     #[arg(long, visible_alias = "verbs", env = "MLN_MAY", value_name = "WORDS", value_delimiter = ',')]
@@ -60,7 +60,7 @@ pub struct Grant {
     #[arg(long, env = "MLN_DISK", value_name = "GIB")]
     disk: Option<u64>,
     /// For how long it holds [default: 90d, and never longer than your own]
-    #[arg(long, env = "MLN_VALID", value_name = "TIME", value_parser = parse_duration_ms)]
+    #[arg(long, env = "MLN_VALID", value_name = "TIME", value_parser = some_time)]
     valid: Option<u64>,
     /// How many further grants may follow it, one after the other; needs the verb grant
     #[arg(long, env = "MLN_PASS_ON", value_name = "COUNT", default_value_t = 0)]
@@ -97,19 +97,96 @@ pub async fn run(args: Grant, agent: &Agent, screen: &Screen) -> Result<Exit, Co
         let mut answer = agent.ask(&Request::Grants, screen).await?;
         // Hosts are listed by `peers`.
         answer.grants.retain(|row| row.verbs & Verb::Join.bit() == 0);
-        screen.answer(|layout| rows::grants(&answer.grants, layout), || json::grants(&answer.grants));
+        screen.answer(
+            |layout| rows::grants(&answer.grants, now().unix_ms, layout),
+            || json::grants(&answer.grants),
+        );
         return Ok(screen.troubles(&answer));
     }
-    let Some(context) = agent.context().cloned() else {
-        let answer = agent.ask(&Request::Grant(order(args)?), screen).await?;
-        if let Some(granted) = &answer.granted {
-            screen.answer(|_layout| format!("{}\n", granted.text), || json::granted(granted));
+    let doubts = doubts(&args, agent, screen).await?;
+    let mut answer = match agent.context().cloned() {
+        None => agent.ask(&Request::Grant(order(args)?), screen).await?,
+        Some(context) => {
+            let granted = sign(args, &context, agent, screen).await?;
+            Answer { granted: Some(granted), ..Answer::default() }
         }
-        return Ok(screen.troubles(&answer));
     };
-    let granted = sign(args, &context, agent, screen).await?;
-    screen.answer(|_layout| format!("{}\n", granted.text), || json::granted(&granted));
-    Ok(Exit::Done)
+    if let Some(granted) = &answer.granted {
+        screen.answer(|_layout| format!("{}\n", granted.text), || json::granted(granted));
+        let known = agent.ask(&Request::Grants, screen).await?.grants;
+        answer.warnings.extend(doubts);
+        answer.warnings.extend(wider(&granted.row, &known, now().unix_ms));
+    }
+    Ok(screen.troubles(&answer))
+}
+
+/// Returns what about a grant is hardly meant: nothing is refused for it.
+async fn doubts(args: &Grant, agent: &Agent, screen: &Screen) -> Result<Vec<String>, CommandError> {
+    let mut doubts = Vec::new();
+    if args.memory == Some(0) {
+        doubts.push("with --memory 0 nothing can be built".to_owned());
+    }
+    if args.vms == Some(0) {
+        doubts.push("with --vms 0 nothing can be built".to_owned());
+    }
+    if args.hosts.is_empty() {
+        return Ok(doubts);
+    }
+    let hosts = agent.ask(&Request::DaemonStatus { group: None }, screen).await?.daemon_status;
+    let nowhere = args
+        .hosts
+        .iter()
+        .filter(|pattern| !hosts.iter().any(|host| pattern.matches(&host.name, &host.groups)));
+    doubts.extend(nowhere.map(|pattern| {
+        let known: Vec<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
+        format!("--hosts {pattern}: no host is called that now (there are {})", known.join(", "))
+    }));
+    Ok(doubts)
+}
+
+/// Returns what is to be known of grants that somebody has besides a new one, and that allow more: they hold as before.
+fn wider(new: &GrantRow, known: &[GrantRow], now_unix_ms: u64) -> Vec<String> {
+    let holds = |row: &&GrantRow| {
+        row.key == new.key
+            && row.id != new.id
+            && row.revoked.is_none()
+            && row.ends_unix_ms.is_none_or(|ends| ends > now_unix_ms)
+    };
+    let allows_more = |row: &&GrantRow| !is_within(row, new);
+    let text = |row: &GrantRow| {
+        let id = row.id.get(..8).unwrap_or(&row.id);
+        format!(
+            "{} has a grant still that allows more, {id}: it holds besides this one; to take it back: mlnctl revoke {id}",
+            row.name
+        )
+    };
+    known.iter().filter(holds).filter(allows_more).map(text).collect()
+}
+
+/// Whether all that a grant allows is allowed by another one, but for how long. Patterns are compared as they are written.
+fn is_within(row: &GrantRow, other: &GrantRow) -> bool {
+    let listed = |of: &[String], all: &[String]| {
+        all.is_empty() || (!of.is_empty() && of.iter().all(|pattern| all.contains(pattern)))
+    };
+    let limited = |of: Option<u64>, by: Option<u64>| by.is_none_or(|by| of.is_some_and(|of| of <= by));
+    row.verbs & !other.verbs == 0
+        && listed(&row.projects, &other.projects)
+        && listed(&row.hosts, &other.hosts)
+        && limited(row.memory_mib, other.memory_mib)
+        && limited(row.vms, other.vms)
+        && limited(row.disk_bytes, other.disk_bytes)
+        && row.passes <= other.passes
+}
+
+/// Parses how long a grant holds: what holds for no time at all is nothing that anybody means.
+fn some_time(text: &str) -> Result<u64, String> {
+    match parse_duration_ms(text) {
+        Ok(0) => {
+            Err("a grant that holds for no time is none; without --valid it holds for 90 days".to_owned())
+        }
+        Ok(ms) => Ok(ms),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn order(args: Grant) -> Result<GrantOrder, CommandError> {
@@ -196,7 +273,7 @@ pub async fn revoke(args: Revoke, agent: &Agent, screen: &Screen) -> Result<Exit
     };
     let Some(keys) = keys else {
         let answer = agent.ask(&Request::Revoke(RevokeOrder { whom, reason }), screen).await?;
-        screen.answer(|layout| rows::grants(&answer.grants, layout), || json::grants(&answer.grants));
+        show_taken(&answer.grants, screen);
         return Ok(screen.troubles(&answer));
     };
     let known = agent.ask(&Request::Grants, screen).await?;
@@ -220,8 +297,15 @@ pub async fn revoke(args: Revoke, agent: &Agent, screen: &Screen) -> Result<Exit
             exit = ended;
         }
     }
-    screen.answer(|layout| rows::grants(&taken, layout), || json::grants(&taken));
+    show_taken(&taken, screen);
     Ok(exit)
+}
+
+/// Shows the grants that were taken back; where none was, a refusal says all there is to say.
+fn show_taken(taken: &[GrantRow], screen: &Screen) {
+    let table =
+        |layout| if taken.is_empty() { String::new() } else { rows::grants(taken, now().unix_ms, layout) };
+    screen.answer(table, || json::grants(taken));
 }
 
 fn read_key(path: &PathBuf) -> Result<KeyPair, CommandError> {
@@ -230,4 +314,53 @@ fn read_key(path: &PathBuf) -> Result<KeyPair, CommandError> {
     let secret = unhex(text.trim()).and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
     let damaged = || file(std::io::Error::other("it holds no key"));
     Ok(KeyPair::from_secret(secret.ok_or_else(damaged)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(id: &str, verbs: u32) -> GrantRow {
+        GrantRow {
+            id: id.repeat(8),
+            name: "anna".to_owned(),
+            key: "k".to_owned(),
+            issuer: "oslo".to_owned(),
+            verbs,
+            projects: Vec::new(),
+            hosts: Vec::new(),
+            memory_mib: None,
+            vms: None,
+            disk_bytes: None,
+            ends_unix_ms: Some(1000),
+            passes: 0,
+            revoked: None,
+            chain: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_grant_that_allows_more_is_told_of_when_a_narrower_one_is_given() {
+        let narrow = GrantRow { projects: vec!["anna/*".to_owned()], memory_mib: Some(64), ..row("n", 1) };
+        let told = wider(&narrow, &[row("w", 3), narrow.clone()], 0);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(
+            told[0].contains("anna has a grant still") && told[0].contains("mlnctl revoke wwwwwwww"),
+            "{told:?}"
+        );
+        let none: [String; 0] = [];
+        assert_eq!(wider(&row("n", 3), &[row("w", 1), narrow.clone()], 0), none, "they allow no more");
+        assert_eq!(wider(&narrow, &[row("w", 3)], 1000), none, "it has ended");
+        let other = GrantRow { key: "another".to_owned(), ..row("w", 3) };
+        assert_eq!(wider(&narrow, &[other], 0), none, "it is somebody else's");
+        let less = GrantRow { memory_mib: Some(32), ..narrow.clone() };
+        assert_eq!(wider(&narrow, &[GrantRow { id: "l".to_owned(), ..less }], 0), none);
+    }
+
+    #[test]
+    fn a_grant_for_no_time_is_refused() {
+        assert_eq!(some_time("1d"), Ok(86_400_000));
+        assert!(some_time("0s").is_err_and(|why| why.contains("no time")));
+        assert!(some_time("soon").is_err());
+    }
 }

@@ -60,6 +60,9 @@ pub fn run(args: Args) -> Exit {
     let command = match command {
         Command::Offline(offline) => match offline.of_mesh() {
             Some((project, form)) => Asking::Show(project, form),
+            None if matches!(global.output(), Output::Yaml | Output::Csv) => {
+                return report(&screen, &CommandError::Usage(UsageError::FormOfAgents));
+            }
             None => return Exit::of_offline(offline::run(&offline, global.output() == Output::Json)),
         },
         Command::Completions(args) => return completions::run(&args),

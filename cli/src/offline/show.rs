@@ -42,17 +42,53 @@ pub enum ShowForm {
     Text,
 }
 
+/// Which of a file and a project of the mesh was typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Typed {
+    File,
+    Project,
+    Both,
+}
+
+/// The exit code for arguments that don't go together.
+const USAGE: u8 = 64;
+
 impl Show {
     /// Returns the project of the mesh that is to be shown; none where it is a file.
     pub(super) fn of_mesh(&self) -> Option<(ProjectRef, ShowForm)> {
         let form = if self.source { ShowForm::Text } else { ShowForm::Understood };
         match (&self.path, &self.file, &self.project) {
-            (None, None, Some(project)) => Some((project.clone(), form)),
+            (None, file, Some(project)) if file.is_none() || self.typed() == Typed::Project => {
+                Some((project.clone(), form))
+            }
             _ => None,
         }
     }
 
+    /// Returns which of the two was typed: what the environment has gives way to that.
+    fn typed(&self) -> Typed {
+        let of_environment =
+            |name: &str, is_it: &dyn Fn(&str) -> bool| std::env::var(name).is_ok_and(|value| is_it(&value));
+        let file = self.path.is_some()
+            || self.file.as_ref().is_some_and(|file| {
+                !of_environment("MLN_FILE", &|value| std::path::Path::new(value) == file.as_path())
+            });
+        let project = self.project.as_ref().is_some_and(|project| {
+            !of_environment("MLN_PROJECT", &|value| ProjectRef::parse(value).as_ref() == Ok(project))
+        });
+        match (file, project) {
+            (true, true) => Typed::Both,
+            (false, true) => Typed::Project,
+            (true | false, false) => Typed::File,
+        }
+    }
+
     pub(super) fn outcome(&self, json: bool, drawing: Drawing) -> Outcome {
+        if self.typed() == Typed::Both {
+            let text =
+                "error: a project is shown as it is in the mesh (-p) or in a file (-f): say one of them\n";
+            return Outcome { complaint: text.to_owned(), code: USAGE, ..Outcome::default() };
+        }
         let path = self.path.as_deref().or(self.file.as_deref()).unwrap_or(std::path::Path::new(""));
         let loaded = match open(path, &self.variables, GuestFiles::Ignore) {
             Ok(loaded) => loaded,

@@ -106,6 +106,7 @@ pub fn for_error(error: &CommandError) -> Vec<String> {
             &["say it with --as NAME: what you build is yours under it"]
         }
         CommandError::Usage(UsageError::LocalIsTaken | UsageError::Right(..)) => &[],
+        CommandError::Usage(UsageError::FormOfAgents) => &["use --json"],
         CommandError::Usage(UsageError::HostTokenOptions) => &["add --role operator"],
         CommandError::Usage(UsageError::NoTerminal { instead }) => {
             return vec![format!("without a terminal: `{instead}`")];

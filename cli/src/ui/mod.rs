@@ -3,6 +3,7 @@
 
 pub mod change;
 pub mod diagnostic;
+pub mod document;
 pub mod explanation;
 pub mod hint;
 pub mod json;

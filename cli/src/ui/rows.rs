@@ -147,7 +147,7 @@ pub fn projects(rows: &[ProjectRow], layout: Layout) -> String {
 }
 
 /// Returns the table of `grant list`.
-pub fn grants(rows: &[GrantRow], layout: Layout) -> String {
+pub fn grants(rows: &[GrantRow], now_unix_ms: u64, layout: Layout) -> String {
     let columns = [
         name("Name"),
         name("Id"),
@@ -173,7 +173,11 @@ pub fn grants(rows: &[GrantRow], layout: Layout) -> String {
             row.name.clone(),
             short_digest(&row.id),
             if row.issuer.len() == 64 { short_digest(&row.issuer) } else { row.issuer.clone() },
-            row.ends_unix_ms.map_or(NOTHING.to_owned(), date_time),
+            match row.ends_unix_ms {
+                None => NOTHING.to_owned(),
+                Some(ends) if ends <= now_unix_ms => format!("ended {}", date_time(ends)),
+                Some(ends) => date_time(ends),
+            },
             row.revoked.as_ref().map_or(NOTHING.to_owned(), |revoked| date_time(revoked.unix_ms)),
             limits.into_iter().flatten().collect::<Vec<_>>().join("; "),
         ]

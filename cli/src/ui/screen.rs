@@ -10,26 +10,37 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 
 use super::diagnostic::Drawing;
+use super::document::Form;
 use super::progress::{self, Board, SPINNER_MS};
 use super::report::{self, Paint};
 use super::rows::{self, Layout};
 use super::table::Spacing;
-use super::{change, diagnostic, hint, json, text};
+use super::{change, diagnostic, document, hint, json, text};
 use crate::args::Output;
 use crate::conversation::Answer;
 use crate::error::CommandError;
 use crate::exit::Exit;
 
-/// How wide a table may be where there is no terminal to ask.
+/// How wide a table may be on a terminal that doesn't say how wide it is. What is read by a program is cut nowhere.
 const COLUMNS_USUAL: usize = 80;
 
 /// What the user sees, and how.
 #[derive(Debug)]
 pub struct Screen {
-    output: Output,
+    /// For people, or for programs in whichever form.
+    output: Audience,
+    /// How documents for programs are written.
+    form: Form,
     stdout: Device,
     stderr: Device,
     paint: Paint,
+}
+
+/// Whom an answer is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Audience {
+    Table,
+    Json,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,22 +65,34 @@ impl Screen {
         let (stdout, stderr) = (Device::of(io::stdout()), Device::of(io::stderr()));
         let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let paint = if stderr == Device::Pipe || no_colour { Paint::Plain } else { Paint::Colour };
-        Self { output, stdout, stderr, paint }
+        let (output, form) = match output {
+            Output::Table => (Audience::Table, Form::Json),
+            Output::Json => (Audience::Json, Form::Json),
+            Output::Yaml => (Audience::Json, Form::Yaml),
+            Output::Csv => (Audience::Json, Form::Csv),
+        };
+        Self { output, form, stdout, stderr, paint }
     }
 
     /// Writes the answer to a question: a table, or one JSON document.
     pub fn answer(&self, table: impl FnOnce(Layout) -> String, json: impl FnOnce() -> Value) {
         match self.output {
-            Output::Table => write_out(&table(self.layout())),
-            Output::Json => write_out(&format!("{:#}\n", json())),
+            Audience::Table => write_out(&table(self.layout())),
+            Audience::Json => write_out(&document::written(&json(), self.form)),
         }
     }
 
     /// Writes an answer that is a text of its own in either form.
     pub fn answer_text(&self, table: impl FnOnce() -> String, json: impl FnOnce() -> String) {
         match self.output {
-            Output::Table => write_out(&table()),
-            Output::Json => write_out(&json()),
+            Audience::Table => write_out(&table()),
+            Audience::Json => {
+                let text = json();
+                let other = Some(self.form).filter(|form| *form != Form::Json);
+                let document = other.and_then(|form| Some((serde_json::from_str(&text).ok()?, form)));
+                let text = document.map_or(text, |(document, form)| document::written(&document, form));
+                write_out(&text);
+            }
         }
     }
 
@@ -77,8 +100,8 @@ impl Screen {
     pub fn plan(&self, answer: &Answer) {
         let Some(plan) = &answer.plan else { return };
         match self.output {
-            Output::Table => write_out(&change::plan(plan, &answer.plan_rows)),
-            Output::Json => {
+            Audience::Table => write_out(&change::plan(plan, &answer.plan_rows)),
+            Audience::Json => {
                 let plan = change::plan_json(plan, &answer.plan_rows);
                 write_out(&format!("{}\n", serde_json::json!({ "event": "plan", "plan": plan })));
             }
@@ -88,14 +111,14 @@ impl Screen {
     /// Shows where a change has led: an event under JSON.
     pub fn revised(&self, revised: &Revised) {
         match self.output {
-            Output::Table => write_out(&change::revised(revised)),
-            Output::Json => write_out(&format!("{}\n", change::revised_json(revised))),
+            Audience::Table => write_out(&change::revised(revised)),
+            Audience::Json => write_out(&format!("{}\n", change::revised_json(revised))),
         }
     }
 
     /// Whether questions can be asked: there is somebody who reads them, and no program that reads events.
     pub fn asks(&self) -> bool {
-        self.output == Output::Table && self.stderr != Device::Pipe
+        self.output == Audience::Table && self.stderr != Device::Pipe
     }
 
     /// Asks a question; everything but a yes is a no.
@@ -109,7 +132,7 @@ impl Screen {
     fn layout(&self) -> Layout {
         match self.stdout {
             Device::Terminal { columns } => Layout { columns, status_spacing: Spacing::Aligned },
-            Device::Pipe => Layout { columns: COLUMNS_USUAL, status_spacing: Spacing::Single },
+            Device::Pipe => Layout { columns: usize::MAX, status_spacing: Spacing::Single },
         }
     }
 
@@ -123,8 +146,8 @@ impl Screen {
     pub fn outcome(&self, answer: &Answer) -> Exit {
         let exit = exit_of(answer);
         match self.output {
-            Output::Table => self.write_troubles(answer, write_err),
-            Output::Json => {
+            Audience::Table => self.write_troubles(answer, write_err),
+            Audience::Json => {
                 self.write_troubles(answer, write_out);
                 write_out(&format!("{}\n", json::end(exit)));
             }
@@ -135,13 +158,13 @@ impl Screen {
     fn write_troubles(&self, answer: &Answer, write: fn(&str)) {
         let Answer { warnings, silences, refusals, failures, .. } = answer;
         match self.output {
-            Output::Table => {
+            Audience::Table => {
                 warnings.iter().for_each(|text| write(&report::warning(text, self.paint)));
                 silences.iter().for_each(|silence| write(&report::silence(silence, self.paint)));
                 refusals.iter().for_each(|refusal| write(&report::refusal(refusal, self.paint)));
                 failures.iter().for_each(|failure| write(&report::failure(failure, self.paint)));
             }
-            Output::Json => {
+            Audience::Json => {
                 let line = |event: Value| write(&format!("{event}\n"));
                 warnings.iter().for_each(|text| line(json::warning(text)));
                 silences.iter().for_each(|silence| line(json::silence(silence)));
@@ -154,15 +177,15 @@ impl Screen {
     /// Writes to standard error what is said about a project file, if anything.
     pub fn diagnostics(&self, diagnostics: &[Diagnostic], sources: &Sources) {
         match self.output {
-            Output::Table => {
+            Audience::Table => {
                 let drawing = match self.paint {
                     Paint::Colour => Drawing::Styled,
                     Paint::Plain => Drawing::Plain,
                 };
                 write_err(&diagnostic::draw(diagnostics, sources, drawing));
             }
-            Output::Json if diagnostics.is_empty() => {}
-            Output::Json => write_err(&format!("{}\n", json::diagnostics(diagnostics, sources))),
+            Audience::Json if diagnostics.is_empty() => {}
+            Audience::Json => write_err(&format!("{}\n", json::diagnostics(diagnostics, sources))),
         }
     }
 
@@ -170,14 +193,14 @@ impl Screen {
     pub fn error(&self, error: &CommandError) {
         let hints = hint::for_error(error);
         match self.output {
-            Output::Table => write_err(&report::error(error, &hints, self.paint)),
-            Output::Json => write_err(&format!("{}\n", json::error(error, &report::causes(error), &hints))),
+            Audience::Table => write_err(&report::error(error, &hints, self.paint)),
+            Audience::Json => write_err(&format!("{}\n", json::error(error, &report::causes(error), &hints))),
         }
     }
 
     /// Writes to standard error what the user should know meanwhile; nothing under JSON.
     pub fn notice(&self, text: &str) {
-        if self.output == Output::Table {
+        if self.output == Audience::Table {
             write_err(&format!("{}\n", text::printable(text)));
         }
     }
@@ -185,9 +208,9 @@ impl Screen {
     /// Writes a line of a VM's log: on a terminal with nothing in it that would be obeyed.
     pub fn log_line(&self, line: &str) -> io::Result<()> {
         let text = match (self.output, self.stdout) {
-            (Output::Json, _) => format!("{}\n", json::log_line(line)),
-            (Output::Table, Device::Terminal { .. }) => format!("{}\n", text::printable(line)),
-            (Output::Table, Device::Pipe) => format!("{line}\n"),
+            (Audience::Json, _) => format!("{}\n", json::log_line(line)),
+            (Audience::Table, Device::Terminal { .. }) => format!("{}\n", text::printable(line)),
+            (Audience::Table, Device::Pipe) => format!("{line}\n"),
         };
         let mut out = io::stdout().lock();
         out.write_all(text.as_bytes()).and_then(|()| out.flush())
@@ -195,7 +218,7 @@ impl Screen {
 
     /// Shows how far a copy is, on a terminal; what was shown before goes.
     pub fn copying(&self, words: &str) {
-        if self.output == Output::Table && self.stderr != Device::Pipe {
+        if self.output == Audience::Table && self.stderr != Device::Pipe {
             write_err(&format!("\r\x1b[K{words}"));
         }
     }
@@ -203,9 +226,9 @@ impl Screen {
     /// Ends a copy: what was shown of it goes, and the words stay.
     pub fn copied(&self, words: &str, json: impl FnOnce() -> Value) {
         match (self.output, self.stderr) {
-            (Output::Json, _) => write_out(&format!("{}\n", json())),
-            (Output::Table, Device::Terminal { .. }) => write_err(&format!("\r\x1b[K{words}\n")),
-            (Output::Table, Device::Pipe) => {}
+            (Audience::Json, _) => write_out(&format!("{}\n", json())),
+            (Audience::Table, Device::Terminal { .. }) => write_err(&format!("\r\x1b[K{words}\n")),
+            (Audience::Table, Device::Pipe) => {}
         }
     }
 
@@ -235,8 +258,8 @@ impl Screen {
         let lines: String = rows
             .iter()
             .map(|row| match self.output {
-                Output::Table => rows::event(row),
-                Output::Json => row.to_json_line() + "\n",
+                Audience::Table => rows::event(row),
+                Audience::Json => row.to_json_line() + "\n",
             })
             .collect();
         let mut out = io::stdout().lock();
@@ -270,13 +293,13 @@ impl<'a> LiveProgress<'a> {
     pub fn note(&mut self, progress: &Progress) {
         let now_ms = self.now_ms();
         match (self.screen.output, self.screen.stderr) {
-            (Output::Json, _) => write_out(&format!("{}\n", json::progress(progress))),
-            (Output::Table, Device::Pipe) => {
+            (Audience::Json, _) => write_out(&format!("{}\n", json::progress(progress))),
+            (Audience::Table, Device::Pipe) => {
                 if let Some(line) = self.board.plain_note(progress, now_ms) {
                     write_err(&format!("{line}\n"));
                 }
             }
-            (Output::Table, Device::Terminal { columns }) => {
+            (Audience::Table, Device::Terminal { columns }) => {
                 let finished: Vec<String> = self.board.note(progress, now_ms).into_iter().collect();
                 self.draw(&finished, columns);
             }
@@ -308,7 +331,7 @@ impl<'a> LiveProgress<'a> {
 impl Drop for LiveProgress<'_> {
     /// What is still under way when the work ends is no news any more; how much was done is.
     fn drop(&mut self) {
-        if self.screen.output == Output::Table {
+        if self.screen.output == Audience::Table {
             let summary: Vec<String> = self.board.summary(self.now_ms()).into_iter().collect();
             write_err(&progress::redraw(self.drawn, &summary, &[]));
         }

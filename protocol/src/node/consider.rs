@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::io::{BuildOrder, HostRefusal, ReviseOrder};
 use super::message::{Ask, Message, Refusal, Rule};
 use super::{Node, draft::Draft};
-use crate::id::{Digest, Name, PublicKey};
+use crate::id::{Digest, Name, PublicKey, VmId};
 use crate::model::Fragment;
 use crate::plan::{Condition, Observed, PartChange, Row};
 use crate::time::Now;
@@ -113,16 +113,22 @@ impl Node {
         let fragment = fragment.or_else(|| self.fragments.get(&part?.fragment).cloned());
         let before = self.part_before(ask).and_then(|part| self.fragments.get(&part.fragment)).cloned();
         let (arriving, leaving) = self.moving(ask);
+        let here = self.taken_up(ask);
         let condition = |vm: &Name| self.condition(ask.revision.parent, vm);
         let change = PartChange {
             before: before.as_deref(),
             after: fragment.as_deref().filter(|_| part.is_some()),
             arriving: &arriving,
             leaving: &leaving,
+            here: &here,
+        };
+        let memory = |vm: &Name| {
+            let id = part?.ids(ask.digest).find(|id| id.name == *vm)?;
+            self.records.vm(&id, self.owner(&id)?).map(|status| status.memory)
         };
         // Whoever may not even look at the project is not told what is in it.
         let sees = self.judge_grants(now, ask.author(), &ask.chain, Verb::View, &ask.revision.label).is_ok();
-        let rows = if sees { change.rows(condition) } else { Vec::new() };
+        let rows = if sees { [change.rows(condition), change.resized(memory)].concat() } else { Vec::new() };
         let stranger = || Refusal {
             rule: Rule::Grant,
             detail: format!("nobody here knows the key {} that signed this", ask.author().short()),
@@ -140,6 +146,19 @@ impl Node {
             rows,
             verdict,
         }
+    }
+
+    /// Returns the VMs that a revision places here, and its parent elsewhere, though they are here: this host took them over.
+    fn taken_up(&self, ask: &Ask) -> Vec<Name> {
+        let parent = ask.revision.parent.and_then(|parent| self.projects.commit(parent));
+        let before: Vec<VmId> = parent
+            .and_then(|parent| Some(parent.host(self.me)?.ids(parent.digest).collect()))
+            .unwrap_or_default();
+        let after = ask.revision.host(self.me).into_iter().flat_map(|host| host.ids(ask.digest));
+        after
+            .filter(|vm| !before.contains(vm) && vm.birth != ask.digest && self.vms.owns(vm))
+            .map(|vm| vm.name)
+            .collect()
     }
 
     /// Returns how a VM of this host is that stands in a revision.

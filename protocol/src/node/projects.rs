@@ -326,13 +326,13 @@ impl Projects {
         self.proven(project).filter(bears).map(|commit| commit.digest)
     }
 
-    /// Returns the project that a VM belongs to.
     /// Returns every revision of a project that is known.
     pub(super) fn records_of(&self, project: ProjectId) -> impl Iterator<Item = &VerifiedRecord> {
         let of_it = move |record: &&VerifiedRecord| matches!(&****record, Record::Commit(c) if c.project() == project);
         self.commits.values().filter(of_it)
     }
 
+    /// Returns the project that a VM belongs to.
     pub(super) fn project_of(&self, vm: &VmId) -> Option<ProjectId> {
         self.commit(vm.birth).map(Commit::project)
     }

@@ -319,7 +319,7 @@ impl Node {
             // It is asked again in a moment.
             Signing::Asking => return,
             Signing::Doubled => {
-                let verdict = RunVerdict::NotOwner;
+                let verdict = RunVerdict::Refused(Box::new(self.doubled_refusal()));
                 return self.send(from, Message::RunAnswer { request: request.digest(), verdict });
             }
             Signing::Confirmed | Signing::Unconfirmed => {}

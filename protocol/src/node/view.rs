@@ -113,6 +113,22 @@ impl Node {
         projects
     }
 
+    /// Returns the projects that are removed and still remembered, the last one of a label last.
+    pub fn removed_projects(&self) -> Vec<ProjectView> {
+        let view = |(id, head): (ProjectId, &Commit)| ProjectView {
+            id,
+            label: head.revision.label.clone(),
+            hosts: Vec::new(),
+            vms: 0,
+            made_unix_ms: head.revision.made_unix_ms,
+            author: head.revision.author.clone(),
+        };
+        let mut projects: Vec<ProjectView> =
+            self.projects.heads().filter(|(_, head)| head.removes()).map(view).collect();
+        projects.sort_by(|a, b| (&a.label, a.made_unix_ms, a.id).cmp(&(&b.label, b.made_unix_ms, b.id)));
+        projects
+    }
+
     /// Returns the VMs of a project by name, without those that are removed.
     pub fn vms(&self, project: ProjectId) -> Vec<VmView> {
         let Some(head) = self.projects.head(project) else { return Vec::new() };

@@ -12,7 +12,7 @@ use super::row::{Row, Sign, Subject, rows};
 use super::sequence::plan;
 use super::setup::SetupChange;
 use crate::id::Name;
-use crate::model::{Attachment, Fragment, Hooks, Project};
+use crate::model::{Attachment, Fragment, Hooks, MemoryMib, Project};
 
 /// When a VM that is there has a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,11 @@ const NEXT_START: &str = "it counts from the next start on; nothing is stopped f
 const NOT_RUNNING: &str = "it does not run, and has it from its next start on";
 /// What it means to come from another host.
 const MOVE: &str = "its disk is copied while it runs; it is stopped for the last of it, and goes on there";
+
+/// What it means to be placed where it is already.
+const HERE: &str = "this host has taken it over and has it already; nothing is copied";
+/// When a VM that moves has another size.
+const RESIZED: &str = "it has that from when it is up at its new host";
 
 /// Returns when a VM has a change to it; what is no VM's is had at once.
 pub fn carry(change: &Change) -> Carry {
@@ -97,6 +102,8 @@ pub struct PartChange<'a> {
     pub arriving: &'a [Name],
     /// The VMs that go to other hosts.
     pub leaving: &'a [Name],
+    /// The VMs that this host took over before, and that are placed here from now on.
+    pub here: &'a [Name],
 }
 
 impl PartChange<'_> {
@@ -108,7 +115,7 @@ impl PartChange<'_> {
         planned.retain(|planned| match &planned.change {
             Change::SwitchesReordered { .. } | Change::VmsReordered { .. } => false,
             Change::VmChanged { change: VmChange::ServiceHost(_), .. } => false,
-            Change::VmAdded { vm, .. } => !self.arriving.contains(&vm.name),
+            Change::VmAdded { vm, .. } => !self.arriving.contains(&vm.name) && !self.here.contains(&vm.name),
             Change::VmRemoved { vm } => !self.leaving.contains(vm),
             _ => true,
         });
@@ -124,17 +131,39 @@ impl PartChange<'_> {
                 (Act::Change(Effect::Live), NOT_RUNNING)
             };
         }
-        let moved = self.arriving.iter().map(|vm| Row {
+        let placed = |vm: &Name, effect, why| Row {
             sign: Sign::Moved,
             subject: Subject::Host(vm.clone()),
             key: None,
             from: None,
             to: None,
-            act: Act::Change(Effect::Move),
-            why: MOVE,
+            act: Act::Change(effect),
+            why,
             permission: super::Permission::Granted,
-        });
-        rows(&planned).into_iter().chain(moved).collect()
+        };
+        let moved = self.arriving.iter().map(|vm| placed(vm, Effect::Move, MOVE));
+        let here = self.here.iter().map(|vm| placed(vm, Effect::Live, HERE));
+        rows(&planned).into_iter().chain(moved).chain(here).collect()
+    }
+
+    /// Returns a row for each VM that comes here and has another size from then on. `memory` is what its owner last said:
+    /// no host has both its parts.
+    pub fn resized(&self, memory: impl Fn(&Name) -> Option<MemoryMib>) -> Vec<Row> {
+        let row = |name: &Name| {
+            let after = self.after?.vms.iter().find(|vm| vm.name == *name)?.memory;
+            let before = memory(name).filter(|before| *before != after)?;
+            Some(Row {
+                sign: Sign::Moved,
+                subject: Subject::Host(name.clone()),
+                key: Some("memory".to_owned()),
+                from: Some(before.to_string()),
+                to: Some(after.to_string()),
+                act: Act::Change(Effect::Move),
+                why: RESIZED,
+                permission: super::Permission::Granted,
+            })
+        };
+        self.arriving.iter().filter_map(row).collect()
     }
 
     /// Returns the first VM that stays and would have something else that no host carries out yet, and what that is.
@@ -180,7 +209,8 @@ mod tests {
     #[track_caller]
     fn check(before: &str, after: &str, running: &[&str], expect: &[&str]) {
         let (before, after) = (part(before), part(after));
-        let change = PartChange { before: Some(&before), after: Some(&after), arriving: &[], leaving: &[] };
+        let change =
+            PartChange { before: Some(&before), after: Some(&after), arriving: &[], leaving: &[], here: &[] };
         let condition = |vm: &Name| {
             if running.contains(&vm.as_str()) { Condition::Running } else { Condition::Down }
         };
@@ -215,8 +245,13 @@ mod tests {
     fn a_vm_that_comes_from_another_host_moves_and_one_that_goes_is_told_of_there() {
         let (before, after) = (part("host a { }"), part("host b { }"));
         let (arriving, leaving) = ([name("b")], [name("a")]);
-        let change =
-            PartChange { before: Some(&before), after: Some(&after), arriving: &arriving, leaving: &leaving };
+        let change = PartChange {
+            before: Some(&before),
+            after: Some(&after),
+            arriving: &arriving,
+            leaving: &leaving,
+            here: &[],
+        };
         let rows = change.rows(|_| Condition::Down);
         let shown: Vec<(char, &str)> =
             rows.iter().map(|row| (row.sign.character(), row.act.word())).collect();
@@ -224,11 +259,35 @@ mod tests {
     }
 
     #[test]
+    fn what_a_host_took_over_is_not_built_there_and_a_new_size_is_told_of_with_the_move() {
+        let after = part("host a { memory 96M }\nhost b { memory 64M }");
+        let (arriving, here) = ([name("a")], [name("b")]);
+        let change =
+            PartChange { before: None, after: Some(&after), arriving: &arriving, leaving: &[], here: &here };
+        let shown = |rows: Vec<Row>| {
+            let line = |row: &Row| {
+                let name = row.subject.name().map_or("", Name::as_str);
+                let values = [&row.from, &row.to].map(|value| value.clone().unwrap_or_default());
+                format!("{} {name} {} {}", row.sign.character(), row.act.word(), values.join(" "))
+            };
+            rows.iter().map(|row| line(row).trim_end().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(shown(change.rows(|_| Condition::Down)), ["> a move", "> b live"]);
+        assert_eq!(shown(change.resized(|_| Some(MemoryMib(64)))), ["> a move 64 MiB 96 MiB"]);
+        assert_eq!(shown(change.resized(|_| Some(MemoryMib(96)))), [""; 0]);
+    }
+
+    #[test]
     fn disks_and_interfaces_are_not_yet() {
         let not_yet = |before: &str, after: &str| {
             let (before, after) = (part(before), part(after));
-            let change =
-                PartChange { before: Some(&before), after: Some(&after), arriving: &[], leaving: &[] };
+            let change = PartChange {
+                before: Some(&before),
+                after: Some(&after),
+                arriving: &[],
+                leaving: &[],
+                here: &[],
+            };
             change.not_yet().map(|(vm, what)| format!("{vm}: {what}"))
         };
         assert_eq!(not_yet("host a { memory 64M }", "host a { memory 96M }"), None);

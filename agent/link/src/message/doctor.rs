@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Every check, in the order of its line; each has a heading of its name in `docs/operations.md`.
-pub const DOCTOR_CHECKS: [&str; 19] = [
+pub const DOCTOR_CHECKS: [&str; 21] = [
     "agent",
     "version",
     "configuration",
@@ -17,7 +17,9 @@ pub const DOCTOR_CHECKS: [&str; 19] = [
     "templates",
     "disk",
     "state",
+    "key",
     "ports",
+    "peers",
     "clock",
     "passt",
     "default-route",
