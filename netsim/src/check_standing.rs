@@ -9,7 +9,7 @@ use mln_protocol::node::{HandOver, Input, Message, Write};
 use mln_protocol::record::{RecordKey, VerifiedRecord};
 
 use crate::check::Oracle;
-use crate::host::Host;
+use crate::host::{Honesty, Host};
 use crate::world::World;
 
 /// What a machine has asked and heard about its own key in this run of its agent.
@@ -62,6 +62,14 @@ fn own_among(input: &Input, key: PublicKey) -> Vec<&VerifiedRecord> {
 }
 
 impl Oracle {
+    /// L1: only what its own key has signed and it never did keeps a host still until somebody tells it to go on.
+    pub(crate) fn check_silenced(&mut self, host: &Host) {
+        let lied = host.honesty == Honesty::Hostile;
+        if !lied && host.own_key.unknown.is_none() && !self.has_lost_state(host.keys.public()) {
+            self.broken(format!("L1: {} keeps still, and nobody else has signed with its key", host.name));
+        }
+    }
+
     fn check_signing(&mut self, host: &Host, now_ms: u64, known: &BTreeMap<PublicKey, usize>) {
         // Whoever has lost everything knows of nobody to ask.
         let asks = known.len() > 1 && !self.has_lost_state(host.keys.public());

@@ -70,10 +70,12 @@ enum Lie {
     Burst,
     /// A record under somebody else's name.
     Forge,
+    /// That another run of the victim's key is alive.
+    OtherRun,
 }
 
 impl Lie {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Replay,
         Self::Equivocate,
         Self::Garbage,
@@ -84,6 +86,7 @@ impl Lie {
         Self::Run,
         Self::Burst,
         Self::Forge,
+        Self::OtherRun,
     ];
 }
 
@@ -229,6 +232,11 @@ impl World {
                 (0..BURST).map(|_| (victim, question.clone())).collect()
             }
             Lie::Forge => Vec::new(),
+            Lie::OtherRun => {
+                let runs = self.hosts[victim].node.as_ref();
+                let told = |instance| Message::OwnTold { instance, other: Some(instance ^ 1), records: Vec::new() };
+                runs.map(|there| (victim, told(there.run_number()))).into_iter().collect()
+            }
         }
     }
 

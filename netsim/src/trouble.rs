@@ -187,6 +187,7 @@ impl World {
         for node in 0..self.options.nodes {
             let signing = self.hosts[node].answering(self.now_ms).map(Node::signing);
             if signing == Some(Signing::Doubled) {
+                self.oracle.check_silenced(&self.hosts[node]);
                 let op = OpId(CLEAR_UP_FROM + self.now_ms);
                 self.hosts[node].own_key.told_to_go_on();
                 self.input(node, Input::Operate { op, operation: Operation::GoOn });

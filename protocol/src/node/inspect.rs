@@ -41,6 +41,11 @@ impl Write for Sum {
 }
 
 impl Node {
+    /// Returns the number of this run of the agent, which every peer is told.
+    pub fn run_number(&self) -> u64 {
+        self.own_runs.instance
+    }
+
     /// Returns the timers that are set, whenever they are due.
     pub fn timers(&self) -> impl Iterator<Item = SetTimer> {
         self.timers.kinds().cloned().map(SetTimer)

@@ -97,6 +97,10 @@ pub const CONFIRM_TRIES_MAX: u32 = 4;
 /// See [`CONFIRM_TRIES_MAX`].
 pub const CONFIRM_PEERS_MAX: usize = 8;
 
+/// How long a host that was told of a second run of its key does nothing more about it, in milliseconds: a peer's
+/// word costs a question and a status, and no more often than this.
+pub const OTHER_RUN_MS: u64 = 30_000;
+
 /// How many runs of a peer's agent a host remembers.
 pub const RUNS_KEPT: usize = 8;
 

@@ -353,7 +353,9 @@ impl Node {
             Message::FragmentFound(fragment) => self.fragment_found(now, fragment),
             Message::HandOver(message) => self.hand_over(now, from, message),
             Message::OwnWanted { instance, asks } => self.own_wanted(now, from, instance, asks),
-            Message::OwnTold { instance, other, records } => self.own_told(now, instance, other, records),
+            Message::OwnTold { instance, other, records } => {
+                self.own_told(now, from, instance, other, records);
+            }
             Message::Ballot { parent, ballot } => self.ballot_called(from, parent, ballot),
             Message::Answered { answer, candidate } => {
                 self.ballot_answered(now, *answer, candidate.map(|candidate| *candidate));

@@ -72,4 +72,5 @@ mutations! {
     mutated_grant_limit_ignored => GrantLimitIgnored,
     mutated_partial_for_anybody => PartialForAnybody,
     mutated_charge_not_compared => ChargeNotCompared,
+    mutated_own_told_unsigned_believed => OwnToldUnsignedBelieved,
 }

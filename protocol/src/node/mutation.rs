@@ -119,6 +119,8 @@ pub enum Mutation {
     PartialForAnybody,
     /// A revision may take more than it says that it takes.
     ChargeNotCompared,
+    /// A host signs nothing more once a peer says that another run of its key is alive, whoever that peer is.
+    OwnToldUnsignedBelieved,
 }
 
 impl Mutation {
@@ -182,5 +184,6 @@ impl Mutation {
         ("grant-widened", Self::GrantWidened),
         ("partial-for-anybody", Self::PartialForAnybody),
         ("charge-not-compared", Self::ChargeNotCompared),
+        ("own-told-unsigned-believed", Self::OwnToldUnsignedBelieved),
     ];
 }

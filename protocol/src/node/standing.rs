@@ -4,7 +4,7 @@
 //! ```text
 //!   Asking ── a peer has told, or nobody was reached for a while (then unconfirmed) ──► signs and starts
 //!     │                                                                                     │
-//!     └───── told of what it never signed, or of another run of its key ──► Doubled ◄───────┘
+//!     └───────────── shown what its key has signed and it never did ──► Doubled ◄───────────┘
 //!                                                                              │ the operator: go on
 //!                                                                              ▼
 //!                                                      takes what others have heard as its own, and says more than that
@@ -12,7 +12,8 @@
 //!
 //! What a host has signed is on its disk before anybody hears it. So whatever is heard under its own key and is not
 //! on its disk was signed by a copy of it, or by itself before it was put back to an older state. Two of them must
-//! not act; which of them is the right one only people can tell.
+//! not act; which of them is the right one only people can tell. Only such a signature silences a host: a peer that
+//! merely says that a second run is alive makes it ask, and say something that the second one must notice.
 
 use std::collections::BTreeMap;
 
@@ -50,6 +51,8 @@ pub(super) struct OwnRuns {
     told: bool,
     /// Whether a peer has told who owns what this host has claimed.
     links_told: bool,
+    /// Until when another word that a second run is alive changes nothing.
+    looked_until_ms: u64,
     /// What the operator has asked for meanwhile.
     waiting: Vec<(OpId, Operation)>,
     /// The runs of each member that this host has heard of.
@@ -158,6 +161,7 @@ impl Node {
     pub(super) fn own_told(
         &mut self,
         now: Now,
+        from: PublicKey,
         instance: u64,
         other: Option<u64>,
         records: Vec<VerifiedRecord>,
@@ -171,7 +175,7 @@ impl Node {
             return;
         }
         if other.is_some_and(|other| other != instance) {
-            self.doubled();
+            self.look_for_other_run(now, from);
         }
         match self.own_runs.signing {
             Signing::Asking => {
@@ -181,6 +185,20 @@ impl Node {
             Signing::Unconfirmed => self.own_runs.signing = Signing::Confirmed,
             Signing::Confirmed | Signing::Doubled => {}
         }
+    }
+
+    /// A peer says that another run of this host's key is alive. Nobody has signed that, so it silences nobody: this
+    /// host asks what was signed under its key, and signs something itself that a copy of it will hear and not know.
+    fn look_for_other_run(&mut self, now: Now, from: PublicKey) {
+        if self.mutated_own_told_unsigned_believed() {
+            return self.doubled();
+        }
+        if !self.may_sign() || now.mono_ms < self.own_runs.looked_until_ms {
+            return;
+        }
+        self.own_runs.looked_until_ms = now.mono_ms + limits::OTHER_RUN_MS;
+        self.send(from, Message::OwnWanted { instance: self.own_runs.instance, asks: true });
+        self.publish_host(now);
     }
 
     /// A peer has told who owns what this host has claimed.

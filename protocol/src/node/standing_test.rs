@@ -1,5 +1,6 @@
 use super::*;
 use crate::node::Signing;
+use crate::record::RecordKey;
 
 impl Cluster {
     fn stored(&self, host: usize) -> StoredState {
@@ -54,6 +55,43 @@ fn a_host_that_was_put_back_signs_and_starts_nothing_until_it_is_told_to() {
     assert_eq!(cluster.nodes[1].signing(), Signing::Confirmed);
     cluster.pass(limits::SYNC_MS);
     assert_eq!(cluster.nodes[1].record_sum(), cluster.nodes[0].record_sum());
+}
+
+/// Any member can say that: it was believed, and silenced a host until a human came.
+#[test]
+fn a_word_that_another_run_is_alive_silences_nobody() {
+    let mut cluster = Cluster::new(512);
+    cluster.build_ring();
+    cluster.pass(2 * limits::OTHER_RUN_MS);
+    let counter = |cluster: &Cluster| cluster.nodes[0].records.host(keys(1).public()).map(|host| host.counter);
+    let before = counter(&cluster).expect("it was heard");
+    let instance = cluster.nodes[1].own_runs.instance;
+    for other in 0..100 {
+        let message = Message::OwnTold { instance, other: Some(instance ^ (other + 1)), records: Vec::new() };
+        cluster.input(1, Input::Message { from: keys(0).public(), message });
+    }
+    assert_eq!(cluster.nodes[1].signing(), Signing::Confirmed);
+    assert_eq!(counter(&cluster), Some(before + 1), "it says something new, but not at every word");
+    cluster.begin(1, 40, Operation::Run { vms: Vec::new(), order: RunOrder::Up, pause_ms: 0 });
+    assert_eq!(cluster.outcome(40), &Outcome::Done);
+}
+
+/// Neither has anything to say by itself: a peer that hears both by turns brings it out.
+#[test]
+fn a_copy_of_a_host_is_noticed_by_what_the_other_one_signs() {
+    let mut cluster = Cluster::new(512);
+    cluster.build_ring();
+    let mut copy = Node::new(NodeConfig { seed: 99, ..config(1, 512) }, cluster.stored(1));
+    let now = Now { mono_ms: cluster.now_ms, unix_ms: cluster.now_ms };
+    copy.handle(now, Input::Start { found: Vec::new() });
+    let original = cluster.nodes[1].own_runs.instance;
+    for instance in [original, copy.own_runs.instance, original] {
+        let message = Message::OwnWanted { instance, asks: false };
+        cluster.input(0, Input::Message { from: keys(1).public(), message });
+    }
+    let newest = cluster.nodes[0].records.get(&RecordKey::Host(keys(1).public()));
+    copy.handle(now, Input::Record(newest.expect("it is known").clone()));
+    assert_eq!(copy.signing(), Signing::Doubled);
 }
 
 #[test]
@@ -143,7 +181,7 @@ fn room_that_was_held_for_a_coordinator_is_free_soon_after_it_was_started_anew()
 /// What the newest agents say is kept by those between them that can't read it.
 #[test]
 fn what_a_host_cannot_read_it_keeps_and_passes_on() {
-    use crate::record::{Later, RecordKey};
+    use crate::record::Later;
     let mut cluster = Cluster::new(512);
     cluster.away.insert(2);
     let later = |author: usize, slot: u8, counter| {
