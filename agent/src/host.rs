@@ -291,7 +291,7 @@ async fn run_agent(arguments: RunArguments) -> anyhow::Result<()> {
         stop: signal(SignalKind::terminate()).context("signals")?,
         interrupt: signal(SignalKind::interrupt()).context("signals")?,
     };
-    let exchange = Exchange::new(images, mesh.clone(), platform.clone(), config.image_limit_bytes);
+    let exchange = Exchange::new(identity.keys.public(), images, mesh.clone(), platform.clone(), config.image_limit_bytes);
     let host_name = identity.name.clone();
     let event_loop = EventLoop {
         switches: Switches::start(node.key(), mesh.clone()),

@@ -174,7 +174,7 @@ fn changed_state(shown: &mut BTreeMap<Name, Step>, vm: &Name, state: &VmState) -
     let step = match (state, before) {
         (VmState::Building, _) => Step::Build,
         (VmState::Stopping, _) => Step::Stop,
-        (VmState::Removed, _) => Step::Remove,
+        (VmState::Removed | VmState::Kept, _) => Step::Remove,
         (VmState::Failed { .. }, before) => before.unwrap_or(Step::Build),
         (VmState::Down, Some(before @ (Step::Build | Step::Stop))) => before,
         (VmState::Down | VmState::Booting | VmState::Up, _) => return None,
@@ -184,7 +184,7 @@ fn changed_state(shown: &mut BTreeMap<Name, Step>, vm: &Name, state: &VmState) -
         step,
         match state {
             VmState::Failed { .. } => StepState::Failed,
-            VmState::Down | VmState::Removed => StepState::Done,
+            VmState::Down | VmState::Removed | VmState::Kept => StepState::Done,
             VmState::Building | VmState::Stopping | VmState::Booting | VmState::Up => StepState::Begun,
         },
     ))
@@ -195,8 +195,8 @@ fn step_state(kind: Kind, state: &VmState) -> StepState {
         (_, VmState::Failed { .. }) => StepState::Failed,
         (Kind::Build | Kind::Upgrade, VmState::Down | VmState::Booting | VmState::Up)
         | (Kind::Start, VmState::Booting | VmState::Up)
-        | (Kind::Stop, VmState::Down | VmState::Removed)
-        | (Kind::Remove, VmState::Removed) => StepState::Done,
+        | (Kind::Stop, VmState::Down | VmState::Removed | VmState::Kept)
+        | (Kind::Remove, VmState::Removed | VmState::Kept) => StepState::Done,
         (
             _,
             VmState::Building
@@ -204,7 +204,8 @@ fn step_state(kind: Kind, state: &VmState) -> StepState {
             | VmState::Booting
             | VmState::Up
             | VmState::Stopping
-            | VmState::Removed,
+            | VmState::Removed
+            | VmState::Kept,
         ) => StepState::Begun,
     }
 }

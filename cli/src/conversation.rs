@@ -7,7 +7,7 @@ use std::time::Duration;
 use mln_link::client::has_left;
 use mln_link::message::{
     AgentVersion, DaemonStatusRow, Definition, DoctorRow, ExecExit, Failure, GarbageReport, GrantRow,
-    Granted, LanRow, OutsideRow, PeerRow, Plan, PlanRow, ProjectRow, Refusal, Revised, RevisionRow, Silence,
+    Granted, KeptRow, LanRow, OutsideRow, PeerRow, Plan, PlanRow, ProjectRow, Refusal, Revised, RevisionRow, Silence,
     StatusRow, TemplateHostRow, TemplateRow, Token, UnsettledRow,
 };
 use mln_link::{CHUNK_BYTES_MAX, Client, InputSender, LinkError, Replies, Reply, Request, place};
@@ -65,6 +65,8 @@ pub struct Answer {
     pub version: Option<AgentVersion>,
     /// The lines of `doctor`.
     pub doctor: Vec<DoctorRow>,
+    /// The VMs that are left out and whose disks are kept.
+    pub kept: Vec<KeptRow>,
     /// How a command ended.
     pub exited: Option<ExecExit>,
     /// What `plan` is about.
@@ -118,6 +120,7 @@ impl Answer {
             Reply::Revisions(rows) => self.revisions.extend(rows),
             Reply::Definition(definition) => self.definition = Some(*definition),
             Reply::Unsettled(rows) => self.unsettled.extend(rows),
+            Reply::Kept(rows) => self.kept.extend(rows),
             // Shown by whoever asked, or kept by the link to itself.
             Reply::Progress(_)
             | Reply::Output { .. }

@@ -208,7 +208,7 @@ fn operation(script: &mut Script, machine: &Node, order: Order, names: &[String]
         }
         Order::Place(vm, host) => script.lab.vms[vm].service_host = Some(HostAddress(names[host].clone())),
         Order::Change(vm) => script.lab.vms[vm].startup = vec!["echo changed".to_owned()],
-        Order::LeaveOut(vm) => script.left_out = vec![vm],
+        Order::LeaveOut(vm) | Order::Shelve(vm, _) => script.left_out = vec![vm],
         Order::TakeIn(vm) => script.left_out.retain(|out| *out != vm),
         Order::TakeOver(..) => return None,
     }
@@ -224,5 +224,6 @@ fn operation(script: &mut Script, machine: &Node, order: Order, names: &[String]
         consent: Consent::Majority,
         running: RunningVms::Stop,
         from_head: None,
+        keep_removed_ms: if let Order::Shelve(_, ms) = order { ms } else { 0 },
     })))
 }

@@ -101,12 +101,12 @@ fn a_broken_rule_is_noticed_and_its_world_made_smaller() {
 fn a_rule_that_is_switched_off_is_noticed_by_the_scene_that_is_made_for_it() {
     let rules = "decline-without-epoch,run-request-without-epoch,shadow-unpinned,note-after-send,takeover-keeps-term,\
                  promise-lapses,journal-not-needed,first-epoch-by-another,merge-refuses-expired,\
-                 identity-without-birth,refused-not-told,unsigned-accepted";
+                 identity-without-birth,refused-not-told,unsigned-accepted,kept-disk-deleted-early";
     // Twice as many worlds as there are scenes: each is played twice.
-    let output = netsim(&["mutate", "--seeds", "36", "--only", rules]);
+    let output = netsim(&["mutate", "--seeds", "38", "--only", rules]);
     let all = text(&output);
     assert!(output.status.success(), "{all}");
-    assert_eq!(all.lines().last(), Some("12 of 12 killed"), "{all}");
+    assert_eq!(all.lines().last(), Some("13 of 13 killed"), "{all}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod images;
 mod inside;
 mod inside_more;
 mod interrupted;
+mod kept;
 mod links;
 mod partition;
 mod placement;

@@ -35,10 +35,12 @@ pub enum StreamKind {
     Bulk,
     /// Images: who has which, and their chunks.
     Image,
+    /// Which chunks of an image a host has, as they come.
+    Inventory,
 }
 
 impl StreamKind {
-    const ALL: [Self; 4] = [Self::Trunk, Self::Control, Self::Bulk, Self::Image];
+    const ALL: [Self; 5] = [Self::Trunk, Self::Control, Self::Bulk, Self::Image, Self::Inventory];
 
     /// Returns its protocol's name on the wire.
     pub(super) fn protocol(self) -> StreamProtocol {
@@ -47,6 +49,7 @@ impl StreamKind {
             Self::Control => "/mln/control/1",
             Self::Bulk => "/mln/bulk/1",
             Self::Image => "/mln/image/1",
+            Self::Inventory => "/mln/inventory/1",
         })
     }
 

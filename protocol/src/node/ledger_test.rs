@@ -32,6 +32,7 @@ fn birth() -> Commit {
         author: "oslo".into(),
         reason: "build".into(),
         charge: None,
+        keep_removed_ms: 0,
     };
     let digest = Digest::of(&encode_revision(&revision));
     Commit { revision, digest, reservations: Vec::new(), promises: Vec::new() }

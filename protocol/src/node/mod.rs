@@ -77,6 +77,7 @@ pub use projects::ProjectHeads;
 pub use standing::Signing;
 pub use sync::{SyncContent, SyncRange};
 pub use view::{HostView, ProjectView, Reach, VmView};
+pub use vms::KeptVm;
 
 use crate::id::{Digest, ProjectId, PublicKey};
 use crate::model::Fragment;
@@ -540,6 +541,7 @@ impl Node {
             Timer::Leaving(vm) => self.stay(now, &vm),
             Timer::Release(vm) => self.release_due(now, &vm),
             Timer::Undecided(parent) => self.undecided(now, parent),
+            Timer::Kept(vm) => self.retry(now, &vm),
         }
     }
 
@@ -698,6 +700,8 @@ mutations! {
     mutated_revocation_ignored => RevocationIgnored,
     mutated_own_key_not_asked => OwnKeyNotAsked,
     mutated_second_run_ignored => SecondRunIgnored,
+    mutated_kept_disk_deleted_early => KeptDiskDeletedEarly,
+    mutated_kept_disk_not_held => KeptDiskNotHeld,
 }
 
 impl Node {

@@ -89,6 +89,10 @@ pub enum Mutation {
     OwnKeyNotAsked,
     /// A host goes on although its key has signed what it doesn't know of.
     SecondRunIgnored,
+    /// The disk of a VM that is left out goes at once.
+    KeptDiskDeletedEarly,
+    /// A disk goes when its time is over though its host has reserved for a revision that brings the VM back.
+    KeptDiskNotHeld,
 }
 
 impl Mutation {
@@ -137,5 +141,7 @@ impl Mutation {
         ("revocation-ignored", Self::RevocationIgnored),
         ("own-key-not-asked", Self::OwnKeyNotAsked),
         ("second-run-ignored", Self::SecondRunIgnored),
+        ("kept-disk-deleted-early", Self::KeptDiskDeletedEarly),
+        ("kept-disk-not-held", Self::KeptDiskNotHeld),
     ];
 }

@@ -41,9 +41,16 @@ impl Decisions {
 
     /// Returns the parts that may still be built: their reservations were signed, or their revisions promised.
     pub(super) fn parts(&self) -> impl Iterator<Item = Digest> {
+        self.parts_by_parent().map(|(_, part)| part)
+    }
+
+    /// Returns the same, each with the revision whose child it would be of.
+    pub(super) fn parts_by_parent(&self) -> impl Iterator<Item = (Digest, Digest)> {
         self.notes.values().flat_map(|note| {
             let promised = note.promised.iter().flat_map(|(_, child)| &child.revision.hosts);
-            note.reserved.iter().map(|(_, part)| *part).chain(promised.map(|host| host.fragment))
+            let parts =
+                note.reserved.iter().map(|(_, part)| *part).chain(promised.map(|host| host.fragment));
+            parts.map(|part| (note.parent, part))
         })
     }
 }

@@ -368,7 +368,10 @@ fn is_there(order: RunOrder, status: &VmStatus) -> bool {
     status.run == wanted(order)
         && match order {
             RunOrder::Up => matches!(status.state, VmState::Booting | VmState::Up),
-            RunOrder::Down(_) => matches!(status.state, VmState::Down | VmState::Building | VmState::Removed),
+            RunOrder::Down(_) => matches!(
+            status.state,
+            VmState::Down | VmState::Building | VmState::Removed | VmState::Kept
+        ),
         }
 }
 

@@ -1,22 +1,26 @@
 //! The VMs that this host owns: from what is wanted and what was observed to steps and to published status.
 
+mod kept;
 mod owning;
+mod segments;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::hooks::Standing;
-use super::io::{Holding, ImpairedPort, Output, SwitchWanted, UplinkWanted};
+use super::io::{Holding, Output, SwitchWanted};
 use super::message::{Message, RunOrder};
 use super::ownership::Right;
 use super::timers::Timer;
 use super::{Node, limits};
 use crate::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
-use crate::model::{Attachment, Forward, Fragment, MemoryMib, Vm};
+use crate::model::{Forward, Fragment, MemoryMib, Vm};
 use crate::plan::{Existence, Observed, RunPhase, Step, StopLimit, guest_address, next_step};
-use crate::record::{Commit, Epoch, Nat, Record, RunState, VmState, VmStatus};
+use crate::record::{Epoch, Nat, Record, RunState, VmState, VmStatus};
 use crate::time::Now;
 use crate::wire;
+
+pub use kept::KeptVm;
 
 /// The VMs that this host owns.
 #[derive(Clone, Debug, Default)]
@@ -45,12 +49,19 @@ struct OwnedVm {
     seen_starting: Option<Observed>,
     failures: u32,
     disk: Disk,
+    /// Since when, in milliseconds since 1970, it is left out and its disk kept: it takes no room meanwhile.
+    kept_unix_ms: Option<u64>,
 }
 
 impl OwnedVm {
     /// Returns what brings it to hold still, without a change of what it should be doing.
     fn pause_step(&self) -> Option<Step> {
         matches!(self.observed, Observed::Running(_)).then_some(Step::Stop(self.stop_limit))
+    }
+
+    /// Whether its memory and ports are kept for it.
+    fn takes_room(&self) -> bool {
+        self.kept_unix_ms.is_none()
     }
 }
 
@@ -73,13 +84,13 @@ impl Vms {
     }
 
     pub(super) fn memory_mib(&self) -> u32 {
-        self.owned.values().map(|vm| vm.status.memory.0).sum()
+        self.owned.values().filter(|vm| vm.takes_room()).map(|vm| vm.status.memory.0).sum()
     }
 
     /// Returns the memory of the VMs of a project that `counts` holds of.
     pub(super) fn memory_mib_of(&self, project: ProjectId, counts: impl Fn(&VmId) -> bool) -> u32 {
         let of_project = self.owned.iter().filter(|(id, vm)| vm.status.project == project && counts(id));
-        of_project.map(|(_, vm)| vm.status.memory.0).sum()
+        of_project.filter(|(_, vm)| vm.takes_room()).map(|(_, vm)| vm.status.memory.0).sum()
     }
 
     /// Returns the ports of this host that lead to VMs that are defined here, but for those of one project.
@@ -125,7 +136,7 @@ impl Vms {
     /// Whether one more VM has room beside those whose disks are there or being made.
     pub(super) fn has_room(&self, memory: MemoryMib, limit: MemoryMib) -> bool {
         let there = |vm: &&OwnedVm| vm.observed != Observed::Absent || vm.busy == Some(Step::Build);
-        let used: u64 = self.owned.values().filter(there).map(|vm| u64::from(vm.status.memory.0)).sum();
+        let used: u64 = self.owned.values().filter(|vm| vm.takes_room()).filter(there).map(|vm| u64::from(vm.status.memory.0)).sum();
         used + u64::from(memory.0) <= u64::from(limit.0)
     }
 
@@ -379,7 +390,7 @@ impl Node {
             other => other,
         };
         let had_disk = stored.as_ref().is_some_and(|status| match status.state {
-            VmState::Down | VmState::Booting | VmState::Up | VmState::Stopping => true,
+            VmState::Down | VmState::Booting | VmState::Up | VmState::Stopping | VmState::Kept => true,
             VmState::Failed { .. } => status.run_counter > 0,
             VmState::Building | VmState::Removed => false,
         });
@@ -390,6 +401,8 @@ impl Node {
         let gone = (had_disk || made) && observed == Observed::Absent;
         let disk = if gone { Disk::Lost } else { Disk::Sound };
         let known = stored.is_some();
+        let kept_unix_ms =
+            stored.as_ref().filter(|status| status.state == VmState::Kept).map(|status| status.since_unix_ms);
         let status = stored.unwrap_or_else(|| VmStatus {
             counter: 0,
             vm: id.clone(),
@@ -425,6 +438,7 @@ impl Node {
             seen_starting: None,
             failures: 0,
             disk,
+            kept_unix_ms,
         };
         self.vms.owned.insert(id.clone(), vm);
         if !known {
@@ -448,7 +462,11 @@ impl Node {
         let step = match self.right(id) {
             // It is to be as it is when it goes, and to be so without being built or removed meanwhile.
             Right::Own(_) if self.hand_overs.holds_still(id) => vm.pause_step(),
-            Right::Own(_) => next_step(vm.existence, vm.status.run, vm.stop_limit, &vm.observed),
+            Right::Own(_) => match next_step(vm.existence, vm.status.run, vm.stop_limit, &vm.observed) {
+                Some(Step::Remove) if self.keeps(now, id) => None,
+                _ if !self.comes_back(now, id) => return,
+                step => step,
+            },
             Right::Suspended { .. } => vm.pause_step(),
             Right::Unconfirmed | Right::None => return,
         };
@@ -534,6 +552,10 @@ impl Node {
         match result {
             Ok(observed) => {
                 vm.failures = 0;
+                if step == Step::Remove && vm.existence == Existence::Wanted {
+                    // It was asked for back while its disk was on its way out: an empty one is not it.
+                    vm.disk = Disk::Lost;
+                }
                 self.observed(now, id, observed);
                 if let Some(seen) = seen {
                     self.observed(now, id, seen);
@@ -608,6 +630,11 @@ impl Node {
             (Observed::Running(_), Some(Step::Stop(_))) => VmState::Stopping,
             (Observed::Running(RunPhase::Booting), _) => VmState::Booting,
             (Observed::Running(RunPhase::Ready), _) => VmState::Up,
+            (Observed::Down { .. } | Observed::Lost, _)
+                if vm.kept_unix_ms.is_some() && vm.existence == Existence::Unwanted =>
+            {
+                VmState::Kept
+            }
             (Observed::Down { .. } | Observed::Lost, _) => VmState::Down,
             (Observed::Absent, _) if vm.existence == Existence::Unwanted => VmState::Removed,
             (Observed::Absent, _) => VmState::Building,
@@ -642,8 +669,9 @@ impl Node {
     fn set_state(&mut self, now: Now, id: &VmId, state: VmState) {
         let Some(vm) = self.vms.owned.get_mut(id) else { return };
         if vm.status.state != state {
+            let kept = vm.kept_unix_ms.filter(|_| state == VmState::Kept);
             vm.status.state = state;
-            vm.status.since_unix_ms = now.unix_ms;
+            vm.status.since_unix_ms = kept.unwrap_or(now.unix_ms);
         }
         self.publish_vm(now, id);
     }
@@ -700,68 +728,10 @@ impl Node {
         }
     }
 
-    /// Asks for other switches where other ones are needed now.
-    fn switches_changed(&mut self) {
-        let mut wanted: BTreeMap<(ProjectId, Name), (BTreeSet<PublicKey>, SwitchWanted)> = BTreeMap::new();
-        for (id, vm) in &self.vms.owned {
-            let live = vm.status.run == RunState::Up || matches!(vm.observed, Observed::Running(_));
-            let Some(definition) = Vms::definition(id, vm).filter(|_| live) else { continue };
-            for network in &definition.networks {
-                if let Attachment::Switch(name) = &network.attachment {
-                    let key = (vm.status.project, name.clone());
-                    let (peers, switch) = wanted.entry(key).or_insert_with(|| {
-                        (BTreeSet::new(), switch_of(vm.status.project, &vm.fragment, name))
-                    });
-                    peers.extend(self.switch_peers(id, &vm.fragment, name));
-                    if !network.impairment.is_none() {
-                        let (interface, impairment) = (network.name.clone(), network.impairment);
-                        switch.impaired.push(ImpairedPort { vm: id.clone(), interface, impairment });
-                    }
-                }
-            }
-        }
-        let switches: Vec<SwitchWanted> = wanted
-            .into_values()
-            .map(|(peers, switch)| SwitchWanted { peers: peers.into_iter().collect(), ..switch })
-            .collect();
-        if switches != self.vms.switches {
-            self.vms.switches.clone_from(&switches);
-            self.outbox.push(Output::Switches(switches));
-        }
-    }
-
-    /// Returns the other hosts that carry a switch.
-    fn switch_peers(&self, vm: &VmId, fragment: &Fragment, name: &Name) -> BTreeSet<PublicKey> {
-        let switch = fragment.switches.iter().find(|switch| switch.name == *name);
-        let members: BTreeSet<&Name> =
-            switch.into_iter().flat_map(|s| s.members.iter().map(|m| &m.vm)).collect();
-        fragment
-            .placement
-            .iter()
-            .filter(|placement| members.contains(&placement.vm))
-            .filter_map(|placement| self.host_of(vm, &placement.host))
-            .filter(|&key| key != self.me)
-            .collect()
-    }
-
-    /// Returns the host with this name in the project of a VM.
-    fn host_of(&self, vm: &VmId, name: &Name) -> Option<PublicKey> {
-        let head = self.projects.project_of(vm).and_then(|project| self.projects.head(project));
-        let by_name = |commit: &Commit| commit.revision.hosts.iter().find(|h| h.name == *name).map(|h| h.key);
-        head.and_then(by_name).or_else(|| self.projects.owner(vm.birth, name))
-    }
-
     /// Returns what this host has of a VM: its project's label, its part of the project, and its definition.
     pub fn owned(&self, id: &VmId) -> Option<(&Label, &Arc<Fragment>, &Vm)> {
         let vm = self.vms.owned.get(id)?;
         Some((&vm.label, &vm.fragment, Vms::definition(id, vm)?))
-    }
-
-    /// Whether a peer is known to carry a switch that this host carries too.
-    pub fn shares_switch(&self, peer: PublicKey, project: ProjectId, name: &Name) -> bool {
-        self.vms.owned.iter().any(|(id, vm)| {
-            vm.status.project == project && self.switch_peers(id, &vm.fragment, name).contains(&peer)
-        })
     }
 
     /// Returns every VM that this host owns, with what is wanted of it, what was observed, and its status.
@@ -777,20 +747,3 @@ impl Node {
 
 /// How long a VM may take to shut down where nobody said so, in milliseconds.
 const DEFAULT_STOP_MS: u64 = 60_000;
-
-/// Returns a switch as a fragment has it, without peers.
-fn switch_of(project: ProjectId, fragment: &Fragment, name: &Name) -> SwitchWanted {
-    let settings =
-        fragment.switches.iter().find(|switch| switch.name == *name).map(|switch| &switch.settings);
-    let uplink = settings
-        .filter(|_| fragment.uplinks.contains(name))
-        .and_then(|settings| Some(UplinkWanted { uplink: settings.uplink.clone()?, vlan: settings.vlan }));
-    SwitchWanted {
-        project,
-        name: name.clone(),
-        peers: Vec::new(),
-        kind: settings.map(|settings| settings.kind).unwrap_or_default(),
-        uplink,
-        impaired: Vec::new(),
-    }
-}

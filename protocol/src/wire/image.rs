@@ -71,6 +71,8 @@ pub enum ChunkPacking {
     Plain,
     /// By zstd.
     Zstd,
+    /// Not at all: it isn't there. Only of an image that is not whole there: who asks for those reads it.
+    Absent,
 }
 
 impl ChunkPacking {
@@ -79,6 +81,7 @@ impl ChunkPacking {
         match self {
             Self::Plain => 0,
             Self::Zstd => 1,
+            Self::Absent => 2,
         }
     }
 
@@ -87,6 +90,7 @@ impl ChunkPacking {
         match byte {
             0 => Ok(Self::Plain),
             1 => Ok(Self::Zstd),
+            2 => Ok(Self::Absent),
             found => Err(DecodeError::Unknown { what: "packing of a chunk", found: found.into() }),
         }
     }

@@ -15,6 +15,7 @@ mod grant;
 mod hello;
 pub mod holder;
 mod image;
+mod inventory;
 mod join;
 pub mod line;
 mod manifest;
@@ -42,6 +43,7 @@ pub use image::{
     ChunkPacking, IMAGE_ANSWER_BYTES_MAX, IMAGE_ASK_BYTES_MAX, IMAGE_OFFERS_MAX, ImageAnswer, ImageAsk,
     ImageOffer,
 };
+pub use inventory::{INVENTORY_BYTES_MAX, INVENTORY_NEWS_BYTES_MAX, INVENTORY_NEWS_MAX, Inventory};
 pub use join::{JOIN_BYTES_MAX, JOIN_VERSION, JoinClaim, JoinMessage};
 pub use manifest::{
     CHUNK_BYTES, Chunk, MANIFEST_BYTES_MAX, MANIFEST_FILE_BYTES_MAX, MANIFEST_VERSION, Manifest,

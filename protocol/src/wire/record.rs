@@ -34,7 +34,7 @@ struct Versioned {
 }
 
 /// How many kinds there are below.
-const KINDS: u32 = 10;
+const KINDS: u32 = 11;
 
 #[derive(Serialize, Deserialize)]
 pub(super) enum RecordWire {
@@ -63,6 +63,8 @@ pub(super) enum RecordWire {
         made_unix_ms: u64,
         reason: String,
     },
+    /// A VM that is left out, whose disk is kept. Its state is not read.
+    VmKept(Box<VmWire>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -233,6 +235,12 @@ fn decode_record(bytes: &[u8]) -> Result<Record, RecordError> {
             made_unix_ms,
             reason: text(reason, REASON_BYTES_MAX)?,
         })),
+        RecordWire::VmKept(wire) => match (*wire).try_into()? {
+            removed @ VmStatus { state: VmState::Removed, .. } => {
+                Ok(Record::Vm(VmStatus { state: VmState::Kept, ..removed }))
+            }
+            _ => Err(DecodeError::Invalid { what: "state of a VM whose disk is kept" }.into()),
+        },
     }
 }
 
@@ -253,6 +261,8 @@ impl From<&Record> for RecordWire {
             },
             Record::Host(status) => Self::Host(status.into()),
             Record::Commit(commit) => Self::Commit(commit.into()),
+            // It runs nowhere, so it has nothing to say about the outside.
+            Record::Vm(status) if status.state == VmState::Kept => Self::VmKept(Box::new(status.into())),
             Record::Vm(status) if status.nat.is_none() && status.forwards.is_empty() => {
                 Self::Vm(Box::new(status.into()))
             }
@@ -328,7 +338,8 @@ impl From<&VmStatus> for VmWire {
                 VmState::Booting => StateWire::Booting,
                 VmState::Up => StateWire::Up,
                 VmState::Stopping => StateWire::Stopping,
-                VmState::Removed => StateWire::Removed,
+                // Kept is a kind of record of its own, which older agents pass over.
+                VmState::Removed | VmState::Kept => StateWire::Removed,
                 VmState::Failed { reason } => StateWire::Failed { reason: shorten(reason) },
             },
             exit: status.exit.map(|exit| match exit {

@@ -76,6 +76,7 @@ fn commit(signers: &[u8]) -> Commit {
         author: "oslo".into(),
         reason: "build".into(),
         charge: None,
+        keep_removed_ms: 0,
     };
     let digest = Digest::of(&encode_revision(&revision));
     let reservations = signers.iter().map(|&seed| sign_reservation(&keys(seed), digest)).collect();

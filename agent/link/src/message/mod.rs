@@ -9,6 +9,7 @@ mod event;
 mod grant;
 mod image;
 mod inside;
+mod kept;
 mod mesh;
 mod outside;
 mod recipe;
@@ -28,6 +29,7 @@ pub use image::{
     TemplatePull, TemplatePush, TemplateRemoval, TemplateRemove,
 };
 pub use inside::{Console, LogExtent, Logs, Terminal, TerminalSize};
+pub use kept::{KEEP_REMOVED_MS, KeptRow};
 pub use mesh::{LanRow, OperatorToken};
 pub use outside::{ForwardRow, NatState, OutsideRow, PortProtocol};
 pub use recipe::{PACKAGES_MAX, Package, PackageError, TemplateRecipe};

@@ -8,6 +8,7 @@ use super::doctor::DoctorRow;
 use super::event::EventRow;
 use super::grant::{GrantRow, Granted};
 use super::image::{GarbageReport, TemplateHostRow};
+use super::kept::KeptRow;
 use super::mesh::LanRow;
 use super::outside::OutsideRow;
 use super::row::{AgentVersion, DaemonStatusRow, PeerRow, ProjectRow, StatusRow, TemplateRow, Token};
@@ -87,6 +88,8 @@ pub enum Reply {
     Granted(Box<Granted>),
     /// To `grant list`, and the grants that `revoke` took back.
     Grants(Vec<GrantRow>),
+    /// To `status` and `gc`: the VMs that are left out and whose disks are kept.
+    Kept(Vec<KeptRow>),
 }
 
 /// A step of the work on a VM or for a project.

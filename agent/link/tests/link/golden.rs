@@ -8,7 +8,7 @@ use std::path::Path;
 use mln_link::message::{
     AgentVersion, Build, Change, ChangeConsent, ChangeContent, Consider, Console, DaemonStatusRow,
     Definition, DoctorRow, EventReading, EventRow, Events, Exec, ExecExit, Existing, Failure, FileHead,
-    ForwardRow, GarbageKind, GarbageReport, GarbageRow, GcMode, HostLiveness, LanRow, LeftOut, LogExtent,
+    ForwardRow, GarbageKind, GarbageReport, GarbageRow, GcMode, HostLiveness, KeptRow, LanRow, LeftOut, LogExtent,
     Logs, NatState, OnFailure, OperatorToken, OutputStream, OutsideRow, Package, PeerLink, PeerRow, Plan,
     PlanRow, PlanSign, PortProtocol, Progress, ProjectRef, ProjectRow, ProjectSelection, Refusal, Removal,
     Remove, Revised, RevisionRef, RevisionRow, RevisionStanding, Role, Silence, Start, Status, StatusRow,
@@ -130,6 +130,7 @@ fn change(content: ChangeContent) -> Change {
         from_head: Some("h".to_owned()),
         seen: Some("d".to_owned()),
         reason: "r".to_owned(),
+        keep_removed_ms: 5,
     }
 }
 
@@ -336,6 +337,14 @@ fn replies() -> Vec<Reply> {
             partial: vec!["p".to_owned()],
             contested: vec!["c".to_owned()],
             stranded: vec![name("r1")],
+        }]),
+        Reply::Kept(vec![KeptRow {
+            owner: name("anna"),
+            project: name("ring"),
+            vm: name("r1"),
+            host: name("oslo"),
+            age_ms: 1,
+            left_ms: 2,
         }]),
     ]
 }

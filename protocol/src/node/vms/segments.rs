@@ -1,0 +1,88 @@
+//! The switches that this host has to carry for its VMs, and for whom.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Vms;
+use crate::id::{Name, ProjectId, PublicKey, VmId};
+use crate::model::{Attachment, Fragment};
+use crate::node::Node;
+use crate::node::io::{ImpairedPort, Output, SwitchWanted, UplinkWanted};
+use crate::plan::Observed;
+use crate::record::{Commit, RunState};
+
+impl Node {
+    /// Asks for other switches where other ones are needed now.
+    pub(super) fn switches_changed(&mut self) {
+        let mut wanted: BTreeMap<(ProjectId, Name), (BTreeSet<PublicKey>, SwitchWanted)> = BTreeMap::new();
+        for (id, vm) in &self.vms.owned {
+            let live = vm.status.run == RunState::Up || matches!(vm.observed, Observed::Running(_));
+            let Some(definition) = Vms::definition(id, vm).filter(|_| live) else { continue };
+            for network in &definition.networks {
+                if let Attachment::Switch(name) = &network.attachment {
+                    let key = (vm.status.project, name.clone());
+                    let (peers, switch) = wanted.entry(key).or_insert_with(|| {
+                        (BTreeSet::new(), switch_of(vm.status.project, &vm.fragment, name))
+                    });
+                    peers.extend(self.switch_peers(id, &vm.fragment, name));
+                    if !network.impairment.is_none() {
+                        let (interface, impairment) = (network.name.clone(), network.impairment);
+                        switch.impaired.push(ImpairedPort { vm: id.clone(), interface, impairment });
+                    }
+                }
+            }
+        }
+        let switches: Vec<SwitchWanted> = wanted
+            .into_values()
+            .map(|(peers, switch)| SwitchWanted { peers: peers.into_iter().collect(), ..switch })
+            .collect();
+        if switches != self.vms.switches {
+            self.vms.switches.clone_from(&switches);
+            self.outbox.push(Output::Switches(switches));
+        }
+    }
+
+    /// Returns the other hosts that carry a switch.
+    fn switch_peers(&self, vm: &VmId, fragment: &Fragment, name: &Name) -> BTreeSet<PublicKey> {
+        let switch = fragment.switches.iter().find(|switch| switch.name == *name);
+        let members: BTreeSet<&Name> =
+            switch.into_iter().flat_map(|s| s.members.iter().map(|m| &m.vm)).collect();
+        fragment
+            .placement
+            .iter()
+            .filter(|placement| members.contains(&placement.vm))
+            .filter_map(|placement| self.host_of(vm, &placement.host))
+            .filter(|&key| key != self.me)
+            .collect()
+    }
+
+    /// Returns the host with this name in the project of a VM.
+    fn host_of(&self, vm: &VmId, name: &Name) -> Option<PublicKey> {
+        let head = self.projects.project_of(vm).and_then(|project| self.projects.head(project));
+        let by_name = |commit: &Commit| commit.revision.hosts.iter().find(|h| h.name == *name).map(|h| h.key);
+        head.and_then(by_name).or_else(|| self.projects.owner(vm.birth, name))
+    }
+
+    /// Whether a peer is known to carry a switch that this host carries too.
+    pub fn shares_switch(&self, peer: PublicKey, project: ProjectId, name: &Name) -> bool {
+        self.vms.owned.iter().any(|(id, vm)| {
+            vm.status.project == project && self.switch_peers(id, &vm.fragment, name).contains(&peer)
+        })
+    }
+}
+
+/// Returns a switch as a fragment has it, without peers.
+fn switch_of(project: ProjectId, fragment: &Fragment, name: &Name) -> SwitchWanted {
+    let settings =
+        fragment.switches.iter().find(|switch| switch.name == *name).map(|switch| &switch.settings);
+    let uplink = settings
+        .filter(|_| fragment.uplinks.contains(name))
+        .and_then(|settings| Some(UplinkWanted { uplink: settings.uplink.clone()?, vlan: settings.vlan }));
+    SwitchWanted {
+        project,
+        name: name.clone(),
+        peers: Vec::new(),
+        kind: settings.map(|settings| settings.kind).unwrap_or_default(),
+        uplink,
+        impaired: Vec::new(),
+    }
+}
