@@ -374,7 +374,9 @@ impl Oracle {
                 continue;
             }
             let kept_until = status.since_unix_ms.saturating_add(self.decisions.keep_removed_ms(id));
-            if status.state == VmState::Kept && !running && unix_ms < kept_until + KEPT_LATE_MS {
+            // Who has given its word that a disk is there keeps it until it is known whether that counts.
+            let is_kept = unix_ms < kept_until + KEPT_LATE_MS || disk.awaits_decision();
+            if status.state == VmState::Kept && !running && is_kept {
                 continue;
             }
             if existence == Existence::Unwanted || running != (status.run == RunState::Up) {

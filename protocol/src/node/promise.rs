@@ -41,17 +41,22 @@ impl Decisions {
 
     /// Returns the parts that may still be built: their reservations were signed, or their revisions promised.
     pub(super) fn parts(&self) -> impl Iterator<Item = Digest> {
-        self.parts_by_parent().map(|(_, part)| part)
-    }
-
-    /// Returns the same, each with the revision whose child it would be of.
-    pub(super) fn parts_by_parent(&self) -> impl Iterator<Item = (Digest, Digest)> {
         self.notes.values().flat_map(|note| {
             let promised = note.promised.iter().flat_map(|(_, child)| &child.revision.hosts);
-            let parts =
-                note.reserved.iter().map(|(_, part)| *part).chain(promised.map(|host| host.fragment));
-            parts.map(|part| (note.parent, part))
+            note.reserved.iter().map(|(_, part)| *part).chain(promised.map(|host| host.fragment))
         })
+    }
+
+    /// Returns what was reserved for: of each the parent, the child, and the part of this host.
+    pub(super) fn reserved(&self) -> impl Iterator<Item = (Digest, Digest, Digest)> {
+        self.notes
+            .values()
+            .flat_map(|note| note.reserved.iter().map(|(child, part)| (note.parent, *child, *part)))
+    }
+
+    /// Returns the children that were promised last.
+    pub(super) fn promised_children(&self) -> impl Iterator<Item = &Commit> {
+        self.notes.values().filter_map(|note| note.promised.as_ref()).map(|(_, child)| child)
     }
 }
 

@@ -77,6 +77,13 @@ impl Reservations {
         self.by_revision.values().map(|reserved| reserved.definition)
     }
 
+    /// Whether a revision of a project is asked about in which this host has a VM of this name.
+    pub(super) fn asked_for(&self, project: Option<ProjectId>, name: &Name) -> bool {
+        let of_project = self.by_revision.values().filter(|reserved| reserved.project == project);
+        let mut parts = of_project.filter_map(|reserved| reserved.fragment.as_ref());
+        parts.any(|part| part.vms.iter().any(|vm| vm.name == *name))
+    }
+
     /// Ends a reservation: the revision is committed, withdrawn or too old.
     pub(super) fn take(&mut self, revision: Digest) -> Option<Arc<Fragment>> {
         self.by_revision.remove(&revision)?.fragment

@@ -99,16 +99,6 @@ impl Swarm {
         self.missing == 0
     }
 
-    /// Whether somebody can be asked.
-    pub(super) fn has_sources(&self) -> bool {
-        !self.sources.is_empty()
-    }
-
-    /// Whether a peer can be asked.
-    pub(super) fn knows(&self, peer: PublicKey) -> bool {
-        self.sources.contains_key(&peer)
-    }
-
     /// Returns whether one source is all that there is.
     pub(super) fn is_alone(&self) -> bool {
         self.sources.len() == 1

@@ -40,6 +40,9 @@ impl Node {
             return false;
         }
         let Some(vm) = self.vms.owned.get_mut(id) else { return false };
+        if vm.busy.is_some() {
+            return true;
+        }
         let since_unix_ms = *vm.kept_unix_ms.get_or_insert(now.unix_ms);
         if vm.status.run == RunState::Up {
             // What was asked of it before it was left out is over.
@@ -81,12 +84,21 @@ impl Node {
         true
     }
 
-    /// Whether this host has signed for a revision that brings a VM back, and it isn't decided whether that counts.
+    /// Whether this host is asked for a revision that brings a VM back, or has signed for one, and it isn't decided whether that
+    /// counts.
     fn is_asked_back(&self, id: &VmId) -> bool {
         let project = self.projects.project_of(id);
         let of_project = |parent| self.projects.commit(parent).map(|parent| parent.project()) == project;
-        let mut parts = self.decisions.parts_by_parent().filter(|(parent, _)| of_project(*parent));
-        parts.any(|(_, part)| self.definition_in(part, id).is_some())
+        let has_it = |child: Digest, part: Digest| match self.projects.commit(child) {
+            Some(child) => child.placed().any(|(vm, _)| vm == *id),
+            // Of what isn't known yet, names must do.
+            None => self.definition_in(part, id).is_some(),
+        };
+        let mut noted = self.decisions.reserved().filter(|(parent, ..)| of_project(*parent));
+        let promised = |child: &crate::record::Commit| child.placed().any(|(vm, _)| vm == *id);
+        noted.any(|(_, child, part)| has_it(child, part))
+            || self.decisions.promised_children().any(promised)
+            || self.reservations.asked_for(project, &id.name)
     }
 
     /// Returns the VM of a project with this name whose disk is kept on a host: of several, the one that was left out
