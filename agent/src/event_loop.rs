@@ -33,6 +33,7 @@ use crate::mesh::{GossipVerdict, MeshEvent, MeshHandle, StreamKind};
 use crate::operations::Operations;
 use crate::platform::{Platform, VmEvent};
 use crate::request::{Prepared, PreparedChange, Waiters};
+use crate::snapshot::Snapshots;
 use crate::store::{AddressBook, StoreNews, Writer};
 use crate::store_health::StoreHealth;
 use crate::switches::Switches;
@@ -52,6 +53,7 @@ pub(crate) struct EventLoop {
     pub(crate) writer: Writer,
     pub(crate) platform: Arc<dyn Platform>,
     pub(crate) exchange: Exchange,
+    pub(crate) snapshots: Snapshots,
     pub(crate) blobs: Blobs,
     pub(crate) hooks: HookRunner,
     pub(crate) switches: Switches,

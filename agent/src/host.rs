@@ -34,6 +34,7 @@ use crate::hook::HookRunner;
 use crate::identity::{self, Identity};
 use crate::image::ImageStore;
 use crate::image::exchange::Exchange;
+use crate::snapshot::Snapshots;
 use crate::mesh::{self, MeshConfig};
 use crate::operations::Operations;
 use crate::platform::uml::{Uml, UmlConfig};
@@ -292,6 +293,7 @@ async fn run_agent(arguments: RunArguments) -> anyhow::Result<()> {
         interrupt: signal(SignalKind::interrupt()).context("signals")?,
     };
     let exchange = Exchange::new(identity.keys.public(), images, mesh.clone(), platform.clone(), config.image_limit_bytes);
+    let snapshots = Snapshots::open(&folder, platform.clone());
     let host_name = identity.name.clone();
     let event_loop = EventLoop {
         switches: Switches::start(node.key(), mesh.clone()),
@@ -303,6 +305,7 @@ async fn run_agent(arguments: RunArguments) -> anyhow::Result<()> {
         writer,
         platform,
         exchange,
+        snapshots,
         blobs,
         hooks: HookRunner::new(&folder, host_name),
         operations: Operations::default(),

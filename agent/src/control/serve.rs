@@ -134,7 +134,9 @@ where
         | Request::Grant(_)
         | Request::Grants
         | Request::Revoke(_)
-        | Request::Revocation(_) => Vec::new(),
+        | Request::Revocation(_)
+        | Request::Snapshot(_)
+        | Request::SnapshotPart(_) => Vec::new(),
     };
     Ok(Some((request, files)))
 }

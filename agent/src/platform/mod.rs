@@ -81,6 +81,12 @@ pub trait Platform: fmt::Debug + Send + Sync {
     /// Removes a VM and all that it has written; stops it at once if it runs.
     fn remove<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Result<(), StepError>>;
 
+    /// Returns the files that hold what a VM has written. Reads a folder: quick.
+    fn disk_files(&self, vm: &VmId) -> Result<Vec<PathBuf>, StepError>;
+
+    /// Gives a VM copies of these files as its disks, each in the place of the one of its name; refuses where it runs.
+    fn replace_disks<'a>(&'a self, vm: &'a VmId, copies: Vec<PathBuf>) -> Answer<'a, Result<(), StepError>>;
+
     /// Looks at everything of this platform on this host, and attaches to what runs; for the agent's start.
     ///
     /// What a killed build or removal has left is cleared away.

@@ -16,6 +16,7 @@ mod plan;
 mod prepare;
 mod run;
 mod select;
+mod snapshot;
 mod status;
 mod template;
 mod transfer;
@@ -91,6 +92,8 @@ impl EventLoop {
             Request::Grants => self.request_grants(&reply),
             Request::Revoke(revoke) => self.request_revoke(revoke, &operator, reply).await,
             Request::Revocation(bytes) => self.request_revocation(&bytes, reply).await,
+            Request::Snapshot(snapshot) => self.request_snapshot(snapshot, &operator, reply),
+            Request::SnapshotPart(part) => self.request_snapshot_part(part, &operator, reply),
         }
     }
 

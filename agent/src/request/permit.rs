@@ -1,7 +1,7 @@
 //! Who may ask for what: one table of what each request needs, and one rule per way by which it came.
 
 use mln_link::message::{
-    ChangeConsent, Existing, LeftOut, ProjectSelection, Refusal, Removal, Request, Role, Start, Stop,
+    ChangeConsent, Existing, LeftOut, ProjectSelection, Refusal, Removal, Request, Role, Start, Stop, Snapshot, SnapshotOrder, SnapshotStep,
 };
 use mln_protocol::id::{Name, PublicKey};
 use mln_protocol::node::Node;
@@ -44,6 +44,10 @@ fn needs(request: &Request) -> &'static [Verb] {
             (ChangeConsent::Partial, LeftOut::Refuse) => &[Verb::Upgrade, Verb::Partial],
             (ChangeConsent::Partial, LeftOut::Stop) => &[Verb::Upgrade, Verb::Partial, Verb::Stop],
         },
+        Request::Snapshot(Snapshot { order: SnapshotOrder::List, .. }) => &[Verb::View],
+        Request::SnapshotPart(part) if part.step == SnapshotStep::List => &[Verb::View],
+        // A disk that is what it was before is a change of the project.
+        Request::Snapshot(_) | Request::SnapshotPart(_) => &[Verb::Upgrade],
         Request::Start(_) => &[Verb::Start],
         Request::Stop(_) => &[Verb::Stop],
         Request::Remove(remove) => match remove.removal {
@@ -77,6 +81,7 @@ fn may_be_passed_on(request: &Request) -> bool {
             | Request::Logs(_)
             | Request::TemplateTake(_)
             | Request::Consider(_)
+            | Request::SnapshotPart(_)
     )
 }
 
@@ -104,6 +109,8 @@ pub(super) fn judge_scope(node: &Node, operator: &Operator, request: &Request) -
         },
         Request::Remove(remove) => &remove.project,
         Request::Log(project) | Request::Definition(project) => project,
+        Request::Snapshot(snapshot) => &snapshot.project,
+        Request::SnapshotPart(part) => &part.project,
         Request::Plan(change) | Request::Upgrade(change) => match &change.project {
             Some(project) => project,
             // The text names it, and the hosts judge what comes of that.

@@ -11,6 +11,7 @@ use super::image::{GarbageReport, TemplateHostRow};
 use super::kept::KeptRow;
 use super::mesh::LanRow;
 use super::outside::OutsideRow;
+use super::snapshot::SnapshotRow;
 use super::row::{AgentVersion, DaemonStatusRow, PeerRow, ProjectRow, StatusRow, TemplateRow, Token};
 
 /// A reply. Any number of them, then [`Reply::Done`]; rows of one table may come in several replies.
@@ -90,6 +91,8 @@ pub enum Reply {
     Grants(Vec<GrantRow>),
     /// To `status` and `gc`: the VMs that are left out and whose disks are kept.
     Kept(Vec<KeptRow>),
+    /// To `snapshot`: what each host has.
+    Snapshots(Vec<SnapshotRow>),
 }
 
 /// A step of the work on a VM or for a project.

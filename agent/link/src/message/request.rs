@@ -12,6 +12,7 @@ use super::image::{GcMode, TemplateChoice, TemplatePull, TemplatePush, TemplateR
 use super::inside::{Console, Logs, Terminal, TerminalSize};
 use super::mesh::OperatorToken;
 use super::recipe::TemplateRecipe;
+use super::snapshot::{Snapshot, SnapshotPart};
 
 /// A request: the first message of a connection after the hello.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,6 +112,10 @@ pub enum Request {
     Revoke(Revoke),
     /// Tell everybody of a revocation that whoever asks has signed: a record, encoded.
     Revocation(Vec<u8>),
+    /// Something about a project's snapshots.
+    Snapshot(Snapshot),
+    /// From one agent to another: its part of that.
+    SnapshotPart(SnapshotPart),
 }
 
 impl Request {
@@ -150,6 +155,7 @@ impl Request {
             Self::Grant(_) => "grant",
             Self::Grants => "grant list",
             Self::Revoke(_) | Self::Revocation(_) => "revoke",
+            Self::Snapshot(_) | Self::SnapshotPart(_) => "snapshot",
         }
     }
 }

@@ -14,7 +14,7 @@ use mln_link::message::{
     Remove, Revised, RevisionRef, RevisionRow, RevisionStanding, Role, Silence, Start, Status, StatusRow,
     StatusWait, Step, StepState, Stop, StopManner, Target, TemplateChoice, TemplateHostRow, TemplatePull,
     TemplatePush, TemplateRecipe, TemplateRemoval, TemplateRemove, TemplateRow, Terminal, TerminalSize,
-    Token, UnsettledRow, Verdict, VmRef, VmState, WaitFor,
+    Token, UnsettledRow, Verdict, VmRef, VmState, WaitFor, Snapshot, SnapshotOrder, SnapshotPart, SnapshotRow, SnapshotStep,
 };
 use mln_link::{Input, Reply, Request};
 use mln_protocol::id::{Name, hex};
@@ -118,7 +118,19 @@ fn requests() -> Vec<Request> {
         Request::Log(ProjectRef { owner: None, project: name("ring") }),
         Request::Definition(ProjectRef { owner: None, project: name("ring") }),
         Request::Consider(Consider { message: b"ab".to_vec() }),
+        Request::Snapshot(Snapshot { project: project(), order: SnapshotOrder::Take(name("s")) }),
+        Request::Snapshot(Snapshot { project: project(), order: SnapshotOrder::List }),
+        Request::SnapshotPart(SnapshotPart {
+            project: project(),
+            name: Some(name("s")),
+            step: SnapshotStep::List,
+            hosts: vec![name("oslo")],
+        }),
     ]
+}
+
+fn project() -> ProjectRef {
+    ProjectRef { owner: None, project: name("ring") }
 }
 
 fn change(content: ChangeContent) -> Change {
@@ -337,6 +349,16 @@ fn replies() -> Vec<Reply> {
             partial: vec!["p".to_owned()],
             contested: vec!["c".to_owned()],
             stranded: vec![name("r1")],
+        }]),
+        Reply::Snapshots(vec![SnapshotRow {
+            owner: name("anna"),
+            project: name("ring"),
+            name: name("s"),
+            host: name("oslo"),
+            hosts: vec![name("oslo")],
+            vms: vec![name("r1")],
+            bytes: 1,
+            taken_unix_ms: 2,
         }]),
         Reply::Kept(vec![KeptRow {
             owner: name("anna"),
