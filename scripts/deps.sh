@@ -19,6 +19,8 @@ programs=(
 )
 if [ "${1:-}" = bench ]; then
     programs+=(uml_switch:uml-utilities resize2fs:e2fsprogs mount:mount setarch:util-linux)
+    programs+=(tc:iproute2 ssh:openssh-client sshd:openssh-server rsync:rsync qemu-img:qemu-utils zstd:zstd)
+    programs+=(aria2c:aria2 mktorrent:mktorrent opentracker:opentracker)
 fi
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 

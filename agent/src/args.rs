@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Run(RunArguments),
     /// Leave the mesh; refused while this host carries virtual machines, and while its agent runs
     Leave(DataArguments),
+    /// Say that this data folder is the right one, after it was moved or put back: no other host runs with its key
+    Confirm(DataArguments),
     /// Look for what is wrong with this machine, without an agent: a line of JSON per check
     Doctor(DataArguments),
     /// Write the manual page of this program

@@ -9,7 +9,8 @@ use crate::identity::{self, Identity, IdentityError};
 use crate::platform::uml;
 
 /// What belongs to the mesh, and goes. Templates, the configuration and the events stay.
-const OF_THE_MESH: [&str; 7] = ["peers", "state", "journal", "projects", "fragments", "blobs", "host.key"];
+const OF_THE_MESH: [&str; 8] =
+    ["peers", "state", "journal", "projects", "fragments", "blobs", "owner", "host.key"];
 
 /// What came of leaving.
 #[derive(Debug, Clone, PartialEq, Eq)]

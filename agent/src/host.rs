@@ -34,12 +34,13 @@ use crate::hook::HookRunner;
 use crate::identity::{self, Identity};
 use crate::image::ImageStore;
 use crate::image::exchange::Exchange;
-use crate::snapshot::Snapshots;
 use crate::mesh::{self, MeshConfig};
 use crate::operations::Operations;
+use crate::owner;
 use crate::platform::uml::{Uml, UmlConfig};
 use crate::platform::{Observation, Platform, VmEvent};
 use crate::request::Waiters;
+use crate::snapshot::Snapshots;
 use crate::store::{self, AddressBook, Store, Writer};
 use crate::store_health::StoreHealth;
 use crate::switches::Switches;
@@ -54,6 +55,7 @@ pub fn main() -> anyhow::Result<()> {
         Command::Init { .. }
         | Command::Join { .. }
         | Command::Leave(_)
+        | Command::Confirm(_)
         | Command::Doctor(_)
         | Command::Manual { .. } => "warn",
     };
@@ -65,6 +67,7 @@ pub fn main() -> anyhow::Result<()> {
         Command::Init { mesh, host, recovery } => init(&mesh, &host, &recovery),
         Command::Join { token, host } => join(&token, &host),
         Command::Leave(data) => leave(&data),
+        Command::Confirm(data) => confirm(&data),
         Command::Doctor(data) => examine(&data),
         Command::Manual { into } => manual(&into),
         Command::Run(run) => runtime()?.block_on(run_agent(run)),
@@ -217,6 +220,21 @@ fn leave(arguments: &DataArguments) -> anyhow::Result<()> {
     }
 }
 
+fn confirm(arguments: &DataArguments) -> anyhow::Result<()> {
+    let folder = data_folder(arguments)?;
+    become_owner(&folder)?;
+    let identity = Identity::load(&folder)?;
+    let _lock = DataFolderLock::take(&folder).context("the agent must be stopped first")?;
+    owner::confirm(&folder)?;
+    say(&format!(
+        "{} is {} from now on, key {}\nnext: mlnd run --data {}\n",
+        folder.display(),
+        identity.name,
+        identity.keys.public().short(),
+        folder.display()
+    ))
+}
+
 fn examine(arguments: &DataArguments) -> anyhow::Result<()> {
     let rows = doctor::examine_alone(&data_folder(arguments)?);
     let lines: String = rows.iter().map(|row| row.to_json_line() + "\n").collect();
@@ -243,6 +261,7 @@ async fn run_agent(arguments: RunArguments) -> anyhow::Result<()> {
         config.listen = arguments.listen;
     }
     let lock = DataFolderLock::take(&folder)?;
+    owner::check(&folder)?;
     let opened = Store::open(&folder, identity.keys.public(), identity.root)
         .context("free some space, or see docs/operations.md, \"The state is damaged\"")?;
     let store::Opened { store, state: stored, findings } = opened;
@@ -292,7 +311,13 @@ async fn run_agent(arguments: RunArguments) -> anyhow::Result<()> {
         stop: signal(SignalKind::terminate()).context("signals")?,
         interrupt: signal(SignalKind::interrupt()).context("signals")?,
     };
-    let exchange = Exchange::new(identity.keys.public(), images, mesh.clone(), platform.clone(), config.image_limit_bytes);
+    let exchange = Exchange::new(
+        identity.keys.public(),
+        images,
+        mesh.clone(),
+        platform.clone(),
+        config.image_limit_bytes,
+    );
     let snapshots = Snapshots::open(&folder, platform.clone());
     let host_name = identity.name.clone();
     let event_loop = EventLoop {

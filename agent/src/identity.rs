@@ -10,7 +10,7 @@ use mln_protocol::trust::{Domain, Grant, KeyPair, Signed, Verb, mesh_of};
 use serde::{Deserialize, Serialize};
 
 /// The file with the host's secret key.
-const KEY_FILE: &str = "host.key";
+pub(crate) const KEY_FILE: &str = "host.key";
 
 /// The file with the mesh's root key, on the host that made the mesh: whoever has it can admit anybody.
 const ROOT_KEY_FILE: &str = "root.key";

@@ -43,6 +43,8 @@ pub mod mesh;
 #[cfg(feature = "host")]
 mod operations;
 #[cfg(feature = "host")]
+mod owner;
+#[cfg(feature = "host")]
 mod part_change;
 #[cfg(feature = "uml")]
 pub mod platform;

@@ -38,6 +38,8 @@ pub(crate) enum Kind {
     Stop,
     Remove,
     Upgrade,
+    /// Of the host's own key.
+    Confirm,
 }
 
 impl Kind {
@@ -48,6 +50,7 @@ impl Kind {
             Self::Stop => "stopping",
             Self::Remove => "removing",
             Self::Upgrade => "changing",
+            Self::Confirm => "confirming",
         }
     }
 
@@ -57,6 +60,8 @@ impl Kind {
             Self::Start => Step::Start,
             Self::Stop => Step::Stop,
             Self::Remove => Step::Remove,
+            // There is none, and nothing is shown of it.
+            Self::Confirm => Step::Publish,
         }
     }
 
@@ -65,7 +70,7 @@ impl Kind {
             Self::Build => {
                 &["mlnctl build -f FILE --keep   # to look at what is left of it", "mlnctl daemon_status"]
             }
-            Self::Start | Self::Stop => &["mlnctl status"],
+            Self::Confirm | Self::Start | Self::Stop => &["mlnctl status"],
             Self::Upgrade => &["mlnctl status", "mlnctl rollback -p PROJECT"],
             Self::Remove => &["mlnctl status", "mlnctl remove -p PROJECT --force"],
         }
@@ -245,7 +250,10 @@ fn remedy(rule: Rule, host: &str) -> Option<String> {
                 .to_owned(),
         ),
         Rule::Forgotten => {
-            Some(format!("whoever runs {host}: mlnctl doctor there says which journal is wanted back"))
+            Some(format!(
+                "whoever runs {host}: mlnctl doctor there says which journal is wanted back; where its key has signed \
+                 elsewhere, mlnctl key confirm there"
+            ))
         }
         Rule::Grant => Some("whoever gave the grant; mlnctl grant list says who".to_owned()),
         Rule::GrantLimit => {

@@ -10,8 +10,8 @@ use crate::command::{
     build::Build, completions::Completions, console::Console, cp::Cp, ctx::Ctx, daemon_status::DaemonStatus,
     doctor::Doctor, events::Events, exec::Exec, gc::Gc, grant::Grant, grant::Revoke, key::Key, log::Log,
     logs::Logs, manual::Manual, peers::Peers, plan::Plan, remove::Remove, resolve::Resolve,
-    rollback::Rollback, scale::Scale, snapshot::Snapshot, ssh::Ssh, start::Start, status::Status, stop::Stop, template::Template,
-    token::Token, upgrade::Upgrade,
+    rollback::Rollback, scale::Scale, snapshot::Snapshot, ssh::Ssh, start::Start, status::Status, stop::Stop,
+    template::Template, token::Token, upgrade::Upgrade,
 };
 use crate::offline::Offline;
 

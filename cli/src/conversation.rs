@@ -7,8 +7,8 @@ use std::time::Duration;
 use mln_link::client::has_left;
 use mln_link::message::{
     AgentVersion, DaemonStatusRow, Definition, DoctorRow, ExecExit, Failure, GarbageReport, GrantRow,
-    Granted, KeptRow, LanRow, OutsideRow, PeerRow, Plan, PlanRow, ProjectRow, Refusal, Revised, RevisionRow, Silence,
-    SnapshotRow, StatusRow, TemplateHostRow, TemplateRow, Token, UnsettledRow,
+    Granted, KeptRow, LanRow, OutsideRow, PeerRow, Plan, PlanRow, ProjectRow, Refusal, Revised, RevisionRow,
+    Silence, SnapshotRow, StatusRow, TemplateHostRow, TemplateRow, Token, UnsettledRow,
 };
 use mln_link::{CHUNK_BYTES_MAX, Client, InputSender, LinkError, Replies, Reply, Request, place};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};

@@ -31,6 +31,8 @@ pub(crate) enum Moment {
     Claimed,
     /// It gives such a VM back.
     Declined,
+    /// It keeps room for a revision.
+    Reserved,
     /// It promises a child of a revision.
     Promised,
     /// A change is decided.
@@ -138,6 +140,7 @@ fn moment_of(output: &Output) -> Option<(Moment, Option<PublicKey>)> {
             Message::HandOver(HandOver::Halt { .. }) => Some((Moment::Halt, Some(*to))),
             Message::HandOver(HandOver::Halted { .. }) => Some((Moment::Halted, Some(*to))),
             Message::HandOver(HandOver::Ready(_)) => Some((Moment::Ready, Some(*to))),
+            Message::Answer { verdict: Ok(_), .. } => Some((Moment::Reserved, Some(*to))),
             Message::Promised(_) => Some((Moment::Promised, Some(*to))),
             _ => None,
         },

@@ -12,6 +12,7 @@ use mln_protocol::record::{
 use mln_protocol::wire;
 
 use crate::check_decision::Decisions;
+use crate::check_grants::Requests;
 use crate::check_ownership::{Ownerships, Standing};
 use crate::disk::Disk;
 
@@ -39,6 +40,8 @@ pub(crate) struct Oracle {
     kept_since: BTreeMap<VmId, u64>,
     root: PublicKey,
     exempt: Exempt,
+    /// What was asked for, and whether whoever asked might.
+    pub(crate) asked: Requests,
     pub(crate) ownership: Ownerships,
 }
 
@@ -74,6 +77,7 @@ impl Oracle {
         Self {
             root,
             exempt: Exempt::default(),
+            asked: Requests::default(),
             ownership: Ownerships::default(),
             violations: Vec::new(),
             said: BTreeMap::new(),
@@ -169,6 +173,11 @@ impl Oracle {
             }
             Record::Member(_) | Record::Host(_) | Record::Grant(_) | Record::Revocation(_) => {}
         }
+    }
+
+    /// Returns a published revision.
+    pub(crate) fn revision(&self, digest: Digest) -> Option<&Commit> {
+        self.decisions.born(digest)
     }
 
     /// S2: looks at a commit that an honest host has published or passed on.

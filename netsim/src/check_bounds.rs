@@ -33,7 +33,10 @@ impl Oracle {
             Outcome::Failed(_) => can_fail,
             Outcome::Refused(refusals) => {
                 let forgotten = refusals.iter().all(|refused| refused.refusal.rule == Rule::Forgotten);
-                forgotten && self.has_lost_state(host.keys.public())
+                // "Seeing its own key with a counter that it never signed it signs and starts nothing until told otherwise":
+                // so it is with a liar's own agent, which hears what was signed beside it.
+                let lied = host.honesty == Honesty::Hostile;
+                forgotten && (lied || self.has_lost_state(host.keys.public()))
             }
         };
         if !done {

@@ -24,6 +24,9 @@ impl Decisions {
         if let Some(missing) = changed(parent, commit).iter().find(|host| !reserved.contains(host)) {
             broken.push(format!("S2: {label} is committed without the word of {missing}"));
         }
+        if parent.is_some_and(|parent| commit.revision.made_unix_ms < parent.revision.made_unix_ms) {
+            broken.push(format!("S2: {label} has a revision that is older than the one that it follows"));
+        }
         if let Some(parent) = parent
             && commit.revision.consent == Consent::Majority
         {

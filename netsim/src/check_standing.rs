@@ -92,6 +92,7 @@ impl World {
         let mut signs = false;
         for write in writes {
             let Write::Record(slot, record) = write else { continue };
+            self.check_kept(node, record);
             signs |= record.author() == key && !matches!(slot, RecordKey::Commit(_));
             if *slot == RecordKey::Host(key) {
                 self.hosts[node].own_key.signed = Some((record.counter(), record.digest()));

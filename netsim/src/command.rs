@@ -1,6 +1,7 @@
 //! What people type, and what they read.
 
 use std::io::Write;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -119,6 +120,9 @@ struct MutateArguments {
     /// How many seeds to try for each rule
     #[arg(long, default_value_t = 250)]
     seeds: u64,
+    /// In how many worlds a rule must have been missed for no more to be tried
+    #[arg(long, default_value = "3")]
+    kills: NonZero<usize>,
     /// Only these rules
     #[arg(long, value_delimiter = ',', value_parser = crate::replay::mutation)]
     only: Vec<Mutation>,
@@ -132,7 +136,9 @@ pub(crate) fn run() -> std::io::Result<ExitCode> {
             Some(seeds) => run_many(&mut out, &arguments, seeds)?,
             None => run_one(&mut out, &arguments)?,
         },
-        Command::Mutate(arguments) => mutate::run(&mut out, &arguments.only, arguments.seeds, mutants_world)?,
+        Command::Mutate(arguments) => {
+            mutate::run(&mut out, &arguments.only, arguments.seeds, arguments.kills.get(), mutants_world)?
+        }
         Command::Availability(arguments) => {
             availability::run(&mut out, arguments.worlds, arguments.seed, arguments.plot.as_deref())?
         }

@@ -1,7 +1,7 @@
 //! The simulated bytes of a hand-over: disks are numbers, copying one takes its time and fails now and then.
 
 use mln_protocol::id::{Digest, PublicKey, VmId};
-use mln_protocol::node::{Input, PullRound};
+use mln_protocol::node::{Holding, Input, PullRound};
 use mln_protocol::plan::{Observed, Step};
 use mln_protocol::record::{Link, Record, ReleasedDisk, VerifiedRecord};
 
@@ -53,7 +53,12 @@ impl World {
             }
             CopyWork::Read => {
                 if self.now_ms < FAULTS_MS && self.lot.chance(DAMAGED_PER_MILLE) {
-                    self.hosts[node].disk.copies.remove(&vm);
+                    let disk = &mut self.hosts[node].disk;
+                    let was_there = disk.copies.remove(&vm).is_some();
+                    if was_there && matches!(disk.holding(&vm), Some(Holding::Released { .. })) {
+                        // The pinned copy may be the only one: whoever was to have it may have let go of its own.
+                        self.oracle.exempt_lost_disk(vm.clone());
+                    }
                 }
                 let content = self.hosts[node].disk.content(&vm);
                 Input::CopyRead { vm, result: content.map(root).ok_or_else(|| "unreadable".to_owned()) }

@@ -111,6 +111,30 @@ impl Clock {
     }
 }
 
+/// Returns the root key of the mesh.
+pub(crate) fn root_key() -> KeyPair {
+    KeyPair::from_secret([1; 32])
+}
+
+fn chain(
+    root: &KeyPair,
+    keys: &KeyPair,
+    name: &Name,
+    verbs: impl IntoIterator<Item = Verb>,
+    not_after_unix_ms: Option<u64>,
+) -> Vec<Signed> {
+    let grant = Grant {
+        mesh: mesh_of(root.public()),
+        subject: keys.public(),
+        name: Some(name.clone()),
+        verbs: verbs.into_iter().collect(),
+        passes: 3,
+        not_after_unix_ms,
+        scope: mln_protocol::trust::Scope::default(),
+    };
+    vec![root.sign(Domain::Grant, grant.to_bytes())]
+}
+
 impl Host {
     /// Makes a host with the name and key of this number; it isn't running.
     pub(crate) fn new(index: usize, root: &KeyPair, grants: Grants) -> Self {
@@ -118,19 +142,11 @@ impl Host {
         secret[..8].copy_from_slice(&(index as u64).to_le_bytes());
         let keys = KeyPair::from_secret(secret);
         let name = Name::parse(&format!("host{index}")).expect("letters and digits are a name");
-        let grant = Grant {
-            mesh: mesh_of(root.public()),
-            subject: keys.public(),
-            name: Some(name.clone()),
-            verbs: Verb::ALL.into_iter().collect(),
-            passes: 3,
-            not_after_unix_ms: match grants {
-                Grants::Endless => None,
-                Grants::Short => Some(UNIX_MS + SHORT_MS),
-            },
-            scope: mln_protocol::trust::Scope::default(),
+        let not_after_unix_ms = match grants {
+            Grants::Endless => None,
+            Grants::Short => Some(UNIX_MS + SHORT_MS),
         };
-        let chain = vec![root.sign(Domain::Grant, grant.to_bytes())];
+        let chain = chain(root, &keys, &name, Verb::ALL, not_after_unix_ms);
         Self {
             keys,
             chain,
@@ -152,6 +168,11 @@ impl Host {
             backup: None,
             own_key: OwnKey::default(),
         }
+    }
+
+    /// Returns a chain of grants for it that allows only this.
+    pub(crate) fn chain_for(&self, root: &KeyPair, verbs: impl IntoIterator<Item = Verb>) -> Vec<Signed> {
+        chain(root, &self.keys, &self.name, verbs, None)
     }
 
     /// Whether it can take part in the network at this time.

@@ -246,7 +246,7 @@ fn random_digest(lot: &mut Lot) -> Digest {
     Digest::of(&lot.draw().to_le_bytes())
 }
 
-fn host_status(counter: u64, vms: u32) -> Record {
+pub(crate) fn host_status(counter: u64, vms: u32) -> Record {
     Record::Host(HostStatus {
         counter,
         groups: Vec::new(),

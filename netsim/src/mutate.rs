@@ -9,11 +9,9 @@ use mln_protocol::node::Mutation;
 
 use crate::minimise::rule;
 use crate::options::Options;
+use crate::scene::Scene;
 use crate::swarm::each_world;
 use crate::world::World;
-
-/// After how many kills a mutation is looked at no longer.
-const KILLS_MAX: usize = 5;
 
 /// What became of one mutation.
 #[derive(Default)]
@@ -29,6 +27,7 @@ pub(crate) fn run(
     out: &mut impl Write,
     only: &[Mutation],
     seeds: u64,
+    kills: usize,
     draw: impl Fn(u64) -> Options + Sync,
 ) -> std::io::Result<bool> {
     let mut unsound = BTreeSet::new();
@@ -39,25 +38,26 @@ pub(crate) fn run(
     })?;
     let clean = seeds - unsound.len() as u64;
     writeln!(out, "{clean} of {seeds} worlds are clean with every rule in force")?;
-    writeln!(out, "{:34} {:>8} {:>7} {:14} first", "mutation", "killed", "worlds", "by")?;
+    writeln!(out, "{:28} {:>6} {:>6} {:9} first", "mutation", "killed", "worlds", "by")?;
     let chosen: Vec<_> =
         Mutation::ALL.iter().filter(|(_, mutation)| only.is_empty() || only.contains(mutation)).collect();
     let mut killed = 0;
     for (name, mutation) in &chosen {
-        let fate = judge(*mutation, seeds, &unsound, &draw)?;
-        let kills: usize = fate.kills.values().sum();
+        let fate = judge(*mutation, seeds, kills, &unsound, &draw)?;
+        let killed_in: usize = fate.kills.values().sum();
         match &fate.first {
             Some((seed, violation)) => {
                 killed += 1;
                 let by: Vec<String> = fate.kills.keys().cloned().collect();
                 writeln!(
                     out,
-                    "{name:34} {kills:>8} {:>7} {:14} seed {seed}: {violation}",
+                    "{name:28} {killed_in:>6} {:>6} {:9} seed {seed}, {}: {violation}",
                     fate.worlds,
-                    by.join(" ")
+                    by.join(" "),
+                    draw(*seed).scene.map_or("by lot", Scene::name)
                 )?;
             }
-            None => writeln!(out, "{name:34} {:>8} {:>7}", "SURVIVED", fate.worlds)?,
+            None => writeln!(out, "{name:28} {:>6} {:>6} SURVIVED", 0, fate.worlds)?,
         }
         out.flush()?;
     }
@@ -68,13 +68,14 @@ pub(crate) fn run(
 fn judge(
     mutation: Mutation,
     seeds: u64,
+    kills: usize,
     unsound: &BTreeSet<u64>,
     draw: &(impl Fn(u64) -> Options + Sync),
 ) -> std::io::Result<Fate> {
     let mut fate = Fate::default();
     let enough = AtomicUsize::new(0);
     let world = |seed| {
-        if unsound.contains(&seed) || enough.load(Ordering::Relaxed) >= KILLS_MAX {
+        if unsound.contains(&seed) || enough.load(Ordering::Relaxed) >= kills {
             return None;
         }
         let violation = World::new(Options { mutation: Some(mutation), ..draw(seed) })

@@ -6,9 +6,12 @@
 
 use mln_protocol::id::Label;
 use mln_protocol::model::Project;
+use mln_protocol::node::limits::RESERVATION_MS;
 use mln_protocol::node::{OpId, OwnerHeard, Rule};
 
 use crate::ambush::{Ambush, Blow, Moment, Whom};
+use crate::forgery::Forgery;
+use crate::holder::Holder;
 use crate::lot::Lot;
 use crate::options::FAULTS_MS;
 
@@ -54,12 +57,20 @@ pub(crate) enum Scene {
     Alone,
     /// Two members lie.
     Liars,
+    /// Operators ask for more than their grants allow, hosts for more than theirs, and strangers for anything.
+    Holders,
+    /// A grant is taken back, and whoever has it goes on asking.
+    Revoked,
+    /// Whoever has asked for much of some hosts' room is gone before it is decided.
+    Lapse,
+    /// Two build at once what only one of them has room for, or under one name.
+    Crowd,
     /// A VM is left out for a while and comes back with its disk, just when the time ends.
     Kept,
 }
 
 impl Scene {
-    pub(crate) const ALL: [(&'static str, Self); 19] = [
+    pub(crate) const ALL: [(&'static str, Self); 23] = [
         ("decline", Self::Decline),
         ("late-run", Self::LateRun),
         ("unpinned", Self::Unpinned),
@@ -78,6 +89,10 @@ impl Scene {
         ("refusal", Self::Refusal),
         ("alone", Self::Alone),
         ("liars", Self::Liars),
+        ("holders", Self::Holders),
+        ("revoked", Self::Revoked),
+        ("lapse", Self::Lapse),
+        ("crowd", Self::Crowd),
         ("kept", Self::Kept),
     ];
 
@@ -101,6 +116,8 @@ pub(crate) enum Order {
     Build,
     /// Build another one that fits nowhere.
     BuildTooLarge,
+    /// Build another one of this name, on the same hosts, each of whose VMs has so many MiB.
+    BuildOther(&'static str, u32),
     /// Start all that there is.
     Up,
     /// Stop a VM.
@@ -109,6 +126,8 @@ pub(crate) enum Order {
     Place(usize, usize),
     /// Change what a VM does when it starts.
     Change(usize),
+    /// The same, without the majority of the project's hosts.
+    ChangePartially(usize),
     /// Leave a VM out.
     LeaveOut(usize),
     /// Leave a VM out, and keep its disk for this long, in milliseconds.
@@ -124,6 +143,14 @@ pub(crate) enum Order {
 pub(crate) enum Act {
     /// A host is asked until it has done so, or for this long.
     Ask(usize, Order, u64),
+    /// The same, and where it isn't done a rule is broken: nothing is in its way.
+    Must(usize, Order, u64),
+    /// A host is asked on somebody's grants until it has done so, or for this long; not at all long is once.
+    For(Holder, usize, Order, u64),
+    /// The root key takes a grant back, at a host.
+    Revoke(usize, Holder),
+    /// A host says what it must not.
+    Forge(usize, Forgery),
     /// A host is asked once, and nobody waits.
     Say(usize, Order),
     /// Nothing until a host has claimed a VM, or for this long.
@@ -136,6 +163,16 @@ pub(crate) enum Act {
     Strike(usize, Blow),
     /// A blow waits for its moment.
     Lay(Ambush),
+}
+
+impl Act {
+    /// Returns on whose grants a host is asked; none where it is one of its own users who asks.
+    pub(crate) fn holder(&self) -> Option<Holder> {
+        match self {
+            Self::For(holder, ..) => Some(*holder),
+            _ => None,
+        }
+    }
 }
 
 /// A script, and how far it has come.
@@ -205,7 +242,16 @@ fn acts(scene: Scene, hosts: &[usize], lot: &mut Lot) -> Vec<Act> {
     if scene == Scene::Stranger {
         acts.push(Act::Strike(b, Blow::DeafToLinks(25_000)));
     }
-    acts.extend([Act::Ask(e, Order::Build, 15_000), Act::Ask(e, Order::Up, 15_000)]);
+    acts.extend(match scene {
+        Scene::Holders => [
+            Act::For(Holder::Limited, e, Order::Build, 15_000),
+            Act::For(Holder::Limited, d, Order::Up, 15_000),
+        ],
+        Scene::Revoked => {
+            [Act::For(Holder::Passed, e, Order::Build, 15_000), Act::For(Holder::Whole, d, Order::Up, 15_000)]
+        }
+        _ => [Act::Ask(e, Order::Build, 15_000), Act::Ask(e, Order::Up, 15_000)],
+    });
     // Most of them need the copy that a move leaves behind.
     if matches!(scene, Scene::Takeover | Scene::TwoTakeovers | Scene::Unasked | Scene::Damaged) {
         acts.extend(place(b));
@@ -254,7 +300,11 @@ fn acts(scene: Scene, hosts: &[usize], lot: &mut Lot) -> Vec<Act> {
             }
             acts
         }
-        Scene::Unasked => vec![Act::Ask(a, Order::TakeOver(0, OwnerHeard::Refuse), 3_000)],
+        Scene::Unasked => {
+            // Of each that has a copy one may hear the owner by itself.
+            let taken = |host| Act::Ask(host, Order::TakeOver(0, OwnerHeard::Refuse), 5_000);
+            [place(c).to_vec(), vec![taken(a), taken(b), taken(c), taken(a)]].concat()
+        }
         Scene::Damaged => {
             vec![Act::Strike(a, Blow::Damaged), Act::Ask(a, Order::TakeOver(0, OwnerHeard::Force), 3_000)]
         }
@@ -294,6 +344,29 @@ fn acts(scene: Scene, hosts: &[usize], lot: &mut Lot) -> Vec<Act> {
         Scene::Refusal => {
             vec![Act::Until(FAULTS_MS + 8_000), Act::Say(e, Order::BuildTooLarge), Act::Wait(40_000)]
         }
+        Scene::Holders => holders(hosts, lot),
+        Scene::Revoked => revoked(hosts, lot),
+        Scene::Lapse => vec![
+            Act::Lay(Ambush {
+                moment: Moment::Reserved,
+                blows: vec![(Whom::Host(d), Blow::Isolated(FAULTS_MS)), (Whom::Host(d), Blow::Crash(20_000))],
+            }),
+            Act::Say(d, Order::BuildOther("gone", 400)),
+            Act::Until(FAULTS_MS + RESERVATION_MS + 20_000),
+            Act::Must(e, Order::BuildOther("roomy", 400), 40_000),
+        ],
+        Scene::Crowd => {
+            // At the very same moment they would be one project.
+            vec![
+                Act::Say(d, Order::BuildOther("both", 64)),
+                Act::Wait(1),
+                Act::Say(e, Order::BuildOther("both", 64)),
+                Act::Wait(8_000),
+                Act::Say(d, Order::BuildOther("one", 300)),
+                Act::Say(e, Order::BuildOther("other", 300)),
+                Act::Wait(8_000),
+            ]
+        }
         Scene::Alone => vec![
             Act::Strike(a, Blow::Isolated(FAULTS_MS)),
             Act::Wait(2_000),
@@ -302,5 +375,54 @@ fn acts(scene: Scene, hosts: &[usize], lot: &mut Lot) -> Vec<Act> {
             Act::Strike(a, Blow::AskedAlone),
         ],
     });
+    acts
+}
+
+/// What operators, hosts and strangers ask for who may not, in any order.
+fn holders(hosts: &[usize], lot: &mut Lot) -> Vec<Act> {
+    let &[_, _, _, d, e, f] = hosts else { return Vec::new() };
+    let once = |holder, order| move |host| Act::For(holder, host, order, 0);
+    let ways: [Box<dyn Fn(usize) -> Act>; 14] = [
+        Box::new(once(Holder::Looker, Order::Change(0))),
+        Box::new(once(Holder::Elsewhere, Order::Change(1))),
+        Box::new(once(Holder::OtherProject, Order::Change(2))),
+        Box::new(once(Holder::OtherProject, Order::Down(0))),
+        Box::new(once(Holder::Ended, Order::Change(0))),
+        Box::new(once(Holder::Ended, Order::Down(1))),
+        Box::new(once(Holder::Widened, Order::Change(1))),
+        Box::new(once(Holder::Limited, Order::BuildOther("more", 64))),
+        Box::new(once(Holder::Limited, Order::ChangePartially(0))),
+        Box::new(move |_| Act::Say(f, Order::Change(2))),
+        Box::new(|host| Act::Forge(host, Forgery::StrangerAsks)),
+        Box::new(|host| Act::Forge(host, Forgery::StrangerRuns)),
+        Box::new(|host| Act::Forge(host, Forgery::StrangerSays)),
+        Box::new(|host| Act::Forge(host, Forgery::SmallCharge)),
+    ];
+    let mut left: Vec<usize> = (0..ways.len()).collect();
+    let mut acts = Vec::new();
+    while !left.is_empty() {
+        let way = &ways[left.remove(lot.index(left.len()))];
+        acts.extend([way([d, e][lot.index(2)]), Act::Wait(lot.between(1_000, 2_500))]);
+    }
+    acts
+}
+
+/// A grant is taken back, and both who has it and who has one from them go on.
+fn revoked(hosts: &[usize], lot: &mut Lot) -> Vec<Act> {
+    let &[a, _, _, d, e, f] = hosts else { return Vec::new() };
+    let mut acts = vec![Act::Revoke(f, Holder::Whole), Act::Wait(lot.between(500, 6_000))];
+    for round in 0..3 {
+        let by = [d, e][lot.index(2)];
+        let holder = [Holder::Whole, Holder::Passed][lot.index(2)];
+        acts.extend([
+            Act::For(holder, by, Order::Change(round), 0),
+            Act::Wait(2_000),
+            Act::For(holder, by, Order::Down(round), 0),
+            Act::Wait(1_000),
+        ]);
+        if round == 1 {
+            acts.extend([Act::Strike(a, Blow::Crash(500)), Act::Wait(6_000)]);
+        }
+    }
     acts
 }

@@ -1,6 +1,6 @@
 //! Plays a scene's script in its world.
 
-use mln_protocol::id::{ProjectId, VmId};
+use mln_protocol::id::{Label, ProjectId, VmId};
 use mln_protocol::model::{HostAddress, MemoryMib, Project};
 use mln_protocol::node::{
     BuildOrder, ExistingProject, Holding, Input, Node, OnFailure, OpId, Operation, Outcome, ReviseContent,
@@ -8,7 +8,10 @@ use mln_protocol::node::{
 };
 use mln_protocol::plan::StopLimit;
 use mln_protocol::record::Consent;
+use mln_protocol::trust::Verb;
 
+use crate::holder::Holder;
+use crate::host::root_key;
 use crate::lot::Lot;
 use crate::scene::{Act, Order, SCENE_HOSTS, Scene, Script, Waiting};
 use crate::workload;
@@ -38,6 +41,11 @@ impl World {
                 self.hosts[host].clock.ahead_ms = AHEAD_MS;
             }
         }
+        if scene == Scene::Holders {
+            // One of the hosts may start and stop what others have built, and that is all.
+            let host = &mut self.hosts[hosts[5]];
+            host.chain = host.chain_for(&root_key(), [Verb::View, Verb::Start, Verb::Stop, Verb::Join]);
+        }
         self.script = Some(Script::new(scene, &hosts, label, lab, &mut lot));
         self.at(3_000, Event::Script);
     }
@@ -62,14 +70,26 @@ impl World {
                     self.strike(node, blow);
                     true
                 }
-                Act::Say(node, order) => {
-                    let op = self.give_order(&mut script, node, order);
+                Act::Say(node, order) | Act::For(_, node, order, 0) => {
+                    let holder = act.holder();
+                    let op = self.give_order(&mut script, node, order, holder);
                     if op.is_none() && now_ms < since_ms + 10 * AGAIN_MS {
                         break;
                     }
                     true
                 }
-                Act::Ask(node, order, patience_ms) => {
+                Act::Revoke(node, holder) => {
+                    let revocation = holder.revocation(&root_key(), self.hosts[node].clock.now(now_ms));
+                    let answers = self.hosts[node].answering(now_ms).is_some();
+                    if answers {
+                        self.input(node, Input::RevokedBy(revocation));
+                    }
+                    answers
+                }
+                Act::Forge(node, forgery) => self.forge_for_script(&mut script, node, forgery),
+                Act::Ask(node, order, patience_ms)
+                | Act::Must(node, order, patience_ms)
+                | Act::For(_, node, order, patience_ms) => {
                     let gone = self.hosts[node].answering(now_ms).is_none();
                     let rests = script.waiting.is_some_and(|waiting| waiting.op == OpId(0))
                         && script.waiting.is_some_and(|waiting| now_ms < waiting.since_ms + AGAIN_MS);
@@ -77,10 +97,15 @@ impl World {
                         let asked = script.waiting.is_some_and(|waiting| waiting.op != OpId(0));
                         if !asked {
                             script.waiting = None;
-                            self.give_order(&mut script, node, order);
+                            self.give_order(&mut script, node, order, act.holder());
                         }
                     }
-                    now_ms >= since_ms + patience_ms
+                    let over = now_ms >= since_ms + patience_ms;
+                    if over && matches!(act, Act::Must(..)) {
+                        self.oracle
+                            .broken(format!("L1: nothing is in its way, and it isn't done: {order:?}"));
+                    }
+                    over
                 }
             };
             // What was asked may have been answered at once.
@@ -147,7 +172,13 @@ impl World {
         holdings.any(|(vm, holding)| vm.name == *name && matches!(holding, Holding::Claimed { .. }))
     }
 
-    fn give_order(&mut self, script: &mut Script, node: usize, order: Order) -> Option<OpId> {
+    fn give_order(
+        &mut self,
+        script: &mut Script,
+        node: usize,
+        order: Order,
+        holder: Option<Holder>,
+    ) -> Option<OpId> {
         let names: Vec<String> = self.hosts.iter().map(|host| host.name.to_string()).collect();
         let machine = self.hosts[node].answering(self.now_ms)?;
         let waiting = |op| Waiting { node, op, since_ms: self.now_ms };
@@ -162,7 +193,16 @@ impl World {
         let op = OpId(ORDERS_FROM + self.last_order);
         script.waiting = Some(waiting(op));
         self.ordered.insert(op, self.now_ms);
-        self.input(node, Input::Operate { op, operation });
+        self.input(
+            node,
+            match holder {
+                Some(holder) => {
+                    let standing = Box::new(holder.standing(&root_key()));
+                    Input::OperateFor { op, operation, standing }
+                }
+                None => Input::Operate { op, operation },
+            },
+        );
         Some(op)
     }
 }
@@ -171,13 +211,28 @@ fn project_of(script: &Script, machine: &Node) -> Option<ProjectId> {
     machine.projects().into_iter().find(|project| project.label == script.label).map(|project| project.id)
 }
 
-fn vm_of(script: &Script, machine: &Node, vm: usize) -> Option<VmId> {
+pub(crate) fn vm_of(script: &Script, machine: &Node, vm: usize) -> Option<VmId> {
     let name = &script.lab.vms[vm].name;
     let views = machine.vms(project_of(script, machine)?);
     views.into_iter().map(|view| view.status.vm).find(|vm| vm.name == *name)
 }
 
-fn operation(script: &mut Script, machine: &Node, order: Order, names: &[String]) -> Option<Operation> {
+/// Returns another project on the same hosts.
+fn other(script: &Script, name: &str, memory_mib: u32) -> (Label, Project) {
+    let mut lab = script.lab.clone();
+    lab.name = workload::name(name);
+    for vm in &mut lab.vms {
+        vm.memory = MemoryMib(memory_mib);
+    }
+    (Label { project: lab.name.clone(), ..script.label.clone() }, lab)
+}
+
+pub(crate) fn operation(
+    script: &mut Script,
+    machine: &Node,
+    order: Order,
+    names: &[String],
+) -> Option<Operation> {
     let build = |label, project: Project| {
         Operation::Build(Box::new(BuildOrder {
             label,
@@ -194,7 +249,11 @@ fn operation(script: &mut Script, machine: &Node, order: Order, names: &[String]
             let mut lab = script.lab.clone();
             lab.name = workload::name("large");
             lab.vms[0].memory = MemoryMib(1 << 16);
-            let label = mln_protocol::id::Label { project: lab.name.clone(), ..script.label.clone() };
+            let label = Label { project: lab.name.clone(), ..script.label.clone() };
+            return Some(build(label, lab));
+        }
+        Order::BuildOther(name, memory_mib) => {
+            let (label, lab) = other(script, name, memory_mib);
             return Some(build(label, lab));
         }
         Order::Up => {
@@ -207,11 +266,17 @@ fn operation(script: &mut Script, machine: &Node, order: Order, names: &[String]
             return Some(Operation::Run { vms, order: RunOrder::Down(StopLimit::After(2_000)), pause_ms: 0 });
         }
         Order::Place(vm, host) => script.lab.vms[vm].service_host = Some(HostAddress(names[host].clone())),
-        Order::Change(vm) => script.lab.vms[vm].startup = vec!["echo changed".to_owned()],
+        Order::Change(vm) | Order::ChangePartially(vm) => {
+            script.lab.vms[vm].startup = vec!["echo changed".to_owned()]
+        }
         Order::LeaveOut(vm) | Order::Shelve(vm, _) => script.left_out = vec![vm],
         Order::TakeIn(vm) => script.left_out.retain(|out| *out != vm),
         Order::TakeOver(..) => return None,
     }
+    let consent = match order {
+        Order::ChangePartially(_) => Consent::Partial,
+        _ => Consent::Majority,
+    };
     let mut project = script.lab.clone();
     for &out in script.left_out.iter().rev() {
         project.vms.remove(out);
@@ -221,7 +286,7 @@ fn operation(script: &mut Script, machine: &Node, order: Order, names: &[String]
         content: ReviseContent::Definition { project, blobs: Vec::new() },
         author: "people".to_owned(),
         reason: "change".to_owned(),
-        consent: Consent::Majority,
+        consent,
         running: RunningVms::Stop,
         from_head: None,
         keep_removed_ms: if let Order::Shelve(_, ms) = order { ms } else { 0 },

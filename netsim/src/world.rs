@@ -13,7 +13,6 @@ use mln_protocol::model::{HookPoint, MemoryMib, Platform};
 use mln_protocol::node::{Input, Mutation, Node, NodeConfig, OpId, Outcome, Output, Write, WriteId};
 use mln_protocol::plan::{Observed, RunPhase, Step};
 use mln_protocol::record::{ExitStatus, Member, Record, RecordKey, VerifiedRecord};
-use mln_protocol::trust::KeyPair;
 use mln_protocol::wire;
 
 use crate::ambush::{Ambush, Blow};
@@ -23,7 +22,7 @@ use crate::codec::{Codec, Signatures};
 use crate::copying::CopyWork;
 use crate::fault::{Fault, FaultCount};
 use crate::gossip::{Gossip, HEARTBEAT_MS};
-use crate::host::{Age, Grants, Honesty, Host, Presence};
+use crate::host::{Age, Grants, Honesty, Host, Presence, root_key};
 use crate::hostile::Liar;
 use crate::lot::Lot;
 use crate::mishap::{self, Mishap, Planned};
@@ -223,7 +222,7 @@ impl World {
     pub(crate) fn new(options: Options) -> Self {
         let seed = options.seed;
         let mut lot = Lot::of(seed, "world");
-        let root = KeyPair::from_secret([1; 32]);
+        let root = root_key();
         let clones = if options.has(Fault::CloneKey) { options.rate(Fault::CloneKey) as usize } else { 0 };
         let grants = if options.scene == Some(Scene::ShortGrants) { Grants::Short } else { Grants::Endless };
         let signatures = match options.mutation {
@@ -283,6 +282,7 @@ impl World {
 
     /// Lets every host know the members, as in a mesh that has been running for a while, and plans the faults.
     fn prepare(&mut self) {
+        self.set_stage();
         let members: Vec<VerifiedRecord> = self.hosts[..self.options.nodes]
             .iter()
             .map(|host| {
@@ -313,7 +313,6 @@ impl World {
                 self.at(at_ms, Event::Mishap { index });
             }
         }
-        self.set_stage();
         let liars = (self.options.rate(Fault::Hostile) as usize).min((self.options.nodes - 1) / 2);
         for liar in 0..liars {
             let node = self.options.nodes - 1 - liar;
@@ -555,6 +554,7 @@ impl World {
         if self.hosts[node].node.is_some() {
             self.tell_input(node, &input);
             self.note_own_heard(node, &input);
+            self.note_request(node, &input);
         }
         let Some(machine) = self.hosts[node].node.as_mut() else { return };
         machine.handle(now, input);
@@ -587,6 +587,7 @@ impl World {
         match output {
             Output::Send { to, message } => {
                 self.oracle.note_message(self.hosts[node].keys.public(), &message);
+                self.check_answer(node, &message);
                 self.send(node, to, message);
             }
             Output::Broadcast(record) => {

@@ -14,6 +14,8 @@ pub mod node;
 pub mod plan;
 pub mod record;
 pub mod resolve;
+#[cfg(test)]
+mod sample;
 pub mod time;
 pub mod trust;
 pub mod wire;

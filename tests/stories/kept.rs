@@ -24,9 +24,13 @@ fn a_machine_that_was_left_out_comes_back_with_its_disk_until_its_time_is_over()
     site.host("oslo").shell("pair/right", "echo mine >/root/mine; sync").done();
 
     // Left out, it is stopped, and no machine of the project any more; but its disk stays, also over a crash.
-    let told = site.host("oslo").ctl(&["upgrade", "-f", &one, "--yes", "--force", "--keep-removed", "1h"]).ended(0);
+    let told =
+        site.host("oslo").ctl(&["upgrade", "-f", &one, "--yes", "--force", "--keep-removed", "1h"]).ended(0);
     told.says("- host right").says("its disk is kept");
-    site.host("oslo").ctl(&["status", "-p", "pair"]).ended(0).says("right is left out; its disk is kept on bergen");
+    site.host("oslo")
+        .ctl(&["status", "-p", "pair"])
+        .ended(0)
+        .says("right is left out; its disk is kept on bergen");
     assert_eq!(kept(site.host("bergen")), ["right"]);
     assert!(kept(site.host("oslo")).is_empty(), "each host tells of its own");
     site.host("bergen").kill();
@@ -46,7 +50,8 @@ fn a_machine_that_was_left_out_comes_back_with_its_disk_until_its_time_is_over()
     assert!(kept(site.host("bergen")).is_empty());
 
     // When its time is over it is gone, and the name is another machine's.
-    let told = site.host("oslo").ctl(&["upgrade", "-f", &one, "--yes", "--force", "--keep-removed", "3s"]).ended(0);
+    let told =
+        site.host("oslo").ctl(&["upgrade", "-f", &one, "--yes", "--force", "--keep-removed", "3s"]).ended(0);
     told.says("- host right");
     until("its disk is gone", LIMIT, || {
         let traces = site.host("bergen").traces_of_vms();
@@ -58,7 +63,8 @@ fn a_machine_that_was_left_out_comes_back_with_its_disk_until_its_time_is_over()
     site.host("oslo").shell("pair/right", "cat /root/mine").ended(1);
 
     // Nothing is kept where nothing is to be.
-    let told = site.host("oslo").ctl(&["upgrade", "-f", &one, "--yes", "--force", "--keep-removed", "0"]).ended(0);
+    let told =
+        site.host("oslo").ctl(&["upgrade", "-f", &one, "--yes", "--force", "--keep-removed", "0"]).ended(0);
     told.says("- host right").says("the project no longer has it");
     assert!(kept(site.host("bergen")).is_empty());
     assert_eq!(site.host("oslo").boot_id("pair/left"), boot, "left ran through all of it");

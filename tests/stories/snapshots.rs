@@ -27,7 +27,10 @@ fn a_snapshot_is_taken_of_running_machines_and_brings_back_what_they_had() {
     }
     let listed = site.host("oslo").ctl(&["snapshot", "list", "-p", "pair", "--json"]).json();
     assert_eq!(listed[0]["name"], "before", "{listed}");
-    assert_eq!((&listed[0]["whole"], &listed[0]["hosts"]), (&true.into(), &serde_json::json!(["left", "right"])));
+    assert_eq!(
+        (&listed[0]["whole"], &listed[0]["hosts"]),
+        (&true.into(), &serde_json::json!(["left", "right"]))
+    );
 
     // None is replaced, and none is put under a machine that runs.
     site.host("oslo").ctl(&["snapshot", "take", "-p", "pair", "before"]).ended(3).says("already");
@@ -39,12 +42,17 @@ fn a_snapshot_is_taken_of_running_machines_and_brings_back_what_they_had() {
     site.host("oslo").ctl(&["start", "-p", "pair"]).done();
     site.host("oslo").ctl(&["status", "-p", "pair", "--wait", "up", "--timeout", "90"]).ended(0);
     for vm in vms {
-        assert_eq!(site.host("oslo").shell(vm, "cat /root/state; ls /root/more 2>/dev/null").out, "first\n", "{vm}");
+        assert_eq!(
+            site.host("oslo").shell(vm, "cat /root/state; ls /root/more 2>/dev/null").out,
+            "first\n",
+            "{vm}"
+        );
     }
 
     // What an agent left half done is swept when it starts; what is whole stays.
     let folder = site.host("bergen").folder().join("snapshots");
-    let project = fs::read_dir(&folder).expect("it has a snapshot").next().expect("of a project").expect("reads");
+    let project =
+        fs::read_dir(&folder).expect("it has a snapshot").next().expect("of a project").expect("reads");
     let half = project.path().join(".half.taking");
     fs::create_dir(&half).expect("a folder");
     site.host("bergen").kill();

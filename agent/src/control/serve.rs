@@ -135,6 +135,7 @@ where
         | Request::Grants
         | Request::Revoke(_)
         | Request::Revocation(_)
+        | Request::ConfirmKey
         | Request::Snapshot(_)
         | Request::SnapshotPart(_) => Vec::new(),
     };

@@ -22,7 +22,7 @@ const TOKEN_S_MAX: u64 = 30 * 24 * 3600;
 
 impl EventLoop {
     pub(super) fn request_daemon_status(&self, group: Option<&Name>, reply: &ReplySender) {
-        if let Some(text) = self.store.warning() {
+        if let Some(text) = self.warning() {
             // The rows are worth more, and whoever has gone misses neither.
             let _ = reply.post(Reply::Warning { text });
         }

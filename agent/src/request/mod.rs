@@ -2,6 +2,7 @@
 
 mod build;
 mod change;
+mod confirm;
 mod console;
 mod doctor;
 mod events;
@@ -92,6 +93,7 @@ impl EventLoop {
             Request::Grants => self.request_grants(&reply),
             Request::Revoke(revoke) => self.request_revoke(revoke, &operator, reply).await,
             Request::Revocation(bytes) => self.request_revocation(&bytes, reply).await,
+            Request::ConfirmKey => self.request_confirm_key(&operator, reply).await,
             Request::Snapshot(snapshot) => self.request_snapshot(snapshot, &operator, reply),
             Request::SnapshotPart(part) => self.request_snapshot_part(part, &operator, reply),
         }

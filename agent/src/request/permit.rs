@@ -1,7 +1,8 @@
 //! Who may ask for what: one table of what each request needs, and one rule per way by which it came.
 
 use mln_link::message::{
-    ChangeConsent, Existing, LeftOut, ProjectSelection, Refusal, Removal, Request, Role, Start, Stop, Snapshot, SnapshotOrder, SnapshotStep,
+    ChangeConsent, Existing, LeftOut, ProjectSelection, Refusal, Removal, Request, Role, Snapshot,
+    SnapshotOrder, SnapshotStep, Start, Stop,
 };
 use mln_protocol::id::{Name, PublicKey};
 use mln_protocol::node::Node;
@@ -67,6 +68,8 @@ fn needs(request: &Request) -> &'static [Verb] {
         | Request::TemplateTake(_)
         | Request::TemplateRemove(_)
         | Request::Gc(_) => &[Verb::Template],
+        // Like a takeover it says which of two disks counts.
+        Request::ConfirmKey => &[Verb::Takeover],
     }
 }
 
@@ -125,7 +128,7 @@ pub(super) fn judge_scope(node: &Node, operator: &Operator, request: &Request) -
             let text = format!("{} may not see events: they are of all projects", operator.name);
             return Err(refused(text));
         }
-        // Templates belong to this host.
+        // Templates belong to this host, and so does its key.
         Request::TemplateBuild { .. }
         | Request::TemplateRecipe(_)
         | Request::TemplateAdd { .. }
@@ -133,7 +136,8 @@ pub(super) fn judge_scope(node: &Node, operator: &Operator, request: &Request) -
         | Request::TemplatePush(_)
         | Request::TemplateTake(_)
         | Request::TemplateRemove(_)
-        | Request::Gc(_) => {
+        | Request::Gc(_)
+        | Request::ConfirmKey => {
             let own = host(node, node.key());
             return match own {
                 Some((name, groups)) => standing.covers_host(&name, &groups).map_err(may_not),
@@ -293,6 +297,7 @@ mod tests {
         check(&[Verb::Remove], &remove(Removal::Forced), Some("no stop"));
         let name = Name::parse("mini").expect("a name");
         check(&view, &Request::TemplateBuild { name }, Some("no template"));
+        check(&view, &Request::ConfirmKey, Some("no takeover"));
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl EventLoop {
         operator: &Operator,
         reply: ReplySender,
     ) {
-        let inquiries = match self.node.inquiries(self.clock.now(), intention) {
+        let inquiries = match self.node.inquiries(self.clock.now(), intention, operator.standing.as_deref()) {
             Ok(inquiries) => inquiries,
             Err(refusals) => {
                 answer(&reply, refusals.into_iter().map(refused));
@@ -162,7 +162,7 @@ impl EventLoop {
         fragment: Option<Arc<Fragment>>,
         source: Option<PublicKey>,
     ) -> impl Future<Output = (Vec<PlanRow>, Option<Refusal>)> + Send + 'static {
-        let considered = self.node.consider(ask, fragment);
+        let considered = self.node.consider(self.clock.now(), ask, fragment);
         let host = self.identity.name.clone();
         let rows: Vec<PlanRow> = considered.rows.iter().map(|row| plan_row(&host, row)).collect();
         let (platform, blobs) = (self.platform.clone(), self.blobs.clone());

@@ -129,7 +129,11 @@ impl Round {
                 let mut missing = wanted.filter(|host| parts.iter().all(|row| row.host != **host));
                 if let Some(host) = missing.next() {
                     let text = format!("the snapshot {name} is not whole: {host} does not have its part");
-                    return Err(vec![refusal("snapshot", text, Some("you, by another snapshot: mlnctl snapshot list"))]);
+                    return Err(vec![refusal(
+                        "snapshot",
+                        text,
+                        Some("you, by another snapshot: mlnctl snapshot list"),
+                    )]);
                 }
                 if parts.is_empty() {
                     let text = format!("{} has no snapshot {name}", self.here.label);
@@ -152,7 +156,8 @@ impl Round {
     /// Whether some host has a part of a snapshot.
     async fn is_known(&self, name: &Name) -> bool {
         let hosts: Vec<&Name> = self.hosts.values().collect();
-        let asked = self.hosts.iter().map(|(&key, host)| self.ask(key, host, SnapshotStep::List, None, &hosts));
+        let asked =
+            self.hosts.iter().map(|(&key, host)| self.ask(key, host, SnapshotStep::List, None, &hosts));
         join_all(asked).await.into_iter().flatten().flatten().any(|row| row.name == *name)
     }
 
@@ -211,7 +216,8 @@ impl Round {
             Err("it broke off".to_owned())
         };
         let answered = timeout(STEP_TIMEOUT, conversation).await;
-        let answered = answered.unwrap_or_else(|_| Err(format!("no answer for {} s", STEP_TIMEOUT.as_secs())));
+        let answered =
+            answered.unwrap_or_else(|_| Err(format!("no answer for {} s", STEP_TIMEOUT.as_secs())));
         match answered {
             Ok((rows, wrong)) if wrong.is_empty() => Ok(rows),
             Ok((_, wrong)) => Err(wrong),
@@ -272,7 +278,8 @@ impl Here {
     }
 
     fn row(&self, taken: crate::snapshot::Taken) -> SnapshotRow {
-        let names = |texts: Vec<&String>| texts.into_iter().filter_map(|text| Name::parse(text).ok()).collect();
+        let names =
+            |texts: Vec<&String>| texts.into_iter().filter_map(|text| Name::parse(text).ok()).collect();
         SnapshotRow {
             owner: self.label.owner.clone(),
             project: self.label.project.clone(),

@@ -40,7 +40,7 @@ const HOPE_MS: u64 = 10_000;
 
 impl EventLoop {
     pub(super) fn request_status(&mut self, status: Status, operator: &Operator, reply: ReplySender) {
-        if let Some(text) = self.store.warning() {
+        if let Some(text) = self.warning() {
             // The rows are worth more, and whoever has gone misses neither.
             let _ = reply.post(Reply::Warning { text });
         }

@@ -29,8 +29,8 @@ use tokio::time::Instant;
 
 use crate::image::sparse;
 use crate::platform::{Platform, StepError};
-use freeze::Frozen;
 pub(crate) use freeze::FreezeError;
+use freeze::Frozen;
 
 /// How long the disks of frozen guests may take to be copied: less than the guests wait.
 const COPY_MAX: Duration = Duration::from_secs(15);

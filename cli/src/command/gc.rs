@@ -26,7 +26,8 @@ pub async fn run(args: Gc, agent: &Agent, screen: &Screen) -> Result<Exit, Comma
     let answer = agent.ask(&Request::Gc(mode), screen).await?;
     if let Some(report) = &answer.garbage {
         let kept = &answer.kept;
-        screen.answer(|layout| rows::garbage(report, kept, mode, layout), || json::garbage(report, kept, mode));
+        screen
+            .answer(|layout| rows::garbage(report, kept, mode, layout), || json::garbage(report, kept, mode));
     }
     Ok(screen.troubles(&answer))
 }

@@ -11,7 +11,7 @@ use crate::ui::screen::Screen;
 /// The arguments of `key`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  mlnctl key             # for whoever gives you a grant: mlnctl grant --to KEY\n  mlnctl key new --replace"
+    after_help = "Examples:\n  mlnctl key             # for whoever gives you a grant: mlnctl grant --to KEY\n  mlnctl key new --replace\n  mlnctl key confirm     # the host's key, not yours: this host is the right one"
 )]
 pub struct Key {
     #[command(subcommand)]
@@ -21,6 +21,13 @@ pub struct Key {
 /// What to do with the key.
 #[derive(Debug, Subcommand)]
 enum What {
+    /// Say that the agent's host is the right one of those with its key, and that the others are switched off
+    #[command(
+        after_help = "A host that hears under its own key what it never signed was put back to an older state, or a copy of it \
+                      runs. It signs and starts nothing until this is said. Switch the copy off first, or disks are lost.\n\n\
+                      Example: mlnctl --peer oslo key confirm"
+    )]
+    Confirm,
     /// Print its public half, as without a word
     Show,
     /// Make one
@@ -29,6 +36,13 @@ enum What {
         #[arg(long)]
         replace: bool,
     },
+}
+
+impl Key {
+    /// Whether it is about the key of the agent's host.
+    pub fn is_of_host(&self) -> bool {
+        matches!(self.what, Some(What::Confirm))
+    }
 }
 
 /// Prints the public half of the user's key, which is made if there is none yet.

@@ -3,6 +3,7 @@
 pub mod build;
 pub mod change;
 pub mod completions;
+mod confirm;
 pub mod console;
 pub mod cp;
 pub mod ctx;
@@ -61,6 +62,7 @@ pub fn run(args: Args) -> Exit {
         },
         Command::Completions(args) => return completions::run(&args),
         Command::Manual(args) => return manual::run(&args),
+        Command::Key(args) if args.is_of_host() => Asking::ConfirmKey,
         Command::Key(args) => {
             return key::run(&args, &screen).unwrap_or_else(|error| report(&screen, &error));
         }
@@ -76,6 +78,10 @@ pub fn run(args: Args) -> Exit {
         Asking::Ctx(ctx) => runtime.block_on(ctx::run(ctx, &screen)),
         Asking::Show(project, form) => match Agent::at(global.peer.clone()) {
             Ok(agent) => runtime.block_on(show::run(project, form, &agent, &screen)),
+            Err(error) => Err(error),
+        },
+        Asking::ConfirmKey => match Agent::at(global.peer.clone()) {
+            Ok(agent) => runtime.block_on(confirm::run(&agent, &screen)),
             Err(error) => Err(error),
         },
         Asking::Agent(online) => match Agent::at(global.peer.clone()) {
@@ -94,6 +100,8 @@ enum Asking {
     Ctx(ctx::Ctx),
     /// An agent, for what a project was submitted as.
     Show(ProjectRef, offline::ShowForm),
+    /// An agent, to go on as the right one of those with its host's key.
+    ConfirmKey,
     /// An agent, for anything.
     Agent(Box<Online>),
 }

@@ -1,9 +1,9 @@
 //! Answers as JSON. Field names are a promise to scripts: they don't follow the wire.
 
 use mln_link::message::{
-    AgentVersion, DaemonStatusRow, DoctorRow, Failure, ForwardRow, GarbageReport, GcMode, GrantRow, Granted, KeptRow,
-    HostLiveness, LanRow, NatState, PeerLink, PeerRow, Progress, ProjectRow, Refusal, Silence, StatusRow,
-    StepState, TemplateHostRow, TemplateRow, Token, UnsettledRow, VmState,
+    AgentVersion, DaemonStatusRow, DoctorRow, Failure, ForwardRow, GarbageReport, GcMode, GrantRow, Granted,
+    HostLiveness, KeptRow, LanRow, NatState, PeerLink, PeerRow, Progress, ProjectRow, Refusal, Silence,
+    StatusRow, StepState, TemplateHostRow, TemplateRow, Token, UnsettledRow, VmState,
 };
 use mln_protocol::id::Name;
 use mln_protocol::lang::{Diagnostic, Sources};

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use mln_link::message::{
-    AgentVersion, DaemonStatusRow, DoctorRow, EventRow, GarbageReport, GcMode, GrantRow, HostLiveness, KeptRow,
-    LanRow, PeerLink, PeerRow, ProjectRow, StatusRow, TemplateHostRow, TemplateRow, VmState,
+    AgentVersion, DaemonStatusRow, DoctorRow, EventRow, GarbageReport, GcMode, GrantRow, HostLiveness,
+    KeptRow, LanRow, PeerLink, PeerRow, ProjectRow, StatusRow, TemplateHostRow, TemplateRow, VmState,
 };
 
 use mln_protocol::trust::Verb;

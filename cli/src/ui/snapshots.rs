@@ -25,20 +25,21 @@ fn wholes(rows: &[SnapshotRow]) -> Vec<Whole<'_>> {
     for row in rows {
         by_name.entry(&row.name).or_default().push(row);
     }
-    let whole = |(name, parts): (_, Vec<&SnapshotRow>)| {
-        let there: BTreeSet<&Name> = parts.iter().map(|part| &part.host).collect();
-        let wanted = parts.iter().copied().flat_map(|part| &part.hosts);
-        Whole {
-            name,
-            taken_unix_ms: parts.iter().map(|part| part.taken_unix_ms).max().unwrap_or(0),
-            bytes: parts.iter().map(|part| part.bytes).sum(),
-            vms: parts.iter().copied().flat_map(|part| &part.vms).collect(),
-            missing: wanted.filter(|host| !there.contains(host)).collect(),
-        }
-    };
-    let mut all: Vec<Whole<'_>> = by_name.into_iter().map(whole).collect();
+    let mut all: Vec<Whole<'_>> = by_name.into_iter().map(|(name, parts)| whole(name, &parts)).collect();
     all.sort_by_key(|whole| whole.taken_unix_ms);
     all
+}
+
+fn whole<'a>(name: &'a Name, parts: &[&'a SnapshotRow]) -> Whole<'a> {
+    let there: BTreeSet<&Name> = parts.iter().map(|part| &part.host).collect();
+    let wanted = parts.iter().copied().flat_map(|part| &part.hosts);
+    Whole {
+        name,
+        taken_unix_ms: parts.iter().map(|part| part.taken_unix_ms).max().unwrap_or(0),
+        bytes: parts.iter().map(|part| part.bytes).sum(),
+        vms: parts.iter().copied().flat_map(|part| &part.vms).collect(),
+        missing: wanted.filter(|host| !there.contains(host)).collect(),
+    }
 }
 
 fn words(names: &BTreeSet<&Name>) -> Vec<String> {

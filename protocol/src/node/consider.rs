@@ -13,7 +13,7 @@ use crate::id::{Digest, Name, PublicKey};
 use crate::model::Fragment;
 use crate::plan::{Act, Condition, Observed, PartChange, Row};
 use crate::time::Now;
-use crate::trust::{Domain, Verified};
+use crate::trust::{Domain, Signed, Standing, Verified};
 use crate::wire;
 
 /// Why a VM that is left out costs nothing yet.
@@ -57,14 +57,23 @@ pub struct Consideration {
 }
 
 impl Node {
-    /// Returns what would be asked of which hosts; nothing where nothing would change.
-    pub fn inquiries(&self, now: Now, intention: &Intention) -> Result<Vec<Inquiry>, Vec<HostRefusal>> {
+    /// Returns what would be asked of which hosts, on somebody's own grants where they have some; nothing where nothing
+    /// would change.
+    pub fn inquiries(
+        &self,
+        now: Now,
+        intention: &Intention,
+        standing: Option<&Standing>,
+    ) -> Result<Vec<Inquiry>, Vec<HostRefusal>> {
         let draft = match intention {
             Intention::Build(order) => self.draft_build(now, order),
             Intention::Revise(order) => self.draft_revision(now, order),
         };
         match draft {
-            Ok(draft) => Ok(self.inquiries_of(&draft)),
+            Ok(mut draft) => {
+                self.charge(standing, &mut draft);
+                Ok(self.inquiries_of(&draft, standing.map(Standing::chain).unwrap_or_default()))
+            }
             Err(refusals) if refusals.iter().all(|refused| refused.refusal.rule == Rule::Unchanged) => {
                 Ok(Vec::new())
             }
@@ -72,7 +81,7 @@ impl Node {
         }
     }
 
-    fn inquiries_of(&self, draft: &Draft) -> Vec<Inquiry> {
+    fn inquiries_of(&self, draft: &Draft, chain: Vec<Signed>) -> Vec<Inquiry> {
         let parent = draft.revision.parent.and_then(|parent| self.projects.commit(parent));
         let names: BTreeMap<PublicKey, &Name> = parent
             .into_iter()
@@ -87,7 +96,7 @@ impl Node {
                 digest: draft.digest,
                 running: draft.running,
                 replaces: draft.replaces,
-                chain: Vec::new(),
+                chain: chain.clone(),
             };
             let payload = wire::encode_ask(&ask);
             let ask = Arc::new(Verified::own(&self.config.keys, Domain::Request, ask, payload));
@@ -102,7 +111,7 @@ impl Node {
     }
 
     /// Says what this host would answer if it were asked in earnest.
-    pub fn consider(&self, ask: &Verified<Ask>, fragment: Option<Arc<Fragment>>) -> Consideration {
+    pub fn consider(&self, now: Now, ask: &Verified<Ask>, fragment: Option<Arc<Fragment>>) -> Consideration {
         let part = ask.revision.host(self.me);
         let fragment = fragment.or_else(|| self.fragments.get(&part?.fragment).cloned());
         let before = self.carried_before(ask);
@@ -130,7 +139,7 @@ impl Node {
         let verdict = if self.records.member(ask.author()).is_none() {
             Err(stranger())
         } else {
-            self.judge(ask, fragment.clone()).map(drop)
+            self.judge_ask(now, ask).and_then(|()| self.judge(ask, fragment.clone())).map(drop)
         };
         Consideration {
             fragment: fragment.filter(|_| part.is_some()),

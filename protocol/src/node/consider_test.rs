@@ -9,11 +9,11 @@ type Opinion = (String, Vec<(Sign, Act)>, Option<Rule>);
 
 fn ask(mesh: &Mesh, from: usize, order: ReviseOrder) -> Vec<Opinion> {
     let now = Now { mono_ms: mesh.now_ms, unix_ms: mesh.now_ms };
-    let asked = mesh.nodes[from].inquiries(now, &Intention::Revise(Box::new(order))).expect("a draft");
+    let asked = mesh.nodes[from].inquiries(now, &Intention::Revise(Box::new(order)), None).expect("a draft");
     let told = asked.into_iter().map(|inquiry| {
         let index = (0..NAMES.len()).find(|index| keys(*index).public() == inquiry.host).expect("a node");
         let Message::Ask { ask, fragment } = inquiry.message else { panic!("not a question") };
-        let considered = mesh.nodes[index].consider(&ask, fragment);
+        let considered = mesh.nodes[index].consider(now, &ask, fragment);
         let rows = considered.rows.iter().map(|row| (row.sign, row.act)).collect();
         (inquiry.name.to_string(), rows, considered.verdict.err().map(|refusal| refusal.rule))
     });
@@ -120,9 +120,9 @@ fn a_vm_of_a_partial_revision_has_not_to_come_from_anywhere_when_that_is_chosen(
         ..order(project, lab(&[], &[]))
     };
     let now = Now { mono_ms: mesh.now_ms, unix_ms: mesh.now_ms };
-    let asked = mesh.nodes[0].inquiries(now, &Intention::Revise(Box::new(settle))).expect("a draft");
+    let asked = mesh.nodes[0].inquiries(now, &Intention::Revise(Box::new(settle)), None).expect("a draft");
     let [inquiry] = &asked[..] else { panic!("{asked:?}") };
     let Message::Ask { ask, fragment } = &inquiry.message else { panic!("not a question") };
-    let considered = mesh.nodes[2].consider(ask, fragment.clone());
+    let considered = mesh.nodes[2].consider(now, ask, fragment.clone());
     assert_eq!((considered.verdict, considered.arriving), (Ok(()), Vec::new()));
 }

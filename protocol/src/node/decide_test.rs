@@ -3,39 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::*;
-use crate::id::{Label, Name, ProjectId, VmId};
-use crate::model::{BootOrder, DiskSize, HostAddress, MemoryMib, Platform, Project, Vm};
+use crate::id::{Label, ProjectId, VmId};
+use crate::model::{MemoryMib, Project, Vm};
 use crate::plan::{Existence, Observed, Step};
 use crate::record::{Ballot, Consent, VmState};
-use crate::trust::{Domain, Grant, KeyPair, Verb, mesh_of};
+use crate::sample::{self, name};
+use crate::trust::KeyPair;
 
 const NAMES: [&str; 3] = ["bergen", "gjovik", "oslo"];
-
-fn name(text: &str) -> Name {
-    Name::parse(text).expect("a valid name")
-}
 
 fn keys(index: usize) -> KeyPair {
     KeyPair::from_secret([u8::try_from(index).expect("few nodes") + 1; 32])
 }
 
 fn config(index: usize) -> NodeConfig {
-    let root = KeyPair::from_secret([99; 32]);
-    let grant = Grant {
-        mesh: mesh_of(root.public()),
-        subject: keys(index).public(),
-        name: Some(name(NAMES[index])),
-        verbs: Verb::ALL.into_iter().collect(),
-        passes: 1,
-        not_after_unix_ms: None,
-        scope: crate::trust::Scope::default(),
-    };
-    let chain = vec![root.sign(Domain::Grant, grant.to_bytes())];
-    NodeConfig {
-        platforms: vec![Platform::Uml],
-        memory_limit: MemoryMib(512),
-        ..NodeConfig::new(keys(index), name(NAMES[index]), chain)
-    }
+    sample::member(keys(index), NAMES[index], 512)
 }
 
 /// Three hosts with disks. Messages between two of them arrive at once, unless the test has cut them.
@@ -285,22 +267,8 @@ impl Mesh {
 /// A lab with a VM `vmN` on each of these hosts, of which some say something at boot.
 fn lab(hosts: &[usize], startup: &[(usize, &str)]) -> Project {
     let vm = |&host: &usize| Vm {
-        name: name(&format!("vm{host}")),
-        platform: Platform::Uml,
-        service_host: Some(HostAddress(NAMES[host].to_owned())),
-        template: None,
-        memory: MemoryMib(64),
-        vcpus: 1,
-        disk: DiskSize::Template,
-        boot_order: BootOrder(99),
-        networks: Vec::new(),
-        users: Vec::new(),
-        files: Vec::new(),
         startup: startup.iter().filter(|(at, _)| *at == host).map(|(_, line)| (*line).to_owned()).collect(),
-        nameservers: Vec::new(),
-        modules: Vec::new(),
-        scheduling: Default::default(),
-        setup: Default::default(),
+        ..sample::vm(&format!("vm{host}"), NAMES[host])
     };
     let vms = hosts.iter().map(vm).collect();
     Project { name: name("lab"), vms, switches: Vec::new(), hooks: Default::default() }

@@ -103,6 +103,11 @@ impl Node {
         Ok(Draft { replaces, ..Draft::new(revision, changed, fragments, running) })
     }
 
+    /// Returns when a child of a revision is made: not before that, whatever this host's clock says.
+    fn time_after(&self, now: Now, parent: &Commit) -> u64 {
+        if self.mutated_times_go_back() { now.unix_ms } else { now.unix_ms.max(parent.revision.made_unix_ms) }
+    }
+
     pub(super) fn draft_removal(
         &self,
         now: Now,
@@ -119,7 +124,7 @@ impl Node {
             hosts: Vec::new(),
             definition: parent.revision.definition,
             consent: Consent::Majority,
-            made_unix_ms: now.unix_ms.max(parent.revision.made_unix_ms),
+            made_unix_ms: self.time_after(now, parent),
             author: self.config.name.to_string(),
             reason: reason.to_owned(),
             charge: None,
@@ -169,7 +174,7 @@ impl Node {
         revision.parent = Some(parent.digest);
         revision.label = parent.revision.label.clone();
         revision.consent = order.consent;
-        revision.made_unix_ms = now.unix_ms.max(parent.revision.made_unix_ms);
+        revision.made_unix_ms = self.time_after(now, parent);
         revision.author.clone_from(&order.author);
         revision.reason.clone_from(&order.reason);
         revision.keep_removed_ms = if leaves_out(parent, &revision) { order.keep_removed_ms } else { 0 };

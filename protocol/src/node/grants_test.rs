@@ -1,6 +1,7 @@
 //! Grants at the hosts that reserve and act, and revocation.
 
 use super::*;
+use crate::record::Consent;
 use crate::trust::{HostPattern, Limits, ProjectPattern, Scope, Standing, admit};
 
 const DAY_MS: u64 = 24 * 3_600_000;
@@ -43,9 +44,29 @@ impl Cluster {
         self.input(index, Input::OperateFor { op: OpId(op), operation, standing });
     }
 
-    /// Has anna build at bergen, and returns who refuses it by which rule.
+    /// Returns who would refuse what somebody only thinks of at bergen, by which rule.
+    fn planned_for(&self, standing: &Standing, intention: &Intention) -> Vec<(String, Rule)> {
+        let now = Now { mono_ms: self.now_ms, unix_ms: self.now_ms };
+        let asked = self.nodes[1].inquiries(now, intention, Some(standing)).expect("a draft");
+        let told = asked.into_iter().filter_map(|inquiry| {
+            let index = (0..NAMES.len()).find(|index| keys(*index).public() == inquiry.host)?;
+            let Message::Ask { ask, fragment } = inquiry.message else { panic!("not a question") };
+            let refusal = self.nodes[index].consider(now, &ask, fragment).verdict.err()?;
+            Some((inquiry.name.to_string(), refusal.rule))
+        });
+        told.collect()
+    }
+
+    /// Has anna build at bergen, and returns who refuses it by which rule: the same that had said so of a plan.
     #[track_caller]
     fn build_for(&mut self, op: u64, standing: &Standing, order: BuildOrder) -> Vec<(String, Rule)> {
+        let planned = self.planned_for(standing, &Intention::Build(Box::new(order.clone())));
+        let refused = self.built_for(op, standing, order);
+        same(planned, refused.clone());
+        refused
+    }
+
+    fn built_for(&mut self, op: u64, standing: &Standing, order: BuildOrder) -> Vec<(String, Rule)> {
         self.begin_for(1, op, standing, Operation::Build(Box::new(order)));
         self.end_steps();
         match self.outcome(op) {
@@ -218,5 +239,40 @@ fn an_operator_s_grants_are_known_everywhere_once_they_were_seen() {
     for node in &cluster.nodes {
         let known: Vec<_> = node.grants().into_iter().map(|one| (one.subject, one.name)).collect();
         assert_eq!(known, [(anna.subject, Some(name("anna")))]);
+    }
+}
+
+#[test]
+fn a_plan_of_a_change_is_refused_where_the_change_would_be() {
+    let mut cluster = Cluster::new(512);
+    let builder = standing(&[Verb::Build], Scope::default(), None);
+    same(cluster.build_for(1, &builder, of("anna", "a", 8)), vec![]);
+    let project = cluster.nodes[0].projects()[0].id;
+    let order = |memory| ReviseOrder {
+        project,
+        content: ReviseContent::Definition { project: of("anna", "a", memory).project, blobs: Vec::new() },
+        author: "anna".to_owned(),
+        reason: "upgrade".to_owned(),
+        consent: Consent::Majority,
+        running: RunningVms::Refuse,
+        from_head: None,
+        keep_removed_ms: 0,
+    };
+    let few = Limits { memory_mib: Some(40), ..Limits::default() };
+    let upgrader = standing(&[Verb::Upgrade], scope(&[], &[], few), None);
+    for (op, who, memory, expect) in [
+        (2, &builder, 10, everywhere(Rule::Grant)),
+        (3, &upgrader, 20, everywhere(Rule::GrantLimit)),
+        (4, &upgrader, 10, vec![]),
+    ] {
+        let planned = cluster.planned_for(who, &Intention::Revise(Box::new(order(memory))));
+        cluster.begin_for(1, op, who, Operation::Revise(Box::new(order(memory))));
+        cluster.end_steps();
+        let refused = match cluster.outcome(op) {
+            Outcome::Done => Vec::new(),
+            refused => rules(refused),
+        };
+        same(planned, refused.clone());
+        same(refused, expect);
     }
 }

@@ -404,3 +404,113 @@ fn a_host_that_lost_its_notes_starts_nothing_until_it_is_taken_over() {
     assert_eq!(cluster.owner_told(2, &vm), "bergen 2.1");
     assert_eq!(cluster.steps, [(1, vm, Step::Start)]);
 }
+
+/// Puts oslo back to what it was before it gave the VM away, with the disk as it was then.
+fn put_back(cluster: &mut Cluster, vm: &VmId, stored: StoredState) {
+    cluster.nodes[0] = Node::new(config(0, 512), stored);
+    cluster.input(0, Input::Start { found: vec![(vm.clone(), Observed::Down { exit: None })] });
+    for other in [1, 2] {
+        cluster.input(other, Input::Disconnected(keys(0).public()));
+        cluster.input(0, Input::Connected(keys(other).public()));
+        cluster.input(other, Input::Connected(keys(0).public()));
+    }
+    assert_eq!(cluster.nodes[0].signing(), crate::node::Signing::Doubled);
+    cluster.begin(0, 50, Operation::GoOn);
+    assert_eq!(cluster.outcome(50), &Outcome::Done);
+}
+
+fn stored(node: &Node) -> StoredState {
+    StoredState {
+        records: node.records.range(..).cloned().collect(),
+        fragments: node.fragments.iter().map(|(digest, part)| (*digest, part.clone())).collect(),
+        holdings: node.holdings().map(|(vm, holding)| (vm.clone(), holding.clone())).collect(),
+        joined: node.joined.clone(),
+        ..StoredState::default()
+    }
+}
+
+fn state_on(cluster: &Cluster, host: usize, vm: &VmId) -> VmState {
+    let mut owned = cluster.nodes[host].owned_vms().filter(|(id, ..)| *id == vm);
+    owned.next().map(|(.., status)| status.state.clone()).expect("it is kept there")
+}
+
+/// It was shown as down, as if nothing were the matter, and its disk as one that was to be removed.
+#[test]
+fn a_host_that_was_put_back_keeps_what_it_had_given_away_since_and_says_why() {
+    let mut cluster = Cluster::new(512);
+    let vm = cluster.ring_with_a_running_vm();
+    let backup = stored(&cluster.nodes[0]);
+    cluster.place(&vm, 1, &[0, 1, 2]);
+    for _ in 0..2 {
+        cluster.end_steps();
+    }
+    put_back(&mut cluster, &vm, backup);
+    cluster.begin(1, 3, Operation::Remove { project: ProjectId(vm.birth), running: RunningVms::Stop });
+    for _ in 0..3 {
+        cluster.end_steps();
+    }
+    let state = state_on(&cluster, 0, &vm);
+    let VmState::Failed { reason } = &state else { panic!("{state:?}") };
+    assert!(reason.contains("bergen owns it by now"), "{reason}");
+    assert_eq!(cluster.steps, []);
+}
+
+#[test]
+fn a_host_that_was_put_back_asks_which_disk_counts_where_it_owns_the_vm_again() {
+    let mut cluster = Cluster::new(512);
+    let vm = cluster.ring_with_a_running_vm();
+    let backup = stored(&cluster.nodes[0]);
+    for to in [1, 0] {
+        cluster.place(&vm, to, &[0, 1, 2]);
+        for _ in 0..5 {
+            cluster.pass(limits::RETRY_MS_MIN);
+            cluster.end_steps();
+        }
+    }
+    assert_eq!(cluster.owner_told(2, &vm), "oslo 1.3");
+    put_back(&mut cluster, &vm, backup);
+    cluster.pass(limits::STATUS_MS);
+    let state = cluster.state(2, &vm);
+    let VmState::Failed { reason } = &state else { panic!("{state:?}") };
+    assert!(reason.contains("1.3") && reason.contains("1.1"), "{reason}");
+    assert_eq!(cluster.steps, []);
+    take_over(&mut cluster, 0, 51, &vm, OwnerHeard::Refuse);
+    assert_eq!(cluster.owner_told(2, &vm), "oslo 2.1");
+    assert_eq!(cluster.steps, [(0, vm, Step::Start)]);
+}
+
+/// What was found out only when it was started was taken for never built, and built anew on the next host.
+#[test]
+fn a_disk_that_is_missed_at_a_start_is_gone_and_not_made_anew() {
+    let mut cluster = Cluster::new(512);
+    let project = cluster.build_ring();
+    let vm = VmId { birth: project.0, name: name("router0") };
+    cluster.begin(0, 2, Operation::Run { vms: vec![vm.clone()], order: RunOrder::Up, pause_ms: 0 });
+    assert_eq!(std::mem::take(&mut cluster.steps), [(0, vm.clone(), Step::Start)]);
+    let result = Ok(Observed::Absent);
+    cluster.input(0, Input::StepDone { vm: vm.clone(), step: Step::Start, result });
+    let state = cluster.state(1, &vm);
+    assert!(matches!(&state, VmState::Failed { reason } if reason.contains("gone")), "{state:?}");
+    assert!(matches!(cluster.outcome(2), Outcome::Failed(_)));
+    cluster.disks.insert((0, vm.clone()), 1);
+    cluster.place(&vm, 1, &[0, 1, 2]);
+    cluster.pass(limits::RETRY_MS_MIN);
+    assert_eq!(cluster.owner_told(2, &vm), "oslo 1.1", "it is not released as one that was never built");
+    assert_eq!(cluster.steps, []);
+}
+
+/// The wait went on for ten minutes: whoever takes a VM over has not heard of what its owner agreed to do.
+#[test]
+fn who_waits_for_a_vm_hears_that_it_was_taken_over() {
+    let mut cluster = Cluster::new(512);
+    let vm = moved(&mut cluster);
+    let order = RunOrder::Down(StopLimit::Now);
+    cluster.begin(1, 9, Operation::Run { vms: vec![vm.clone()], order, pause_ms: 0 });
+    assert!(!cluster.outcomes.contains_key(&OpId(9)), "its guest is going down");
+    take_over(&mut cluster, 0, 10, &vm, OwnerHeard::Force);
+    assert_eq!(cluster.outcome(10), &Outcome::Done);
+    let outcome = cluster.outcome(9);
+    let told =
+        matches!(outcome, Outcome::Failed(failures) if failures[0].reason.contains("oslo took it over"));
+    assert!(told, "{outcome:?}");
+}

@@ -1,16 +1,16 @@
 use std::collections::VecDeque;
 
 use super::*;
-use crate::id::{Label, Name};
+use crate::id::Label;
 use crate::lang::{NoIncludes, parse};
-use crate::model::{HookPoint, MemoryMib, Platform};
+use crate::model::HookPoint;
 use crate::node::{
     BuildOrder, ExistingProject, HookOwner, Input, NodeConfig, OnFailure, OpId, Operation, Outcome, RunOrder,
     StoredState,
 };
 use crate::record::VmState;
 use crate::resolve::{self, Options};
-use crate::trust::{Domain, Grant, KeyPair, Verb, mesh_of};
+use crate::sample::{self, name};
 
 /// What one host did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,10 +36,6 @@ const PROJECT: &str = "global { project p
 host one { }
 host two { }";
 
-fn name(text: &str) -> Name {
-    Name::parse(text).expect("a name")
-}
-
 fn here(owner: &str) -> HookOwner {
     HookOwner { owner: name(owner), vouched: Vouched::Here }
 }
@@ -61,22 +57,9 @@ fn order(text: &str) -> BuildOrder {
 impl Host {
     /// A host that runs hooks of these owners.
     fn new(owners: &[&str]) -> Self {
-        let (root, keys) = (KeyPair::from_secret([99; 32]), KeyPair::from_secret([1; 32]));
-        let grant = Grant {
-            mesh: mesh_of(root.public()),
-            subject: keys.public(),
-            name: Some(name("oslo")),
-            verbs: Verb::ALL.into_iter().collect(),
-            passes: 1,
-            not_after_unix_ms: None,
-            scope: crate::trust::Scope::default(),
-        };
-        let chain = vec![root.sign(Domain::Grant, grant.to_bytes())];
         let config = NodeConfig {
-            platforms: vec![Platform::Uml],
-            memory_limit: MemoryMib(1024),
             hook_owners: owners.iter().map(|owner| here(owner)).collect(),
-            ..NodeConfig::new(keys, name("oslo"), chain)
+            ..sample::member(sample::keys(1), "oslo", 1024)
         };
         let node = Node::new(config, StoredState::default());
         let (did, steps, outcomes) = (Vec::new(), Vec::new(), Vec::new());
@@ -356,7 +339,7 @@ fn a_project_with_hooks_is_refused_where_its_owner_may_run_none() {
 
 #[test]
 fn whose_user_an_owner_is_matters_as_much_as_the_name() {
-    let (me, other) = (KeyPair::from_secret([1; 32]).public(), KeyPair::from_secret([2; 32]).public());
+    let (me, other) = (sample::keys(1).public(), sample::keys(2).public());
     let order = order(PROJECT);
     let fragment = Fragment { hooks: order.project.hooks.clone(), ..Fragment::default() };
     let judge = |vouched: Vouched, author| {
@@ -373,7 +356,7 @@ fn whose_user_an_owner_is_matters_as_much_as_the_name() {
 
 #[test]
 fn hooks_that_the_host_has_taken_on_stay_whoever_changes_the_rest() {
-    let other = KeyPair::from_secret([2; 32]).public();
+    let other = sample::keys(2).public();
     let order = order(PROJECT);
     let fragment = Fragment { hooks: order.project.hooks.clone(), ..Fragment::default() };
     let changed = Fragment { hooks: crate::model::Hooks::default(), ..Fragment::default() };

@@ -1,6 +1,7 @@
 //! VMs that are left out and whose disks are kept, between real nodes.
 
 use super::*;
+use crate::model::HostAddress;
 
 const KEEP_MS: u64 = 60_000;
 
@@ -158,10 +159,10 @@ fn a_plan_says_which_vm_comes_back_and_whose_disk_is_kept() {
             keep_removed_ms: KEEP_MS,
         };
         let now = Now { mono_ms: mesh.now_ms, unix_ms: mesh.now_ms };
-        let asked = mesh.nodes[0].inquiries(now, &Intention::Revise(Box::new(order))).expect("a draft");
+        let asked = mesh.nodes[0].inquiries(now, &Intention::Revise(Box::new(order)), None).expect("a draft");
         let of_host = asked.into_iter().find(|one| one.host == keys(at).public()).expect("it is asked");
         let Message::Ask { ask, fragment } = of_host.message else { panic!("no question") };
-        let rows = mesh.nodes[at].consider(&ask, fragment).rows;
+        let rows = mesh.nodes[at].consider(now, &ask, fragment).rows;
         rows.iter()
             .map(|row| format!("{} {} {}", row.sign.character(), row.act.word(), row.why))
             .collect::<Vec<_>>()

@@ -1,41 +1,13 @@
 use super::*;
-use crate::id::{Digest, Label, Name};
-use crate::record::{
-    Claim, Consent, Release, ReleasedDisk, Revision, RevisionHost, RevisionVm, RunState, Takeover,
-};
-use crate::trust::{KeyPair, Verified};
-use crate::wire::{encode_revision, sign_record};
-
-fn keys(host: u8) -> KeyPair {
-    KeyPair::from_secret([host; 32])
-}
-
-fn name(text: &str) -> Name {
-    Name::parse(text).expect("a valid name")
-}
+use crate::id::Digest;
+use crate::record::{Claim, Release, ReleasedDisk, RunState, Takeover};
+use crate::sample::{first_revision, keys, name};
+use crate::trust::Verified;
+use crate::wire::sign_record;
 
 /// The revision that bears the VM on host 1.
 fn birth() -> Commit {
-    let revision = Revision {
-        project: None,
-        parent: None,
-        label: Label { owner: name("root"), project: name("ring") },
-        hosts: vec![RevisionHost {
-            name: name("oslo"),
-            key: keys(1).public(),
-            fragment: Digest([9; 32]),
-            vms: vec![RevisionVm { name: name("router"), birth: None }],
-        }],
-        definition: Digest([8; 32]),
-        consent: Consent::Majority,
-        made_unix_ms: 1,
-        author: "oslo".into(),
-        reason: "build".into(),
-        charge: None,
-        keep_removed_ms: 0,
-    };
-    let digest = Digest::of(&encode_revision(&revision));
-    Commit { revision, digest, reservations: Vec::new(), promises: Vec::new() }
+    first_revision("router")
 }
 
 fn vm() -> VmId {

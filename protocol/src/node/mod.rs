@@ -31,6 +31,7 @@ mod io;
 mod ledger;
 pub mod limits;
 mod message;
+mod mutated;
 #[cfg(feature = "mutants")]
 mod mutation;
 mod outbox;
@@ -203,6 +204,8 @@ impl Node {
             ChainRule::KeptRemoved
         } else if self.mutated_promise_before_all_reserved() {
             ChainRule::ReservationsIgnored
+        } else if self.mutated_times_go_back() {
+            ChainRule::TimesIgnored
         } else {
             ChainRule::InForce
         }
@@ -368,7 +371,8 @@ impl Node {
     fn take(&mut self, now: Now, record: VerifiedRecord) {
         // Whoever takes a grant back need not be a member: the record says by itself what gives them the right.
         let speaks_for_itself = matches!(**record, Record::Member(_) | Record::Revocation(_));
-        if !speaks_for_itself && self.records.member(record.author()).is_none() {
+        let heard = speaks_for_itself || self.mutated_strangers_kept();
+        if !heard && self.records.member(record.author()).is_none() {
             // Whoever fills slots must be known; a member's grants come first, and the rest again with the next
             // comparison.
             return;
@@ -642,66 +646,6 @@ enum Origin {
     Ourselves,
     /// It was sent here.
     Others,
-}
-
-/// Whether a rule is switched off; always false where the feature `mutants` is.
-macro_rules! mutations {
-    ($($name:ident => $variant:ident),* $(,)?) => {
-        #[cfg(feature = "mutants")]
-        impl Node {
-            $(fn $name(&self) -> bool { self.config.mutation == Some(Mutation::$variant) })*
-        }
-        #[cfg(not(feature = "mutants"))]
-        impl Node {
-            $(fn $name(&self) -> bool { false })*
-        }
-    };
-}
-
-mutations! {
-    mutated_merge_keeps_first => MergeKeepsFirst,
-    mutated_no_anti_entropy => NoAntiEntropy,
-    mutated_reservation_not_counted => ReservationNotCounted,
-    mutated_run_request_without_counter => RunRequestWithoutCounter,
-    mutated_commit_before_all_reserved => CommitBeforeAllReserved,
-    mutated_output_before_persisted => OutputBeforePersisted,
-    mutated_label_not_checked => LabelNotChecked,
-    mutated_decline_without_epoch => DeclineWithoutEpoch,
-    mutated_resume_without_claim => ResumeWithoutClaim,
-    mutated_takeover_keeps_term => TakeoverKeepsTerm,
-    mutated_first_epoch_by_another => FirstEpochByAnother,
-    mutated_release_before_ready => ReleaseBeforeReady,
-    mutated_shadow_unpinned => ShadowUnpinned,
-    mutated_claim_before_fsync => ClaimBeforeFsync,
-    mutated_note_after_send => NoteAfterSend,
-    mutated_epoch_not_compared => EpochNotCompared,
-    mutated_run_request_without_epoch => RunRequestWithoutEpoch,
-    mutated_promise_lapses => PromiseLapses,
-    mutated_ask_round_skipped => AskRoundSkipped,
-    mutated_promise_before_all_reserved => PromiseBeforeAllReserved,
-    mutated_highest_promise_ignored => HighestPromiseIgnored,
-    mutated_majority_over_live => MajorityOverLive,
-    mutated_commit_judged_again => CommitJudgedAgain,
-    mutated_changed_hosts_from_commit => ChangedHostsFromCommit,
-    mutated_stranded_deleted => StrandedDeleted,
-    mutated_partial_beats_majority => PartialBeatsMajority,
-    mutated_identity_without_birth => IdentityWithoutBirth,
-    mutated_journal_not_needed => JournalNotNeeded,
-    mutated_merge_refuses_expired => MergeRefusesExpired,
-    mutated_refused_not_told => RefusedNotTold,
-    mutated_replay_accepted => ReplayAccepted,
-    mutated_takeover_unread => TakeoverUnread,
-    mutated_takeover_unasked => TakeoverUnasked,
-    mutated_takeover_not_heeded => TakeoverNotHeeded,
-    mutated_contested_goes_on => ContestedGoesOn,
-    mutated_kept_deleted => KeptDeleted,
-    mutated_ready_unread => ReadyUnread,
-    mutated_confirmed_by_others_only => ConfirmedByOthersOnly,
-    mutated_revocation_ignored => RevocationIgnored,
-    mutated_own_key_not_asked => OwnKeyNotAsked,
-    mutated_second_run_ignored => SecondRunIgnored,
-    mutated_kept_disk_deleted_early => KeptDiskDeletedEarly,
-    mutated_kept_disk_not_held => KeptDiskNotHeld,
 }
 
 impl Node {

@@ -89,6 +89,36 @@ pub enum Mutation {
     OwnKeyNotAsked,
     /// A host goes on although its key has signed what it doesn't know of.
     SecondRunIgnored,
+    /// A host says yes to more than it lends.
+    RoomNotCounted,
+    /// A host keeps room for ever for what was asked for and never decided.
+    ReservationNeverLapses,
+    /// A revision may be older than the one that it follows.
+    TimesGoBack,
+    /// Requests count also where nobody knows who has signed them.
+    StrangersHeard,
+    /// Records of strangers are kept and passed on.
+    StrangersKept,
+    /// Whoever passes a request on may do so whatever its own grants say.
+    MemberNotJudged,
+    /// Whoever a request is passed on for may ask for anything that the one who passes it on may.
+    AskerNotJudged,
+    /// A grant is good for anything, whatever it allows.
+    GrantVerbIgnored,
+    /// A grant is good for any project.
+    GrantProjectsIgnored,
+    /// A grant is good on any host.
+    GrantHostsIgnored,
+    /// A grant never ends.
+    GrantExpiryIgnored,
+    /// As much may be made on a grant as hosts have room for.
+    GrantLimitIgnored,
+    /// A link of a chain may allow more than the one before it.
+    GrantWidened,
+    /// Whoever may change a project may do so without the majority of its hosts.
+    PartialForAnybody,
+    /// A revision may take more than it says that it takes.
+    ChargeNotCompared,
     /// The disk of a VM that is left out goes at once.
     KeptDiskDeletedEarly,
     /// A disk goes when its time is over though its host has reserved for a revision that brings the VM back.
@@ -141,6 +171,21 @@ impl Mutation {
         ("revocation-ignored", Self::RevocationIgnored),
         ("own-key-not-asked", Self::OwnKeyNotAsked),
         ("second-run-ignored", Self::SecondRunIgnored),
+        ("room-not-counted", Self::RoomNotCounted),
+        ("reservation-never-lapses", Self::ReservationNeverLapses),
+        ("times-go-back", Self::TimesGoBack),
+        ("strangers-heard", Self::StrangersHeard),
+        ("strangers-kept", Self::StrangersKept),
+        ("member-not-judged", Self::MemberNotJudged),
+        ("asker-not-judged", Self::AskerNotJudged),
+        ("grant-verb-ignored", Self::GrantVerbIgnored),
+        ("grant-projects-ignored", Self::GrantProjectsIgnored),
+        ("grant-hosts-ignored", Self::GrantHostsIgnored),
+        ("grant-expiry-ignored", Self::GrantExpiryIgnored),
+        ("grant-limit-ignored", Self::GrantLimitIgnored),
+        ("grant-widened", Self::GrantWidened),
+        ("partial-for-anybody", Self::PartialForAnybody),
+        ("charge-not-compared", Self::ChargeNotCompared),
         ("kept-disk-deleted-early", Self::KeptDiskDeletedEarly),
         ("kept-disk-not-held", Self::KeptDiskNotHeld),
     ];

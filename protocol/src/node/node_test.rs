@@ -1,13 +1,14 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::id::{Label, Name, ProjectId, VmId};
+use crate::id::{Label, ProjectId, VmId};
 use crate::model::{
-    AddressPlan, Attachment, BootOrder, DiskSize, HostAddress, Impairment, MemoryMib, Network, Platform,
-    Project, Switch, SwitchMember, SwitchSettings, Vm,
+    AddressPlan, Attachment, BootOrder, HostAddress, Impairment, MemoryMib, Network, Project, Switch,
+    SwitchMember, SwitchSettings, Vm,
 };
 use crate::plan::{Observed, RunPhase, Step, StopLimit};
 use crate::record::{ExitStatus, RunState, VmState};
+use crate::sample::{self, name};
 use crate::trust::{Domain, Grant, KeyPair, Verb, Verified, mesh_of};
 
 /// A few nodes whose messages, records and writes arrive at once; steps end when a test says so.
@@ -31,31 +32,14 @@ struct Cluster {
 
 const NAMES: [&str; 3] = ["oslo", "bergen", "gjovik"];
 
-fn name(text: &str) -> Name {
-    Name::parse(text).expect("a valid name")
-}
-
 fn keys(index: usize) -> KeyPair {
     KeyPair::from_secret([u8::try_from(index).expect("few nodes") + 1; 32])
 }
 
 fn config(index: usize, memory: u32) -> NodeConfig {
-    let root = KeyPair::from_secret([99; 32]);
-    let grant = Grant {
-        mesh: mesh_of(root.public()),
-        subject: keys(index).public(),
-        name: Some(name(NAMES[index])),
-        verbs: Verb::ALL.into_iter().collect(),
-        passes: 1,
-        not_after_unix_ms: None,
-        scope: crate::trust::Scope::default(),
-    };
-    let chain = vec![root.sign(Domain::Grant, grant.to_bytes())];
     NodeConfig {
         groups: vec![name("everywhere"), name(if index == 0 { "sea" } else { "inland" })],
-        platforms: vec![Platform::Uml],
-        memory_limit: MemoryMib(memory),
-        ..NodeConfig::new(keys(index), name(NAMES[index]), chain)
+        ..sample::member(keys(index), NAMES[index], memory)
     }
 }
 
@@ -195,13 +179,7 @@ impl Cluster {
 
 fn ring(memory: u32, on_failure: OnFailure) -> BuildOrder {
     let vm = |index: usize| Vm {
-        name: name(&format!("router{index}")),
-        platform: Platform::Uml,
-        service_host: Some(HostAddress(NAMES[index].to_owned())),
-        template: None,
         memory: MemoryMib(memory),
-        vcpus: 1,
-        disk: DiskSize::Template,
         boot_order: BootOrder(if index == 2 { 10 } else { 99 }),
         networks: vec![Network {
             name: name("eth0"),
@@ -214,13 +192,7 @@ fn ring(memory: u32, on_failure: OnFailure) -> BuildOrder {
             impairment: Impairment::default(),
             tap_address: None,
         }],
-        users: Vec::new(),
-        files: Vec::new(),
-        startup: Vec::new(),
-        nameservers: Vec::new(),
-        modules: Vec::new(),
-        setup: Default::default(),
-        scheduling: Default::default(),
+        ..sample::vm(&format!("router{index}"), NAMES[index])
     };
     let vms: Vec<Vm> = (0..3).map(vm).collect();
     let members =

@@ -169,6 +169,14 @@ impl Node {
                     Right::Unconfirmed
                 }
             }
+            // It was put back to an older state: what it has signed since may be about a disk that is no more.
+            Tenure::Held | Tenure::Released { .. } | Tenure::Declined { .. } if current.owner == self.me => {
+                suspended(format!(
+                    "this host has owned it in epoch {} since, and its notes are from epoch {epoch}; \
+                     take it over here if the disk that is here is to be kept",
+                    current.epoch
+                ))
+            }
             Tenure::Held | Tenure::Released { .. } | Tenure::Declined { .. } => suspended(format!(
                 "{} owns it by now; the disk that is here is kept and not used",
                 self.host_name(current.owner)

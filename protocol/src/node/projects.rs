@@ -45,6 +45,8 @@ pub(super) enum ChainRule {
     KeptRemoved,
     /// Reservations are not asked for.
     ReservationsIgnored,
+    /// It doesn't matter when revisions were made.
+    TimesIgnored,
 }
 
 /// Where a project stands.
@@ -160,7 +162,7 @@ impl Projects {
             && new.parent == Some(parent.digest)
             && child.project() == parent.project()
             && new.label == old.label
-            && new.made_unix_ms >= old.made_unix_ms
+            && (new.made_unix_ms >= old.made_unix_ms || self.rule == ChainRule::TimesIgnored)
             && !changed.is_empty()
             && (changed.iter().all(|host| reserving.contains(host))
                 || self.rule == ChainRule::ReservationsIgnored)

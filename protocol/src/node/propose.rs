@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::draft::{Answer, Draft};
+use super::grants::charge_of;
 use super::io::{BuildOrder, HostRefusal, OnFailure, OpId, Outcome, ReviseOrder, VmFailure};
 use super::message::{Ask, Message, Refusal, Rule, RunningVms};
 use super::timers::Timer;
@@ -24,7 +25,7 @@ use crate::id::{Digest, ProjectId, PublicKey, VmId};
 use crate::model::Fragment;
 use crate::record::{Answered, Charge, Choice, Commit, Consent, Promise, Record, Reservation, VmState};
 use crate::time::Now;
-use crate::trust::{Amount, Domain, Verified};
+use crate::trust::{Amount, Domain, Standing, Verified};
 use crate::wire;
 
 /// The changes that this node coordinates.
@@ -120,7 +121,7 @@ impl Node {
     }
 
     pub(super) fn propose(&mut self, now: Now, op: OpId, goal: Goal, mut draft: Draft) {
-        self.charge(op, &mut draft);
+        self.charge(self.principals.get(&op), &mut draft);
         draft.vote = self.first_ballot(&draft);
         let (shown, rounds) = (BTreeMap::new(), 0);
         let proposal =
@@ -130,12 +131,13 @@ impl Node {
     }
 
     /// Has a draft say on whose grants it is made. Parts that only other hosts have count there, and not here.
-    fn charge(&self, op: OpId, draft: &mut Draft) {
+    pub(super) fn charge(&self, standing: Option<&Standing>, draft: &mut Draft) {
         let parts = draft.revision.hosts.iter().map(|host| {
             let part = draft.fragments.get(&host.key).or_else(|| self.fragments.get(&host.fragment));
             part.map(|part| &**part)
         });
-        let charge = self.charge_for(op, parts).filter(|_| !draft.revision.hosts.is_empty());
+        let charge =
+            standing.filter(|_| !draft.revision.hosts.is_empty()).map(|standing| charge_of(standing, parts));
         let vms = draft.revision.vm_count() as u64;
         let charge = charge.map(|charge| Charge { amount: Amount { vms, ..charge.amount }, ..charge });
         if charge != draft.revision.charge {
@@ -456,7 +458,7 @@ impl Node {
             }
         };
         self.withdraw(op);
-        self.charge(op, &mut less);
+        self.charge(self.principals.get(&op), &mut less);
         less.vote = self.first_ballot(&less);
         if let Some(proposal) = self.proposals.by_op.get_mut(&op) {
             proposal.draft = less;

@@ -111,7 +111,7 @@ impl Node {
             Signing::Doubled => return self.refuse(from, revision, self.doubled_refusal()),
             Signing::Confirmed | Signing::Unconfirmed => {}
         }
-        if self.records.member(ask.author()).is_none() {
+        if self.records.member(ask.author()).is_none() && !self.mutated_strangers_heard() {
             let detail = format!("nobody here knows the key {} that signed this", ask.author().short());
             return self.refuse(from, revision, Refusal { rule: Rule::Grant, detail });
         }
@@ -433,7 +433,9 @@ impl Node {
         match u32::try_from(wanted) {
             // What stays is counted with its VMs. What goes makes room only once it has gone: until then others must not
             // take it.
-            Ok(wanted) if wanted <= free => Ok(wanted.saturating_sub(staying)),
+            Ok(wanted) if wanted <= free || self.mutated_room_not_counted() => {
+                Ok(wanted.saturating_sub(staying))
+            }
             _ => {
                 let detail = format!(
                     "{wanted} MiB wanted, {free} of {limit} MiB free; remove a project there, ask for less, or raise \
@@ -502,7 +504,9 @@ impl Node {
         if let Some(parent) = parent.filter(|_| self.mutated_promise_lapses()) {
             self.let_promise_lapse(parent);
         }
-        self.free_reservation(revision);
+        if !self.mutated_reservation_never_lapses() {
+            self.free_reservation(revision);
+        }
     }
 
     fn free_reservation(&mut self, revision: Digest) {

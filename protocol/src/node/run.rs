@@ -269,7 +269,9 @@ impl Node {
 
     /// Ends the wait for a VM that is where it should be, or that failed.
     pub(super) fn watch_run(&mut self, now: Now, vm: &VmId) {
-        let Some(status) = self.legitimate(vm).map(|(_, status)| status.clone()) else { return };
+        let Some(current) = self.ledger.owner(vm) else { return };
+        let (owner, term) = (current.owner, current.epoch.term);
+        let status = self.records.vm(vm, owner).cloned();
         let ops: Vec<OpId> = self
             .runs
             .by_op
@@ -280,6 +282,14 @@ impl Node {
         for op in ops {
             let Some(operation) = self.runs.by_op.get_mut(&op) else { continue };
             let Some(active) = operation.active.get_mut(vm) else { continue };
+            if term > active.target.epoch.term {
+                // A release carries what the owner was told; whoever takes it over may never have heard of it.
+                let reason = format!("{} took it over meanwhile; ask again", self.host_name(owner));
+                self.run_failed(op, vm, reason, FailureCause::Tried);
+                self.advance(now, op);
+                continue;
+            }
+            let Some(status) = &status else { continue };
             if status.run_counter <= active.target.seen_counter {
                 continue;
             }
@@ -288,7 +298,7 @@ impl Node {
                 let (vm, host, state) = (vm.name.clone(), status.host.clone(), status.state.clone());
                 self.outbox.push(Output::Progress { op, vm, host, state });
             }
-            match arrival(operation.order, active.target.seen_counter, &status) {
+            match arrival(operation.order, active.target.seen_counter, status) {
                 Arrival::Waiting => continue,
                 Arrival::There => {
                     operation.active.remove(vm);
@@ -368,10 +378,9 @@ fn is_there(order: RunOrder, status: &VmStatus) -> bool {
     status.run == wanted(order)
         && match order {
             RunOrder::Up => matches!(status.state, VmState::Booting | VmState::Up),
-            RunOrder::Down(_) => matches!(
-            status.state,
-            VmState::Down | VmState::Building | VmState::Removed | VmState::Kept
-        ),
+            RunOrder::Down(_) => {
+                matches!(status.state, VmState::Down | VmState::Building | VmState::Removed | VmState::Kept)
+            }
         }
 }
 
@@ -381,6 +390,9 @@ fn arrival(order: RunOrder, seen_counter: u64, status: &VmStatus) -> Arrival {
     }
     if is_there(order, status) {
         return Arrival::There;
+    }
+    if status.state == VmState::Removed {
+        return Arrival::Failed("it was removed meanwhile".to_owned());
     }
     if status.run != wanted(order) {
         // The counter has moved on since: by its guest, or by somebody else.

@@ -203,23 +203,11 @@ mod tests {
     use super::*;
     use crate::id::{Name, PublicKey, VmId};
     use crate::model::{BootOrder, MemoryMib};
-    use crate::record::{Epoch, HostStatus, RunState, VmState, VmStatus};
-    use crate::trust::KeyPair;
-    use crate::wire;
+    use crate::record::{Epoch, RunState, VmState, VmStatus};
+    use crate::{sample, wire};
 
     fn host(author: u8, counter: u64) -> VerifiedRecord {
-        let status = HostStatus {
-            counter,
-            groups: Vec::new(),
-            platforms: Vec::new(),
-            projects: 0,
-            vms: 0,
-            memory_used: MemoryMib(0),
-            memory_limit: MemoryMib(1),
-            agent_version: String::new(),
-            measured_unix_ms: 0,
-        };
-        wire::sign_record(&KeyPair::from_secret([author; 32]), Record::Host(status))
+        wire::sign_record(&sample::keys(author), Record::Host(sample::host_status(counter)))
     }
 
     fn vm(author: u8, birth: u8, name: usize) -> VerifiedRecord {
@@ -244,7 +232,7 @@ mod tests {
             nat: None,
             forwards: Vec::new(),
         };
-        wire::sign_record(&KeyPair::from_secret([author; 32]), Record::Vm(status))
+        wire::sign_record(&sample::keys(author), Record::Vm(status))
     }
 
     fn put(runs: &mut Runs, record: &VerifiedRecord) {

@@ -287,9 +287,9 @@ impl Node {
     }
 
     /// Returns why this host signs nothing.
-    pub(super) fn doubled_refusal(&self) -> Refusal {
+    pub fn doubled_refusal(&self) -> Refusal {
         let detail = "others have heard under this host's key what it never signed: it was put back to an older state, or \
-                      a copy of it runs; switch the copy off, then restart this host's agent";
+                      a copy of it runs; switch the copy off, then on the host that is to go on: mlnctl key confirm";
         Refusal { rule: Rule::Forgotten, detail: detail.to_owned() }
     }
 

@@ -173,10 +173,9 @@ fn ordered(range: &SyncRange) -> bool {
 mod tests {
     use super::*;
     use crate::id::PublicKey;
-    use crate::model::MemoryMib;
-    use crate::record::{HostStatus, Record};
+    use crate::record::Record;
     use crate::trust::KeyPair;
-    use crate::wire;
+    use crate::{sample, wire};
 
     /// Found by the fuzzer: such a question, from any member, ended the agent.
     #[test]
@@ -193,20 +192,9 @@ mod tests {
     }
 
     fn host(number: u64) -> VerifiedRecord {
-        let status = HostStatus {
-            counter: 1,
-            groups: Vec::new(),
-            platforms: Vec::new(),
-            projects: 0,
-            vms: 0,
-            memory_used: MemoryMib(0),
-            memory_limit: MemoryMib(1),
-            agent_version: String::new(),
-            measured_unix_ms: 0,
-        };
         let mut secret = [3; 32];
         secret[..8].copy_from_slice(&number.to_le_bytes());
-        wire::sign_record(&KeyPair::from_secret(secret), Record::Host(status))
+        wire::sign_record(&KeyPair::from_secret(secret), Record::Host(sample::host_status(1)))
     }
 
     /// However much differs, a step of a comparison is not broad: the rest comes with the next one.

@@ -2,7 +2,7 @@
 
 mod kept;
 mod owning;
-mod segments;
+mod switches;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -136,7 +136,13 @@ impl Vms {
     /// Whether one more VM has room beside those whose disks are there or being made.
     pub(super) fn has_room(&self, memory: MemoryMib, limit: MemoryMib) -> bool {
         let there = |vm: &&OwnedVm| vm.observed != Observed::Absent || vm.busy == Some(Step::Build);
-        let used: u64 = self.owned.values().filter(|vm| vm.takes_room()).filter(there).map(|vm| u64::from(vm.status.memory.0)).sum();
+        let used: u64 = self
+            .owned
+            .values()
+            .filter(|vm| vm.takes_room())
+            .filter(there)
+            .map(|vm| u64::from(vm.status.memory.0))
+            .sum();
         used + u64::from(memory.0) <= u64::from(limit.0)
     }
 
@@ -447,8 +453,7 @@ impl Node {
         if observed != Observed::Absent {
             self.observed(now, id, observed);
         } else if disk == Disk::Lost && existence == Existence::Wanted {
-            let reason = "its disk is gone from this host; nothing was done, so that a copy can be put back";
-            self.set_state(now, id, VmState::Failed { reason: reason.to_owned() });
+            self.settle(now, id);
         }
         true
     }
@@ -552,8 +557,10 @@ impl Node {
         match result {
             Ok(observed) => {
                 vm.failures = 0;
-                if step == Step::Remove && vm.existence == Existence::Wanted {
-                    // It was asked for back while its disk was on its way out: an empty one is not it.
+                if step == Step::Remove && vm.existence == Existence::Wanted
+                    || observed == Observed::Absent && matches!(step, Step::Start | Step::Stop(_))
+                {
+                    // Where it was asked for back while its disk was on its way out, an empty one is not it either.
                     vm.disk = Disk::Lost;
                 }
                 self.observed(now, id, observed);
@@ -635,13 +642,15 @@ impl Node {
             {
                 VmState::Kept
             }
-            (Observed::Down { .. } | Observed::Lost, _) => VmState::Down,
+            (Observed::Down { .. } | Observed::Lost, _) => match self.right(id) {
+                // Whoever looks at it is told why nothing is done with it.
+                Right::Suspended { reason } => VmState::Failed { reason },
+                Right::Own(_) | Right::Unconfirmed | Right::None => VmState::Down,
+            },
             (Observed::Absent, _) if vm.existence == Existence::Unwanted => VmState::Removed,
+            (Observed::Absent, _) if vm.disk == Disk::Lost => VmState::Failed { reason: GONE.to_owned() },
             (Observed::Absent, _) => VmState::Building,
         };
-        if vm.disk == Disk::Lost && state == VmState::Building {
-            return;
-        }
         let project = vm.status.project;
         let removed = state == VmState::Removed;
         self.set_state(now, id, state);
@@ -744,6 +753,9 @@ impl Node {
         (MemoryMib(self.vms.memory_mib()), self.config.memory_limit)
     }
 }
+
+/// What is said of a VM whose disk was there.
+const GONE: &str = "its disk is gone from this host; nothing was done, so that a copy can be put back";
 
 /// How long a VM may take to shut down where nobody said so, in milliseconds.
 const DEFAULT_STOP_MS: u64 = 60_000;

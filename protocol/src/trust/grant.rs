@@ -260,6 +260,29 @@ pub fn admit(
     subject: PublicKey,
     now: Now,
 ) -> Result<Standing, AdmitError> {
+    let standing = follow(root, chain, now, Links::Narrow)?;
+    if standing.subject == subject { Ok(standing) } else { Err(AdmitError::OtherSubject) }
+}
+
+/// Judges a chain as [`admit`] does, for whomever it is, but that a link may allow more than the one before it: only a
+/// mutation does so.
+#[cfg(feature = "mutants")]
+pub(crate) fn admit_widened(root: PublicKey, chain: &[Signed], now: Now) -> Result<Standing, AdmitError> {
+    follow(root, chain, now, Links::AsTheySay)
+}
+
+/// How each link of a chain is compared with the one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Links {
+    /// It must allow less.
+    Narrow,
+    /// It isn't.
+    #[cfg(feature = "mutants")]
+    AsTheySay,
+}
+
+/// Follows a chain from the root to its end.
+fn follow(root: PublicKey, chain: &[Signed], now: Now, links: Links) -> Result<Standing, AdmitError> {
     if chain.len() > CHAIN_LINKS_MAX {
         return Err(AdmitError::TooLong { links: chain.len() });
     }
@@ -287,8 +310,8 @@ pub fn admit(
         if grant.mesh != mesh {
             return Err(AdmitError::OtherMesh);
         }
-        if standing.passes == 0 || grant.passes >= standing.passes || !grant.verbs.is_subset(&standing.verbs)
-        {
+        let narrows = standing.passes > grant.passes && grant.verbs.is_subset(&standing.verbs);
+        if links == Links::Narrow && !narrows {
             return Err(AdmitError::Widened { link });
         }
         if grant.not_after_unix_ms.is_some_and(|end| now.unix_ms > end.saturating_add(CLOCK_SKEW_MS_MAX)) {
@@ -313,7 +336,7 @@ pub fn admit(
             links,
         };
     }
-    if standing.subject == subject { Ok(standing) } else { Err(AdmitError::OtherSubject) }
+    Ok(standing)
 }
 
 impl Standing {

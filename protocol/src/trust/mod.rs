@@ -12,6 +12,8 @@ mod revocation;
 mod scope;
 mod signed;
 
+#[cfg(feature = "mutants")]
+pub(crate) use grant::admit_widened;
 pub use grant::{AdmitError, CHAIN_LINKS_MAX, Grant, Link, Role, ScopeError, Standing, Verb, admit, mesh_of};
 pub use issue::{GRANT_MS_DEFAULT, IssueError, Order as GrantOrder, issue};
 pub use join::{Invited, JoinError, OPERATOR_GRANT_MS, grant_joined, judge_join};

@@ -163,11 +163,7 @@ fn decode_appended(bytes: &[u8]) -> Result<(RevisionWire, Appended), DecodeError
     let charge = Charge {
         principal: PublicKey(charged.principal),
         grants: charged.grants.into_iter().map(Digest).collect(),
-        amount: Amount {
-            memory_mib: charged.memory_mib,
-            vms: charged.vms,
-            disk_bytes: charged.disk_bytes,
-        },
+        amount: Amount { memory_mib: charged.memory_mib, vms: charged.vms, disk_bytes: charged.disk_bytes },
     };
     Ok((charged.revision, Appended { charge: Some(charge), keep_removed_ms }))
 }

@@ -1,16 +1,8 @@
 use super::*;
-use crate::id::Label;
-use crate::record::{Commit, Consent, Revision, RevisionHost, RevisionVm};
+use crate::record::Commit;
+use crate::sample::{first_revision, keys, name as named};
 use crate::trust::{Grant, Verb, mesh_of};
-use crate::wire::{encode_revision, sign_reservation};
-
-fn keys(seed: u8) -> KeyPair {
-    KeyPair::from_secret([seed; 32])
-}
-
-fn named(text: &str) -> Name {
-    Name::parse(text).expect("a valid name")
-}
+use crate::wire::sign_reservation;
 
 fn member(seed: u8) -> Member {
     let grant = Grant {
@@ -60,27 +52,10 @@ fn what_a_vm_has_of_the_outside_comes_back_and_costs_others_nothing() {
 }
 
 fn commit(signers: &[u8]) -> Commit {
-    let revision = Revision {
-        project: None,
-        parent: None,
-        label: Label { owner: named("root"), project: named("ring") },
-        hosts: vec![RevisionHost {
-            name: named("oslo"),
-            key: keys(1).public(),
-            fragment: Digest([9; 32]),
-            vms: vec![RevisionVm { name: named("router1"), birth: None }],
-        }],
-        definition: Digest([8; 32]),
-        consent: Consent::Majority,
-        made_unix_ms: 1,
-        author: "oslo".into(),
-        reason: "build".into(),
-        charge: None,
-        keep_removed_ms: 0,
-    };
-    let digest = Digest::of(&encode_revision(&revision));
+    let first = first_revision("router1");
+    let digest = first.digest;
     let reservations = signers.iter().map(|&seed| sign_reservation(&keys(seed), digest)).collect();
-    Commit { revision, digest, reservations, promises: Vec::new() }
+    Commit { reservations, ..first }
 }
 
 #[track_caller]

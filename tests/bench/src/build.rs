@@ -100,7 +100,7 @@ fn copy_and_mount(host: &Host, image: &Path) {
 }
 
 /// Returns the file of the only template.
-fn template(host: &Host) -> PathBuf {
+pub(crate) fn template(host: &Host) -> PathBuf {
     let images = fs::read_dir(host.folder().join("images")).expect("the host has images");
     let is_template = |path: &PathBuf| {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();

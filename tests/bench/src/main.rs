@@ -11,9 +11,12 @@ mod density;
 mod figure;
 mod idle;
 mod language;
+mod link;
+mod moving;
 mod process;
 mod report;
 mod simulation;
+mod spread;
 mod statistics;
 mod switch;
 
@@ -70,6 +73,10 @@ struct Scale {
     idle: Duration,
     /// How long programs may take until they are idle.
     settle: Duration,
+    /// How many of 100 blocks change before a VM moves.
+    changed: &'static [u64],
+    /// To how many hosts a template is spread.
+    spread: &'static [usize],
 }
 
 const FULL: Scale = Scale {
@@ -80,6 +87,8 @@ const FULL: Scale = Scale {
     pings: 2000,
     idle: Duration::from_secs(60),
     settle: Duration::from_secs(15),
+    changed: &[1, 10, 50],
+    spread: &[8, 16],
 };
 
 const QUICK: Scale = Scale {
@@ -90,18 +99,22 @@ const QUICK: Scale = Scale {
     pings: 500,
     idle: Duration::from_secs(20),
     settle: Duration::from_secs(5),
+    changed: &[1],
+    spread: &[8],
 };
 
 /// What is measured: its name, its description, and what does it.
 type Bench = (&'static str, &'static str, fn(Scale) -> Vec<Figure>);
 
 /// What there is to measure.
-const BENCHES: [Bench; 7] = [
+const BENCHES: [Bench; 9] = [
     ("build", "50 VMs as one project, against copying and mounting an image for each", build::bench),
     ("boot", "start to first exec, against a bare linux.uml", boot::bench),
     ("density", "50 guests of 64 MB: time, memory, processor, disk", density::bench),
     ("idle", "agents that have nothing to do", idle::bench),
     ("switch", "TCP between guests, against uml_switch and a bridge", switch::bench),
+    ("moving", "a VM that moves, against copying its disk in three ways", moving::bench),
+    ("spread", "a template to many hosts, against one source and BitTorrent", spread::bench),
     ("language", "understanding and comparing projects, each figure against its limit", language::bench),
     ("simulation", "500 simulated hosts", simulation::bench),
 ];

@@ -1,15 +1,21 @@
-//! A sender and a receiver of traffic, for inside guests: TCP, and nothing but the standard library.
+//! A sender and a receiver of traffic, and a writer of blocks, for inside guests: nothing but the standard library.
 //!
 //! ```text
 //!   mln-traffic serve PORT             receives whatever comes, for ever
 //!   mln-traffic flood ADDRESS SECONDS  prints BYTES NANOSECONDS, as the receiver counted them
 //!   mln-traffic ping ADDRESS COUNT     prints the median round trip of one byte, in nanoseconds
+//!   mln-traffic fill FILE MIB          writes a file of so many MiB
+//!   mln-traffic scribble FILE PERCENT SEED  writes so many of its blocks anew, each in its place
 //! ```
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "what it finds is its output")]
 
-use std::io::{self, Read, Write};
+mod pattern;
+
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::fs::FileExt;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -32,7 +38,12 @@ fn main() -> ExitCode {
         ["serve", port] => serve(port),
         ["flood", address, seconds] => flood(address, seconds),
         ["ping", address, count] => ping(address, count),
-        _ => Err(io::Error::other("mln-traffic serve PORT | flood ADDRESS SECONDS | ping ADDRESS COUNT")),
+        ["fill", file, mib] => fill(file, mib),
+        ["scribble", file, percent, seed] => scribble(file, percent, seed),
+        _ => Err(io::Error::other(
+            "mln-traffic serve PORT | flood ADDRESS SECONDS | ping ADDRESS COUNT | fill FILE MIB | \
+             scribble FILE PERCENT SEED",
+        )),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -131,6 +142,29 @@ fn ping(address: &str, count: &str) -> io::Result<()> {
     trips.sort_unstable();
     println!("{}", trips[trips.len() / 2]);
     Ok(())
+}
+
+fn fill(path: &str, mib: &str) -> io::Result<()> {
+    let mut file = BufWriter::new(File::create_new(path)?);
+    let mut block = [0; pattern::BLOCK_BYTES];
+    for place in 0..number(mib)? * (1 << 20) / pattern::BLOCK_BYTES as u64 {
+        pattern::fill(&mut block, 0, place);
+        file.write_all(&block)?;
+    }
+    file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+}
+
+fn scribble(path: &str, percent: &str, seed: &str) -> io::Result<()> {
+    let (percent, seed) = (number(percent)?, number(seed)?);
+    let file = File::options().write(true).open(path)?;
+    let mut block = [0; pattern::BLOCK_BYTES];
+    for place in 0..file.metadata()?.len() / pattern::BLOCK_BYTES as u64 {
+        if pattern::is_chosen(seed, place, percent) {
+            pattern::fill(&mut block, seed, place);
+            file.write_all_at(&block, place * pattern::BLOCK_BYTES as u64)?;
+        }
+    }
+    file.sync_all()
 }
 
 #[cfg(test)]

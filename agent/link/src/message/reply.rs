@@ -11,8 +11,8 @@ use super::image::{GarbageReport, TemplateHostRow};
 use super::kept::KeptRow;
 use super::mesh::LanRow;
 use super::outside::OutsideRow;
-use super::snapshot::SnapshotRow;
 use super::row::{AgentVersion, DaemonStatusRow, PeerRow, ProjectRow, StatusRow, TemplateRow, Token};
+use super::snapshot::SnapshotRow;
 
 /// A reply. Any number of them, then [`Reply::Done`]; rows of one table may come in several replies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

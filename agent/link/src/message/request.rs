@@ -112,6 +112,8 @@ pub enum Request {
     Revoke(Revoke),
     /// Tell everybody of a revocation that whoever asks has signed: a record, encoded.
     Revocation(Vec<u8>),
+    /// The agent's host is the right one of those with its key.
+    ConfirmKey,
     /// Something about a project's snapshots.
     Snapshot(Snapshot),
     /// From one agent to another: its part of that.
@@ -155,6 +157,7 @@ impl Request {
             Self::Grant(_) => "grant",
             Self::Grants => "grant list",
             Self::Revoke(_) | Self::Revocation(_) => "revoke",
+            Self::ConfirmKey => "key confirm",
             Self::Snapshot(_) | Self::SnapshotPart(_) => "snapshot",
         }
     }

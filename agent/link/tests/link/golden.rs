@@ -8,13 +8,14 @@ use std::path::Path;
 use mln_link::message::{
     AgentVersion, Build, Change, ChangeConsent, ChangeContent, Consider, Console, DaemonStatusRow,
     Definition, DoctorRow, EventReading, EventRow, Events, Exec, ExecExit, Existing, Failure, FileHead,
-    ForwardRow, GarbageKind, GarbageReport, GarbageRow, GcMode, HostLiveness, KeptRow, LanRow, LeftOut, LogExtent,
-    Logs, NatState, OnFailure, OperatorToken, OutputStream, OutsideRow, Package, PeerLink, PeerRow, Plan,
-    PlanRow, PlanSign, PortProtocol, Progress, ProjectRef, ProjectRow, ProjectSelection, Refusal, Removal,
-    Remove, Revised, RevisionRef, RevisionRow, RevisionStanding, Role, Silence, Start, Status, StatusRow,
-    StatusWait, Step, StepState, Stop, StopManner, Target, TemplateChoice, TemplateHostRow, TemplatePull,
-    TemplatePush, TemplateRecipe, TemplateRemoval, TemplateRemove, TemplateRow, Terminal, TerminalSize,
-    Token, UnsettledRow, Verdict, VmRef, VmState, WaitFor, Snapshot, SnapshotOrder, SnapshotPart, SnapshotRow, SnapshotStep,
+    ForwardRow, GarbageKind, GarbageReport, GarbageRow, GcMode, HostLiveness, KeptRow, LanRow, LeftOut,
+    LogExtent, Logs, NatState, OnFailure, OperatorToken, OutputStream, OutsideRow, Package, PeerLink,
+    PeerRow, Plan, PlanRow, PlanSign, PortProtocol, Progress, ProjectRef, ProjectRow, ProjectSelection,
+    Refusal, Removal, Remove, Revised, RevisionRef, RevisionRow, RevisionStanding, Role, Silence, Snapshot,
+    SnapshotOrder, SnapshotPart, SnapshotRow, SnapshotStep, Start, Status, StatusRow, StatusWait, Step,
+    StepState, Stop, StopManner, Target, TemplateChoice, TemplateHostRow, TemplatePull, TemplatePush,
+    TemplateRecipe, TemplateRemoval, TemplateRemove, TemplateRow, Terminal, TerminalSize, Token,
+    UnsettledRow, Verdict, VmRef, VmState, WaitFor,
 };
 use mln_link::{Input, Reply, Request};
 use mln_protocol::id::{Name, hex};
@@ -118,6 +119,7 @@ fn requests() -> Vec<Request> {
         Request::Log(ProjectRef { owner: None, project: name("ring") }),
         Request::Definition(ProjectRef { owner: None, project: name("ring") }),
         Request::Consider(Consider { message: b"ab".to_vec() }),
+        Request::ConfirmKey,
         Request::Snapshot(Snapshot { project: project(), order: SnapshotOrder::Take(name("s")) }),
         Request::Snapshot(Snapshot { project: project(), order: SnapshotOrder::List }),
         Request::SnapshotPart(SnapshotPart {

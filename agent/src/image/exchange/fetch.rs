@@ -243,11 +243,7 @@ impl Exchange {
         }
     }
 
-    async fn ask_manifest(
-        &self,
-        digest: Digest,
-        peer: PublicKey,
-    ) -> Result<(Manifest, MeshStream), Setback> {
+    async fn ask_manifest(&self, digest: Digest, peer: PublicKey) -> Result<(Manifest, MeshStream), Setback> {
         let lost = |why: String| Setback::Lost { why };
         let asked = self.ask(peer, &ImageAsk::Fetch(digest), MANIFEST_TIMEOUT).await;
         let (answer, stream) = asked.map_err(|error| lost(crate::causes::chain(&error)))?;
@@ -390,7 +386,8 @@ impl<'a> Fetch<'a> {
     /// Fetches from a host that may be fetching the image itself.
     async fn fetch_from_part(&self, source: &Candidate) -> Result<(), Setback> {
         // Whoever has nothing of it, or is too old to be asked, is no loss.
-        let Ok((inventory, took, mut news)) = self.exchange.ask_inventory(source.peer, &self.digest).await else {
+        let Ok((inventory, took, mut news)) = self.exchange.ask_inventory(source.peer, &self.digest).await
+        else {
             return Ok(());
         };
         let held = match inventory {

@@ -5,9 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mln_protocol::id::{Digest, PublicKey};
-use mln_protocol::wire::{
-    INVENTORY_BYTES_MAX, INVENTORY_NEWS_BYTES_MAX, INVENTORY_NEWS_MAX, Inventory,
-};
+use mln_protocol::wire::{INVENTORY_BYTES_MAX, INVENTORY_NEWS_BYTES_MAX, INVENTORY_NEWS_MAX, Inventory};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
@@ -30,15 +28,18 @@ impl Drop for Follower {
 impl Exchange {
     /// Tells a peer what is here of an image, and what comes of it, until it is whole or nobody listens.
     pub(crate) async fn tell_inventory(&self, header: &[u8], mut stream: MeshStream) -> io::Result<()> {
-        let digest: [u8; 32] =
-            header.try_into().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "no digest of an image"))?;
+        let digest: [u8; 32] = header
+            .try_into()
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "no digest of an image"))?;
         let digest = Digest(digest);
         let images = self.shared.images.clone();
-        let is_whole = tokio::task::spawn_blocking(move || images.has(&digest) && images.manifest(&digest).is_ok());
+        let is_whole =
+            tokio::task::spawn_blocking(move || images.has(&digest) && images.manifest(&digest).is_ok());
         let follower = self.follower();
         let open = self.open_part(&digest).filter(|_| follower.is_some());
         let Some(open) = open else {
-            let inventory = if is_whole.await.unwrap_or(false) { Inventory::Whole } else { Inventory::Nothing };
+            let inventory =
+                if is_whole.await.unwrap_or(false) { Inventory::Whole } else { Inventory::Nothing };
             stream.write_block(&inventory.to_bytes()).await?;
             return stream.shutdown().await;
         };

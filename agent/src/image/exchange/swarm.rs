@@ -210,7 +210,7 @@ impl Swarm {
             .min();
         let found = match best {
             Some((Urge::Own, .., position)) => Some(position),
-            Some((_, .., position)) if self.asked.is_empty() => Some(position),
+            Some((.., position)) if self.asked.is_empty() => Some(position),
             // Nothing is left but what others are slow with.
             None if self.asked.values().all(|asked| asked.iter().all(|(of, _)| *of != peer)) => {
                 self.slow(peer, now)

@@ -41,9 +41,9 @@ pub(super) fn replace(folders: &VmFolders, vm: &VmId, copies: &[PathBuf]) -> Res
         let place = own.iter().find(|disk| disk.file_name() == copy.file_name());
         let failed = |source| StepError::io("restoring", copy, source);
         let length = |path: &Path| path.metadata().map(|metadata| metadata.len());
-        let place = place
-            .filter(|place| length(place).ok() == length(copy).ok())
-            .ok_or_else(|| failed(io::Error::other("the VM has no such disk any more, or one of another size")))?;
+        let place = place.filter(|place| length(place).ok() == length(copy).ok()).ok_or_else(|| {
+            failed(io::Error::other("the VM has no such disk any more, or one of another size"))
+        })?;
         let mut name = place.file_name().unwrap_or_default().to_os_string();
         name.push(RESTORING);
         let stage = place.with_file_name(name);

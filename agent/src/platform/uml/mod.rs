@@ -463,7 +463,9 @@ impl Platform for Uml {
             let _step = lock.lock().await;
             // A holder that nobody has attached to yet would hold the guest all the same.
             let file = self.shared.vm_file(vm)?;
-            if self.shared.attached(vm).is_some() || attach::attach(self.shared.target(&file)).await?.is_some() {
+            if self.shared.attached(vm).is_some()
+                || attach::attach(self.shared.target(&file)).await?.is_some()
+            {
                 return Err(StepError::Busy { vm: vm.clone() });
             }
             let (shared, vm) = (self.shared.clone(), vm.clone());

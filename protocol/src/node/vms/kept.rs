@@ -128,9 +128,7 @@ impl Node {
         let Some(label) = self.label(project) else { return Vec::new() };
         self.kept_by(project)
             .map(|(owner, status)| KeptVm {
-                until_unix_ms: status
-                    .since_unix_ms
-                    .saturating_add(self.projects.keep_removed_ms(&status.vm)),
+                until_unix_ms: status.since_unix_ms.saturating_add(self.projects.keep_removed_ms(&status.vm)),
                 vm: VmView { label: label.clone(), owner, status: status.clone() },
             })
             .collect()

@@ -1,11 +1,10 @@
-//! The switches that this host has to carry for its VMs, and for whom.
+//! The switches that VMs of this host are on, and the other hosts that carry them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Vms;
+use super::{Node, Vms};
 use crate::id::{Name, ProjectId, PublicKey, VmId};
 use crate::model::{Attachment, Fragment};
-use crate::node::Node;
 use crate::node::io::{ImpairedPort, Output, SwitchWanted, UplinkWanted};
 use crate::plan::Observed;
 use crate::record::{Commit, RunState};
