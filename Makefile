@@ -70,12 +70,12 @@ binaries: guest
 		$(TARGET_DIR)/debug/examples/gossip-peer $(TARGET_DIR)/stories/bin
 	install -m 755 $(TARGET_DIR)/$(TRIPLE)/guest/mlnd $(TARGET_DIR)/stories/bin/mlnd-guest
 
-# Both kinds of tests with real guests use one template.
+# Both kinds of tests with real guests use one template. One thread more than processors: see .config/nextest.toml.
 test: export MLN_TEST_CACHE := $(TARGET_DIR)/stories/cache
 test: export MLN_GUEST_AGENT := $(TARGET_DIR)/stories/bin/mlnd-guest
 test: deps binaries
 	@if command -v cargo-nextest >/dev/null; then \
-		$(CARGO) nextest run --workspace; \
+		$(CARGO) nextest run --workspace --test-threads $$(($$(nproc) + 1)); \
 	else \
 		$(CARGO) test --workspace; \
 	fi

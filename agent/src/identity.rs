@@ -9,6 +9,8 @@ use mln_protocol::id::{Name, PublicKey, hex, unhex};
 use mln_protocol::trust::{Domain, Grant, KeyPair, Signed, Verb, mesh_of};
 use serde::{Deserialize, Serialize};
 
+use crate::store::failpoint::reach;
+
 /// The file with the host's secret key.
 pub(crate) const KEY_FILE: &str = "host.key";
 
@@ -247,7 +249,9 @@ pub(crate) fn replace_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), I
             builder.prefix(".part-").permissions(fs::Permissions::from_mode(mode)).tempfile_in(folder)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
+        reach("file-written");
         file.persist(path).map_err(|error| error.error)?;
+        reach("file-named");
         fs::File::open(folder)?.sync_all()
     };
     attempt().map_err(|source| IdentityError::File { path: path.to_owned(), source })

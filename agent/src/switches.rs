@@ -1,10 +1,11 @@
 //! This host's side of the projects' switches: which are open, and which guest is plugged into which.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 use mln_protocol::id::{Name, PublicKey, VmId};
-use mln_protocol::model::{Attachment, Mac, Network, SwitchKind};
+use mln_protocol::model::{AddressPlan, Attachment, Mac, Network, SwitchKind};
 use mln_protocol::node::{ImpairedPort, Node, SwitchWanted};
 use tracing::{debug, warn};
 
@@ -115,30 +116,41 @@ impl Switches {
 
     /// Plugs a guest's interface into the switch that its project has it on.
     pub(crate) async fn interface_up(&self, node: &Node, vm: &VmId, interface: &Name, socket: OwnedFd) {
-        let Some((switch, mac)) = place(node, vm, interface) else {
+        let Some((switch, mac, addresses)) = place(node, vm, interface) else {
             debug!(%vm, %interface, "comes up, and is on no switch");
             return;
         };
         match self.fabric.add_port(&switch, vm.clone(), interface.clone(), mac, socket).await {
             Ok(_) => debug!(%vm, %interface, switch = %switch.name, "is plugged in"),
-            Err(error) => warn!(%vm, %interface, switch = %switch.name, %error, "can't be plugged in"),
+            Err(error) => {
+                return warn!(%vm, %interface, switch = %switch.name, %error, "can't be plugged in");
+            }
+        }
+        // It may have been on another host before.
+        let (vm, interface) = (vm.clone(), interface.clone());
+        if let Err(error) = self.fabric.announce(&switch, vm, interface, mac, &addresses).await {
+            warn!(switch = %switch.name, %error, "is not announced");
         }
     }
 
     /// Unplugs a guest's interface.
     pub(crate) async fn interface_down(&self, node: &Node, vm: &VmId, interface: &Name) {
-        if let Some((switch, _)) = place(node, vm, interface) {
+        if let Some((switch, ..)) = place(node, vm, interface) {
             self.fabric.remove_port(&switch, vm.clone(), interface.clone()).await;
         }
     }
 }
 
-/// Returns the switch that an interface is on, and its hardware address.
-fn place(node: &Node, vm: &VmId, interface: &Name) -> Option<(SwitchKey, Mac)> {
+/// Returns the switch that an interface is on, its hardware address, and those of its addresses that are known.
+fn place(node: &Node, vm: &VmId, interface: &Name) -> Option<(SwitchKey, Mac, Vec<IpAddr>)> {
     let (label, _, definition) = node.owned(vm)?;
     let network: &Network = definition.networks.iter().find(|network| network.name == *interface)?;
     let Attachment::Switch(name) = &network.attachment else { return None };
     let project = node.vm_project(vm)?;
     let mac = network.mac.unwrap_or_else(|| Mac::derive(&label.owner, &label.project, &vm.name, interface));
-    Some((SwitchKey { project, name: name.clone() }, mac))
+    let addresses = match &network.address {
+        AddressPlan::Static(address) => vec![address.address],
+        AddressPlan::Dhcp | AddressPlan::LinkLocal => Vec::new(),
+    };
+    Some((SwitchKey { project, name: name.clone() }, mac, addresses))
 }

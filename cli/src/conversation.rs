@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use mln_link::client::has_left;
 use mln_link::message::{
-    AgentVersion, DaemonStatusRow, Definition, DoctorRow, ExecExit, Failure, GarbageReport, GrantRow,
-    Granted, KeptRow, LanRow, OutsideRow, PeerRow, Plan, PlanRow, ProjectRow, Refusal, Revised, RevisionRow,
-    Silence, SnapshotRow, StatusRow, TemplateHostRow, TemplateRow, Token, UnsettledRow,
+    AgentVersion, DaemonStatusRow, Definition, DoctorRow, EvacuationRow, ExecExit, Failure, GarbageReport,
+    GrantRow, Granted, KeptRow, LanRow, OutsideRow, PeerRow, Plan, PlanRow, ProjectRow, Refusal, Revised,
+    RevisionRow, Silence, SnapshotRow, StatusRow, TemplateHostRow, TemplateRow, Token, UnsettledRow,
 };
 use mln_link::{CHUNK_BYTES_MAX, Client, InputSender, LinkError, Replies, Reply, Request, place};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -83,6 +83,8 @@ pub struct Answer {
     pub definition: Option<Definition>,
     /// The projects on which not all agree.
     pub unsettled: Vec<UnsettledRow>,
+    /// Where the VMs of a host could go.
+    pub evacuation: Vec<EvacuationRow>,
 }
 
 /// A stream to an agent, whatever it runs over.
@@ -122,6 +124,7 @@ impl Answer {
             Reply::Revisions(rows) => self.revisions.extend(rows),
             Reply::Definition(definition) => self.definition = Some(*definition),
             Reply::Unsettled(rows) => self.unsettled.extend(rows),
+            Reply::Evacuation(rows) => self.evacuation.extend(rows),
             Reply::Kept(rows) => self.kept.extend(rows),
             Reply::Snapshots(rows) => self.snapshots.extend(rows),
             // Shown by whoever asked, or kept by the link to itself.

@@ -171,7 +171,11 @@ impl Oracle {
                 self.ownership.note_link(by, link);
                 self.check_birth(by, link);
             }
-            Record::Member(_) | Record::Host(_) | Record::Grant(_) | Record::Revocation(_) => {}
+            Record::Member(_)
+            | Record::Host(_)
+            | Record::Grant(_)
+            | Record::Revocation(_)
+            | Record::Later(_) => {}
         }
     }
 

@@ -106,7 +106,7 @@ impl World {
             Operation::Revise(order) => Intention::Revise(order),
             _ => return None,
         };
-        let inquiries = machine.inquiries(host.clock.now(self.now_ms), &intention).ok()?;
+        let inquiries = machine.inquiries(host.clock.now(self.now_ms), &intention, None).ok()?;
         let mut asks = Vec::new();
         for inquiry in inquiries {
             let Message::Ask { ask, fragment } = inquiry.message else { continue };

@@ -340,7 +340,8 @@ impl World {
                 | Record::Vm(_)
                 | Record::Link(_)
                 | Record::Grant(_)
-                | Record::Revocation(_) => true,
+                | Record::Revocation(_)
+                | Record::Later(_) => true,
             };
             if records.len() >= all && records.filter(is_new).count() >= all {
                 let (_, sum) = self.traffic.watched?;

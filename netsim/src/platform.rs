@@ -1,16 +1,21 @@
 //! The simulated platform: steps take their time, fail now and then, and their effect outlives the agent.
 
-use mln_protocol::id::VmId;
+use mln_protocol::id::{Digest, VmId};
 use mln_protocol::model::Fragment;
 use mln_protocol::node::{Input, Node};
 use mln_protocol::plan::{Observed, RunPhase, Step, StopLimit};
-use mln_protocol::record::{ExitStatus, Nat, VmState};
+use mln_protocol::record::{ExitStatus, Later, Nat, Record, VmState};
+use mln_protocol::wire;
 
+use crate::blocks::{BLOCKS, Blocks};
 use crate::disk::SimulatedVm;
 use crate::fault::Fault;
 use crate::host::Age;
 use crate::options::FAULTS_MS;
 use crate::world::{Event, MEMORY_MIB, World};
+
+/// A kind of record that no program knows.
+const KIND_TO_COME: u32 = 1_000;
 
 impl World {
     pub(crate) fn begin_step(&mut self, node: usize, vm: VmId, step: Step, fragment: &Fragment) {
@@ -73,7 +78,7 @@ impl World {
                 observed: Observed::Down { exit: None },
                 memory_mib,
                 starts: 0,
-                content: self.lot.between(1, u64::MAX / 2),
+                content: Blocks::made(self.lot.between(1, u64::MAX / 2)),
             };
             self.hosts[node].disk.vms.insert(vm.clone(), built);
             let name = self.hosts[node].name.clone();
@@ -98,7 +103,7 @@ impl World {
             }
             Step::Stop(_) => {
                 if matches!(found.observed, Observed::Running(_)) {
-                    found.content += 1;
+                    found.content.write(self.bytes.index(BLOCKS));
                     found.observed = Observed::Down { exit: Some(ExitStatus::Code(0)) };
                 }
             }
@@ -123,7 +128,12 @@ impl World {
             self.input(node, Input::Observed { vm: vm.clone(), observed });
             if ready && speaks_of_nat {
                 // What makes the status a record of the newest kind.
-                self.input(node, Input::Nat { vm, nat: Nat::NoRoute });
+                self.input(node, Input::Nat { vm: vm.clone(), nat: Nat::NoRoute });
+                // And a record of a kind that comes after those: nobody can read it, and all must have it in the end.
+                let slot = Digest::of(vm.to_string().as_bytes()).0;
+                let later = Later { kind: KIND_TO_COME, slot, counter: start, rest: Vec::new() };
+                let record = wire::sign_record(&self.hosts[node].keys, Record::Later(later));
+                self.input(node, Input::Record(record));
             }
         }
     }

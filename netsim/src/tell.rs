@@ -15,6 +15,7 @@ fn record(record: &VerifiedRecord) -> Option<String> {
     Some(match &***record {
         Record::Member(_) | Record::Host(_) | Record::Grant(_) => return None,
         Record::Revocation(_) => "revocation".to_owned(),
+        Record::Later(later) => format!("of kind {} #{}", later.kind, later.counter),
         Record::Commit(commit) => format!("commit {}", self::commit(commit)),
         Record::Vm(vm) => format!(
             "status {} epoch {} {:?} {:?} run counter {} #{}",

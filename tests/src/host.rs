@@ -98,6 +98,9 @@ impl Host {
     pub fn mlnd(&self, arguments: &[&str]) -> Answer {
         let mut command = self.place.command(&self.program("mlnd"));
         self.dress(&mut command);
+        if let Some(place) = &self.abort_at {
+            command.env("MLN_ABORT_AT", place);
+        }
         command.args(arguments).arg("--data").arg(&self.folder).current_dir(&self.folder);
         Answer::of(command, &[], LIMIT)
     }

@@ -11,7 +11,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::{LIMIT, SINGLE};
 
-/// The places at which `mlnd-failpoints` can end itself; the same list as in the agent's `store/failpoint.rs`.
+/// The places of the store at which `mlnd-failpoints` can end itself, as in the agent's `store/failpoint.rs`.
 const PLACES: [&str; 12] = [
     "journal-made",
     "journal-named",

@@ -8,7 +8,9 @@ use mln_e2e::{Host, Site, until};
 use mln_protocol::id::{Digest, Name, PublicKey, VmId, unhex};
 use mln_protocol::node::{Ask, Message, RunOrder, RunRequest, RunVerdict, RunningVms};
 use mln_protocol::plan::StopLimit;
-use mln_protocol::record::{Charge, Consent, Epoch, Member, Record, Revision, RevisionHost, RevisionVm};
+use mln_protocol::record::{
+    Charge, Consent, Epoch, Later, Member, Record, Revision, RevisionHost, RevisionVm,
+};
 use mln_protocol::trust::{Amount, Domain, Grant, KeyPair, Limits, Scope, Signed, Verb, Verified, mesh_of};
 use mln_protocol::wire;
 use mlnd::mesh::{MeshConfig, MeshEvent, MeshHandle, Reach, start};
@@ -41,6 +43,10 @@ fn a_grant_allows_what_it_says_until_it_is_taken_back() {
     grant(&mut site, "bob", &["--may", "control"]);
     let bob = site.host("bob");
     bob.mlnctl(&["build", "-f", &single]).ended(3).says("no build").says("rule grant");
+    // What the hosts would refuse, they say of a plan.
+    let more = site.project("single-more", &format!("{SINGLE}host more {{ memory 40M }}\n"));
+    let bob = site.host("bob");
+    bob.mlnctl(&["plan", "-f", &more]).ended(3).says("rule grant").says("no upgrade");
     bob.mlnctl(&["start", "-p", "single"]).done();
     bob.mlnctl(&["stop", "-p", "single"]).done();
 
@@ -69,6 +75,8 @@ fn a_grant_allows_what_it_says_until_it_is_taken_back() {
         .ended(3)
         .says("rule grant-limit")
         .says("96 MiB of memory wanted, 64 of 160 left");
+    anna.mlnctl(&["plan", "-f", &two]).ended(3).says("rule grant-limit").says("64 of 160 left");
+    anna.mlnctl(&["plan", "-f", &one]).ended(0);
     anna.mlnctl(&["start", "-p", "single"]).ended(3).says("root/single").says("anna/*");
     anna.mlnctl(&["start", "-a"]).ended(3).says("-p PROJECT");
     let seen = anna.mlnctl(&["list", "--json"]).json();
@@ -406,6 +414,9 @@ async fn refusals(keys: KeyPair, chain: Vec<Signed>, token: wire::Token, birth: 
         mln_protocol::trust::Revocation { chain: nothing, made_unix_ms: 2, reason: String::new() };
     let record = wire::sign_record(&keys, Record::Revocation(revocation));
     raw.has_told(record).await;
+    // What only a newer host knows is kept for those that know it.
+    let later = Later { kind: 1_000, slot: [1; 32], counter: 1, rest: b"who knows".to_vec() };
+    raw.has_told(wire::sign_record(&keys, Record::Later(later))).await;
     check("a revoked one", refused(&raw.runs(&keys, of_nothing).await));
     drop(tokio::time::timeout(Duration::from_secs(5), raw.mesh.stop()).await);
     wrong

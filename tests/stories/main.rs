@@ -1,5 +1,6 @@
 //! Stories with real agents and real virtual machines: what somebody who uses the mesh would see.
 
+mod aborted;
 mod copied;
 mod durable;
 mod events;
@@ -10,8 +11,11 @@ mod images;
 mod inside;
 mod inside_more;
 mod interrupted;
+mod joining;
 mod kept;
 mod links;
+mod moved;
+mod moving;
 mod partition;
 mod placement;
 mod plugin;

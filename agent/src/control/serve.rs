@@ -136,6 +136,8 @@ where
         | Request::Revoke(_)
         | Request::Revocation(_)
         | Request::ConfirmKey
+        | Request::Evacuate(_)
+        | Request::TakeOver(_)
         | Request::Snapshot(_)
         | Request::SnapshotPart(_) => Vec::new(),
     };

@@ -35,12 +35,14 @@ pub enum StreamKind {
     Bulk,
     /// Images: who has which, and their chunks.
     Image,
+    /// What is on the drives of VMs that move.
+    Disk,
     /// Which chunks of an image a host has, as they come.
     Inventory,
 }
 
 impl StreamKind {
-    const ALL: [Self; 5] = [Self::Trunk, Self::Control, Self::Bulk, Self::Image, Self::Inventory];
+    const ALL: [Self; 6] = [Self::Trunk, Self::Control, Self::Bulk, Self::Image, Self::Disk, Self::Inventory];
 
     /// Returns its protocol's name on the wire.
     pub(super) fn protocol(self) -> StreamProtocol {
@@ -49,6 +51,7 @@ impl StreamKind {
             Self::Control => "/mln/control/1",
             Self::Bulk => "/mln/bulk/1",
             Self::Image => "/mln/image/1",
+            Self::Disk => "/mln/disk/1",
             Self::Inventory => "/mln/inventory/1",
         })
     }

@@ -14,7 +14,8 @@ use mln_protocol::wire::{ADDRESS_BYTES_MAX, HELLO_ADDRESSES_MAX, HELLO_PEERS_MAX
 use tokio::time::Instant;
 
 use super::limits::{
-    BOOK_PEERS_MAX, PEERS_DIALLED_MAX, REDIAL_HURRIED_MIN, REDIAL_MAX, REDIAL_MIN, REDIAL_REFUSED_MIN,
+    BOOK_PEERS_MAX, PEERS_DIALLED_MAX, PEERS_WANTED_MAX, REDIAL_HURRIED_MIN, REDIAL_MAX, REDIAL_MIN,
+    REDIAL_REFUSED_MIN,
 };
 
 /// All peers that this host knows of, but itself.
@@ -26,6 +27,8 @@ pub(super) struct Book {
     schedule: BTreeSet<(Instant, PublicKey)>,
     /// How many are dialled or connected.
     busy: usize,
+    /// Peers that something is to be sent to, until they were tried.
+    wanted: BTreeSet<PublicKey>,
     changed: bool,
 }
 
@@ -68,8 +71,14 @@ pub(super) enum Setback {
 impl Book {
     /// A book of known members, each to be dialled at once.
     pub(super) fn new(own: PublicKey, known: Vec<(PublicKey, Vec<Multiaddr>)>, now: Instant) -> Self {
-        let mut book =
-            Self { own, entries: BTreeMap::new(), schedule: BTreeSet::new(), busy: 0, changed: false };
+        let mut book = Self {
+            own,
+            entries: BTreeMap::new(),
+            schedule: BTreeSet::new(),
+            busy: 0,
+            wanted: BTreeSet::new(),
+            changed: false,
+        };
         for (key, addresses) in known {
             book.learn_as(key, addresses, Origin::Member, now);
         }
@@ -98,6 +107,7 @@ impl Book {
             entry.failures = entry.failures.saturating_add(1);
         }
         entry.tried = Some(now);
+        self.wanted.remove(&key);
         let pause = redial_pause(why, entry.failures, random);
         self.set_link(key, Link::Idle(now + pause));
     }
@@ -109,6 +119,9 @@ impl Book {
         if soon < *at {
             self.set_link(key, Link::Idle(soon));
         }
+        if self.wanted.len() < PEERS_WANTED_MAX {
+            self.wanted.insert(key);
+        }
     }
 
     /// Notes where a member says that it listens now.
@@ -118,8 +131,8 @@ impl Book {
 
     /// Takes out a peer whose dial is due.
     pub(super) fn due(&mut self, now: Instant) -> Option<(PublicKey, Vec<Multiaddr>)> {
-        let (at, key) = *self.schedule.first()?;
-        if at > now || self.busy >= PEERS_DIALLED_MAX {
+        let (at, key) = self.next()?;
+        if at > now {
             return None;
         }
         self.set_link(key, Link::Dialling);
@@ -128,7 +141,20 @@ impl Book {
 
     /// Returns when [`Book::due`] has something next.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.schedule.first().map(|(at, _)| *at).filter(|_| self.busy < PEERS_DIALLED_MAX)
+        self.next().map(|(at, _)| at)
+    }
+
+    /// Returns who is dialled next, and when; where enough are connected, only whom something is to be sent to.
+    fn next(&self) -> Option<(Instant, PublicKey)> {
+        if self.busy < PEERS_DIALLED_MAX {
+            return self.schedule.first().copied();
+        }
+        let idle = |key: &PublicKey| match self.entries.get(key)?.link {
+            Link::Idle(at) => Some((at, *key)),
+            Link::Dialling | Link::Connected => None,
+        };
+        let has_room = self.busy < PEERS_DIALLED_MAX + PEERS_WANTED_MAX;
+        self.wanted.iter().filter(|_| has_room).filter_map(idle).min()
     }
 
     /// Whether a peer is in the book.
@@ -218,6 +244,9 @@ impl Book {
                 self.schedule.insert((at, key));
             }
             Link::Dialling | Link::Connected => self.busy += 1,
+        }
+        if link == Link::Connected {
+            self.wanted.remove(&key);
         }
         entry.link = link;
     }
@@ -360,6 +389,61 @@ mod tests {
         assert!(book.next_due().expect("it is dialled again") >= now + REDIAL_REFUSED_MIN / 2);
         book.hurry(key(1), now);
         assert_eq!(book.next_due(), Some(now + REDIAL_HURRIED_MIN));
+    }
+
+    #[test]
+    fn in_a_mesh_too_large_for_all_to_be_connected_only_those_are_dialled_that_are_wanted() {
+        let now = Instant::now();
+        let number = |n: usize| {
+            let mut bytes = [7; 32];
+            bytes[..8].copy_from_slice(&(n as u64).to_be_bytes());
+            PublicKey(bytes)
+        };
+        let known = (0..PEERS_DIALLED_MAX + 200).map(|n| (number(n), vec![at(1)])).collect();
+        let mut book = Book::new(key(0), known, now);
+        for _ in 0..PEERS_DIALLED_MAX {
+            let (peer, _) = book.due(now).expect("there is room");
+            book.admit(peer, vec![], now);
+        }
+        assert_eq!((book.due(now), book.next_due()), (None, None));
+        let others: Vec<PublicKey> = (PEERS_DIALLED_MAX..PEERS_DIALLED_MAX + 200).map(number).collect();
+        book.hurry(others[5], now);
+        assert_eq!(book.due(now).map(|(peer, _)| peer), Some(others[5]));
+        assert_eq!(book.due(now), None, "nobody else");
+        // Who can't be reached is left alone until it is wanted again.
+        book.set_back(others[5], Setback::Unreachable, now, 0);
+        assert_eq!(book.next_due(), None);
+        let later = now + REDIAL_MAX;
+        for peer in &others {
+            book.hurry(*peer, later);
+        }
+        let dialled =
+            std::iter::from_fn(|| book.due(later)).inspect(|(_, to)| assert_eq!(to, &[at(1)])).count();
+        assert_eq!(dialled, PEERS_WANTED_MAX, "and they are few, too");
+    }
+
+    /// An hour in which a peer says again and again that our grants are over: what that costs the link, and that those
+    /// who hear it together don't come again together.
+    #[test]
+    fn who_is_refused_for_expired_grants_comes_again_with_pauses_and_not_in_step_with_others() {
+        let began = Instant::now();
+        let dials = |lot: u64| {
+            let (mut now, mut random, mut book) = (began, lot, book(began));
+            let mut dials = Vec::new();
+            while now < began + Duration::from_secs(3600) {
+                assert!(book.due(now).is_some());
+                dials.push(now);
+                random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                book.set_back(key(1), Setback::Refused, now, random >> 33);
+                now = book.next_due().expect("it is dialled for ever");
+            }
+            dials
+        };
+        let (one, other) = (dials(1), dials(2));
+        assert!((100..=400).contains(&one.len()), "{} dials in an hour", one.len());
+        assert!(one.windows(2).all(|two| two[1] - two[0] >= REDIAL_REFUSED_MIN / 2));
+        let together = one.iter().skip(1).filter(|at| other.contains(at)).count();
+        assert!(together < one.len() / 20, "{together} of {} dials are in step", one.len());
     }
 
     #[test]

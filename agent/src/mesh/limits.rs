@@ -116,8 +116,12 @@ pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Peers that the address book holds.
 pub(super) const BOOK_PEERS_MAX: usize = 16_384;
 
-/// Connections that are kept up by dialling; beyond it the book is only kept.
+/// Connections that are kept up by dialling: up to so many hosts everybody is connected to everybody. Beyond it only
+/// those are dialled that something is to be sent to.
 pub(super) const PEERS_DIALLED_MAX: usize = 512;
+
+/// Connections beside those, to peers that something was to be sent to.
+pub(super) const PEERS_WANTED_MAX: usize = 128;
 
 /// The first pause before a peer is dialled again; it doubles with each failure.
 pub(super) const REDIAL_MIN: Duration = Duration::from_millis(250);

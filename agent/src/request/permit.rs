@@ -1,8 +1,8 @@
 //! Who may ask for what: one table of what each request needs, and one rule per way by which it came.
 
 use mln_link::message::{
-    ChangeConsent, Existing, LeftOut, ProjectSelection, Refusal, Removal, Request, Role, Snapshot,
-    SnapshotOrder, SnapshotStep, Start, Stop,
+    ChangeConsent, Existing, LeftOut, ProjectRef, ProjectSelection, Refusal, Removal, Request, Role,
+    Snapshot, SnapshotOrder, SnapshotStep, Start, Stop, VmRef,
 };
 use mln_protocol::id::{Name, PublicKey};
 use mln_protocol::node::Node;
@@ -33,7 +33,9 @@ fn needs(request: &Request) -> &'static [Verb] {
         | Request::Plan(_)
         | Request::Log(_)
         | Request::Definition(_)
-        | Request::Consider(_) => &[Verb::View],
+        | Request::Consider(_)
+        // What comes of it are changes, each asked for by itself.
+        | Request::Evacuate(_) => &[Verb::View],
         Request::Build(build) => match build.existing {
             Existing::Refuse => &[Verb::Build],
             Existing::Replace => &[Verb::Build, Verb::Remove],
@@ -69,7 +71,7 @@ fn needs(request: &Request) -> &'static [Verb] {
         | Request::TemplateRemove(_)
         | Request::Gc(_) => &[Verb::Template],
         // Like a takeover it says which of two disks counts.
-        Request::ConfirmKey => &[Verb::Takeover],
+        Request::ConfirmKey | Request::TakeOver(_) => &[Verb::Takeover],
     }
 }
 
@@ -84,8 +86,83 @@ fn may_be_passed_on(request: &Request) -> bool {
             | Request::Logs(_)
             | Request::TemplateTake(_)
             | Request::Consider(_)
+            | Request::TakeOver(_)
             | Request::SnapshotPart(_)
     )
+}
+
+/// What of the mesh a request is about, as far as a grant may be limited to some of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach<'a> {
+    /// What no grant is limited by, or what is shown only as far as the grant goes.
+    Mesh,
+    /// What each host judges that is to do something for it.
+    Changed,
+    /// All projects, where one could be named.
+    AllProjects,
+    /// What happens on this host, in whichever project.
+    Everything,
+    /// One project.
+    Project(&'a ProjectRef),
+    /// The inside of a VM, and so the host that carries it.
+    Inside(&'a VmRef),
+    /// What belongs to this host.
+    Host,
+}
+
+/// Returns what a request is about.
+///
+/// Listed one by one, so that a new request is not forgotten here.
+fn reach(request: &Request) -> Reach<'_> {
+    match request {
+        Request::Start(Start { target, .. }) | Request::Stop(Stop { target, .. }) => match &target.projects {
+            ProjectSelection::One(project) => Reach::Project(project),
+            ProjectSelection::All => Reach::AllProjects,
+        },
+        Request::Remove(remove) => Reach::Project(&remove.project),
+        Request::Log(project) | Request::Definition(project) => Reach::Project(project),
+        // Without a project the text names it.
+        Request::Plan(change) | Request::Upgrade(change) => {
+            change.project.as_ref().map_or(Reach::Changed, Reach::Project)
+        }
+        Request::Build(_) | Request::Consider(_) => Reach::Changed,
+        // To which host, is looked at by that one.
+        Request::TakeOver(order) => Reach::Project(&order.vm.project),
+        Request::Snapshot(snapshot) => Reach::Project(&snapshot.project),
+        Request::SnapshotPart(part) => Reach::Project(&part.project),
+        Request::Exec(exec) => Reach::Inside(&exec.vm),
+        Request::Terminal(terminal) => Reach::Inside(&terminal.vm),
+        Request::Console(console) => Reach::Inside(&console.vm),
+        Request::Logs(logs) => Reach::Inside(&logs.vm),
+        Request::Events(_) => Reach::Everything,
+        // Templates belong to this host, and so does its key.
+        Request::TemplateBuild { .. }
+        | Request::TemplateRecipe(_)
+        | Request::TemplateAdd { .. }
+        | Request::TemplatePull(_)
+        | Request::TemplatePush(_)
+        | Request::TemplateTake(_)
+        | Request::TemplateRemove(_)
+        | Request::Gc(_)
+        | Request::ConfirmKey => Reach::Host,
+        // Whose VMs and projects are listed, and which grants may be signed, is looked at where that is done.
+        Request::Version
+        | Request::Status(_)
+        | Request::DaemonStatus { .. }
+        | Request::Evacuate(_)
+        | Request::List
+        | Request::Peers
+        | Request::PeersLan
+        | Request::TemplateList
+        | Request::TemplatePeers
+        | Request::Doctor
+        | Request::TokenNew { .. }
+        | Request::OperatorToken(_)
+        | Request::Grant(_)
+        | Request::Grants
+        | Request::Revoke(_)
+        | Request::Revocation(_) => Reach::Mesh,
+    }
 }
 
 /// Judges what an operator asks by the projects and hosts that their grants are for, and by what was taken back.
@@ -98,63 +175,28 @@ pub(super) fn judge_scope(node: &Node, operator: &Operator, request: &Request) -
     let is_limited = standing.links.iter().any(|link| !link.grant.scope.projects.is_empty());
     let may_not =
         |error: ScopeError| refused(format!("{} may not {}: {error}", operator.name, request.word()));
-    let project = match request {
-        Request::Start(Start { target, .. }) | Request::Stop(Stop { target, .. }) => match &target.projects {
-            ProjectSelection::One(project) => project,
-            ProjectSelection::All if is_limited => {
-                let text = format!("{} may not {} all projects", operator.name, request.word());
-                return Err(refusal(
-                    text,
-                    Some("you, by naming one that the grant is for: -p PROJECT".to_owned()),
-                ));
-            }
-            ProjectSelection::All => return Ok(()),
-        },
-        Request::Remove(remove) => &remove.project,
-        Request::Log(project) | Request::Definition(project) => project,
-        Request::Snapshot(snapshot) => &snapshot.project,
-        Request::SnapshotPart(part) => &part.project,
-        Request::Plan(change) | Request::Upgrade(change) => match &change.project {
-            Some(project) => project,
-            // The text names it, and the hosts judge what comes of that.
-            None => return Ok(()),
-        },
-        Request::Exec(exec) => &exec.vm.project,
-        Request::Terminal(terminal) => &terminal.vm.project,
-        Request::Console(console) => &console.vm.project,
-        Request::Logs(logs) => &logs.vm.project,
-        // Of everything that happens on the host.
-        Request::Events(_) if is_limited => {
+    let (project, inside) = match reach(request) {
+        Reach::Project(project) => (project, None),
+        Reach::Inside(vm) => (&vm.project, Some(&vm.vm)),
+        Reach::AllProjects if is_limited => {
+            let text = format!("{} may not {} all projects", operator.name, request.word());
+            let change = "you, by naming one that the grant is for: -p PROJECT".to_owned();
+            return Err(refusal(text, Some(change)));
+        }
+        Reach::Everything if is_limited => {
             let text = format!("{} may not see events: they are of all projects", operator.name);
             return Err(refused(text));
         }
-        // Templates belong to this host, and so does its key.
-        Request::TemplateBuild { .. }
-        | Request::TemplateRecipe(_)
-        | Request::TemplateAdd { .. }
-        | Request::TemplatePull(_)
-        | Request::TemplatePush(_)
-        | Request::TemplateTake(_)
-        | Request::TemplateRemove(_)
-        | Request::Gc(_)
-        | Request::ConfirmKey => {
-            let own = host(node, node.key());
-            return match own {
+        Reach::Host => {
+            return match host(node, node.key()) {
                 Some((name, groups)) => standing.covers_host(&name, &groups).map_err(may_not),
                 None => Ok(()),
             };
         }
-        _ => return Ok(()),
+        Reach::Mesh | Reach::Changed | Reach::AllProjects | Reach::Everything => return Ok(()),
     };
     let Ok(project) = select::project(node, project, &operator.name) else { return Ok(()) };
     standing.covers(&project.label).map_err(may_not)?;
-    let inside = match request {
-        Request::Exec(exec) => Some(&exec.vm.vm),
-        Request::Terminal(terminal) => Some(&terminal.vm.vm),
-        Request::Console(console) => Some(&console.vm.vm),
-        Request::Logs(logs) => Some(&logs.vm.vm),
-        _ => None,
-    };
     let view = inside.and_then(|vm| node.vm(project.id, vm));
     match view.and_then(|view| host(node, view.owner)) {
         Some((name, groups)) => standing.covers_host(&name, &groups).map_err(may_not),
@@ -163,7 +205,7 @@ pub(super) fn judge_scope(node: &Node, operator: &Operator, request: &Request) -
 }
 
 /// Returns a host's name and groups, as it last said.
-fn host(node: &Node, key: PublicKey) -> Option<(Name, Vec<Name>)> {
+pub(super) fn host(node: &Node, key: PublicKey) -> Option<(Name, Vec<Name>)> {
     let host = node.hosts().into_iter().find(|host| host.key == key)?;
     Some((host.name, host.status.map(|status| status.groups).unwrap_or_default()))
 }
@@ -233,99 +275,5 @@ fn refusal(text: String, who_can_change: Option<String>) -> Box<Refusal> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use mln_link::message::{
-        Build, Exec, LogExtent, Logs, OnFailure, OperatorToken, ProjectRef, Remove, StopManner, Target, VmRef,
-    };
-
-    fn operator(origin: Origin) -> Operator {
-        Operator::of_host(Name::parse("anna").expect("a name"), origin)
-    }
-
-    fn with(verbs: &[Verb]) -> Operator {
-        operator(Origin::Operator { key: PublicKey([2; 32]), verbs: verbs.iter().copied().collect() })
-    }
-
-    fn target() -> Target {
-        Target { projects: ProjectSelection::All, vms: Vec::new() }
-    }
-
-    fn exec() -> Request {
-        let vm = VmRef::parse("ring/router1").expect("a project and a VM");
-        Request::Exec(Exec { vm, argv: vec!["true".to_owned()] })
-    }
-
-    fn build(existing: Existing) -> Request {
-        let (source, vars, files) = (String::new(), Vec::new(), Vec::new());
-        Request::Build(Build { source, vars, files, existing, on_failure: OnFailure::Undo })
-    }
-
-    #[track_caller]
-    fn check(verbs: &[Verb], request: &Request, expect: Option<&str>) {
-        let judged = judge(&with(verbs), request, None).map_err(|refusal| refusal.text);
-        match expect {
-            None => assert_eq!(judged, Ok(()), "{}", request.word()),
-            Some(words) => {
-                let text = judged.expect_err("it is not granted");
-                assert!(text.contains(words), "{text}");
-            }
-        }
-    }
-
-    #[test]
-    fn an_operator_may_ask_for_what_their_verbs_allow() {
-        let stop = Request::Stop(Stop { target: target(), pause_ms: 0, manner: StopManner::Ask });
-        let start = Request::Start(Start { target: target(), pause_ms: 0 });
-        let project = ProjectRef::parse("ring").expect("a project");
-        let remove = |removal| Request::Remove(Remove { project: project.clone(), removal });
-        let view = [Verb::View];
-        for request in
-            [Request::Version, Request::List, Request::Peers, Request::PeersLan, Request::TemplateList]
-        {
-            check(&view, &request, None);
-            check(&[Verb::Exec], &request, Some("no view"));
-        }
-        check(&view, &stop, Some("anna may not stop: the grant has no stop; it has view"));
-        check(&view, &start, Some("no start"));
-        check(&view, &exec(), Some("no exec"));
-        check(&[Verb::View, Verb::Exec], &exec(), None);
-        check(&[Verb::Build], &build(Existing::Refuse), None);
-        check(&[Verb::Build], &build(Existing::Replace), Some("no remove"));
-        check(&[Verb::Build, Verb::Remove], &build(Existing::ReplaceRunning), Some("no stop"));
-        check(&[Verb::Remove], &remove(Removal::Stopped), None);
-        check(&[Verb::Remove], &remove(Removal::Forced), Some("no stop"));
-        let name = Name::parse("mini").expect("a name");
-        check(&view, &Request::TemplateBuild { name }, Some("no template"));
-        check(&view, &Request::ConfirmKey, Some("no takeover"));
-    }
-
-    #[test]
-    fn an_operator_makes_no_hosts_and_invites_only_where_that_is_granted() {
-        let host = Request::TokenNew { role: Role::Host, ttl_s: 60 };
-        let token = Request::OperatorToken(OperatorToken { ttl_s: 60, verbs: 1, name: None });
-        let all_but_join: Vec<Verb> = Verb::ALL.into_iter().filter(|verb| *verb != Verb::Join).collect();
-        check(&all_but_join, &host, Some("no join"));
-        check(&all_but_join, &token, None);
-        check(&[Verb::View], &token, Some("no grant"));
-    }
-
-    #[test]
-    fn another_agent_may_pass_on_commands_within_its_own_grant_and_nothing_else() {
-        let peer = operator(Origin::Peer { key: PublicKey([1; 32]) });
-        let all: Verbs = Verb::ALL.into_iter().collect();
-        let no_exec: Verbs = [Verb::View, Verb::Join].into_iter().collect();
-        assert_eq!(judge(&peer, &exec(), Some(all)), Ok(()));
-        let vm = VmRef::parse("ring/router1").expect("a project and a VM");
-        let logs = Request::Logs(Logs { vm, lines: 1, extent: LogExtent::Present });
-        assert_eq!(judge(&peer, &logs, Some(all)), Ok(()));
-        assert!(judge(&peer, &logs, Some(no_exec)).is_err(), "a console may show secrets");
-        assert!(judge(&peer, &exec(), Some(no_exec)).is_err(), "no privilege grows by passing on");
-        assert!(judge(&peer, &exec(), None).is_err(), "a host that is not connected vouches for nobody");
-        let token = Request::TokenNew { role: Role::Host, ttl_s: 60 };
-        for request in [token.clone(), Request::List, Request::TemplateList, Request::Version] {
-            assert!(judge(&peer, &request, Some(all)).is_err(), "{}", request.word());
-        }
-        assert_eq!(judge(&operator(Origin::Socket { uid: 0 }), &token, None), Ok(()));
-    }
-}
+#[path = "permit_test.rs"]
+mod tests;

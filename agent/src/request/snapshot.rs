@@ -209,11 +209,11 @@ impl Round {
             while let Some(reply) = replies.next().await.map_err(|error| chain(&error))? {
                 match reply {
                     Reply::Snapshots(more) => rows.extend(more),
-                    Reply::Done => return Ok((rows, wrong)),
+                    Reply::Done => break,
                     other => wrong.push(other),
                 }
             }
-            Err("it broke off".to_owned())
+            Ok::<_, String>((rows, wrong))
         };
         let answered = timeout(STEP_TIMEOUT, conversation).await;
         let answered =

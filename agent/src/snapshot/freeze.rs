@@ -20,12 +20,12 @@ mounts=$(while read -r device at type options rest; do
     case "$device,$options," in /dev/root,*rw,*|/dev/ubd*,*rw,*) echo "$at" ;; esac
 done </proc/mounts)
 [ -n "$mounts" ] || { echo 'no file system of its own is mounted' >&2; exit 1; }
-thaw='for at in $MOUNTS; do fsfreeze -u "$at" 2>/dev/null; done'
+thaw='for at in $MOUNTS; do fsfreeze --unfreeze "$at" 2>/dev/null; done'
 MOUNTS="$mounts" setsid sh -c "sleep 20; $thaw" </dev/null >/dev/null 2>&1 &
 guard=$!
 sync
 for at in $mounts; do
-    fsfreeze -f "$at" || { MOUNTS="$mounts"; eval "$thaw"; kill "$guard"; exit 1; }
+    fsfreeze --freeze "$at" || { MOUNTS="$mounts"; eval "$thaw"; kill "$guard"; exit 1; }
 done
 echo frozen
 read -r _

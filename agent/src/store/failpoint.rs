@@ -5,7 +5,7 @@
 
 /// Every place. Tests that go through all of them have the same list.
 #[cfg(feature = "failpoints")]
-const ALL: [&str; 12] = [
+const ALL: [&str; 26] = [
     "journal-made",
     "journal-named",
     "entry-torn",
@@ -18,6 +18,20 @@ const ALL: [&str; 12] = [
     "contents-named",
     "index-applied",
     "index-flushed",
+    "file-written",
+    "file-named",
+    "pull-begun",
+    "pull-round",
+    "sealed",
+    "halted",
+    "pull-last",
+    "copy-read",
+    "ready",
+    "released",
+    "shelved",
+    "claimed",
+    "copy-taken",
+    "copy-dropped",
 ];
 
 /// Ends the process if a test has asked for it here.

@@ -113,6 +113,17 @@ fn daemon_status_is_the_table_of_the_paper() {
     );
 }
 
+/// The old one divided by the number of VMs.
+#[test]
+fn daemon_status_is_a_table_also_where_there_is_nothing() {
+    let title = "Server  #Projs  #vms  Mem.Used  Mem.Ava  Groups\n";
+    let total = "Total        0     0         0";
+    assert_eq!(daemon_status(&[], Detail::Hosts, PIPE), format!("{title}{total}        0\n"));
+    let rows = [host("oslo", 0, 0, (0, 512), &[])];
+    let expect = format!("{title}oslo         0     0         0      512\n{total}      512\n");
+    assert_eq!(daemon_status(&rows, Detail::Hosts, PIPE), expect);
+}
+
 #[test]
 fn a_host_that_is_off_says_for_how_long() {
     let mut row = host("oslo", 0, 0, (0, 512), &[]);

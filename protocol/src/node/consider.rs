@@ -13,7 +13,7 @@ use crate::id::{Digest, Name, PublicKey};
 use crate::model::Fragment;
 use crate::plan::{Act, Condition, Observed, PartChange, Row};
 use crate::time::Now;
-use crate::trust::{Domain, Signed, Standing, Verified};
+use crate::trust::{Domain, Signed, Standing, Verb, Verified};
 use crate::wire;
 
 /// Why a VM that is left out costs nothing yet.
@@ -123,13 +123,15 @@ impl Node {
             arriving: &arriving,
             leaving: &leaving,
         };
-        let mut rows = change.rows(condition);
+        // Whoever may not even look at the project is not told what is in it.
+        let sees = self.judge_grants(now, ask.author(), &ask.chain, Verb::View, &ask.revision.label).is_ok();
+        let mut rows = if sees { change.rows(condition) } else { Vec::new() };
         if ask.revision.keep_removed_ms > 0 {
             for row in rows.iter_mut().filter(|row| row.act == Act::Remove) {
                 row.why = DISK_KEPT;
             }
         }
-        let returning = part.into_iter().flat_map(|part| part.ids(ask.digest));
+        let returning = part.into_iter().filter(|_| sees).flat_map(|part| part.ids(ask.digest));
         let returning = returning.filter(|vm| self.may_come_back(vm)).map(|vm| Row::returning(vm.name));
         rows.splice(0..0, returning);
         let stranger = || Refusal {

@@ -1,7 +1,9 @@
 //! Plans and revisions as they are shown: nothing of it changes anything.
 
 use super::*;
+use crate::model::Blob;
 use crate::plan::{Act, Effect, Sign};
+use crate::record::Commit;
 
 /// Asks all whom a change of the lab concerns, from one host; returns who says what to it.
 /// A host, what would be done there, and the rule by which it refuses.
@@ -125,4 +127,34 @@ fn a_vm_of_a_partial_revision_has_not_to_come_from_anywhere_when_that_is_chosen(
     let Message::Ask { ask, fragment } = &inquiry.message else { panic!("not a question") };
     let considered = mesh.nodes[2].consider(now, ask, fragment.clone());
     assert_eq!((considered.verdict, considered.arriving), (Ok(()), Vec::new()));
+}
+
+#[test]
+fn what_people_asked_for_stays_the_definition_where_only_some_could_take_part() {
+    let mut mesh = Mesh::new();
+    let project = mesh.build(&[0, 1, 2]);
+    let submitted = Digest([5; 32]);
+    let blob = Blob { from: Blob::DEFINITION.to_owned(), digest: submitted, bytes: 1, mode: 0o600 };
+    let wish = order(project, lab(&[0, 1, 2], &[(1, "date"), (2, "date")]));
+    let ReviseContent::Definition { project: wanted, .. } = wish.content else { panic!("it is one") };
+    let content = ReviseContent::Definition { project: wanted, blobs: vec![blob] };
+    mesh.away.extend([0, 1]);
+    let before = mesh.nodes[2].submitted(project);
+    mesh.operate(
+        2,
+        2,
+        Operation::Revise(Box::new(ReviseOrder { content, consent: Consent::Partial, ..wish })),
+    );
+    mesh.pass(60);
+    assert_eq!(mesh.outcomes.get(&OpId(2)), Some(&Outcome::Done));
+    let head = mesh.nodes[2].heads(project).expect("it is known").head();
+    let head = mesh.nodes[2].revision(head).expect("it is the head");
+    assert_eq!(head.revision.consent, Consent::Partial);
+    let changed = |index: usize| {
+        let part = |commit: &Commit| commit.host(keys(index).public()).map(|host| host.fragment);
+        part(head) != part(mesh.nodes[2].revision(project.0).expect("it was built"))
+    };
+    assert_eq!([changed(0), changed(1), changed(2)], [false, false, true]);
+    assert_eq!(mesh.nodes[2].submitted(project), [&[submitted][..], &before].concat());
+    assert!(mesh.nodes[2].used_blobs().contains(&submitted), "its text is kept");
 }

@@ -235,8 +235,8 @@ impl Node {
             let detail = "a VM would move to or from a host that does not take part".to_owned();
             return Err(self.refused_here(Rule::HostOff, detail));
         }
-        let definition = definition_of(hosts.iter().map(|host| host.fragment));
-        let mut revision = Revision { hosts, definition, ..draft.revision.clone() };
+        // What people asked for stays its definition: that of the parts would be nobody's text.
+        let mut revision = Revision { hosts, ..draft.revision.clone() };
         if !leaves_out(parent, &revision) {
             revision.keep_removed_ms = 0;
         }

@@ -117,7 +117,7 @@ impl Node {
     }
 
     /// Returns the digests of what a project was submitted as, of those revisions that lead to its head, newest first.
-    /// What is partial was put together from parts, and has none.
+    /// A partial one has that of the whole, which is carried out only where hosts took part.
     pub fn submitted(&self, project: ProjectId) -> Vec<Digest> {
         let heads = self.projects.heads_of(project);
         let path = heads.into_iter().flat_map(|heads| heads.path().rev());

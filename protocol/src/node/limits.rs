@@ -3,6 +3,9 @@
 /// How many records a node keeps; above it new slots are refused.
 pub const RECORDS_MAX: usize = 200_000;
 
+/// How many records of kinds that it doesn't know a node keeps of one author.
+pub const LATER_RECORDS_MAX: usize = 1024;
+
 /// How many questions about revisions a host considers at once.
 pub const RESERVATIONS_MAX: usize = 256;
 
@@ -15,6 +18,10 @@ pub const STEPS_RUNNING_MAX: usize = 4;
 /// How long a host keeps room for a revision that is not committed, in milliseconds: longer than a coordinator may
 /// wait for two rounds of answers, one for what is built and one for what it replaces.
 pub const RESERVATION_MS: u64 = 120_000;
+
+/// How much longer a host keeps room for a revision whose coordinator was started anew, in milliseconds: long enough for
+/// that one to tell what it had decided on before.
+pub const RESERVATION_ORPHANED_MS: u64 = 5_000;
 
 /// How long a coordinator waits for answers, in milliseconds.
 pub const ANSWER_MS_MAX: u64 = 30_000;

@@ -31,6 +31,7 @@ mod io;
 mod ledger;
 pub mod limits;
 mod message;
+mod moves;
 mod mutated;
 #[cfg(feature = "mutants")]
 mod mutation;
@@ -72,6 +73,7 @@ pub use ledger::{Ownership, Tenure};
 pub use message::{
     Ask, HandOver, Message, Propose, Refusal, Rule, RunOrder, RunRequest, RunVerdict, RunningVms,
 };
+pub use moves::{CopyHere, Evacuated};
 #[cfg(feature = "mutants")]
 pub use mutation::Mutation;
 pub use projects::ProjectHeads;
@@ -327,7 +329,8 @@ impl Node {
                     | Record::Commit(_)
                     | Record::Vm(_)
                     | Record::Grant(_)
-                    | Record::Revocation(_) => None,
+                    | Record::Revocation(_)
+                    | Record::Later(_) => None,
                 });
                 let full = records.len() >= limits::SYNC_RECORDS_MAX;
                 let before = self.records.fingerprint();
@@ -350,7 +353,7 @@ impl Node {
             }
             Message::FragmentFound(fragment) => self.fragment_found(now, fragment),
             Message::HandOver(message) => self.hand_over(now, from, message),
-            Message::OwnWanted { instance, asks } => self.own_wanted(from, instance, asks),
+            Message::OwnWanted { instance, asks } => self.own_wanted(now, from, instance, asks),
             Message::OwnTold { instance, other, records } => self.own_told(now, instance, other, records),
             Message::Ballot { parent, ballot } => self.ballot_called(from, parent, ballot),
             Message::Answered { answer, candidate } => {
@@ -401,7 +404,11 @@ impl Node {
             Record::Member(_) => self.publish_member(now),
             Record::Host(_) => self.publish_host(now),
             Record::Vm(status) => self.outbid_vm(now, &status.vm, status.counter),
-            Record::Commit(_) | Record::Link(_) | Record::Grant(_) | Record::Revocation(_) => {}
+            Record::Commit(_)
+            | Record::Link(_)
+            | Record::Grant(_)
+            | Record::Revocation(_)
+            | Record::Later(_) => {}
         }
     }
 
@@ -510,7 +517,7 @@ impl Node {
                     self.outbox.push(Output::Revoked(grant));
                 }
             }
-            Record::Member(_) | Record::Host(_) | Record::Grant(_) => {}
+            Record::Member(_) | Record::Host(_) | Record::Grant(_) | Record::Later(_) => {}
         }
     }
 

@@ -281,7 +281,8 @@ impl Projects {
             | Record::Vm(_)
             | Record::Link(_)
             | Record::Grant(_)
-            | Record::Revocation(_) => None,
+            | Record::Revocation(_)
+            | Record::Later(_) => None,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::ops::{Bound, RangeBounds};
 
-use super::limits::RECORDS_MAX;
+use super::limits::{LATER_RECORDS_MAX, RECORDS_MAX};
 use super::runs::Runs;
 use crate::id::{Digest, Name, PublicKey, VmId};
 use crate::record::{HostStatus, Member, Record, RecordKey, VerifiedRecord, VmStatus, supersedes};
@@ -45,12 +45,21 @@ impl Records {
             }
             Err(place) => place,
         };
-        if self.slots.len() >= RECORDS_MAX {
+        if self.slots.len() >= RECORDS_MAX || self.has_enough_later(&key) {
             return Merge::Full;
         }
         self.members += usize::from(matches!(**record, Record::Member(_)));
         self.slots.insert(place, &key, record);
         Merge::Taken
+    }
+
+    /// Whether what nobody here can read takes another of the slots that its author may fill with such.
+    fn has_enough_later(&self, key: &RecordKey) -> bool {
+        let RecordKey::Later(author, ..) = *key else { return false };
+        let (first, last) =
+            (RecordKey::Later(author, 0, [0; 32]), RecordKey::Later(author, u32::MAX, [0xff; 32]));
+        let (from, until) = self.positions(Bound::Included(&first), Bound::Included(&last));
+        until - from >= LATER_RECORDS_MAX
     }
 
     /// The usual rule: the newer one is kept.
@@ -121,7 +130,8 @@ impl Records {
             | Record::Vm(_)
             | Record::Link(_)
             | Record::Grant(_)
-            | Record::Revocation(_) => None,
+            | Record::Revocation(_)
+            | Record::Later(_) => None,
         }
     }
 
@@ -133,7 +143,8 @@ impl Records {
             | Record::Vm(_)
             | Record::Link(_)
             | Record::Grant(_)
-            | Record::Revocation(_) => None,
+            | Record::Revocation(_)
+            | Record::Later(_) => None,
         }
     }
 
@@ -145,7 +156,8 @@ impl Records {
             | Record::Commit(_)
             | Record::Link(_)
             | Record::Grant(_)
-            | Record::Revocation(_) => None,
+            | Record::Revocation(_)
+            | Record::Later(_) => None,
         }
     }
 
@@ -180,7 +192,8 @@ impl Records {
             | Record::Vm(_)
             | Record::Link(_)
             | Record::Grant(_)
-            | Record::Revocation(_) => None,
+            | Record::Revocation(_)
+            | Record::Later(_) => None,
         })
     }
 

@@ -173,6 +173,7 @@ fn prefix(key: &RecordKey) -> u64 {
         RecordKey::Link(vm, ..) => (4, &vm.birth.0),
         RecordKey::Grant(grant) => (5, &grant.0),
         RecordKey::Revocation(grant) => (6, &grant.0),
+        RecordKey::Later(author, ..) => (7, &author.0),
     };
     let [a, b, c, d, e, f, g, h, ..] = *bytes;
     kind << 61 | u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 3
@@ -189,6 +190,9 @@ fn compare(record: &VerifiedRecord, key: &RecordKey) -> Ordering {
         (Record::Vm(status), RecordKey::Vm(vm, by)) => (&status.vm, author).cmp(&(vm, *by)),
         (Record::Link(link), RecordKey::Link(vm, epoch, kind, by)) => {
             (link.vm(), link.epoch(), link.kind(), author).cmp(&(vm, *epoch, *kind, *by))
+        }
+        (Record::Later(later), RecordKey::Later(by, kind, slot)) => {
+            (author, later.kind, &later.slot).cmp(&(*by, *kind, slot))
         }
         // Of two kinds: their prefixes differ, and this is not asked.
         _ => record.key(author).cmp(key),

@@ -76,6 +76,11 @@ impl OwnRuns {
 }
 
 impl OtherRuns {
+    /// Whether a run that was heard of is over if this one speaks: it was never heard of.
+    fn is_over_with(&self, instance: u64) -> bool {
+        !self.heard.is_empty() && !self.heard.contains(&instance)
+    }
+
     /// Takes in that a run has spoken; returns another one that is alive beside it.
     fn hear(&mut self, instance: u64) -> Option<u64> {
         let last = self.heard.last().copied();
@@ -135,8 +140,11 @@ impl Node {
     }
 
     /// Tells a peer what is known here under its key, and whether another run of it is alive.
-    pub(super) fn own_wanted(&mut self, from: PublicKey, instance: u64, asks: bool) {
+    pub(super) fn own_wanted(&mut self, now: Now, from: PublicKey, instance: u64, asks: bool) {
         let known = self.records.member(from).is_some();
+        if self.own_runs.others.get(&from).is_some_and(|runs| runs.is_over_with(instance)) {
+            self.coordinator_restarted(now, from);
+        }
         let other = known.then(|| self.own_runs.others.entry(from).or_default().hear(instance)).flatten();
         if other.is_none() && !asks {
             return;
@@ -235,6 +243,8 @@ impl Node {
         }
         let project = match &***record {
             Record::Member(_) | Record::Host(_) => None,
+            // Said by a newer program on this host, which was replaced by this one: it can't remember.
+            Record::Later(_) => return,
             // Anybody may publish a commit, with the promises that it has; rights don't hang on a host's memory.
             Record::Commit(_) | Record::Grant(_) | Record::Revocation(_) => return,
             Record::Vm(status) => Some(status.project),

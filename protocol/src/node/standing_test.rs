@@ -89,3 +89,98 @@ fn a_vm_whose_disk_is_gone_is_not_held_still_for_its_new_host() {
     assert!(reason.is_some_and(|reason| reason.contains("gone")), "the new host is told");
     assert_eq!(cluster.owner_told(2, &vm), "oslo 1.1");
 }
+
+/// A host that goes away with an answer to its question still out, and comes back as another run.
+#[test]
+fn room_that_was_held_for_a_coordinator_is_free_soon_after_it_was_started_anew() {
+    let mut cluster = Cluster::new(512);
+    let held = |order: BuildOrder, project: &str| {
+        let label = Label { owner: name("root"), project: name(project) };
+        BuildOrder { label, ..order }
+    };
+    // All know each other, and so which run bergen is in.
+    for other in [0, 2] {
+        for (at, peer) in [(1, other), (other, 1)] {
+            cluster.input(at, Input::Disconnected(keys(peer).public()));
+        }
+        cluster.join_up(1, other);
+    }
+    // Bergen never hears that the others have reserved, and forgets that it has asked.
+    cluster.loses = |output| matches!(output, Output::Send { message: Message::Answer { .. }, .. });
+    cluster.begin(1, 1, Operation::Build(Box::new(held(ring(400, OnFailure::Undo), "first"))));
+    cluster.loses = |_| false;
+    let stored = cluster.stored(1);
+    cluster.start_on(1, stored, Vec::new());
+    cluster.nodes[1] = Node::new(NodeConfig { seed: 77, ..config(1, 512) }, cluster.stored(1));
+    cluster.input(1, Input::Start { found: Vec::new() });
+    let second = || Operation::Build(Box::new(held(ring(400, OnFailure::Undo), "second")));
+    let short = |cluster: &Cluster, op| {
+        let refused = rules(cluster.outcome(op));
+        refused
+            .into_iter()
+            .filter(|(_, rule)| *rule == Rule::Memory)
+            .map(|(host, _)| host)
+            .collect::<Vec<_>>()
+    };
+    cluster.away.insert(1);
+    cluster.begin(0, 2, second());
+    assert_eq!(short(&cluster, 2), ["oslo", "gjovik"], "room is held");
+    cluster.away.clear();
+
+    // It is heard again; what it had decided on before would come now.
+    for other in [0, 2] {
+        cluster.join_up(1, other);
+    }
+    cluster.pass(limits::RESERVATION_ORPHANED_MS - 1);
+    cluster.begin(0, 3, second());
+    assert_eq!(short(&cluster, 3), ["oslo", "gjovik"]);
+    cluster.pass(1);
+    cluster.begin(0, 4, second());
+    cluster.end_steps();
+    assert_eq!(cluster.outcome(4), &Outcome::Done);
+}
+
+/// What the newest agents say is kept by those between them that can't read it.
+#[test]
+fn what_a_host_cannot_read_it_keeps_and_passes_on() {
+    use crate::record::{Later, RecordKey};
+    let mut cluster = Cluster::new(512);
+    cluster.away.insert(2);
+    let later = |author: usize, slot: u8, counter| {
+        let later = Later { kind: 1_000, slot: [slot; 32], counter, rest: b"who knows".to_vec() };
+        wire::sign_record(&keys(author), Record::Later(later))
+    };
+    let (old, new) = (later(0, 1, 1), later(0, 1, 2));
+    for record in [&new, &old, &new] {
+        cluster.input(0, Input::Record(record.clone()));
+    }
+    assert_eq!(cluster.nodes[0].signing(), Signing::Confirmed, "said by itself, when it could read it");
+    let connect = |cluster: &mut Cluster, a: usize, b: usize| {
+        for (at, other) in [(a, b), (b, a)] {
+            cluster.input(at, Input::Disconnected(keys(other).public()));
+            cluster.input(at, Input::Connected(keys(other).public()));
+        }
+    };
+    connect(&mut cluster, 0, 1);
+    cluster.away = BTreeSet::from([0]);
+    connect(&mut cluster, 1, 2);
+    let slot = RecordKey::Later(keys(0).public(), 1_000, [1; 32]);
+    let got = cluster.nodes[2].records.get(&slot).expect("it was passed on");
+    assert_eq!(got.signed().to_bytes(), new.signed().to_bytes());
+
+    // Its own disk brings it back; and nobody fills another's memory with what nobody can read.
+    let stored = cluster.stored(2);
+    let again = Node::new(config(2, 512), stored);
+    assert!(again.records.get(&slot).is_some());
+    for number in 0..limits::LATER_RECORDS_MAX + 10 {
+        let mut slot = [9; 32];
+        slot[..8].copy_from_slice(&(number as u64).to_be_bytes());
+        let later = Later { kind: 1_000, slot, counter: 1, rest: Vec::new() };
+        cluster.input(2, Input::Record(wire::sign_record(&keys(1), Record::Later(later))));
+    }
+    let kept = cluster.nodes[2].records.range(..).filter(|record| matches!(&****record, Record::Later(_)));
+    assert_eq!(kept.count(), limits::LATER_RECORDS_MAX + 1);
+    cluster.input(2, Input::Record(later(0, 2, 1)));
+    let slot = RecordKey::Later(keys(0).public(), 1_000, [2; 32]);
+    assert!(cluster.nodes[2].records.get(&slot).is_some(), "another author has room of its own");
+}

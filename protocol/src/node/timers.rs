@@ -55,6 +55,13 @@ impl Timers {
         self.due.insert((due_ms, timer), ());
     }
 
+    /// Moves a timer that is set to an earlier time, unless it is due before that anyway.
+    pub(super) fn set_earlier(&mut self, timer: Timer, due_ms: u64) {
+        if self.set.get(&timer).is_some_and(|set_ms| *set_ms > due_ms) {
+            self.set(timer, due_ms);
+        }
+    }
+
     pub(super) fn cancel(&mut self, timer: &Timer) {
         if let Some(due_ms) = self.set.remove(timer) {
             self.due.remove(&(due_ms, timer.clone()));

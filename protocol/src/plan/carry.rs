@@ -1,7 +1,7 @@
 //! What a host makes of a change to a VM that is there: it has it at once, from its next start on, or not yet at all.
 //!
 //! [`super::impact()`] says what a change could be on a platform at its mildest. This is what agents carry out today:
-//! nothing that touches a disk or takes a VM to another host, and nothing for which a VM would be stopped.
+//! nothing that makes another disk of one, and nothing for which a VM would be stopped, unless it goes to another host.
 
 use std::collections::BTreeSet;
 
@@ -29,8 +29,8 @@ pub enum Carry {
 const NEXT_START: &str = "it counts from the next start on; nothing is stopped for it";
 /// Why a change costs nothing at a VM that doesn't run.
 const NOT_RUNNING: &str = "it does not run, and has it from its next start on";
-/// Why what comes from another host is refused.
-const NO_MOVE: &str = "its disk is on another host";
+/// What it means to come from another host.
+const MOVE: &str = "its disk is copied while it runs; it is stopped for the last of it, and goes on there";
 
 /// Returns when a VM has a change to it; what is no VM's is had at once.
 pub fn carry(change: &Change) -> Carry {
@@ -131,7 +131,7 @@ impl PartChange<'_> {
             from: None,
             to: None,
             act: Act::Change(Effect::Move),
-            why: NO_MOVE,
+            why: MOVE,
             permission: super::Permission::Granted,
         });
         rows(&planned).into_iter().chain(moved).collect()

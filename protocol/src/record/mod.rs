@@ -6,6 +6,7 @@
 mod claim;
 mod commit;
 mod host;
+mod later;
 mod promise;
 mod vm;
 
@@ -14,6 +15,7 @@ use std::sync::Arc;
 pub use claim::{Claim, ClaimBasis, Decline, Epoch, Link, LinkKind, Ready, Release, ReleasedDisk, Takeover};
 pub use commit::{Charge, Commit, Consent, Reservation, Revision, RevisionHost, RevisionVm};
 pub use host::{HostStatus, Member};
+pub use later::Later;
 pub use promise::{Answered, Ballot, Choice, Promise, choice, is_majority};
 pub use vm::{ExitStatus, Nat, RunState, VmState, VmStatus};
 
@@ -42,6 +44,8 @@ pub enum Record {
     /// A grant was taken back. Unlike all others it may be signed by somebody who is no member: the chain inside says
     /// what the author is.
     Revocation(Revocation),
+    /// Something of a kind that only a newer program knows.
+    Later(Later),
 }
 
 /// The slot of a record: of two records in one slot only the newer one is kept.
@@ -61,6 +65,8 @@ pub enum RecordKey {
     Grant(Digest),
     /// One per grant.
     Revocation(Digest),
+    /// One per author, kind and slot, of all kinds that came after the others.
+    Later(PublicKey, u32, [u8; 32]),
 }
 
 impl Record {
@@ -76,6 +82,7 @@ impl Record {
                 RecordKey::Grant(chain.last().map_or(Digest([0; 32]), |link| Digest::of(&link.payload)))
             }
             Self::Revocation(revocation) => RecordKey::Revocation(revocation.grant()),
+            Self::Later(later) => RecordKey::Later(author, later.kind, later.slot),
         }
     }
 
@@ -87,6 +94,7 @@ impl Record {
             // Whoever leaves reservations or promises out does not win the slot.
             Self::Commit(commit) => (commit.reserving().len() + commit.promising().len()) as u64,
             Self::Vm(status) => status.counter,
+            Self::Later(later) => later.counter,
             // Of two in one slot the larger digest stays, everywhere.
             Self::Link(_) | Self::Grant(_) | Self::Revocation(_) => 0,
         }

@@ -161,6 +161,7 @@ enum KeyWire {
     Link { birth: [u8; 32], name: String, epoch: (u64, u64), kind: LinkKindWire, author: [u8; 32] },
     Grant([u8; 32]),
     Revocation([u8; 32]),
+    Later { author: [u8; 32], kind: u32, slot: [u8; 32] },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -532,6 +533,9 @@ impl From<&RecordKey> for KeyWire {
             },
             RecordKey::Grant(grant) => Self::Grant(grant.0),
             RecordKey::Revocation(grant) => Self::Revocation(grant.0),
+            RecordKey::Later(author, kind, slot) => {
+                Self::Later { author: author.0, kind: *kind, slot: *slot }
+            }
         }
     }
 }
@@ -546,6 +550,7 @@ impl TryFrom<KeyWire> for RecordKey {
             KeyWire::Commit(digest) => Self::Commit(Digest(digest)),
             KeyWire::Grant(grant) => Self::Grant(Digest(grant)),
             KeyWire::Revocation(grant) => Self::Revocation(Digest(grant)),
+            KeyWire::Later { author, kind, slot } => Self::Later(PublicKey(author), kind, slot),
             KeyWire::Vm { birth, name: text, author } => {
                 Self::Vm(VmId { birth: Digest(birth), name: name(&text)? }, PublicKey(author))
             }

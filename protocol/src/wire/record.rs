@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::claim::{ClaimWire, DeclineWire, EpochWire, ReleaseWire};
 use super::commit::{CommitWire, decode_commit, prove};
 use super::grant::SignedWire;
+use super::later::{decode_later, encode_later};
 use super::{DecodeError, RECORD_BYTES_MAX, decode, encode, known, name, text};
 use crate::id::{Digest, Name, ProjectId, PublicKey, VmId};
 use crate::model::{BootOrder, Forward, MemoryMib, Platform, Transport};
@@ -22,7 +23,7 @@ use crate::trust::{
 };
 
 /// The version of the shapes below.
-const VERSION: u16 = 2;
+pub(super) const VERSION: u16 = 2;
 
 /// The longest text for people in a record, in bytes.
 pub const REASON_BYTES_MAX: usize = 2048;
@@ -33,8 +34,8 @@ struct Versioned {
     record: RecordWire,
 }
 
-/// How many kinds there are below.
-const KINDS: u32 = 11;
+/// How many kinds there are below. Those that are added begin with a slot and a counter: see [`super::later`].
+pub(super) const KINDS: u32 = 10;
 
 #[derive(Serialize, Deserialize)]
 pub(super) enum RecordWire {
@@ -63,8 +64,6 @@ pub(super) enum RecordWire {
         made_unix_ms: u64,
         reason: String,
     },
-    /// A VM that is left out, whose disk is kept. Its state is not read.
-    VmKept(Box<VmWire>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -143,7 +142,7 @@ impl RecordError {
 
 /// Signs a record of our own. What it says must be true and proven, as for anybody else's.
 pub fn sign_record(keys: &KeyPair, record: Record) -> VerifiedRecord {
-    let payload = encode(&Versioned { version: VERSION, record: RecordWire::from(&record) });
+    let payload = payload_of(&record);
     Arc::new(Verified::own(keys, Domain::Record, record, payload))
 }
 
@@ -197,7 +196,7 @@ fn prove_record(verified: Verified<Record>, root: PublicKey) -> Result<VerifiedR
             let unproven = |_| RecordError::Unproven { what: "the right to revoke" };
             revocation.judge(root, author).map_err(unproven)?;
         }
-        Record::Host(_) | Record::Vm(_) => {}
+        Record::Host(_) | Record::Vm(_) | Record::Later(_) => {}
     }
     Ok(Arc::new(verified))
 }
@@ -210,7 +209,13 @@ pub(super) fn decode_wire(bytes: &[u8]) -> Result<RecordWire, RecordError> {
 }
 
 fn decode_record(bytes: &[u8]) -> Result<Record, RecordError> {
-    match decode_wire(bytes)? {
+    let wire = match decode_wire(bytes) {
+        Err(error) if error.is_of_another_version() => {
+            return decode_later(bytes).map(Record::Later).ok_or(error);
+        }
+        wire => wire?,
+    };
+    match wire {
         RecordWire::Member { counter, name: text, chain } => {
             let chain = chain.into_iter().map(Signed::try_from).collect::<Result<_, _>>()?;
             Ok(Record::Member(Member { counter, name: name(&text)?, chain }))
@@ -218,6 +223,12 @@ fn decode_record(bytes: &[u8]) -> Result<Record, RecordError> {
         RecordWire::Host(wire) => Ok(Record::Host(wire.try_into()?)),
         RecordWire::Commit(wire) => Ok(Record::Commit(decode_commit(wire)?)),
         RecordWire::Vm(wire) => Ok(Record::Vm((*wire).try_into()?)),
+        RecordWire::VmOutside { vm, nat: Some(DISK_KEPT), forwards } => match (*vm).try_into()? {
+            removed @ VmStatus { state: VmState::Removed, .. } if forwards.is_empty() => {
+                Ok(Record::Vm(VmStatus { state: VmState::Kept, ..removed }))
+            }
+            _ => Err(DecodeError::Invalid { what: "state of a VM whose disk is kept" }.into()),
+        },
         RecordWire::VmOutside { vm, nat, forwards } => {
             let forwards = forwards.into_iter().map(|(host, guest, byte)| forward(host, guest, byte));
             Ok(Record::Vm(VmStatus {
@@ -235,12 +246,6 @@ fn decode_record(bytes: &[u8]) -> Result<Record, RecordError> {
             made_unix_ms,
             reason: text(reason, REASON_BYTES_MAX)?,
         })),
-        RecordWire::VmKept(wire) => match (*wire).try_into()? {
-            removed @ VmStatus { state: VmState::Removed, .. } => {
-                Ok(Record::Vm(VmStatus { state: VmState::Kept, ..removed }))
-            }
-            _ => Err(DecodeError::Invalid { what: "state of a VM whose disk is kept" }.into()),
-        },
     }
 }
 
@@ -251,41 +256,43 @@ fn chain_of(links: Vec<SignedWire>) -> Result<Vec<Signed>, DecodeError> {
     links.into_iter().map(Signed::try_from).collect()
 }
 
-impl From<&Record> for RecordWire {
-    fn from(record: &Record) -> Self {
-        match record {
-            Record::Member(member) => Self::Member {
-                counter: member.counter,
-                name: member.name.to_string(),
-                chain: member.chain.iter().map(SignedWire::from).collect(),
-            },
-            Record::Host(status) => Self::Host(status.into()),
-            Record::Commit(commit) => Self::Commit(commit.into()),
-            // It runs nowhere, so it has nothing to say about the outside.
-            Record::Vm(status) if status.state == VmState::Kept => Self::VmKept(Box::new(status.into())),
-            Record::Vm(status) if status.nat.is_none() && status.forwards.is_empty() => {
-                Self::Vm(Box::new(status.into()))
-            }
-            Record::Vm(status) => Self::VmOutside {
-                vm: Box::new(status.into()),
-                nat: status.nat.map(nat_byte),
-                forwards: status
-                    .forwards
-                    .iter()
-                    .map(|f| (f.host_port, f.guest_port, transport_byte(f.transport)))
-                    .collect(),
-            },
-            Record::Link(Link::Claim(claim)) => Self::Claim(Box::new(claim.into())),
-            Record::Link(Link::Decline(decline)) => Self::Decline(Box::new(decline.into())),
-            Record::Link(Link::Release(release)) => Self::Release(Box::new(release.into())),
-            Record::Grant(chain) => Self::Grant { chain: chain.iter().map(SignedWire::from).collect() },
-            Record::Revocation(revocation) => Self::Revocation {
-                chain: revocation.chain.iter().map(SignedWire::from).collect(),
-                made_unix_ms: revocation.made_unix_ms,
-                reason: shorten(&revocation.reason),
-            },
+fn payload_of(record: &Record) -> Vec<u8> {
+    let record = match record {
+        Record::Member(member) => RecordWire::Member {
+            counter: member.counter,
+            name: member.name.to_string(),
+            chain: member.chain.iter().map(SignedWire::from).collect(),
+        },
+        Record::Host(status) => RecordWire::Host(status.into()),
+        Record::Commit(commit) => RecordWire::Commit(commit.into()),
+        // It runs nowhere, so it has nothing to say about the outside.
+        Record::Vm(status) if status.state == VmState::Kept => {
+            RecordWire::VmOutside { vm: Box::new(status.into()), nat: Some(DISK_KEPT), forwards: Vec::new() }
         }
-    }
+        Record::Vm(status) if status.nat.is_none() && status.forwards.is_empty() => {
+            RecordWire::Vm(Box::new(status.into()))
+        }
+        Record::Vm(status) => RecordWire::VmOutside {
+            vm: Box::new(status.into()),
+            nat: status.nat.map(nat_byte),
+            forwards: status
+                .forwards
+                .iter()
+                .map(|f| (f.host_port, f.guest_port, transport_byte(f.transport)))
+                .collect(),
+        },
+        Record::Link(Link::Claim(claim)) => RecordWire::Claim(Box::new(claim.into())),
+        Record::Link(Link::Decline(decline)) => RecordWire::Decline(Box::new(decline.into())),
+        Record::Link(Link::Release(release)) => RecordWire::Release(Box::new(release.into())),
+        Record::Grant(chain) => RecordWire::Grant { chain: chain.iter().map(SignedWire::from).collect() },
+        Record::Revocation(revocation) => RecordWire::Revocation {
+            chain: revocation.chain.iter().map(SignedWire::from).collect(),
+            made_unix_ms: revocation.made_unix_ms,
+            reason: shorten(&revocation.reason),
+        },
+        Record::Later(later) => return encode_later(later),
+    };
+    encode(&Versioned { version: VERSION, record })
 }
 
 impl From<&HostStatus> for HostWire {
@@ -338,7 +345,7 @@ impl From<&VmStatus> for VmWire {
                 VmState::Booting => StateWire::Booting,
                 VmState::Up => StateWire::Up,
                 VmState::Stopping => StateWire::Stopping,
-                // Kept is a kind of record of its own, which older agents pass over.
+                // Kept is told in another way, so that older agents pass over it.
                 VmState::Removed | VmState::Kept => StateWire::Removed,
                 VmState::Failed { reason } => StateWire::Failed { reason: shorten(reason) },
             },
@@ -391,6 +398,10 @@ impl TryFrom<VmWire> for VmStatus {
         })
     }
 }
+
+/// Stands in the place of [`nat_byte`] where a VM is left out and its disk kept: agents that don't know it leave the record
+/// out.
+const DISK_KEPT: u8 = 5;
 
 fn nat_byte(nat: Nat) -> u8 {
     match nat {

@@ -11,6 +11,7 @@ mod image;
 mod inside;
 mod kept;
 mod mesh;
+mod moving;
 mod outside;
 mod recipe;
 mod reply;
@@ -32,6 +33,7 @@ pub use image::{
 pub use inside::{Console, LogExtent, Logs, Terminal, TerminalSize};
 pub use kept::{KEEP_REMOVED_MS, KeptRow};
 pub use mesh::{LanRow, OperatorToken};
+pub use moving::{Evacuate, Evacuation, EvacuationRow, OwnerHeard, TakeOver};
 pub use outside::{ForwardRow, NatState, OutsideRow, PortProtocol};
 pub use recipe::{PACKAGES_MAX, Package, PackageError, TemplateRecipe};
 pub use reply::{ExecExit, Failure, OutputStream, Progress, Refusal, Reply, Silence, Step, StepState};

@@ -10,6 +10,7 @@ use super::grant::{GrantRow, Granted};
 use super::image::{GarbageReport, TemplateHostRow};
 use super::kept::KeptRow;
 use super::mesh::LanRow;
+use super::moving::EvacuationRow;
 use super::outside::OutsideRow;
 use super::row::{AgentVersion, DaemonStatusRow, PeerRow, ProjectRow, StatusRow, TemplateRow, Token};
 use super::snapshot::SnapshotRow;
@@ -89,6 +90,8 @@ pub enum Reply {
     Granted(Box<Granted>),
     /// To `grant list`, and the grants that `revoke` took back.
     Grants(Vec<GrantRow>),
+    /// To `evacuate`.
+    Evacuation(Vec<EvacuationRow>),
     /// To `status` and `gc`: the VMs that are left out and whose disks are kept.
     Kept(Vec<KeptRow>),
     /// To `snapshot`: what each host has.
@@ -136,6 +139,10 @@ pub enum Step {
     Remove,
     /// A template image is made.
     Template,
+    /// A VM comes to another host, until it does there what it did.
+    Move,
+    /// A VM is taken over from an owner that is gone.
+    TakeOver,
 }
 
 /// How far a step is.

@@ -101,7 +101,8 @@ impl Node {
                     | Record::Commit(_)
                     | Record::Vm(_)
                     | Record::Grant(_)
-                    | Record::Revocation(_) => None,
+                    | Record::Revocation(_)
+                    | Record::Later(_) => None,
                 }
             }
             Holding::Arriving { .. }
