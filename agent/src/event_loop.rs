@@ -34,7 +34,6 @@ use crate::mesh::{GossipVerdict, MeshEvent, MeshHandle, StreamKind};
 use crate::operations::Operations;
 use crate::platform::{Platform, VmEvent};
 use crate::request::{Prepared, PreparedChange, Waiters};
-use crate::snapshot::Snapshots;
 use crate::store::{AddressBook, StoreNews, Writer};
 use crate::store_health::StoreHealth;
 use crate::switches::Switches;
@@ -57,7 +56,6 @@ pub(crate) struct EventLoop {
     pub(crate) transfers: Transfers,
     /// What is done with the drives of VMs.
     pub(crate) works: Works,
-    pub(crate) snapshots: Snapshots,
     pub(crate) blobs: Blobs,
     pub(crate) hooks: HookRunner,
     pub(crate) switches: Switches,

@@ -23,7 +23,6 @@ mod refused;
 mod remote;
 mod revisions;
 mod ring;
-mod snapshots;
 mod stop;
 mod strangers;
 mod survival;

@@ -137,9 +137,7 @@ where
         | Request::Revocation(_)
         | Request::ConfirmKey
         | Request::Evacuate(_)
-        | Request::TakeOver(_)
-        | Request::Snapshot(_)
-        | Request::SnapshotPart(_) => Vec::new(),
+        | Request::TakeOver(_) => Vec::new(),
     };
     Ok(Some((request, files)))
 }

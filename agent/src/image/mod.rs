@@ -29,7 +29,7 @@ mod garbage_test;
 mod part;
 mod recipe;
 pub mod seed;
-pub(crate) mod sparse;
+mod sparse;
 mod store;
 mod work;
 

@@ -83,12 +83,6 @@ pub trait Platform: fmt::Debug + Send + Sync {
     /// Removes a VM and all that it has written; stops it at once if it runs.
     fn remove<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Result<(), StepError>>;
 
-    /// Returns the files that hold what a VM has written. Reads a folder: quick.
-    fn disk_files(&self, vm: &VmId) -> Result<Vec<PathBuf>, StepError>;
-
-    /// Gives a VM copies of these files as its disks, each in the place of the one of its name; refuses where it runs.
-    fn replace_disks<'a>(&'a self, vm: &'a VmId, copies: Vec<PathBuf>) -> Answer<'a, Result<(), StepError>>;
-
     /// Whether a VM runs that this agent is attached to.
     fn is_running(&self, vm: &VmId) -> bool;
 

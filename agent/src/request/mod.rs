@@ -18,7 +18,6 @@ mod plan;
 mod prepare;
 mod run;
 mod select;
-mod snapshot;
 mod status;
 mod takeover;
 mod template;
@@ -98,8 +97,6 @@ impl EventLoop {
             Request::ConfirmKey => self.request_confirm_key(&operator, reply).await,
             Request::Evacuate(order) => self.request_evacuate(&order, &operator, reply),
             Request::TakeOver(order) => self.request_takeover(order, &operator, reply, input).await,
-            Request::Snapshot(snapshot) => self.request_snapshot(snapshot, &operator, reply),
-            Request::SnapshotPart(part) => self.request_snapshot_part(part, &operator, reply),
         }
     }
 

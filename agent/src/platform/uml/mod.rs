@@ -8,7 +8,6 @@ mod build;
 mod check;
 mod configure;
 mod copies;
-mod disks;
 mod drives;
 mod folder;
 mod outside;
@@ -519,26 +518,6 @@ impl Platform for Uml {
 
     fn observe_all(&self) -> Answer<'_, Result<Vec<Observation>, StepError>> {
         Box::pin(self.shared.observe_all())
-    }
-
-    fn disk_files(&self, vm: &VmId) -> Result<Vec<PathBuf>, StepError> {
-        disks::of(&self.shared.folders, vm)
-    }
-
-    fn replace_disks<'a>(&'a self, vm: &'a VmId, copies: Vec<PathBuf>) -> Answer<'a, Result<(), StepError>> {
-        Box::pin(async move {
-            let lock = self.shared.step_lock(vm);
-            let _step = lock.lock().await;
-            // A holder that nobody has attached to yet would hold the guest all the same.
-            let file = self.shared.vm_file(vm)?;
-            if self.shared.attached(vm).is_some()
-                || attach::attach(self.shared.target(&file)).await?.is_some()
-            {
-                return Err(StepError::Busy { vm: vm.clone() });
-            }
-            let (shared, vm) = (self.shared.clone(), vm.clone());
-            blocking(move || disks::replace(&shared.folders, &vm, &copies)).await
-        })
     }
 
     fn exec<'a>(&'a self, vm: &'a VmId, command: ExecCommand) -> Answer<'a, Result<Exec, ExecError>> {
