@@ -245,7 +245,7 @@ fn changed_state(
         let step_state = match state {
             VmState::Failed { .. } => StepState::Failed,
             VmState::Down if known.ran => StepState::Begun,
-            VmState::Down | VmState::Up | VmState::Removed => StepState::Done,
+            VmState::Down | VmState::Up | VmState::Removed | VmState::Kept => StepState::Done,
             VmState::Building | VmState::Booting | VmState::Stopping => StepState::Begun,
         };
         known.step = Some(Step::Move);

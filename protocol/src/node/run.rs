@@ -391,7 +391,7 @@ fn arrival(order: RunOrder, seen_counter: u64, status: &VmStatus) -> Arrival {
     if is_there(order, status) {
         return Arrival::There;
     }
-    if status.state == VmState::Removed {
+    if matches!(status.state, VmState::Removed | VmState::Kept) {
         return Arrival::Failed("it was removed meanwhile".to_owned());
     }
     if status.run != wanted(order) {

@@ -64,6 +64,9 @@ pub enum ImageAnswer {
     Busy,
 }
 
+/// All of the block where a chunk isn't there: only of an image that is not whole there, and who asks for those reads it.
+pub const CHUNK_ABSENT: u8 = 2;
+
 /// How a chunk is packed: the first byte of its block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChunkPacking {
@@ -71,8 +74,6 @@ pub enum ChunkPacking {
     Plain,
     /// By zstd.
     Zstd,
-    /// Not at all: it isn't there. Only of an image that is not whole there: who asks for those reads it.
-    Absent,
 }
 
 impl ChunkPacking {
@@ -81,7 +82,6 @@ impl ChunkPacking {
         match self {
             Self::Plain => 0,
             Self::Zstd => 1,
-            Self::Absent => 2,
         }
     }
 
@@ -90,7 +90,6 @@ impl ChunkPacking {
         match byte {
             0 => Ok(Self::Plain),
             1 => Ok(Self::Zstd),
-            2 => Ok(Self::Absent),
             found => Err(DecodeError::Unknown { what: "packing of a chunk", found: found.into() }),
         }
     }

@@ -48,8 +48,8 @@ pub use hello::{
     HELLO_PEERS_MAX, HELLO_VERSION, HelloMessage, Introduction, PeerAddresses,
 };
 pub use image::{
-    ChunkPacking, IMAGE_ANSWER_BYTES_MAX, IMAGE_ASK_BYTES_MAX, IMAGE_OFFERS_MAX, ImageAnswer, ImageAsk,
-    ImageOffer,
+    CHUNK_ABSENT, ChunkPacking, IMAGE_ANSWER_BYTES_MAX, IMAGE_ASK_BYTES_MAX, IMAGE_OFFERS_MAX, ImageAnswer,
+    ImageAsk, ImageOffer,
 };
 pub use inventory::{INVENTORY_BYTES_MAX, INVENTORY_NEWS_BYTES_MAX, INVENTORY_NEWS_MAX, Inventory};
 pub use join::{JOIN_BYTES_MAX, JOIN_VERSION, JoinClaim, JoinMessage};

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError};
 use mln_protocol::id::{Digest, PublicKey};
 use mln_protocol::model::TemplateRef;
 use mln_protocol::wire::{
-    ChunkPacking, DecodeError, IMAGE_OFFERS_MAX, ImageAnswer, ImageAsk, ImageOffer, Manifest,
+    CHUNK_ABSENT, ChunkPacking, DecodeError, IMAGE_OFFERS_MAX, ImageAnswer, ImageAsk, ImageOffer, Manifest,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -115,7 +115,7 @@ impl Exchange {
                 return Err(ServeError::NoSuchChunk { index, digest });
             }
             if open.as_ref().is_some_and(|open| !open.has(index)) {
-                stream.write_block(&[ChunkPacking::Absent.byte()]).await?;
+                stream.write_block(&[CHUNK_ABSENT]).await?;
                 continue;
             }
             let (file, length) = (file.clone(), manifest.chunk_len(index));
@@ -176,7 +176,7 @@ fn pack(file: &File, at: u64, length: usize) -> io::Result<Vec<u8>> {
 
 /// Whether a block says that the chunk isn't there.
 pub(super) fn is_absent(block: &[u8]) -> bool {
-    block == [ChunkPacking::Absent.byte()]
+    block == [CHUNK_ABSENT]
 }
 
 /// Takes a chunk out of its block; none where it isn't packed as it says, or longer than it may be.
@@ -185,7 +185,6 @@ pub(super) fn unpack(block: &[u8], length: usize) -> Option<Vec<u8>> {
     match ChunkPacking::of(packing).ok()? {
         ChunkPacking::Plain => Some(content.to_vec()),
         ChunkPacking::Zstd => zstd::bulk::decompress(content, length).ok(),
-        ChunkPacking::Absent => None,
     }
 }
 
