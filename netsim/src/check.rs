@@ -323,7 +323,7 @@ impl Oracle {
             self.broken(format!("S2: {host} deletes {vm}, which no majority has left out"));
         }
         if step == Step::Remove {
-            let keep_ms = self.decisions.keep_removed_ms(vm);
+            let (keep_ms, _) = self.decisions.keep_removed_ms(vm);
             let kept_ms = self.kept_since.get(vm).map_or(0, |since| unix_ms.saturating_sub(*since));
             if kept_ms < keep_ms && !self.exempt.has_lost_state(key) && !self.exempt.hostile.contains(&key) {
                 self.broken(format!("S3: {host} deletes {vm} after {kept_ms} ms, to be kept for {keep_ms}"));
@@ -386,7 +386,7 @@ impl Oracle {
                 }
                 continue;
             }
-            let kept_until = status.since_unix_ms.saturating_add(self.decisions.keep_removed_ms(id));
+            let kept_until = status.since_unix_ms.saturating_add(self.decisions.keep_removed_ms(id).1);
             // Who has given its word that a disk is there keeps it until it is known whether that counts.
             let is_kept = unix_ms < kept_until + KEPT_LATE_MS || disk.awaits_decision();
             if status.state == VmState::Kept && !running && is_kept {

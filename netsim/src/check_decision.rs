@@ -85,10 +85,10 @@ impl Decisions {
     }
 
     /// Returns for how long the disk of a VM is kept that is left out, in milliseconds, as the revision says that left it
-    /// out; of several, as the one with the least.
-    pub(crate) fn keep_removed_ms(&self, vm: &VmId) -> u64 {
+    /// out; of several, as the one with the least, and the one with the most.
+    pub(crate) fn keep_removed_ms(&self, vm: &VmId) -> (u64, u64) {
         if self.commits.get(&vm.birth).is_some_and(|birth| self.is_removed(birth.project())) {
-            return 0;
+            return (0, 0);
         }
         let leaves_out = |child: &&Commit| {
             let parent = child.revision.parent.and_then(|parent| self.commits.get(&parent));
@@ -96,8 +96,8 @@ impl Decisions {
                 && !has(child, vm)
                 && parent.is_some_and(|parent| has(parent, vm))
         };
-        let by = self.commits.values().filter(leaves_out);
-        by.map(|commit| commit.revision.keep_removed_ms).min().unwrap_or(0)
+        let by = || self.commits.values().filter(leaves_out).map(|commit| commit.revision.keep_removed_ms);
+        (by().min().unwrap_or(0), by().max().unwrap_or(0))
     }
 
     /// Returns the host on which a VM was born, where that revision is known.

@@ -5,7 +5,7 @@ use super::*;
 const CHUNKS: usize = 256;
 
 fn key(byte: u8) -> PublicKey {
-    PublicKey([byte; 32])
+    PublicKey(mln_protocol::id::Digest::of(&[byte]).0)
 }
 
 fn near() -> Duration {
