@@ -119,6 +119,10 @@ pub enum Mutation {
     PartialForAnybody,
     /// A revision may take more than it says that it takes.
     ChargeNotCompared,
+    /// The disk of a VM that is left out goes at once.
+    KeptDiskDeletedEarly,
+    /// A disk goes when its time is over though its host has reserved for a revision that brings the VM back.
+    KeptDiskNotHeld,
 }
 
 impl Mutation {
@@ -182,5 +186,7 @@ impl Mutation {
         ("grant-widened", Self::GrantWidened),
         ("partial-for-anybody", Self::PartialForAnybody),
         ("charge-not-compared", Self::ChargeNotCompared),
+        ("kept-disk-deleted-early", Self::KeptDiskDeletedEarly),
+        ("kept-disk-not-held", Self::KeptDiskNotHeld),
     ];
 }
