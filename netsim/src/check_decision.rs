@@ -53,7 +53,7 @@ impl Decisions {
             let Some(left_out) = self.left_out_by(&vm, commit) else { continue };
             if left_out.revision.keep_removed_ms == 0 {
                 broken.push(format!("S2: {label} brings {vm} back, which was left out: it is another VM"));
-            } else if self.deleted.contains(&vm) {
+            } else if self.deleted.contains(&vm) && !self.is_beaten(commit) {
                 broken.push(format!("S3: {label} brings {vm} back, whose disk was deleted"));
             }
         }
@@ -77,6 +77,22 @@ impl Decisions {
             at = ancestor.revision.parent.and_then(|parent| self.commits.get(&parent));
         }
         None
+    }
+
+    /// Whether a commit counts for nothing, since a majority has decided otherwise: "a majority commit beats it and whatever
+    /// descends from it".
+    fn is_beaten(&self, commit: &Commit) -> bool {
+        let mut at = commit;
+        while let Some(parent) = at.revision.parent.and_then(|parent| self.commits.get(&parent)) {
+            let decided = |other: &Commit| {
+                other.revision.parent == Some(parent.digest) && other.revision.consent == Consent::Majority
+            };
+            if at.revision.consent == Consent::Partial && self.commits.values().any(decided) {
+                return true;
+            }
+            at = parent;
+        }
+        false
     }
 
     /// Takes note that the disk of a VM is being deleted.

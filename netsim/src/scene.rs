@@ -346,9 +346,16 @@ fn acts(scene: Scene, hosts: &[usize], lot: &mut Lot) -> Vec<Act> {
             if lot.chance(500) {
                 acts.push(Act::Strike(c, Blow::Crash(lot.between(500, 2_000))));
             }
-            // How long a change takes, or less.
-            let lead_ms = lot.between(0, 800);
-            acts.extend([Act::Wait(keep_ms - lead_ms), Act::Ask(e, Order::TakeIn(2), 15_000)]);
+            // How long a change takes, or less; or its host has reserved for it, and those who decide on it are heard when
+            // the time is over.
+            let slow = lot.chance(500);
+            let lead_ms = if slow { lot.between(1_500, 3_000) } else { lot.between(0, 800) };
+            acts.push(Act::Wait(keep_ms - lead_ms));
+            if slow {
+                let ms = lead_ms + lot.between(1_500, 4_000);
+                acts.extend([a, b].map(|from| Act::Strike(e, Blow::Clogged { from, ms })));
+            }
+            acts.push(Act::Ask(e, Order::TakeIn(2), 15_000));
             acts
         }
         Scene::AllRestart => hosts[..5].iter().map(|&host| Act::Strike(host, Blow::Crash(500))).collect(),

@@ -143,6 +143,32 @@ fn a_disk_whose_time_ends_while_its_return_is_undecided_waits_for_that() {
     assert_eq!(mesh.disks(), ["vm0", "vm1"]);
 }
 
+/// A coordinator that was outbid once it had put its child forward used to withdraw it when nobody answered any more: its host
+/// let go of the disk, and a voter that had promised the child saw to it that it was decided all the same.
+#[test]
+fn a_return_that_was_put_forward_is_not_withdrawn_where_it_may_still_be_decided() {
+    let mut mesh = Mesh::new();
+    let project = mesh.with_one_left_out();
+    mesh.pass(55);
+    mesh.lost = |message| matches!(message, Message::Promised(_)) || is_commit(message);
+    mesh.revise(2, 3, project, lab(&[0, 1], &[]), Consent::Majority);
+    let note = mesh.decisions[0].values().find(|note| note.promised.is_some()).expect("its only voter has promised");
+    let (parent, ballot) = (note.parent, Ballot { number: 7, coordinator: keys(1).public() });
+    mesh.lost = |message| {
+        matches!(message, Message::Promised(_) | Message::Answered { .. }) || is_commit(message)
+    };
+    mesh.input(0, Input::Message { from: keys(1).public(), message: Message::Ballot { parent, ballot } });
+    mesh.pass(60);
+    let Some(Outcome::Refused(refusals)) = mesh.outcomes.get(&OpId(3)) else { panic!("it is given up") };
+    assert_eq!(refusals[0].refusal.rule, Rule::Undecided);
+    assert_eq!(mesh.removed, [], "it may be decided to have it back");
+    mesh.lost = |_| false;
+    mesh.restart(2);
+    mesh.pass(120);
+    assert_eq!(mesh.births(project)["vm1"], project.0);
+    assert_eq!(mesh.disks(), ["vm0", "vm1"]);
+}
+
 #[test]
 fn a_plan_says_which_vm_comes_back_and_whose_disk_is_kept() {
     let mut mesh = Mesh::new();
