@@ -152,11 +152,11 @@ fn a_return_that_was_put_forward_is_not_withdrawn_where_it_may_still_be_decided(
     mesh.pass(55);
     mesh.lost = |message| matches!(message, Message::Promised(_)) || is_commit(message);
     mesh.revise(2, 3, project, lab(&[0, 1], &[]), Consent::Majority);
-    let note = mesh.decisions[0].values().find(|note| note.promised.is_some()).expect("its only voter has promised");
+    let note =
+        mesh.decisions[0].values().find(|note| note.promised.is_some()).expect("its only voter has promised");
     let (parent, ballot) = (note.parent, Ballot { number: 7, coordinator: keys(1).public() });
-    mesh.lost = |message| {
-        matches!(message, Message::Promised(_) | Message::Answered { .. }) || is_commit(message)
-    };
+    mesh.lost =
+        |message| matches!(message, Message::Promised(_) | Message::Answered { .. }) || is_commit(message);
     mesh.input(0, Input::Message { from: keys(1).public(), message: Message::Ballot { parent, ballot } });
     mesh.pass(60);
     let Some(Outcome::Refused(refusals)) = mesh.outcomes.get(&OpId(3)) else { panic!("it is given up") };
