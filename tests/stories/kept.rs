@@ -58,6 +58,11 @@ fn a_machine_that_was_left_out_comes_back_with_its_disk_until_its_time_is_over()
         let left: Vec<&String> = traces.iter().filter(|path| path.contains("/vms/")).collect();
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
     });
+    // Who hasn't heard of that asks for the same machine, and is told to ask again.
+    until("oslo has heard of it", LIMIT, || {
+        let status = site.host("oslo").ctl(&["status", "-p", "pair"]);
+        if status.to_string().contains("is left out") { Err(status.to_string()) } else { Ok(()) }
+    });
     site.host("oslo").ctl(&["upgrade", "-f", &both, "--yes", "-S"]).ended(0).says("+ host right");
     site.host("oslo").sees("pair", "right", "up");
     site.host("oslo").shell("pair/right", "cat /root/mine").ended(1);
