@@ -234,7 +234,8 @@ impl World {
             Lie::Forge => Vec::new(),
             Lie::OtherRun => {
                 let runs = self.hosts[victim].node.as_ref();
-                let told = |instance| Message::OwnTold { instance, other: Some(instance ^ 1), records: Vec::new() };
+                let told =
+                    |instance| Message::OwnTold { instance, other: Some(instance ^ 1), records: Vec::new() };
                 runs.map(|there| (victim, told(there.run_number()))).into_iter().collect()
             }
         }
@@ -306,6 +307,7 @@ fn removal(keys: &KeyPair, project: ProjectId, label: Label, made_unix_ms: u64) 
         author: "liar".to_owned(),
         reason: "remove".to_owned(),
         charge: None,
+        keep_removed_ms: 0,
     };
     let digest = Digest::of(&wire::encode_revision(&revision));
     // Its promises are as good as its reservation: from the liar alone.
@@ -344,6 +346,7 @@ fn unasked(keys: &KeyPair, victim: PublicKey, lot: &mut Lot) -> Message {
                 author: "liar".to_owned(),
                 reason: "build".to_owned(),
                 charge: None,
+                keep_removed_ms: 0,
             };
             let ask = Ask {
                 host: victim,

@@ -2,9 +2,9 @@
 
 use mln_protocol::id::{Digest, VmId};
 use mln_protocol::model::Fragment;
-use mln_protocol::node::Input;
+use mln_protocol::node::{Input, Node};
 use mln_protocol::plan::{Observed, RunPhase, Step, StopLimit};
-use mln_protocol::record::{ExitStatus, Later, Nat, Record};
+use mln_protocol::record::{ExitStatus, Later, Nat, Record, VmState};
 use mln_protocol::wire;
 
 use crate::blocks::{BLOCKS, Blocks};
@@ -22,7 +22,8 @@ impl World {
         let life = self.hosts[node].life;
         let (name, key) = (self.hosts[node].name.clone(), self.hosts[node].keys.public());
         self.note_step(node, &vm, step);
-        self.oracle.check_step(&name, key, &vm, step, fragment);
+        let unix_ms = self.hosts[node].clock.now(self.now_ms).unix_ms;
+        self.oracle.check_step(&name, key, &vm, step, fragment, unix_ms);
         let memory_mib = fragment.vms.iter().find(|d| d.name == vm.name).map_or(0, |d| d.memory.0);
         let ms = match step {
             Step::Build => self.lot.between(50, 500),
@@ -81,7 +82,8 @@ impl World {
                 content: Blocks::made(self.lot.between(1, u64::MAX / 2)),
             };
             self.hosts[node].disk.vms.insert(vm.clone(), built);
-            let (name, used) = (self.hosts[node].name.clone(), self.hosts[node].disk.memory_mib());
+            let name = self.hosts[node].name.clone();
+            let used = self.hosts[node].disk.memory_mib() - self.kept_mib(node);
             self.oracle.check_memory(&name, self.hosts[node].keys.public(), used, MEMORY_MIB);
         }
         let Some(found) = self.hosts[node].disk.vms.get_mut(vm) else { return Observed::Absent };
@@ -108,6 +110,14 @@ impl World {
             }
         }
         self.hosts[node].disk.vms.get(vm).map_or(Observed::Absent, |found| found.observed.clone())
+    }
+
+    /// Returns the memory of the VMs whose disks a host only keeps: none of them can be started as it is.
+    fn kept_mib(&self, node: usize) -> u32 {
+        let host = &self.hosts[node];
+        let vms = host.node.iter().flat_map(Node::owned_vms);
+        let kept = vms.filter(|(.., status)| status.state == VmState::Kept).map(|(id, ..)| id);
+        kept.filter_map(|id| host.disk.vms.get(id)).map(|vm| vm.memory_mib).sum()
     }
 
     pub(crate) fn guest(&mut self, node: usize, vm: VmId, start: u64, observed: Observed) {

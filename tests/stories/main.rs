@@ -13,6 +13,7 @@ mod inside;
 mod inside_more;
 mod interrupted;
 mod joining;
+mod kept;
 mod links;
 mod moved;
 mod moving;

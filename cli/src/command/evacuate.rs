@@ -9,7 +9,7 @@ use clap::{ArgAction, Args};
 use mln_link::Request;
 use mln_link::message::{
     self, Change, ChangeConsent, ChangeContent, EvacuateBut, Evacuation, EvacuationRefused, EvacuationRow,
-    LeftOut, ProjectRef,
+    KEEP_REMOVED_MS, LeftOut, ProjectRef,
 };
 use mln_protocol::id::Name;
 use mln_protocol::plan::evacuation_reason;
@@ -216,6 +216,8 @@ impl Evacuate {
             from_head: None,
             seen: None,
             reason,
+            // It leaves none out.
+            keep_removed_ms: KEEP_REMOVED_MS,
         }
     }
 }

@@ -9,11 +9,11 @@ use mln_link::message::{
     AgentVersion, Build, Change, ChangeConsent, ChangeContent, Consider, Console, DaemonStatusRow,
     Definition, DoctorRow, Evacuate, EvacuateBut, Evacuation, EvacuationRefused, EvacuationRow, EventReading,
     EventRow, Events, Exec, ExecExit, Existing, Failure, FileHead, ForwardRow, GarbageKind, GarbageReport,
-    GarbageRow, GcMode, HostLiveness, LanRow, LeftOut, LogExtent, Logs, NatState, OnFailure, OperatorToken,
-    OutputStream, OutsideRow, OwnerHeard, Package, PeerLink, PeerRow, Plan, PlanRow, PlanSign, PortProtocol,
-    Progress, ProjectRef, ProjectRow, ProjectSelection, Refusal, Removal, Remove, Revised, RevisionRef,
-    RevisionRow, RevisionStanding, Role, Room, Silence, Start, Status, StatusRow, StatusWait, Step,
-    StepState, Stop, StopManner, TakeOver, Target, TemplateChoice, TemplateHostRow, TemplatePull,
+    GarbageRow, GcMode, HostLiveness, KeptRow, LanRow, LeftOut, LogExtent, Logs, NatState, OnFailure,
+    OperatorToken, OutputStream, OutsideRow, OwnerHeard, Package, PeerLink, PeerRow, Plan, PlanRow, PlanSign,
+    PortProtocol, Progress, ProjectRef, ProjectRow, ProjectSelection, Refusal, Removal, Remove, Revised,
+    RevisionRef, RevisionRow, RevisionStanding, Role, Room, Silence, Start, Status, StatusRow, StatusWait,
+    Step, StepState, Stop, StopManner, TakeOver, Target, TemplateChoice, TemplateHostRow, TemplatePull,
     TemplatePush, TemplateRecipe, TemplateRemoval, TemplateRemove, TemplateRow, Terminal, TerminalSize,
     Token, UnsettledRow, Verdict, VmRef, VmState, WaitFor,
 };
@@ -146,6 +146,7 @@ fn change(content: ChangeContent) -> Change {
         from_head: Some("h".to_owned()),
         seen: Some("d".to_owned()),
         reason: "r".to_owned(),
+        keep_removed_ms: 5,
     }
 }
 
@@ -370,6 +371,14 @@ fn replies() -> Vec<Reply> {
             detail: String::new(),
         }),
         Reply::Room(Room { memory_mib: 7 }),
+        Reply::Kept(vec![KeptRow {
+            owner: name("anna"),
+            project: name("ring"),
+            vm: name("r1"),
+            host: name("oslo"),
+            age_ms: 1,
+            left_ms: 2,
+        }]),
     ]
 }
 
