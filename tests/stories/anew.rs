@@ -54,7 +54,7 @@ fn hosts_that_listen_on_any_port_find_each_other_after_all_were_off_and_by_a_new
 #[test]
 fn a_command_line_that_is_none_ends_with_64_and_what_was_removed_has_a_log() {
     let mut site = Site::mesh(&["oslo"]);
-    let file = site.project("gone", "global { project gone }\nhost a { memory 32M }\n");
+    let file = site.project("gone", "global { project gone }\nhost a { memory 64M }\n");
     let host = site.host("oslo");
     host.mlnd(&["run", "--listen", "here"]).ended(64).says("--listen");
     host.ctl(&["build", "-f", &file]).done();

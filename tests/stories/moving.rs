@@ -131,6 +131,9 @@ fn a_machine_goes_round_with_all_that_it_has_written() {
 
     let there = site.project("there", &TRIP.replace("service_host oslo", "service_host bergen"));
     site.host("gjovik").ctl(&["plan", "-f", &there]).ended(2).says("> host mover").says("1 moved");
+    let text = TRIP.replace("service_host oslo", "service_host bergen").replace("memory 64M", "memory 96M");
+    let larger = site.project("larger", &text);
+    site.host("gjovik").ctl(&["plan", "-f", &larger]).ended(2).says("> host mover").says("64 MiB → 96 MiB");
     moves(&mut site, "oslo", &["upgrade", "-f", &there, "--yes"]);
     moves(&mut site, "oslo", &["migrate", "-p", "trip", "-h", "mover", "--to", "gjovik", "--yes"]);
     moves(&mut site, "bergen", &["migrate", "-p", "trip", "-h", "mover", "--to", "oslo", "--yes"]);
@@ -345,4 +348,12 @@ fn a_machine_whose_host_is_gone_goes_on_from_the_copy_that_a_move_has_left() {
     assert_eq!(site.host("bergen").shell("trip/mover", "cat /root/said").done(), "before\n");
     let row = site.host("bergen").sees("trip", "mover", "up");
     assert_eq!(row["service_host"], "oslo", "{row}");
+
+    // Its definition still says bergen. To place it where it is builds nothing, and copies nothing.
+    let here = site.project("here", TRIP);
+    let plan = site.host("oslo").ctl(&["plan", "-f", &here]).ended(2).to_string();
+    assert!(plan.contains("> host mover") && plan.contains("live"), "{plan}");
+    assert!(!plan.contains("+ host mover"), "{plan}");
+    site.host("oslo").ctl(&["upgrade", "-f", &here, "--yes"]).ended(0).says("trip at revision 3");
+    assert_eq!(site.host("oslo").shell("trip/mover", "cat /root/said").done(), "before\n");
 }

@@ -36,7 +36,7 @@ pub struct New {
     #[arg(long, env = "MLN_MAY", value_name = "WORDS", value_delimiter = ',')]
     may: Vec<String>,
     /// The operator's name: nobody can redeem the token under another one
-    #[arg(long = "name", env = "MLN_OPERATOR", value_name = "OWNER", value_parser = Name::parse)]
+    #[arg(long = "name", env = "MLN_GRANTEE", value_name = "OWNER", value_parser = Name::parse)]
     name: Option<Name>,
 }
 
