@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mln_protocol::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
-use mln_protocol::model::Fragment;
+use mln_protocol::model::{Fragment, Vm};
 use mln_protocol::node::{HandOver, Holding, Message, Node};
 use mln_protocol::plan::{Existence, Observed, Step};
 use mln_protocol::record::{
@@ -367,6 +367,18 @@ impl Oracle {
                     problems.push(format!("S1: {host} runs {id} on, which is {standing:?}"));
                 }
                 continue;
+            }
+            let wanted = node.owned(id).map(|(_, _, definition)| definition);
+            let guest = disk.vms.get(id).and_then(|found| found.guest.as_deref());
+            let is_same = match (wanted, guest) {
+                (Some(wanted), Some(guest)) => {
+                    let placed = Vm { service_host: wanted.service_host.clone(), ..guest.clone() };
+                    placed == *wanted
+                }
+                _ => true,
+            };
+            if existence == Existence::Wanted && running && !is_same {
+                problems.push(format!("L1: {host}: {id} runs on with an older definition"));
             }
             if existence == Existence::Unwanted || running != (status.run == RunState::Up) {
                 problems.push(format!("L1: {host}: {id} should be {:?} and is {observed:?}", status.run));

@@ -1,7 +1,7 @@
 //! The simulated platform: steps take their time, fail now and then, and their effect outlives the agent.
 
 use mln_protocol::id::{Digest, VmId};
-use mln_protocol::model::Fragment;
+use mln_protocol::model::{Fragment, Vm};
 use mln_protocol::node::Input;
 use mln_protocol::plan::{Observed, RunPhase, Step, StopLimit};
 use mln_protocol::record::{ExitStatus, Later, Nat, Record};
@@ -13,6 +13,8 @@ use crate::host::Age;
 use crate::options::FAULTS_MS;
 use crate::world::{Event, MEMORY_MIB, World};
 
+/// Of a thousand definitions, how many a guest that runs can't be given without a start.
+const TAKES_A_START: u64 = 250;
 /// A kind of record that no program knows.
 const KIND_TO_COME: u32 = 1_000;
 
@@ -22,22 +24,29 @@ impl World {
         let (name, key) = (self.hosts[node].name.clone(), self.hosts[node].keys.public());
         self.note_step(node, &vm, step);
         self.oracle.check_step(&name, key, &vm, step, fragment);
-        let memory_mib = fragment.vms.iter().find(|d| d.name == vm.name).map_or(0, |d| d.memory.0);
+        let definition = fragment.vms.iter().find(|d| d.name == vm.name).cloned().map(Box::new);
         let ms = match step {
             Step::Build => self.lot.between(50, 500),
-            Step::Start | Step::Remove => self.lot.between(20, 100),
+            Step::Start | Step::Remove | Step::Apply => self.lot.between(20, 100),
             Step::Stop(StopLimit::After(_)) => self.lot.between(100, 2_000),
             Step::Stop(StopLimit::Now) => self.lot.between(10, 50),
         };
         let at = self.now_ms + ms;
-        self.at(at, Event::StepEnds { node, life, vm, step, memory_mib });
+        self.at(at, Event::StepEnds { node, life, vm, step, definition });
     }
 
     /// A step's effect on the disk stays even if the agent that began it is gone.
-    pub(crate) fn step_ends(&mut self, node: usize, life: u32, vm: VmId, step: Step, memory_mib: u32) {
+    pub(crate) fn step_ends(
+        &mut self,
+        node: usize,
+        life: u32,
+        vm: VmId,
+        step: Step,
+        definition: Option<Box<Vm>>,
+    ) {
         let asleep_ms = self.hosts[node].asleep_until_ms;
         if asleep_ms > self.now_ms {
-            return self.at(asleep_ms, Event::StepEnds { node, life, vm, step, memory_mib });
+            return self.at(asleep_ms, Event::StepEnds { node, life, vm, step, definition });
         }
         let alive = self.hosts[node].life == life && self.hosts[node].node.is_some();
         if !alive && step == Step::Build {
@@ -46,7 +55,7 @@ impl World {
             return;
         }
         let fails = self.now_ms < FAULTS_MS
-            && matches!(step, Step::Build | Step::Start)
+            && matches!(step, Step::Build | Step::Start | Step::Apply)
             && self.lot.chance(self.options.rate(Fault::StepFails));
         if fails {
             self.tally.faults.add(Fault::StepFails);
@@ -56,13 +65,20 @@ impl World {
             }
             return;
         }
-        let observed = self.take_effect(node, &vm, step, memory_mib);
+        if step == Step::Apply && self.lot.chance(TAKES_A_START) {
+            if alive {
+                self.input(node, Input::NotLive { vm });
+            }
+            return;
+        }
+        let observed = self.take_effect(node, &vm, step, definition);
         if alive {
             self.input(node, Input::StepDone { vm, step, result: Ok(observed) });
         }
     }
 
-    fn take_effect(&mut self, node: usize, vm: &VmId, step: Step, memory_mib: u32) -> Observed {
+    fn take_effect(&mut self, node: usize, vm: &VmId, step: Step, definition: Option<Box<Vm>>) -> Observed {
+        let memory_mib = definition.as_ref().map_or(0, |definition| definition.memory.0);
         let disk = &mut self.hosts[node].disk;
         if step != Step::Build {
             disk.take_up(vm, memory_mib);
@@ -77,6 +93,7 @@ impl World {
                 memory_mib,
                 starts: 0,
                 content: self.lot.between(1, u64::MAX / 2),
+                guest: None,
             };
             self.hosts[node].disk.vms.insert(vm.clone(), built);
             let (name, used) = (self.hosts[node].name.clone(), self.hosts[node].disk.memory_mib());
@@ -85,8 +102,14 @@ impl World {
         let Some(found) = self.hosts[node].disk.vms.get_mut(vm) else { return Observed::Absent };
         match step {
             Step::Build | Step::Remove => {}
+            Step::Apply => {
+                if matches!(found.observed, Observed::Running(_)) {
+                    found.guest = definition;
+                }
+            }
             Step::Start => {
                 if !matches!(found.observed, Observed::Running(_)) {
+                    found.guest = definition;
                     found.observed = Observed::Running(RunPhase::Booting);
                     found.starts += 1;
                     let start = found.starts;

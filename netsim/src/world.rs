@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mln_protocol::id::{Digest, ProjectId, PublicKey, VmId};
-use mln_protocol::model::{HookPoint, MemoryMib, Platform};
+use mln_protocol::model::{HookPoint, MemoryMib, Platform, Vm};
 use mln_protocol::node::{Input, Mutation, Node, NodeConfig, OpId, Outcome, Output, Write, WriteId};
 use mln_protocol::plan::{Observed, RunPhase, Step};
 use mln_protocol::record::{ExitStatus, Member, Record, RecordKey, VerifiedRecord};
@@ -94,7 +94,7 @@ pub(crate) enum Event {
         life: u32,
         vm: VmId,
         step: Step,
-        memory_mib: u32,
+        definition: Option<Box<Vm>>,
     },
     HookEnds {
         node: usize,
@@ -459,8 +459,8 @@ impl World {
                     self.input(node, Input::HookDone { project, point, result: Ok(()) });
                 }
             }
-            Event::StepEnds { node, life, vm, step, memory_mib } => {
-                self.step_ends(node, life, vm, step, memory_mib);
+            Event::StepEnds { node, life, vm, step, definition } => {
+                self.step_ends(node, life, vm, step, definition);
             }
             Event::GuestReady { node, vm, start } => {
                 self.guest(node, vm, start, Observed::Running(RunPhase::Ready));

@@ -286,6 +286,22 @@ pub enum StepError {
         /// The version.
         found: u16,
     },
+    /// The VM's disk can't be as large as the project wants. It is as large as it was.
+    #[error(
+        "its disk can grow to {most}, and not to {wanted}: ask for less, or give the new one another name"
+    )]
+    DiskCannotGrow {
+        /// What was asked for.
+        wanted: DiskBytes,
+        /// The most that it can be.
+        most: DiskBytes,
+    },
+    /// What a VM that runs was to be given did not become so. Some of it may have.
+    #[error("the guest could not be given its definition: {text}")]
+    Apply {
+        /// Why not.
+        text: String,
+    },
     /// The VM is being worked on by another process. The VM may run.
     #[error("{vm} is held by another process")]
     Busy {

@@ -72,6 +72,14 @@ pub trait Platform: fmt::Debug + Send + Sync {
     /// it is.
     fn configure(&self, configuration: Configuration) -> Answer<'_, Result<(), StepError>>;
 
+    /// Gives a VM that runs what its definition says by now, as it runs; `replugged` are interfaces whose switch is another
+    /// one. One that doesn't run stays as it is. Again changes nothing.
+    fn apply(
+        &self,
+        configuration: Configuration,
+        replugged: Vec<Name>,
+    ) -> Answer<'_, Result<Applied, StepError>>;
+
     /// Starts a VM; returns when its process runs. That it is ready is an event.
     fn start<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Result<(), StepError>>;
 
@@ -102,6 +110,18 @@ pub trait Platform: fmt::Debug + Send + Sync {
     fn console_tail(&self, vm: &VmId, lines: usize) -> Vec<String>;
 }
 
+/// What became of a definition that a VM was to be given as it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Applied {
+    /// It has it.
+    Done,
+    /// It can't have all of it before it is started again.
+    TakesAStart {
+        /// Why, for people.
+        why: String,
+    },
+}
+
 /// What a host can do on a platform.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
@@ -124,6 +144,8 @@ pub struct Checked {
     pub template: Digest,
     /// How large its disk would be.
     pub disk: DiskBytes,
+    /// How large it could become.
+    pub disk_max: DiskBytes,
 }
 
 /// What a check needs to know of a template.

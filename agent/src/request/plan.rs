@@ -179,6 +179,9 @@ impl EventLoop {
                 if verdict.is_ok() {
                     verdict = check_part(&*platform, &blobs, &mesh, &exchange, source, fragment).await;
                 }
+                if verdict.is_ok() {
+                    verdict = change.judge_disks(&*platform, fragment).await;
+                }
             }
             (rows, verdict.err())
         }

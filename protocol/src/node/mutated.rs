@@ -58,6 +58,7 @@ mutations! {
     mutated_revocation_ignored => RevocationIgnored,
     mutated_own_key_not_asked => OwnKeyNotAsked,
     mutated_second_run_ignored => SecondRunIgnored,
+    mutated_applied_forgotten => AppliedForgotten,
     mutated_room_not_counted => RoomNotCounted,
     mutated_reservation_never_lapses => ReservationNeverLapses,
     mutated_times_go_back => TimesGoBack,

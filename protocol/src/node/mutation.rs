@@ -119,6 +119,8 @@ pub enum Mutation {
     PartialForAnybody,
     /// A revision may take more than it says that it takes.
     ChargeNotCompared,
+    /// After a restart a host takes it that guests that run have the definitions that it was to give them.
+    AppliedForgotten,
 }
 
 impl Mutation {
@@ -182,5 +184,6 @@ impl Mutation {
         ("grant-widened", Self::GrantWidened),
         ("partial-for-anybody", Self::PartialForAnybody),
         ("charge-not-compared", Self::ChargeNotCompared),
+        ("applied-forgotten", Self::AppliedForgotten),
     ];
 }

@@ -58,7 +58,10 @@ impl Node {
         let gone =
             statuses.iter().filter(|s| left_out.contains(&s.vm) && s.state == VmState::Removed).count();
         let all_gone = gone == left_out.len();
-        let built = of_target.iter().filter(|status| is_built(&status.state)).count();
+        let built = of_target
+            .iter()
+            .filter(|status| is_built(&status.state) && self.has_part(commit, status))
+            .count();
         // Somebody has changed it again.
         let over = of_target.iter().any(|status| status.state == VmState::Removed)
             || !self.projects.heads_of(project).is_some_and(|heads| heads.path().any(|r| *r == target));
@@ -115,8 +118,11 @@ impl Node {
     }
 
     fn unsettled(&self, project: ProjectId, target: Digest) -> Vec<VmFailure> {
-        let wanted: BTreeSet<VmId> =
-            self.projects.commit(target).into_iter().flat_map(Commit::placed).map(|(vm, _)| vm).collect();
+        let commit = self.projects.commit(target);
+        let wanted: BTreeSet<VmId> = commit.into_iter().flat_map(Commit::placed).map(|(vm, _)| vm).collect();
+        let is_there = |status: &VmStatus| {
+            is_built(&status.state) && commit.is_none_or(|commit| self.has_part(commit, status))
+        };
         let statuses = self.project_vms(project);
         let late = |status: &&VmStatus| VmFailure {
             vm: status.vm.name.clone(),
@@ -126,7 +132,7 @@ impl Node {
         };
         statuses
             .iter()
-            .filter(|status| !is_built(&status.state) && (wanted.is_empty() || wanted.contains(&status.vm)))
+            .filter(|status| !is_there(status) && (wanted.is_empty() || wanted.contains(&status.vm)))
             .map(late)
             .collect()
     }

@@ -1,7 +1,7 @@
-//! What a host makes of a change to a VM that is there: it has it at once, from its next start on, or not yet at all.
+//! What a host makes of a change to a VM that is there: as it runs, with one start more, or not yet at all.
 //!
-//! [`super::impact()`] says what a change could be on a platform at its mildest. This is what agents carry out today:
-//! nothing that touches a disk or takes a VM to another host, and nothing for which a VM would be stopped.
+//! [`super::impact()`] says what a change is on a platform at its mildest. This is what agents carry out of it today, and
+//! what it costs one VM as it stands.
 
 use std::collections::BTreeSet;
 
@@ -9,30 +9,28 @@ use super::difference::{Change, InterfaceChange, VmChange};
 use super::impact::{Act, Effect};
 use super::observed::Condition;
 use super::row::{Row, Sign, Subject, rows};
-use super::sequence::plan;
+use super::sequence::{PlannedChange, plan};
 use super::setup::SetupChange;
 use crate::id::Name;
-use crate::model::{Attachment, Fragment, Hooks, Project};
+use crate::model::{Fragment, Hooks, Project, Vm};
 
-/// When a VM that is there has a change.
+/// Whether a VM that is there can have a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carry {
-    /// At once, running or not.
+    /// It can, in the way that its platform allows.
     Now,
-    /// When it is started the next time; it is not stopped for it.
-    NextStart,
     /// Not yet: the host refuses it. What it is about, for people.
     NotYet(&'static str),
 }
 
-/// Why a change costs a start of a VM that runs.
-const NEXT_START: &str = "it counts from the next start on; nothing is stopped for it";
 /// Why a change costs nothing at a VM that doesn't run.
 const NOT_RUNNING: &str = "it does not run, and has it from its next start on";
+/// Why memory costs nothing at a VM that was started with room for it.
+const HAS_ROOM: &str = "it was started with room for that, by its `memory_max`";
 /// Why what comes from another host is refused.
 const NO_MOVE: &str = "its disk is on another host";
 
-/// Returns when a VM has a change to it; what is no VM's is had at once.
+/// Returns whether a VM can have a change to it; what is no VM's is had at once.
 pub fn carry(change: &Change) -> Carry {
     match change {
         Change::VmChanged { change, .. } => of_vm(change),
@@ -50,40 +48,57 @@ pub fn carry(change: &Change) -> Carry {
 
 fn of_vm(change: &VmChange) -> Carry {
     match change {
+        VmChange::BootOrder(_)
         // Where it is doesn't change: else it would be on its way to another host.
-        VmChange::BootOrder(_) | VmChange::ServiceHost(_) => Carry::Now,
-        VmChange::Memory(_)
+        | VmChange::ServiceHost(_)
+        | VmChange::Memory(_)
         | VmChange::Vcpus(_)
+        // One that is to be smaller stays as it is.
+        | VmChange::Disk(_)
         | VmChange::Users(_)
         | VmChange::Files(_)
         | VmChange::Startup(_)
         | VmChange::Nameservers(_)
-        | VmChange::Modules(_) => Carry::NextStart,
+        | VmChange::Modules(_)
+        | VmChange::InterfaceAdded { .. }
+        | VmChange::InterfaceRemoved { .. }
+        | VmChange::InterfacesReordered { .. } => Carry::Now,
         VmChange::Platform(_) => Carry::NotYet("its platform"),
         VmChange::Template(_) => Carry::NotYet("what its disk was made from"),
-        VmChange::Disk(_) => Carry::NotYet("the size of its disk"),
-        VmChange::InterfaceAdded { .. }
-        | VmChange::InterfaceRemoved { .. }
-        | VmChange::InterfacesReordered { .. } => Carry::NotYet("which interfaces it has"),
         VmChange::Interface { change, .. } => match change {
-            InterfaceChange::Attachment(_) => Carry::NotYet("what an interface leads to"),
-            // The switch lets through what comes from the address that it knows.
-            InterfaceChange::Mac(_) => Carry::NotYet("the hardware address of an interface"),
-            InterfaceChange::Impairment { attachment: Attachment::Switch(_), .. } => Carry::Now,
-            InterfaceChange::Impairment { .. }
+            InterfaceChange::Attachment(_)
+            | InterfaceChange::Mac(_)
+            | InterfaceChange::Impairment { .. }
             | InterfaceChange::Address(_)
             | InterfaceChange::Gateway(_)
             | InterfaceChange::Broadcast(_)
             | InterfaceChange::Forwards(_)
-            | InterfaceChange::TapAddress(_) => Carry::NextStart,
+            | InterfaceChange::TapAddress(_) => Carry::Now,
         },
         VmChange::Setup(change) => match change {
-            SetupChange::Groups(_) | SetupChange::Shutdown(_) | SetupChange::Scheduling(_) => {
-                Carry::NextStart
-            }
+            SetupChange::Groups(_)
+            | SetupChange::Shutdown(_)
+            | SetupChange::Scheduling(_)
+            | SetupChange::MemoryMax(_) => Carry::Now,
             SetupChange::Swap(_) | SetupChange::Mounts(_) => Carry::NotYet("its further disks"),
         },
     }
+}
+
+/// Says what a change costs one VM as it stands, where that is less than it may cost elsewhere.
+fn be_gentle(planned: &mut PlannedChange, before: &[Vm], condition: &impl Fn(&Name) -> Condition) {
+    let (Change::VmChanged { vm, change }, Act::Change(Effect::Reboot)) = (&planned.change, planned.act)
+    else {
+        return;
+    };
+    let definition = before.iter().find(|found| found.name == *vm);
+    let most = definition.and_then(|found| found.setup.memory_max);
+    let why = match change {
+        _ if condition(vm) != Condition::Running => NOT_RUNNING,
+        VmChange::Memory(memory) if most.is_some_and(|most| memory.to <= most) => HAS_ROOM,
+        _ => return,
+    };
+    (planned.act, planned.why) = (Act::Change(Effect::Live), why);
 }
 
 /// A host's part of a project, and what takes its place.
@@ -113,16 +128,7 @@ impl PartChange<'_> {
             _ => true,
         });
         for planned in &mut planned {
-            let (Change::VmChanged { vm, .. }, Carry::NextStart) = (&planned.change, carry(&planned.change))
-            else {
-                continue;
-            };
-            let runs = condition(vm) == Condition::Running;
-            (planned.act, planned.why) = if runs {
-                (Act::Change(Effect::Reboot), NEXT_START)
-            } else {
-                (Act::Change(Effect::Live), NOT_RUNNING)
-            };
+            be_gentle(planned, &before.vms, &condition);
         }
         let moved = self.arriving.iter().map(|vm| Row {
             sign: Sign::Moved,
@@ -202,7 +208,42 @@ mod tests {
         check(before, after, &["a"], &["~ a memory reboot"]);
         check(before, after, &[], &["~ a memory live"]);
         check(before, "host a { memory 64M; boot_order 5 }", &["a"], &["~ a boot_order live"]);
-        check(before, "host a { memory 64M; startup {\n date\n} }", &["a"], &["+ a startup reboot"]);
+        check(before, "host a { memory 64M; startup {\n date\n} }", &["a"], &["+ a startup live"]);
+        check(before, "host a { memory 48M }", &["a"], &["~ a memory live"]);
+    }
+
+    #[test]
+    fn memory_is_had_at_once_as_far_as_the_guest_was_started_with_room_for_it() {
+        let before = "host a { memory 64M; memory_max 128M }";
+        check(before, "host a { memory 128M; memory_max 128M }", &["a"], &["~ a memory live"]);
+        check(
+            before,
+            "host a { memory 129M; memory_max 129M }",
+            &["a"],
+            &["~ a memory reboot", "~ a memory_max live"],
+        );
+        check(
+            "host a { memory 64M }",
+            "host a { memory 96M; memory_max 96M }",
+            &["a"],
+            &["~ a memory reboot", "+ a memory_max live"],
+        );
+    }
+
+    #[test]
+    fn interfaces_are_plugged_in_and_into_other_switches_as_the_vm_runs() {
+        let on = |inside: &str| format!("host a {{ {inside} }}\nswitch s {{ }}\nswitch t {{ }}");
+        let before = on("network eth0 { switch s }");
+        check(&before, &on("network eth0 { switch t }"), &["a"], &["~ a network eth0 live"]);
+        check(
+            &before,
+            &on("network eth0 { switch s; address 10.0.0.1/24 }"),
+            &["a"],
+            &["+ a network eth0 address live"],
+        );
+        check(&before, &on(""), &["a"], &["- a network eth0 live"]);
+        check(&on(""), &before, &["a"], &["+ a network eth0 live"]);
+        check(&before, &on("network eth0 { tun_iface tap0 }"), &["a"], &["~ a network eth0 reboot"]);
     }
 
     #[test]
@@ -224,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn disks_and_interfaces_are_not_yet() {
+    fn further_disks_are_not_yet() {
         let not_yet = |before: &str, after: &str| {
             let (before, after) = (part(before), part(after));
             let change =
@@ -232,11 +273,10 @@ mod tests {
             change.not_yet().map(|(vm, what)| format!("{vm}: {what}"))
         };
         assert_eq!(not_yet("host a { memory 64M }", "host a { memory 96M }"), None);
-        let disk = not_yet("host a { size 100M }", "host a { size 200M }");
-        assert_eq!(disk.as_deref(), Some("a: the size of its disk"));
+        assert_eq!(not_yet("host a { size 100M }", "host a { size 200M }"), None);
         let swap = not_yet("host a { }", "host a { swap 64M }");
         assert_eq!(swap.as_deref(), Some("a: its further disks"));
-        let interface = not_yet("host a { }", "host a { network eth0 { switch s } }\nswitch s { }");
-        assert_eq!(interface.as_deref(), Some("a: which interfaces it has"));
+        let template = not_yet("host a { template mini }", "host a { template other }");
+        assert_eq!(template.as_deref(), Some("a: what its disk was made from"));
     }
 }

@@ -8,8 +8,9 @@ use std::io;
 use std::path::Path;
 
 use mln_protocol::id::Digest;
+use mln_protocol::model::{DiskBytes, DiskSize, Vm};
 use mln_protocol::wire::encode;
-use mln_protocol::wire::holder::VmFileWire;
+use mln_protocol::wire::holder::{HOLDER_VERSION, MemoryFileWire, VmFileWire};
 use serde::Serialize;
 
 use super::folder::{VmFile, VmFolders};
@@ -41,8 +42,7 @@ pub(super) fn configure(
     let Configuration { id, vm, label, guest_names, files: contents } = configuration;
     let template = Digest(known.wire.template);
     let request = BuildRequest { id, vm, label, template, guest_names, files: contents };
-    let (_, file_system_bytes) = images.sizes(&template)?;
-    let disk_bytes = check::disk_bytes(request.vm.disk, file_system_bytes)?;
+    let disk_bytes = disk_bytes_within(images, &known.wire, request.vm.disk)?;
     put_seed(&folder, &request, disk_bytes)?;
     put(&folder, files::OUTSIDE, &outside::outside(&request))?;
     match drives::extra(&request.vm) {
@@ -54,13 +54,36 @@ pub(super) fn configure(
         interfaces: build::interfaces(&request).collect(),
         ..known.wire
     };
+    put(&folder, files::MEMORY, &memory_of(&request.vm))?;
     // Last: whoever reads it finds what belongs to it.
     put(&folder, files::VM, &wire)?;
     drop(lock);
     Ok(())
 }
 
-fn put<T: Serialize>(folder: &Path, name: &'static str, value: &T) -> Result<(), StepError> {
+/// Returns how much memory a VM is started with, and has then.
+pub(super) fn memory_of(vm: &Vm) -> MemoryFileWire {
+    let most = vm.setup.memory_max.unwrap_or(vm.memory).max(vm.memory);
+    MemoryFileWire { version: HOLDER_VERSION, memory_mib: vm.memory.0, memory_max_mib: most.0 }
+}
+
+/// Returns how large the file system of a VM that is there shall be; more than its disk has room for is the error.
+pub(super) fn disk_bytes_within(
+    images: &ImageStore,
+    file: &VmFileWire,
+    size: DiskSize,
+) -> Result<Option<u64>, StepError> {
+    let (_, file_system_bytes) = images.sizes(&Digest(file.template))?;
+    let wanted = check::disk_bytes(size, file_system_bytes)?;
+    match wanted.filter(|bytes| *bytes > file.backing_bytes) {
+        Some(bytes) => {
+            Err(StepError::DiskCannotGrow { wanted: DiskBytes(bytes), most: DiskBytes(file.backing_bytes) })
+        }
+        None => Ok(wanted),
+    }
+}
+
+pub(super) fn put<T: Serialize>(folder: &Path, name: &'static str, value: &T) -> Result<(), StepError> {
     if fs::read(folder.join(name)).is_ok_and(|there| there == encode(value)) {
         return Ok(());
     }
@@ -81,12 +104,12 @@ fn put_seed(folder: &Path, request: &BuildRequest, disk_bytes: Option<u64>) -> R
     fs::rename(&fresh, &path).and_then(|()| File::open(folder)?.sync_all()).map_err(writing)
 }
 
-fn remove(folder: &Path, name: &'static str) -> Result<(), StepError> {
+pub(super) fn remove(folder: &Path, name: &'static str) -> Result<(), StepError> {
     let path = folder.join(name);
     remove_file(&path).map_err(|source| StepError::io("removing", &path, source))
 }
 
-fn remove_file(path: &Path) -> io::Result<()> {
+pub(super) fn remove_file(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),

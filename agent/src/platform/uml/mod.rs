@@ -9,6 +9,7 @@ mod check;
 mod configure;
 mod drives;
 mod folder;
+mod live;
 mod outside;
 mod space;
 mod start;
@@ -29,9 +30,9 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::{
-    Answer, BootProgress, BuildRequest, Checked, Configuration, ConsoleLog, ConsoleView, Exec, ExecCommand,
-    ExecError, Exit, Observation, Observed, Platform, Probe, Refusal, StepError, Stop, TemplateFacts,
-    TerminalCommand, VmEvent,
+    Answer, Applied, BootProgress, BuildRequest, Checked, Configuration, ConsoleLog, ConsoleView, Exec,
+    ExecCommand, ExecError, Exit, Observation, Observed, Platform, Probe, Refusal, StepError, Stop,
+    TemplateFacts, TerminalCommand, VmEvent,
 };
 use crate::holder::{self, files};
 use crate::image::{ImageStore, ImageUse};
@@ -433,6 +434,22 @@ impl Platform for Uml {
             }
             let shared = self.shared.clone();
             blocking(move || configure::configure(&shared.folders, &shared.images, configuration)).await
+        })
+    }
+
+    fn apply(
+        &self,
+        configuration: Configuration,
+        replugged: Vec<Name>,
+    ) -> Answer<'_, Result<Applied, StepError>> {
+        Box::pin(async move {
+            let lock = self.shared.step_lock(&configuration.id);
+            let _step = lock.lock().await;
+            match self.shared.attached(&configuration.id) {
+                Some(attachment) => live::apply(&self.shared, &attachment, configuration, replugged).await,
+                // It has ended just now, and has it at its next start.
+                None => Ok(Applied::Done),
+            }
         })
     }
 
