@@ -12,6 +12,7 @@ mod inside_more;
 mod interrupted;
 mod joining;
 mod links;
+mod live;
 mod partition;
 mod placement;
 mod plugin;
