@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use mln_protocol::id::Name;
-use mln_protocol::model::MemoryMib;
+use mln_protocol::model::{MemoryMib, Rate};
 use mln_protocol::node::{HookOwner, Vouched};
 use serde::Deserialize;
 
@@ -41,6 +41,8 @@ pub(crate) struct Config {
     pub reach: Reach,
     /// What the image store may take on the disk, in bytes; none is what the disk has.
     pub image_limit_bytes: Option<u64>,
+    /// How fast the disks of VMs that move may leave this host, all together; none is as fast as they can.
+    pub move_bandwidth: Option<Rate>,
     /// The folders whose images and folders VMs may mount.
     pub shared_folders: Vec<PathBuf>,
     /// Those whose projects' hooks are run here.
@@ -99,6 +101,7 @@ struct ConfigFile {
     #[serde(default)]
     announce: Vec<String>,
     image_limit_mib: Option<u64>,
+    move_bandwidth: Option<String>,
     share: ShareSection,
     hooks: HooksSection,
 }
@@ -174,6 +177,10 @@ impl Config {
                 "an owner as this host knows them (anna), or as another one does (anna@oslo, anna@*)";
             hook_owner(&text).ok_or(ConfigError::Value { key: "hooks.owners", value: text, expected })
         };
+        let bandwidth = |text: String| {
+            let expected = "a rate such as 50Mbit";
+            Rate::parse(&text).ok_or(ConfigError::Value { key: "move_bandwidth", value: text, expected })
+        };
         let listen = if file.listen.is_empty() { LISTEN.map(str::to_owned).to_vec() } else { file.listen };
         Ok(Self {
             groups: file.groups.into_iter().map(group).collect::<Result<_, _>>()?,
@@ -190,6 +197,7 @@ impl Config {
                 announce: file.announce.into_iter().map(announced).collect::<Result<_, _>>()?,
             },
             image_limit_bytes: file.image_limit_mib.map(|mib| mib.saturating_mul(1 << 20)),
+            move_bandwidth: file.move_bandwidth.map(bandwidth).transpose()?,
             shared_folders: file.share.folders.into_iter().map(shared).collect::<Result<_, _>>()?,
             hook_owners: file.hooks.owners.into_iter().map(owner).collect::<Result<_, _>>()?,
         })

@@ -18,6 +18,7 @@ use crate::event_loop::{EventLoop, Fetching, Work};
 use crate::image::exchange::{Exchange, Wanted, newest};
 use crate::image::{Sweep, Template};
 use crate::mesh::MeshHandle;
+use crate::moving::{self, ArrivalCheck, Outlook, take_up};
 use crate::operations::join_reason;
 use crate::part_change::PartChange;
 use crate::platform::{
@@ -29,14 +30,12 @@ use crate::uplinks;
 /// How many lines of a VM's console go with a failure.
 const CONSOLE_LINES: usize = 10;
 
-/// Why nothing is copied: a revision that would need it is refused before anything stops.
-const NO_DISKS_MOVE: &str = "disks can't be moved between hosts yet";
-
 impl EventLoop {
     pub(crate) async fn effect(&mut self, output: Output) {
         match output {
             Output::Send { to, message } => {
                 log_refusal(to, &message);
+                moving::reach_message(&message);
                 self.send(to, message).await;
             }
             Output::Revoked(grant) => {
@@ -46,7 +45,10 @@ impl EventLoop {
                 // The mesh's task has ended only if the loop is about to.
                 let _ = self.mesh.revoke(grant).await;
             }
-            Output::Broadcast(record) => self.broadcast(&record).await,
+            Output::Broadcast(record) => {
+                moving::reach_record(&record);
+                self.broadcast(&record).await;
+            }
             Output::Persist { id, writes } => {
                 let dropped = writes.iter().any(|write| matches!(write, Write::DropFragment(_)));
                 self.writer.write(id, writes);
@@ -64,17 +66,11 @@ impl EventLoop {
             }
             Output::Step { vm, step, label, fragment } => self.step(vm, step, label, fragment),
             Output::Hook { project, point, label, fragment } => self.hook(project, point, label, fragment),
-            Output::Pull { vm, .. } => {
-                self.own.push_back(Input::Pulled { vm, result: Err(NO_DISKS_MOVE.to_owned()) });
-            }
-            Output::Seal { vm } => {
-                self.own.push_back(Input::Sealed { vm, result: Err(NO_DISKS_MOVE.to_owned()) });
-            }
-            Output::ReadCopy { vm } => {
-                self.own.push_back(Input::CopyRead { vm, result: Err(NO_DISKS_MOVE.to_owned()) });
-            }
-            // There are no copies: no disk was ever moved.
-            Output::Shelve { vm } | Output::DropCopy { vm } => warn!(%vm, NO_DISKS_MOVE),
+            Output::Pull { vm, from, round } => self.pull(vm, from, round),
+            Output::Seal { vm } => self.seal(vm),
+            Output::ReadCopy { vm } => self.read_copy(vm),
+            Output::Shelve { vm } => self.shelve(vm),
+            Output::DropCopy { vm } => self.drop_copy(vm),
             Output::Switches(wanted) => self.switches.want(wanted).await,
             Output::Progress { op, vm, host, state } => {
                 if self.operations.progress(op, vm, host, &state) {
@@ -95,12 +91,17 @@ impl EventLoop {
 
     fn check(&self, revision: Digest, coordinator: PublicKey, fragment: Arc<Fragment>, change: PartChange) {
         let (platform, blobs, mesh) = (self.platform.clone(), self.blobs.clone(), self.mesh.clone());
-        let exchange = self.exchange.clone();
+        let (exchange, transfers) = (self.exchange.clone(), self.transfers.clone());
+        let arriving = self.node.arrivals(self.node.parent_asked(revision), &change.arriving);
         let source = (coordinator != self.node.key()).then_some(coordinator);
         let definition = self.node.definition_asked(revision);
         self.spawn(async move {
             let verdict = match change.judge(&fragment) {
-                Ok(()) => check_part(&*platform, &blobs, &mesh, &exchange, source, &fragment).await,
+                Ok(()) => {
+                    let arrivals =
+                        ArrivalCheck { platform: &*platform, exchange: &exchange, transfers: &transfers };
+                    check_part(&arrivals, &arriving, &blobs, &mesh, source, &fragment).await
+                }
                 Err(refusal) => Err(refusal),
             };
             let verdict = match verdict {
@@ -122,8 +123,11 @@ impl EventLoop {
 
     fn step(&self, vm: VmId, step: Step, label: Label, fragment: Arc<Fragment>) {
         let (platform, blobs) = (self.platform.clone(), self.blobs.clone());
+        // What was wanted of its drives before comes first.
+        let over = self.works.over(&vm);
         let fetcher = Fetcher { exchange: self.exchange.clone(), results: self.results.clone() };
         self.spawn(async move {
+            over.await;
             info!(%vm, %label, ?step, "begins");
             let result = carry_out(&*platform, &blobs, &fetcher, &vm, step, label, &fragment).await;
             let result = result.map_err(|error| {
@@ -241,10 +245,10 @@ fn log_refusal(to: PublicKey, message: &Message) {
 
 /// Fetches a part's files, and asks the platform about each of its VMs.
 pub(crate) async fn check_part(
-    platform: &dyn Platform,
+    arrivals: &ArrivalCheck<'_>,
+    arriving: &[(VmId, PublicKey)],
     blobs: &Blobs,
     mesh: &MeshHandle,
-    exchange: &Exchange,
     source: Option<PublicKey>,
     fragment: &Fragment,
 ) -> Result<(), Refusal> {
@@ -260,7 +264,12 @@ pub(crate) async fn check_part(
             let detail = format!("{}: the contents of {} did not come with the project", vm.name, file.from);
             return Err(Refusal { rule: Rule::Files, detail });
         }
-        check_vm(platform, exchange, &mut offers, vm).await?;
+        if let Some((id, owner)) = arriving.iter().find(|(id, _)| id.name == vm.name)
+            && arrivals.judge(vm, id, *owner).await? == Outlook::Comes
+        {
+            continue;
+        }
+        check_vm(arrivals.platform, arrivals.exchange, &mut offers, vm).await?;
     }
     if fragment.uplinks.is_empty() {
         return Ok(());
@@ -282,29 +291,7 @@ async fn check_vm(
     vm: &Vm,
 ) -> Result<(), Refusal> {
     let refused = |refusal: platform::Refusal| {
-        let rule = match &refusal {
-            platform::Refusal::Platform { .. }
-            | platform::Refusal::InterfaceName { .. }
-            | platform::Refusal::MemoryTooSmall { .. }
-            | platform::Refusal::TooManyInterfaces { .. }
-            | platform::Refusal::TooManyDrives { .. }
-            | platform::Refusal::FileSystem { .. }
-            | platform::Refusal::NiceNeedsRoot { .. }
-            | platform::Refusal::NoCpu { .. }
-            | platform::Refusal::PortTaken { .. }
-            | platform::Refusal::PortPrivileged { .. }
-            | platform::Refusal::BridgeNeedsRoot { .. }
-            | platform::Refusal::NoBridge { .. }
-            | platform::Refusal::NoTap { .. }
-            | platform::Refusal::TapAddressNeedsRoot { .. } => Rule::Platform,
-            platform::Refusal::NotShared { .. }
-            | platform::Refusal::ShareMissing { .. }
-            | platform::Refusal::ShareUnconfined { .. } => Rule::Share,
-            platform::Refusal::Template(_) => Rule::Template,
-            platform::Refusal::DiskSmallerThanTemplate { .. } | platform::Refusal::DiskSpace { .. } => {
-                Rule::Disk
-            }
-        };
+        let rule = rule_of(&refusal);
         Refusal { rule, detail: format!("{}: {}", vm.name, chain(&refusal)) }
     };
     let missing = match platform.check(vm).await {
@@ -335,6 +322,31 @@ async fn check_vm(
     platform.check_on(vm, &offered).await.map(|_| ()).map_err(refused)
 }
 
+/// Returns the rule behind a platform's refusal.
+pub(crate) fn rule_of(refusal: &platform::Refusal) -> Rule {
+    match refusal {
+        platform::Refusal::Platform { .. }
+        | platform::Refusal::InterfaceName { .. }
+        | platform::Refusal::MemoryTooSmall { .. }
+        | platform::Refusal::TooManyInterfaces { .. }
+        | platform::Refusal::TooManyDrives { .. }
+        | platform::Refusal::FileSystem { .. }
+        | platform::Refusal::NiceNeedsRoot { .. }
+        | platform::Refusal::NoCpu { .. }
+        | platform::Refusal::PortTaken { .. }
+        | platform::Refusal::PortPrivileged { .. }
+        | platform::Refusal::BridgeNeedsRoot { .. }
+        | platform::Refusal::NoBridge { .. }
+        | platform::Refusal::NoTap { .. }
+        | platform::Refusal::TapAddressNeedsRoot { .. } => Rule::Platform,
+        platform::Refusal::NotShared { .. }
+        | platform::Refusal::ShareMissing { .. }
+        | platform::Refusal::ShareUnconfined { .. } => Rule::Share,
+        platform::Refusal::Template(_) => Rule::Template,
+        platform::Refusal::DiskSmallerThanTemplate { .. } | platform::Refusal::DiskSpace { .. } => Rule::Disk,
+    }
+}
+
 async fn carry_out(
     platform: &dyn Platform,
     blobs: &Blobs,
@@ -350,6 +362,7 @@ async fn carry_out(
             Ok(Observed::Down { exit: None })
         }
         Step::Start => {
+            take_up(platform, vm).await?;
             configure(platform, blobs, vm, label, fragment).await?;
             platform.start(vm).await?;
             Ok(Observed::Running(RunPhase::Booting))
@@ -363,6 +376,7 @@ async fn carry_out(
             Ok(Observed::Down { exit: exit.map(|exit| exit_status(exit.end)) })
         }
         Step::Remove => {
+            take_up(platform, vm).await?;
             platform.remove(vm).await?;
             Ok(Observed::Absent)
         }

@@ -24,6 +24,7 @@ use crate::blob::Blobs;
 use crate::causes::chain;
 use crate::clock::Clock;
 use crate::control::{self, ControlCommand, Operator, Origin, Verbs};
+use crate::disk::transfer::{Moving, Transfers, Works};
 use crate::doctor::Place;
 use crate::events::{Deriver, Event, EventLog};
 use crate::hook::HookRunner;
@@ -52,6 +53,9 @@ pub(crate) struct EventLoop {
     pub(crate) writer: Writer,
     pub(crate) platform: Arc<dyn Platform>,
     pub(crate) exchange: Exchange,
+    pub(crate) transfers: Transfers,
+    /// What is done with the drives of VMs.
+    pub(crate) works: Works,
     pub(crate) blobs: Blobs,
     pub(crate) hooks: HookRunner,
     pub(crate) switches: Switches,
@@ -101,6 +105,8 @@ pub(crate) enum Work {
     Planned,
     /// An image for a VM of this host is being fetched.
     Fetching(Box<Fetching>),
+    /// The disk of a VM comes to this host.
+    Moving(Box<Moving>),
     /// How the store fares.
     Store(StoreNews),
 }
@@ -151,6 +157,7 @@ impl EventLoop {
                     Work::Fetching(fetching) => {
                         self.operations.fetching(&fetching, &self.identity.name);
                     }
+                    Work::Moving(moving) => self.operations.moving(&moving, &self.identity.name),
                     Work::Store(news) => self.store_news(news).await,
                 },
                 Some(event) = sources.platform.recv() => self.vm_event(event).await,
@@ -186,7 +193,8 @@ impl EventLoop {
 
     fn note_output(&mut self, output: &mln_protocol::node::Output) {
         let (node, now) = (&self.node, self.clock.now().unix_ms);
-        for event in self.deriver.output(output, now, &|project| node.label(project)) {
+        for event in self.deriver.output(output, now, &|of| node.label(of.project(|vm| node.vm_project(vm))?))
+        {
             self.events.note(event);
         }
     }
@@ -245,6 +253,7 @@ impl EventLoop {
                         }
                     });
                 }
+                StreamKind::Disk => self.disk_stream(from, &header, stream),
                 StreamKind::Control => self.control_stream(from, &header, stream),
             },
             MeshEvent::Operator { key, standing, stream } => {

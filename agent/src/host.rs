@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use clap::{CommandFactory, Parser};
 use libp2p::Multiaddr;
 use mln_protocol::id::{Digest, Name};
-use mln_protocol::model::Platform as PlatformKind;
+use mln_protocol::model::{Platform as PlatformKind, Rate};
 use mln_protocol::node::{Input, Node, NodeConfig, StoredState};
 use mln_protocol::trust::Role;
 use mln_protocol::wire::Token;
@@ -26,6 +26,7 @@ use crate::clock::Clock;
 use crate::config::{CONFIG_FILE, Config};
 use crate::control::{CONTROL_COMMANDS_WAITING_MAX, ControlSocket, DataFolderLock};
 use crate::departure::{self, Departure};
+use crate::disk::transfer::{Transfers, Works};
 use crate::doctor::{self, Place};
 use crate::effect;
 use crate::event_loop::{EventLoop, RESULTS_MAX, Sources};
@@ -35,6 +36,7 @@ use crate::identity::{self, Identity};
 use crate::image::ImageStore;
 use crate::image::exchange::Exchange;
 use crate::mesh::{self, MeshConfig};
+use crate::moving;
 use crate::operations::Operations;
 use crate::owner;
 use crate::platform::uml::{Uml, UmlConfig};
@@ -296,6 +298,7 @@ async fn run_agent(arguments: RunArguments) -> anyhow::Result<()> {
     })
     .context("a host has one agent for each port; see `listen` in config.toml, or --listen")?;
     let (observations, early) = observe(&*platform, &mut platform_events).await?;
+    moving::put_aside(&node, &*platform).await;
     let first = Input::Start { found: observations.into_iter().map(effect::found).collect() };
 
     let socket = ControlSocket::bind(&lock, config.control_group.as_deref()).await?;
@@ -311,6 +314,8 @@ async fn run_agent(arguments: RunArguments) -> anyhow::Result<()> {
         interrupt: signal(SignalKind::interrupt()).context("signals")?,
     };
     let exchange = Exchange::new(images, mesh.clone(), platform.clone(), config.image_limit_bytes);
+    let bits_per_s = config.move_bandwidth.map(Rate::bits_per_s);
+    let transfers = Transfers::new(mesh.clone(), platform.clone(), exchange.clone(), bits_per_s);
     let host_name = identity.name.clone();
     let event_loop = EventLoop {
         switches: Switches::start(node.key(), mesh.clone()),
@@ -322,6 +327,8 @@ async fn run_agent(arguments: RunArguments) -> anyhow::Result<()> {
         writer,
         platform,
         exchange,
+        transfers,
+        works: Works::default(),
         blobs,
         hooks: HookRunner::new(&folder, host_name),
         operations: Operations::default(),

@@ -17,6 +17,8 @@ pub mod control;
 mod definition;
 #[cfg(feature = "host")]
 mod departure;
+#[cfg(feature = "uml")]
+pub mod disk;
 #[cfg(feature = "host")]
 mod doctor;
 #[cfg(feature = "host")]
@@ -40,6 +42,8 @@ pub mod image;
 pub mod line;
 #[cfg(feature = "host")]
 pub mod mesh;
+#[cfg(feature = "host")]
+mod moving;
 #[cfg(feature = "host")]
 mod operations;
 #[cfg(feature = "host")]

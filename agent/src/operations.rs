@@ -8,6 +8,7 @@ use mln_protocol::id::{Name, ProjectId};
 use mln_protocol::node::{FailureCause, HostRefusal, OpId, Outcome, Rule, VmFailure};
 use mln_protocol::record::VmState;
 
+use crate::disk::transfer::Moving;
 use crate::event_loop::Fetching;
 
 use crate::control::ReplySender;
@@ -27,7 +28,20 @@ struct Waiting {
     /// The project that it changes.
     changes: Option<ProjectId>,
     /// The VMs of which something was said, with what was done.
-    shown: BTreeMap<Name, Step>,
+    shown: BTreeMap<Name, Shown>,
+    /// The VM that it takes over, and the host that does.
+    taken: Option<(Name, Name)>,
+}
+
+/// What was said of a VM during a change.
+#[derive(Debug)]
+struct Shown {
+    /// What was done; nothing where it has only been seen.
+    step: Option<Step>,
+    /// Where it was first.
+    from: Name,
+    /// Whether it ran there.
+    ran: bool,
 }
 
 /// What an operation is for.
@@ -40,6 +54,7 @@ pub(crate) enum Kind {
     Upgrade,
     /// Of the host's own key.
     Confirm,
+    TakeOver,
 }
 
 impl Kind {
@@ -51,6 +66,7 @@ impl Kind {
             Self::Remove => "removing",
             Self::Upgrade => "changing",
             Self::Confirm => "confirming",
+            Self::TakeOver => "taking over",
         }
     }
 
@@ -62,6 +78,7 @@ impl Kind {
             Self::Remove => Step::Remove,
             // There is none, and nothing is shown of it.
             Self::Confirm => Step::Publish,
+            Self::TakeOver => Step::TakeOver,
         }
     }
 
@@ -70,7 +87,7 @@ impl Kind {
             Self::Build => {
                 &["mlnctl build -f FILE --keep   # to look at what is left of it", "mlnctl daemon_status"]
             }
-            Self::Confirm | Self::Start | Self::Stop => &["mlnctl status"],
+            Self::Confirm | Self::Start | Self::Stop | Self::TakeOver => &["mlnctl status"],
             Self::Upgrade => &["mlnctl status", "mlnctl rollback -p PROJECT"],
             Self::Remove => &["mlnctl status", "mlnctl remove -p PROJECT --force"],
         }
@@ -83,7 +100,7 @@ impl Operations {
         self.last += 1;
         let op = OpId(self.last);
         let shown = BTreeMap::new();
-        self.waiting.insert(op, Waiting { reply, kind, project, changes: None, shown });
+        self.waiting.insert(op, Waiting { reply, kind, project, changes: None, shown, taken: None });
         op
     }
 
@@ -100,6 +117,13 @@ impl Operations {
             waiting.changes = Some(project);
         }
         op
+    }
+
+    /// Says that a VM is being taken over by a host, and with what.
+    pub(crate) fn taking_over(&mut self, op: OpId, vm: Name, host: Name, detail: String) {
+        let Some(waiting) = self.waiting.get_mut(&op) else { return };
+        waiting.taken = Some((vm, host));
+        waiting.tell_taken(StepState::Begun, detail);
     }
 
     /// Returns the project that an operation changes.
@@ -119,7 +143,7 @@ impl Operations {
     pub(crate) fn progress(&mut self, op: OpId, vm: Name, host: Name, state: &VmState) -> bool {
         let Some(waiting) = self.waiting.get_mut(&op) else { return false };
         let (step, state) = match waiting.kind {
-            Kind::Upgrade => match changed_state(&mut waiting.shown, &vm, state) {
+            Kind::Upgrade => match changed_state(&mut waiting.shown, &vm, &host, state) {
                 Some(shown) => shown,
                 None => return false,
             },
@@ -158,11 +182,33 @@ impl Operations {
         }
     }
 
+    /// Shows how far a disk is that comes to this host, to whoever waits for its project here.
+    pub(crate) fn moving(&self, moving: &Moving, host: &Name) {
+        let waiting = self.waiting.values().filter(|waiting| {
+            waiting.kind == Kind::Upgrade && waiting.project.as_ref() == Some(&moving.label.project)
+        });
+        for waiting in waiting {
+            let progress = Progress {
+                project: waiting.project.clone(),
+                vm: Some(moving.vm.name.clone()),
+                host: Some(host.clone()),
+                step: Step::Move,
+                state: StepState::Begun,
+                detail: moving.to_string(),
+            };
+            // That nobody listens any more is noticed when a state changes.
+            let _ = waiting.reply.post(Reply::Progress(progress));
+        }
+    }
+
     /// Tells the outcome and ends the wait.
     pub(crate) fn done(&mut self, op: OpId, outcome: Outcome) {
         let Some(waiting) = self.waiting.remove(&op) else { return };
         let replies: Vec<Reply> = match outcome {
-            Outcome::Done => Vec::new(),
+            Outcome::Done => {
+                waiting.tell_taken(StepState::Done, String::new());
+                Vec::new()
+            }
             Outcome::Refused(refusals) => refusals.into_iter().map(refused).collect(),
             Outcome::Failed(failures) => failures.into_iter().map(|f| failed(waiting.kind, f)).collect(),
         };
@@ -173,9 +219,39 @@ impl Operations {
     }
 }
 
-/// Returns what is shown of a VM during a change: only what was built, stopped or removed for it.
-fn changed_state(shown: &mut BTreeMap<Name, Step>, vm: &Name, state: &VmState) -> Option<(Step, StepState)> {
-    let before = shown.get(vm).copied();
+impl Waiting {
+    /// Says how far it is with the VM that is taken over, where one is.
+    fn tell_taken(&self, state: StepState, detail: String) {
+        let Some((vm, host)) = self.taken.clone() else { return };
+        let project = self.project.clone();
+        let (vm, host, step) = (Some(vm), Some(host), Step::TakeOver);
+        // Whoever no longer listens doesn't need to be told.
+        let _ = self.reply.post(Reply::Progress(Progress { project, vm, host, step, state, detail }));
+    }
+}
+
+/// Returns what is shown of a VM during a change: only what was built, stopped, moved or removed for it.
+fn changed_state(
+    shown: &mut BTreeMap<Name, Shown>,
+    vm: &Name,
+    host: &Name,
+    state: &VmState,
+) -> Option<(Step, StepState)> {
+    let known =
+        shown.entry(vm.clone()).or_insert_with(|| Shown { step: None, from: host.clone(), ran: false });
+    let before = known.step;
+    if known.from != *host {
+        // Its new owner says so: it has arrived, and does there what it did.
+        let step_state = match state {
+            VmState::Failed { .. } => StepState::Failed,
+            VmState::Down if known.ran => StepState::Begun,
+            VmState::Down | VmState::Up | VmState::Removed => StepState::Done,
+            VmState::Building | VmState::Booting | VmState::Stopping => StepState::Begun,
+        };
+        known.step = Some(Step::Move);
+        return Some((Step::Move, step_state));
+    }
+    known.ran |= matches!(state, VmState::Booting | VmState::Up | VmState::Stopping);
     let step = match (state, before) {
         (VmState::Building, _) => Step::Build,
         (VmState::Stopping, _) => Step::Stop,
@@ -184,7 +260,7 @@ fn changed_state(shown: &mut BTreeMap<Name, Step>, vm: &Name, state: &VmState) -
         (VmState::Down, Some(before @ (Step::Build | Step::Stop))) => before,
         (VmState::Down | VmState::Booting | VmState::Up, _) => return None,
     };
-    shown.insert(vm.clone(), step);
+    known.step = Some(step);
     Some((
         step,
         match state {
@@ -311,6 +387,19 @@ pub(crate) fn split_reason(text: &str) -> (String, Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_vm_that_moves_is_shown_as_it_stops_and_as_it_comes_up_elsewhere() {
+        let mut shown = BTreeMap::new();
+        let name = |text: &str| Name::parse(text).expect("a name");
+        let mut tell = |host: &str, state| changed_state(&mut shown, &name("web"), &name(host), &state);
+        assert_eq!(tell("oslo", VmState::Up), None);
+        assert_eq!(tell("oslo", VmState::Stopping), Some((Step::Stop, StepState::Begun)));
+        assert_eq!(tell("oslo", VmState::Down), Some((Step::Stop, StepState::Done)));
+        assert_eq!(tell("bergen", VmState::Down), Some((Step::Move, StepState::Begun)));
+        assert_eq!(tell("bergen", VmState::Booting), Some((Step::Move, StepState::Begun)));
+        assert_eq!(tell("bergen", VmState::Up), Some((Step::Move, StepState::Done)));
+    }
 
     #[test]
     fn a_reason_and_its_console_come_apart_again() {

@@ -1,8 +1,8 @@
 //! What this agent can carry out of a change to its part of a project, and what it refuses.
 //!
 //! The node decides what a project is; what VMs that are there can become is for the platform to say. It makes VMs and
-//! removes them, and gives one that is there another definition: as it runs, or by one start more. Disks stay where they
-//! are; they may grow.
+//! removes them, gives one that is there another definition, as it runs or by one start more, and takes one to another host
+//! with its disks, which may grow.
 
 use std::sync::Arc;
 
@@ -28,12 +28,6 @@ impl PartChange {
     /// Refuses what can't be carried out. Nothing was changed.
     pub(crate) fn judge(&self, fragment: &Fragment) -> Result<(), Refusal> {
         let refuse = |detail: String| Err(Refusal { rule: Rule::Platform, detail });
-        if let Some(vm) = self.arriving.iter().chain(&self.leaving).next() {
-            return refuse(format!(
-                "{vm}: its disk is on another host, and moving disks is not there yet; leave it where it is, or give the \
-                 new one another name"
-            ));
-        }
         let change = plan::PartChange {
             before: self.before.as_deref(),
             after: Some(fragment),

@@ -1,10 +1,11 @@
 //! This host's side of the projects' switches: which are open, and which guest is plugged into which.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 use mln_protocol::id::{Name, PublicKey, VmId};
-use mln_protocol::model::{Attachment, Mac, Network, SwitchKind};
+use mln_protocol::model::{AddressPlan, Attachment, Mac, Network, SwitchKind};
 use mln_protocol::node::{ImpairedPort, Node, SwitchWanted};
 use tracing::{debug, warn};
 
@@ -118,23 +119,30 @@ impl Switches {
 
     /// Plugs a guest's interface into the switch that its project has it on.
     pub(crate) async fn interface_up(&mut self, node: &Node, vm: &VmId, interface: &Name, socket: OwnedFd) {
-        let Some((switch, mac)) = place(node, vm, interface) else {
+        let Some((switch, mac, addresses)) = place(node, vm, interface) else {
             debug!(%vm, %interface, "comes up, and is on no switch");
             return;
         };
         match self.fabric.add_port(&switch, vm.clone(), interface.clone(), mac, socket).await {
             Ok(_) => {
                 debug!(%vm, %interface, switch = %switch.name, "is plugged in");
-                self.plugged.insert((vm.clone(), interface.clone()), Some(switch));
+                self.plugged.insert((vm.clone(), interface.clone()), Some(switch.clone()));
             }
-            Err(error) => warn!(%vm, %interface, switch = %switch.name, %error, "can't be plugged in"),
+            Err(error) => {
+                return warn!(%vm, %interface, switch = %switch.name, %error, "can't be plugged in");
+            }
+        }
+        // It may have been on another host before.
+        let (vm, interface) = (vm.clone(), interface.clone());
+        if let Err(error) = self.fabric.announce(&switch, vm, interface, mac, &addresses).await {
+            warn!(switch = %switch.name, %error, "is not announced");
         }
     }
 
     /// Unplugs a guest's interface.
     pub(crate) async fn interface_down(&mut self, node: &Node, vm: &VmId, interface: &Name) {
         let was = self.plugged.remove(&(vm.clone(), interface.clone())).flatten();
-        let is = place(node, vm, interface).map(|(switch, _)| switch);
+        let is = place(node, vm, interface).map(|(switch, ..)| switch);
         if let Some(switch) = was.or(is) {
             self.fabric.remove_port(&switch, vm.clone(), interface.clone()).await;
         }
@@ -145,7 +153,7 @@ impl Switches {
     pub(crate) async fn unplug_moved(&mut self, node: &Node, vm: &VmId) -> Vec<Name> {
         let mut moved = Vec::new();
         for ((of, interface), plugged) in self.plugged.iter_mut().filter(|((of, _), _)| of == vm) {
-            let Some((wanted, _)) = place(node, of, interface) else { continue };
+            let Some((wanted, ..)) = place(node, of, interface) else { continue };
             if plugged.as_ref() == Some(&wanted) {
                 continue;
             }
@@ -163,12 +171,16 @@ impl Switches {
     }
 }
 
-/// Returns the switch that an interface is on, and its hardware address.
-fn place(node: &Node, vm: &VmId, interface: &Name) -> Option<(SwitchKey, Mac)> {
+/// Returns the switch that an interface is on, its hardware address, and those of its addresses that are known.
+fn place(node: &Node, vm: &VmId, interface: &Name) -> Option<(SwitchKey, Mac, Vec<IpAddr>)> {
     let (label, _, definition) = node.owned(vm)?;
     let network: &Network = definition.networks.iter().find(|network| network.name == *interface)?;
     let Attachment::Switch(name) = &network.attachment else { return None };
     let project = node.vm_project(vm)?;
     let mac = network.mac.unwrap_or_else(|| Mac::derive(&label.owner, &label.project, &vm.name, interface));
-    Some((SwitchKey { project, name: name.clone() }, mac))
+    let addresses = match &network.address {
+        AddressPlan::Static(address) => vec![address.address],
+        AddressPlan::Dhcp | AddressPlan::LinkLocal => Vec::new(),
+    };
+    Some((SwitchKey { project, name: name.clone() }, mac, addresses))
 }

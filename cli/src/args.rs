@@ -8,10 +8,10 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
     build::Build, completions::Completions, console::Console, cp::Cp, ctx::Ctx, daemon_status::DaemonStatus,
-    doctor::Doctor, events::Events, exec::Exec, gc::Gc, grant::Grant, grant::Revoke, key::Key, log::Log,
-    logs::Logs, manual::Manual, peers::Peers, plan::Plan, remove::Remove, resolve::Resolve,
-    rollback::Rollback, scale::Scale, ssh::Ssh, start::Start, status::Status, stop::Stop, template::Template,
-    token::Token, upgrade::Upgrade,
+    doctor::Doctor, evacuate::Evacuate, events::Events, exec::Exec, gc::Gc, grant::Grant, grant::Revoke,
+    key::Key, log::Log, logs::Logs, manual::Manual, migrate::Migrate, peers::Peers, plan::Plan,
+    remove::Remove, resolve::Resolve, rollback::Rollback, scale::Scale, ssh::Ssh, start::Start,
+    status::Status, stop::Stop, takeover::Takeover, template::Template, token::Token, upgrade::Upgrade,
 };
 use crate::offline::Offline;
 
@@ -96,6 +96,12 @@ pub enum Online {
     Upgrade(Upgrade),
     /// Change how many hosts an enumeration of a project makes
     Scale(Scale),
+    /// Move hosts of a project to another service host
+    Migrate(Migrate),
+    /// Move all that a service host carries to others, or back to it
+    Evacuate(Evacuate),
+    /// Go on with a host whose service host is gone, from a copy of its disk
+    Takeover(Takeover),
     /// Change a project to what it was in an earlier revision
     Rollback(Rollback),
     /// Choose one of the revisions of a project that were made in part

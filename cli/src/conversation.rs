@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use mln_link::client::has_left;
 use mln_link::message::{
-    AgentVersion, DaemonStatusRow, Definition, DoctorRow, ExecExit, Failure, GarbageReport, GrantRow,
-    Granted, LanRow, OutsideRow, PeerRow, Plan, PlanRow, ProjectRow, Refusal, Revised, RevisionRow, Silence,
-    StatusRow, TemplateHostRow, TemplateRow, Token, UnsettledRow,
+    AgentVersion, DaemonStatusRow, Definition, DoctorRow, EvacuationRow, ExecExit, Failure, GarbageReport,
+    GrantRow, Granted, LanRow, OutsideRow, PeerRow, Plan, PlanRow, ProjectRow, Refusal, Revised, RevisionRow,
+    Silence, StatusRow, TemplateHostRow, TemplateRow, Token, UnsettledRow,
 };
 use mln_link::{CHUNK_BYTES_MAX, Client, InputSender, LinkError, Replies, Reply, Request, place};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -79,6 +79,8 @@ pub struct Answer {
     pub definition: Option<Definition>,
     /// The projects on which not all agree.
     pub unsettled: Vec<UnsettledRow>,
+    /// Where the VMs of a host could go.
+    pub evacuation: Vec<EvacuationRow>,
 }
 
 /// A stream to an agent, whatever it runs over.
@@ -118,6 +120,7 @@ impl Answer {
             Reply::Revisions(rows) => self.revisions.extend(rows),
             Reply::Definition(definition) => self.definition = Some(*definition),
             Reply::Unsettled(rows) => self.unsettled.extend(rows),
+            Reply::Evacuation(rows) => self.evacuation.extend(rows),
             // Shown by whoever asked, or kept by the link to itself.
             Reply::Progress(_)
             | Reply::Output { .. }

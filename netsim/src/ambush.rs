@@ -185,8 +185,8 @@ impl World {
                 self.network.cut(cut, Shape::Isolated, until_ms);
             }
             Blow::Damaged => {
-                for content in self.hosts[node].disk.copies.values_mut() {
-                    *content = content.wrapping_add(1 << 32);
+                for copy in self.hosts[node].disk.copies.values_mut() {
+                    copy.damage(0);
                 }
             }
             Blow::Lost => self.hosts[node].disk.copies.clear(),

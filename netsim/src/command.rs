@@ -254,8 +254,8 @@ fn report(out: &mut impl Write, ending: &Ending) -> std::io::Result<()> {
     writeln!(out, "faults: {}", faults.join(", "))?;
     writeln!(
         out,
-        "{} events, {} packets delivered, {} records on each node",
-        tally.events, tally.delivered, ending.records
+        "{} events, {} packets delivered, {} records on each node, {} hand-overs",
+        tally.events, tally.delivered, ending.records, tally.handed_over
     )?;
     writeln!(out, "trace {}", ending.trace.to_hex())
 }

@@ -1,10 +1,12 @@
-//! The simulated bytes of a hand-over: disks are numbers, copying one takes its time and fails now and then.
+//! The simulated bytes of a hand-over: a few blocks for each disk. Copying takes its time; while things go wrong it breaks off
+//! between any two blocks, finds no room, meets blocks that are not what they should be, and a guest that runs writes meanwhile.
 
-use mln_protocol::id::{Digest, PublicKey, VmId};
+use mln_protocol::id::{PublicKey, VmId};
 use mln_protocol::node::{Holding, Input, PullRound};
 use mln_protocol::plan::{Observed, Step};
-use mln_protocol::record::{Link, Record, ReleasedDisk, VerifiedRecord};
+use mln_protocol::record::{ClaimBasis, Link, Record, ReleasedDisk, VerifiedRecord};
 
+use crate::blocks::{BLOCKS, Copy};
 use crate::options::FAULTS_MS;
 use crate::world::{Event, World};
 
@@ -22,10 +24,10 @@ pub(crate) enum CopyWork {
 /// One copy of so many, per mille, turns out to be unreadable while things go wrong.
 const DAMAGED_PER_MILLE: u64 = 50;
 
-/// What stands for the root digest of a disk.
-pub(crate) fn root(content: u64) -> Digest {
-    Digest::of(&content.to_le_bytes())
-}
+/// At how many blocks of a thousand a copy breaks off, a block arrives spoilt, or there is no room for it.
+const BREAKS_PER_MILLE: u64 = 15;
+const SPOILT_PER_MILLE: u64 = 5;
+const FULL_PER_MILLE: u64 = 5;
 
 impl World {
     pub(crate) fn copy(&mut self, node: usize, vm: VmId, work: CopyWork) {
@@ -49,7 +51,8 @@ impl World {
             }
             CopyWork::Seal => {
                 let content = self.hosts[node].disk.content(&vm);
-                Input::Sealed { vm, result: content.map(root).ok_or_else(|| "there is no disk".to_owned()) }
+                let root = content.map(|blocks| blocks.root());
+                Input::Sealed { vm, result: root.ok_or_else(|| "there is no disk".to_owned()) }
             }
             CopyWork::Read => {
                 if self.now_ms < FAULTS_MS && self.lot.chance(DAMAGED_PER_MILLE) {
@@ -60,8 +63,10 @@ impl World {
                         self.oracle.exempt_lost_disk(vm.clone());
                     }
                 }
-                let content = self.hosts[node].disk.content(&vm);
-                Input::CopyRead { vm, result: content.map(root).ok_or_else(|| "unreadable".to_owned()) }
+                let disk = &mut self.hosts[node].disk;
+                let content = disk.copies.get_mut(&vm).map(Copy::read).or_else(|| disk.content(&vm));
+                let root = content.map(|blocks| blocks.root());
+                Input::CopyRead { vm, result: root.ok_or_else(|| "unreadable".to_owned()) }
             }
         };
         self.input(node, input);
@@ -73,24 +78,42 @@ impl World {
             return Err("the connection broke".to_owned());
         }
         let bytes = self.lot.between(0, 40 << 20);
-        let disk = &mut self.hosts[source].disk;
-        if let Some(found) =
-            disk.vms.get_mut(vm).filter(|found| matches!(found.observed, Observed::Running(_)))
-        {
-            // It goes on writing.
-            found.content += 1;
-            if round == PullRound::Last {
-                return Err("it runs".to_owned());
+        let trouble = self.now_ms < FAULTS_MS;
+        let damaged = trouble && self.lot.chance(DAMAGED_PER_MILLE);
+        let found = self.hosts[source].disk.vms.get(vm);
+        let runs = found.is_some_and(|found| matches!(found.observed, Observed::Running(_)));
+        if runs && round == PullRound::Last {
+            return Err("it runs".to_owned());
+        }
+        let mut copy = self.hosts[node].disk.copies.get(vm).copied().unwrap_or_default();
+        let mut ends = Ok(bytes);
+        for at in copy.lacks(&self.hosts[source].disk.content(vm).unwrap_or_default()) {
+            if trouble && self.bytes.chance(BREAKS_PER_MILLE) {
+                ends = Err("the connection broke".to_owned());
+            } else if trouble && self.bytes.chance(SPOILT_PER_MILLE) {
+                ends = Err("a block is not what it was said to be".to_owned());
+            } else if trouble && self.bytes.chance(FULL_PER_MILLE) {
+                ends = Err("no space left on device".to_owned());
+            }
+            if ends.is_err() {
+                break;
+            }
+            // One that was never built has nothing to be copied.
+            copy.receive(at, &self.hosts[source].disk.content(vm).unwrap_or_default());
+            // It goes on writing, before and behind where the copy is.
+            if runs && self.bytes.chance(500) {
+                let written = self.bytes.index(BLOCKS);
+                if let Some(found) = self.hosts[source].disk.vms.get_mut(vm) {
+                    found.content.write(written);
+                }
             }
         }
-        // One that was never built has nothing to be copied.
-        let mut content = disk.content(vm).unwrap_or(0);
-        if self.now_ms < FAULTS_MS && self.lot.chance(DAMAGED_PER_MILLE) {
-            // It arrives otherwise than it was sent, and is so until it is brought again.
-            content = content.wrapping_add(1 << 33);
+        if damaged {
+            // It lies there otherwise than it was written, and is so until it is read and brought again.
+            copy.damage(self.bytes.index(BLOCKS));
         }
-        self.hosts[node].disk.copies.insert(vm.clone(), content);
-        Ok(bytes)
+        self.hosts[node].disk.copies.insert(vm.clone(), copy);
+        ends
     }
 
     pub(crate) fn shelve(&mut self, node: usize, vm: &VmId) {
@@ -113,11 +136,15 @@ impl World {
             (&***record, self.index.get(&record.author()))
         {
             self.note_takeover(node, claim);
+            if let ClaimBasis::Release(_) = claim.basis {
+                self.tally.handed_over += 1;
+            }
         }
         let Record::Link(Link::Release(release)) = &***record else { return };
         let ReleasedDisk::Root(released) = release.disk else { return };
         let there = self.index.get(&release.to).and_then(|&to| self.hosts[to].disk.content(&release.vm));
-        self.oracle.ownership.check_release(record.author(), release, released, there.map(root));
+        let there = there.map(|blocks| blocks.root());
+        self.oracle.ownership.check_release(record.author(), release, released, there);
     }
 
     /// Shows a step that begins to the oracle, with who else runs the VM and who has heard what.

@@ -9,6 +9,8 @@ use mln_protocol::node::{DecisionNote, Holding, StoredState, Write};
 use mln_protocol::plan::Observed;
 use mln_protocol::record::{RecordKey, VerifiedRecord};
 
+use crate::blocks::{Blocks, Copy};
+
 /// What survives a crash of the agent.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Disk {
@@ -17,8 +19,8 @@ pub(crate) struct Disk {
     decisions: BTreeMap<Digest, DecisionNote>,
     holdings: BTreeMap<VmId, Holding>,
     joined: BTreeSet<ProjectId>,
-    /// Copies of disks that no VM runs on: on their way here, or left behind. What is on a disk is a number.
-    pub(crate) copies: BTreeMap<VmId, u64>,
+    /// Copies of disks that no VM runs on: on their way here, or left behind.
+    pub(crate) copies: BTreeMap<VmId, Copy>,
     /// The VMs, which run on while the agent is down.
     pub(crate) vms: BTreeMap<VmId, SimulatedVm>,
     /// What all hosts have known for long, where a mesh is measured. No further records are kept there: nobody will
@@ -34,7 +36,7 @@ pub(crate) struct SimulatedVm {
     /// How often it was started: tells a guest's late events from those of its next run.
     pub(crate) starts: u64,
     /// What is on its disk.
-    pub(crate) content: u64,
+    pub(crate) content: Blocks,
     /// What its guest is, as far as it runs: what it was started as, or was given since.
     pub(crate) guest: Option<Box<Vm>>,
 }
@@ -137,8 +139,13 @@ impl Disk {
     }
 
     /// Returns what is on a VM's disk, or on the copy of it.
-    pub(crate) fn content(&self, vm: &VmId) -> Option<u64> {
-        self.vms.get(vm).map(|vm| vm.content).or_else(|| self.copies.get(vm).copied())
+    pub(crate) fn content(&self, vm: &VmId) -> Option<Blocks> {
+        self.vms.get(vm).map(|vm| vm.content).or_else(|| self.copies.get(vm).map(Copy::blocks))
+    }
+
+    /// Returns the number on a disk whose blocks all have the same: nothing tells them apart where every world is gone through.
+    pub(crate) fn number(&self, vm: &VmId) -> Option<u64> {
+        self.content(vm).map(|blocks| blocks.number())
     }
 
     /// Makes a copy the disk of a VM again, since it is about to do something.
@@ -146,7 +153,8 @@ impl Disk {
         if self.vms.contains_key(vm) {
             return;
         }
-        if let Some(content) = self.copies.remove(vm) {
+        if let Some(copy) = self.copies.remove(vm) {
+            let content = copy.blocks();
             let observed = Observed::Down { exit: None };
             self.vms
                 .insert(vm.clone(), SimulatedVm { observed, memory_mib, starts: 0, content, guest: None });
@@ -156,7 +164,7 @@ impl Disk {
     /// Makes a VM's disk a copy.
     pub(crate) fn shelve(&mut self, vm: &VmId) {
         if let Some(vm_here) = self.vms.remove(vm) {
-            self.copies.insert(vm.clone(), vm_here.content);
+            self.copies.insert(vm.clone(), Copy::shelved(vm_here.content));
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod ambush;
 mod availability;
+mod blocks;
 mod check;
 mod check_bounds;
 mod check_decision;

@@ -142,6 +142,15 @@ impl Options {
         if scene == Scene::Liars {
             rates.insert(Fault::Hostile, 2);
         }
+        if scene == Scene::Moves {
+            // What the swarm has, half as often: else hardly anything moves.
+            for (_, fault) in Fault::ALL {
+                let (rate, wanted) = (rate(fault, &mut lot), lot.chance(500));
+                if let Some(rate) = rate.filter(|_| wanted && fault != Fault::CloneKey) {
+                    rates.insert(fault, rate.div_ceil(2));
+                }
+            }
+        }
         Self { delay, rates, scene: Some(scene), ..Self::everyday(seed, SCENE_HOSTS, 0) }
     }
 

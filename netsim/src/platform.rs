@@ -7,6 +7,7 @@ use mln_protocol::plan::{Observed, RunPhase, Step, StopLimit};
 use mln_protocol::record::{ExitStatus, Later, Nat, Record};
 use mln_protocol::wire;
 
+use crate::blocks::{BLOCKS, Blocks};
 use crate::disk::SimulatedVm;
 use crate::fault::Fault;
 use crate::host::Age;
@@ -92,7 +93,7 @@ impl World {
                 observed: Observed::Down { exit: None },
                 memory_mib,
                 starts: 0,
-                content: self.lot.between(1, u64::MAX / 2),
+                content: Blocks::made(self.lot.between(1, u64::MAX / 2)),
                 guest: None,
             };
             self.hosts[node].disk.vms.insert(vm.clone(), built);
@@ -123,7 +124,7 @@ impl World {
             }
             Step::Stop(_) => {
                 if matches!(found.observed, Observed::Running(_)) {
-                    found.content += 1;
+                    found.content.write(self.bytes.index(BLOCKS));
                     found.observed = Observed::Down { exit: Some(ExitStatus::Code(0)) };
                 }
             }

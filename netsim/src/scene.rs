@@ -65,10 +65,12 @@ pub(crate) enum Scene {
     Lapse,
     /// Two build at once what only one of them has room for, or under one name.
     Crowd,
+    /// A VM moves from host to host, and everything goes wrong that can.
+    Moves,
 }
 
 impl Scene {
-    pub(crate) const ALL: [(&'static str, Self); 22] = [
+    pub(crate) const ALL: [(&'static str, Self); 23] = [
         ("decline", Self::Decline),
         ("late-run", Self::LateRun),
         ("unpinned", Self::Unpinned),
@@ -91,6 +93,7 @@ impl Scene {
         ("revoked", Self::Revoked),
         ("lapse", Self::Lapse),
         ("crowd", Self::Crowd),
+        ("moves", Self::Moves),
     ];
 
     /// Returns its name on the command line.
@@ -209,6 +212,13 @@ impl Script {
         self.waiting = None;
     }
 
+    /// Leaves out all that is still to come.
+    pub(crate) fn end(&mut self) {
+        self.acts.clear();
+        self.since_ms = None;
+        self.waiting = None;
+    }
+
     pub(crate) fn is_over(&self) -> bool {
         self.acts.is_empty()
     }
@@ -320,6 +330,7 @@ fn acts(scene: Scene, hosts: &[usize], lot: &mut Lot) -> Vec<Act> {
         ],
         Scene::Stranger => place(b).to_vec(),
         Scene::Liars => vec![Act::Until(FAULTS_MS)],
+        Scene::Moves => moves(&[b, c, a], &[d, e], lot),
         Scene::ShortGrants => vec![Act::Ask(f, Order::Change(0), 10_000)],
         Scene::Comeback => {
             vec![Act::Ask(d, Order::LeaveOut(2), 15_000), Act::Ask(e, Order::TakeIn(2), 15_000)]
@@ -407,6 +418,24 @@ fn revoked(hosts: &[usize], lot: &mut Lot) -> Vec<Act> {
         if round == 1 {
             acts.extend([Act::Strike(a, Blow::Crash(500)), Act::Wait(6_000)]);
         }
+    }
+    acts
+}
+
+/// How often a VM moves in the scene that is about nothing else, and how long anybody waits for one move.
+const MOVES: usize = 24;
+const MOVE_MS: u64 = 4_000;
+
+/// A VM goes round and round; somebody may lie in wait for each hand-over.
+fn moves(round: &[usize], asked: &[usize], lot: &mut Lot) -> Vec<Act> {
+    let mut acts = Vec::new();
+    for n in 0..MOVES {
+        let to = round[n % round.len()];
+        if lot.chance(400) {
+            acts.push(Act::Lay(Ambush::draw(lot)));
+        }
+        acts.push(Act::Ask(asked[lot.index(asked.len())], Order::Place(0, to), MOVE_MS));
+        acts.push(Act::Await(0, to, MOVE_MS));
     }
     acts
 }

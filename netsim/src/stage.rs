@@ -13,6 +13,7 @@ use mln_protocol::trust::Verb;
 use crate::holder::Holder;
 use crate::host::root_key;
 use crate::lot::Lot;
+use crate::options::FAULTS_MS;
 use crate::scene::{Act, Order, SCENE_HOSTS, Scene, Script, Waiting};
 use crate::workload;
 use crate::world::{Event, World};
@@ -54,6 +55,10 @@ impl World {
     pub(crate) fn play(&mut self) {
         let Some(mut script) = self.script.take() else { return };
         let now_ms = self.now_ms;
+        if self.options.scene == Some(Scene::Moves) && now_ms >= FAULTS_MS {
+            // Who is off by then is off for a while, and says so.
+            script.end();
+        }
         while let Some(act) = script.act().cloned() {
             let since_ms = *script.since_ms.get_or_insert(now_ms);
             let over = match act {
@@ -193,16 +198,12 @@ impl World {
         let op = OpId(ORDERS_FROM + self.last_order);
         script.waiting = Some(waiting(op));
         self.ordered.insert(op, self.now_ms);
-        self.input(
-            node,
-            match holder {
-                Some(holder) => {
-                    let standing = Box::new(holder.standing(&root_key()));
-                    Input::OperateFor { op, operation, standing }
-                }
-                None => Input::Operate { op, operation },
-            },
-        );
+        let standing = holder.map(|holder| Box::new(holder.standing(&root_key())));
+        let input = match standing {
+            Some(standing) => Input::OperateFor { op, operation, standing },
+            None => Input::Operate { op, operation },
+        };
+        self.input(node, input);
         Some(op)
     }
 }

@@ -121,6 +121,7 @@ struct Sum {
     changed: u64,
     alone: u64,
     garbage: u64,
+    handed_over: u64,
     faults: FaultCount,
     /// Each world's trace, by its seed: they come in any order.
     traces: std::collections::BTreeMap<u64, blake3::Hash>,
@@ -141,6 +142,7 @@ impl Sum {
         self.changed += tally.started + tally.stopped + tally.removed + tally.changed;
         self.alone += tally.alone;
         self.garbage += tally.garbage;
+        self.handed_over += tally.handed_over;
         self.faults.merge(&tally.faults);
         for (name, fault) in Fault::ALL {
             *self.worlds_with.entry(name).or_default() += u64::from(tally.faults.of(fault) > 0);
@@ -163,8 +165,8 @@ impl Sum {
         }
         writeln!(
             out,
-            "{} built, {} started, stopped or removed, {} done alone, {} lies unreadable, {} run twice",
-            self.built, self.changed, self.alone, self.garbage, self.compared
+            "{} built, {} started, stopped or removed, {} handed over, {} done alone, {} lies unreadable, {} run twice",
+            self.built, self.changed, self.handed_over, self.alone, self.garbage, self.compared
         )?;
         let mut trace = blake3::Hasher::new();
         for world in self.traces.values() {

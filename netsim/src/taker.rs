@@ -4,7 +4,6 @@ use mln_protocol::id::{PublicKey, VmId};
 use mln_protocol::node::{Holding, Input, OpId, Operation, Outcome, OwnerHeard};
 use mln_protocol::record::{Claim, ClaimBasis};
 
-use crate::copying::root;
 use crate::fault::Fault;
 use crate::lot::Lot;
 use crate::world::World;
@@ -74,7 +73,7 @@ impl World {
         let ClaimBasis::Takeover(takeover) = &claim.basis else { return };
         let by = self.hosts[node].keys.public();
         if let Some(copy) = takeover.copy {
-            let there = self.hosts[node].disk.content(&claim.vm).map(root);
+            let there = self.hosts[node].disk.content(&claim.vm).map(|blocks| blocks.root());
             self.oracle.ownership.check_taken_copy(by, &claim.vm, copy, there);
         }
         let asked = self.takeovers.values().filter(|asked| asked.node == node && asked.vm == claim.vm);

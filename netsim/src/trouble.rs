@@ -4,6 +4,7 @@ use mln_protocol::id::VmId;
 use mln_protocol::node::{Input, Node, OpId, Operation, RunOrder, Signing, Write};
 use mln_protocol::plan::{Existence, Observed, StopLimit};
 
+use crate::blocks::Copy;
 use crate::disk::Disk;
 use crate::fault::Fault;
 use crate::host::Presence;
@@ -223,4 +224,5 @@ fn switch_off(disk: &mut Disk) {
     for vm in disk.vms.values_mut().filter(|vm| matches!(vm.observed, Observed::Running(_))) {
         vm.observed = Observed::Down { exit: None };
     }
+    disk.copies.values_mut().for_each(Copy::power_cut);
 }

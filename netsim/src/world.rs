@@ -159,6 +159,8 @@ pub(crate) struct Tally {
     /// Requests of hosts that were alone, which they could carry out.
     pub(crate) alone: u64,
     pub(crate) taken_over: u64,
+    /// Claims of VMs that were released to whoever claims them.
+    pub(crate) handed_over: u64,
     /// Bytes of hostile senders that nobody could read.
     pub(crate) garbage: u64,
 }
@@ -181,6 +183,8 @@ pub(crate) struct World {
     pub(crate) options: Options,
     /// For what hosts do: how long steps take, who asks whom.
     pub(crate) lot: Lot,
+    /// For what is on disks, and what becomes of it on its way.
+    pub(crate) bytes: Lot,
     pub(crate) now_ms: u64,
     pub(crate) queue: Queue,
     pub(crate) hosts: Vec<Host>,
@@ -245,6 +249,7 @@ impl World {
         let workload = Workload::new(&options, names, &mut Lot::of(seed, "workload"));
         let mut world = Self {
             lot,
+            bytes: Lot::of(seed, "bytes"),
             now_ms: 0,
             queue: Queue::default(),
             hosts,

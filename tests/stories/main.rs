@@ -1,5 +1,6 @@
 //! Stories with real agents and real virtual machines: what somebody who uses the mesh would see.
 
+mod aborted;
 mod copied;
 mod durable;
 mod events;
@@ -13,6 +14,8 @@ mod interrupted;
 mod joining;
 mod links;
 mod live;
+mod moved;
+mod moving;
 mod partition;
 mod placement;
 mod plugin;

@@ -135,7 +135,9 @@ where
         | Request::Grants
         | Request::Revoke(_)
         | Request::Revocation(_)
-        | Request::ConfirmKey => Vec::new(),
+        | Request::ConfirmKey
+        | Request::Evacuate(_)
+        | Request::TakeOver(_) => Vec::new(),
     };
     Ok(Some((request, files)))
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mln_protocol::id::{Label, Name, ProjectId, PublicKey, VmId};
 use mln_protocol::node::{Message, Outcome, Output, Write};
-use mln_protocol::record::{Record, VerifiedRecord, VmState, VmStatus};
+use mln_protocol::record::{Claim, ClaimBasis, Link, Record, VerifiedRecord, VmState, VmStatus};
 use mln_protocol::trust::{Grant, Verified};
 use mln_protocol::wire::Refusal;
 
@@ -19,6 +19,25 @@ use crate::platform::{BootProgress, VmEvent, VmEventKind};
 const STRANGERS_MAX: usize = 64;
 /// After which time strangers are told of again, in milliseconds.
 const STRANGERS_WINDOW_MS: u64 = 3_600_000;
+
+/// What an event is about, as far as whoever derives it knows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum About<'a> {
+    /// A project.
+    Project(ProjectId),
+    /// A VM of one.
+    Vm(&'a VmId),
+}
+
+impl About<'_> {
+    /// Returns the project; `of` knows those of VMs.
+    pub(crate) fn project(self, of: impl FnOnce(&VmId) -> Option<ProjectId>) -> Option<ProjectId> {
+        match self {
+            Self::Project(project) => Some(project),
+            Self::Vm(vm) => of(vm),
+        }
+    }
+}
 
 /// What must be known to tell an event from news that is none.
 #[derive(Debug)]
@@ -55,7 +74,7 @@ impl Deriver {
         &mut self,
         output: &Output,
         now_unix_ms: u64,
-        label: &dyn Fn(ProjectId) -> Option<Label>,
+        label: &dyn Fn(About<'_>) -> Option<Label>,
     ) -> Vec<Event> {
         match output {
             Output::Persist { writes, .. } => {
@@ -176,7 +195,7 @@ impl Deriver {
         &mut self,
         record: &VerifiedRecord,
         now_unix_ms: u64,
-        label: &dyn Fn(ProjectId) -> Option<Label>,
+        label: &dyn Fn(About<'_>) -> Option<Label>,
     ) -> Option<Event> {
         let author = record.author();
         let record: &Verified<Record> = record;
@@ -196,7 +215,11 @@ impl Deriver {
                 (before != status.agent_version)
                     .then(|| Event { host, ..self.event(now_unix_ms, EventKind::Version, text) })
             }
-            Record::Commit(_) | Record::Link(_) | Record::Grant(_) | Record::Later(_) => None,
+            Record::Link(Link::Claim(claim)) => self.claimed(author, claim, now_unix_ms, label),
+            Record::Commit(_)
+            | Record::Link(Link::Release(_) | Link::Decline(_))
+            | Record::Grant(_)
+            | Record::Later(_) => None,
             Record::Revocation(revocation) => {
                 let grant = revocation.chain.last().and_then(|link| Grant::from_bytes(&link.payload).ok())?;
                 let whom = grant.name.map_or_else(|| grant.subject.short(), |name| name.to_string());
@@ -217,7 +240,8 @@ impl Deriver {
                 let slot = (status.vm.clone(), author);
                 let now = (status.state.clone(), status.since_unix_ms);
                 let before = self.vms.insert(slot, now.clone());
-                if before.as_ref() == Some(&now) {
+                let is_new_there = matches!(before, None | Some((VmState::Building, _)));
+                if before.as_ref() == Some(&now) || is_new_there && self.has_moved(status, author) {
                     return None;
                 }
                 let (kind, text) = change(before.as_ref().map(|(state, _)| state), status)?;
@@ -225,7 +249,7 @@ impl Deriver {
                     unix_ms: status.since_unix_ms,
                     host: status.host.clone(),
                     kind,
-                    project: label(status.project),
+                    project: label(About::Project(status.project)),
                     vm: Some(status.vm.name.clone()),
                     rule: None,
                     status: status.exit.filter(|_| kind == EventKind::Exit),
@@ -233,6 +257,47 @@ impl Deriver {
                 })
             }
         }
+    }
+
+    /// Whether a VM that is down was at another host before: it is not built where it has come to.
+    fn has_moved(&self, status: &VmStatus, author: PublicKey) -> bool {
+        let first = (status.vm.clone(), PublicKey([0; 32]));
+        let known = self.vms.range(first..).take_while(|((vm, _), _)| *vm == status.vm);
+        let elsewhere = |((_, by), (state, _)): (&(VmId, PublicKey), &(VmState, u64))| {
+            *by != author && !matches!(state, VmState::Building | VmState::Failed { .. } | VmState::Removed)
+        };
+        status.state == VmState::Down && known.into_iter().any(elsewhere)
+    }
+
+    /// Returns that a VM has another owner.
+    fn claimed(
+        &self,
+        author: PublicKey,
+        claim: &Claim,
+        now_unix_ms: u64,
+        label: &dyn Fn(About<'_>) -> Option<Label>,
+    ) -> Option<Event> {
+        let epoch = claim.epoch;
+        let (kind, text) = match &claim.basis {
+            ClaimBasis::Birth => return None,
+            ClaimBasis::Release(release) => {
+                (EventKind::Move, format!("has come from {} (epoch {epoch})", self.called(release.author())))
+            }
+            ClaimBasis::Declined(decline) => {
+                let by = self.called(decline.author());
+                (EventKind::Move, format!("stays: {by} declined it, {} (epoch {epoch})", decline.reason))
+            }
+            ClaimBasis::Takeover(takeover) => {
+                let seen = takeover.seen.map_or_else(String::new, |seen| format!(" from epoch {seen}"));
+                (
+                    EventKind::TakeOver,
+                    format!("is taken over{seen} (epoch {epoch}), asked by {}", takeover.author),
+                )
+            }
+        };
+        let host = self.members.get(&author).cloned().unwrap_or_else(|| self.name.clone());
+        let (project, vm) = (label(About::Vm(&claim.vm)), Some(claim.vm.name.clone()));
+        Some(Event { host, project, vm, ..self.event(now_unix_ms, kind, text) })
     }
 
     fn event(&self, unix_ms: u64, kind: EventKind, text: String) -> Event {

@@ -51,7 +51,7 @@ fn written(record: VerifiedRecord) -> Output {
     Output::Persist { id: WriteId(1), writes: vec![Write::Record(key, record)] }
 }
 
-fn label(_: ProjectId) -> Option<Label> {
+fn label(_: About<'_>) -> Option<Label> {
     Some(Label { owner: name("anna"), project: name("ring") })
 }
 
@@ -87,9 +87,35 @@ fn the_life_of_a_vm_on_another_host_is_told() {
     for (state, exit, kind) in steps {
         let event = one(&mut deriver, written(vm(2, "bergen", state, exit)));
         assert_eq!((event.kind, event.host.as_str(), event.unix_ms), (kind, "bergen", 77));
-        assert_eq!(event.project, label(ProjectId(Digest::of(b"ring"))));
+        assert_eq!(event.project, label(About::Project(ProjectId(Digest::of(b"ring")))));
         assert_eq!(event.status, if kind == EventKind::Exit { failed } else { None });
     }
+}
+
+#[test]
+fn a_vm_that_was_taken_over_is_told_with_its_epochs_and_is_not_built_anew() {
+    use mln_protocol::record::{Epoch, Takeover};
+    let mut deriver = oslo();
+    one(&mut deriver, written(vm(2, "bergen", VmState::Up, None)));
+    let takeover = Takeover {
+        seen: Some(Epoch { term: 1, n: 3 }),
+        copy: None,
+        chain: Vec::new(),
+        author: "anna at oslo".to_owned(),
+        made_unix_ms: 0,
+    };
+    let basis = ClaimBasis::Takeover(takeover);
+    let claim = Claim { vm: router1(), epoch: Epoch { term: 2, n: 1 }, basis };
+    let event = one(&mut deriver, written(sign_record(&keys(1), Record::Link(Link::Claim(claim)))));
+    assert_eq!((event.kind, event.host.as_str()), (EventKind::TakeOver, "oslo"));
+    assert_eq!(event.text, "is taken over from epoch 1.3 (epoch 2.1), asked by anna at oslo");
+    assert_eq!((event.project, event.vm), (label(About::Vm(&router1())), Some(name("router1"))));
+    none(&mut deriver, written(vm(1, "oslo", VmState::Down, None)));
+    assert_eq!(one(&mut deriver, written(vm(1, "oslo", VmState::Up, None))).kind, EventKind::Ready);
+}
+
+fn router1() -> VmId {
+    VmId { birth: Digest::of(b"ring"), name: name("router1") }
 }
 
 #[test]

@@ -88,6 +88,10 @@ pub(crate) enum EventKind {
     Store,
     /// A grant was taken back.
     Revoked,
+    /// A VM has another owner, who was given it.
+    Move,
+    /// A VM was taken over from an owner that is gone.
+    TakeOver,
 }
 
 impl EventKind {
@@ -110,6 +114,8 @@ impl EventKind {
             Self::Agent => "agent",
             Self::Store => "store",
             Self::Revoked => "revoked",
+            Self::Move => "move",
+            Self::TakeOver => "takeover",
         }
     }
 }

@@ -9,7 +9,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 const MAGIC: u32 = 0x4f4f_4f4d;
@@ -48,6 +48,32 @@ fn header(backing: &Path, backing_bytes: u64, backing_mtime: u32) -> io::Result<
     Ok(bytes)
 }
 
+/// Where what is in a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// The length of the file below, and of the disk, in bytes.
+    pub bytes: u64,
+    /// Where the bitmap begins; the first sector is the lowest bit of its first byte.
+    pub bitmap_at: u64,
+    /// Where the first sector is kept.
+    pub data_at: u64,
+}
+
+/// Returns the layout of a layer; an error where the file is none.
+pub fn layout(layer: &File) -> io::Result<Layout> {
+    let mut start = [0; 32];
+    layer.read_exact_at(&mut start, 0)?;
+    let number = |at: usize| start[at..at + 4].iter().fold(0u32, |sum, byte| sum << 8 | u32::from(*byte));
+    let bytes = u64::from(number(12)) << 32 | u64::from(number(16));
+    let found = [number(0), number(4), number(20), number(24), number(28)];
+    if found != [MAGIC, VERSION, SECTOR_BYTES as u32, ALIGNMENT as u32, FORMAT_BITMAP] {
+        let what = "its disk is not a layer as this version makes them";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+    }
+    let bitmap_at = (HEADER_BYTES as u64).next_multiple_of(ALIGNMENT);
+    Ok(Layout { bytes, bitmap_at, data_at: data_offset(bytes) })
+}
+
 /// Returns where the first sector is kept.
 fn data_offset(backing_bytes: u64) -> u64 {
     let bitmap_offset = (HEADER_BYTES as u64).next_multiple_of(ALIGNMENT);
@@ -79,6 +105,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("disk.cow");
         create(&path, Path::new("/t"), 4 << 30, 1).expect("creates");
+        let layout = layout(&File::open(&path).expect("is there")).expect("a layer");
+        assert_eq!(layout, Layout { bytes: 4 << 30, bitmap_at: 8192, data_at: 1_056_768 });
         assert!(path.metadata().expect("is there").blocks() * 512 <= 64 << 10);
         assert!(create(&path, Path::new("/t"), 4 << 30, 1).is_err(), "a layer is never replaced");
     }

@@ -35,10 +35,12 @@ pub enum StreamKind {
     Bulk,
     /// Images: who has which, and their chunks.
     Image,
+    /// What is on the drives of VMs that move.
+    Disk,
 }
 
 impl StreamKind {
-    const ALL: [Self; 4] = [Self::Trunk, Self::Control, Self::Bulk, Self::Image];
+    const ALL: [Self; 5] = [Self::Trunk, Self::Control, Self::Bulk, Self::Image, Self::Disk];
 
     /// Returns its protocol's name on the wire.
     pub(super) fn protocol(self) -> StreamProtocol {
@@ -47,6 +49,7 @@ impl StreamKind {
             Self::Control => "/mln/control/1",
             Self::Bulk => "/mln/bulk/1",
             Self::Image => "/mln/image/1",
+            Self::Disk => "/mln/disk/1",
         })
     }
 

@@ -308,6 +308,20 @@ pub enum StepError {
         /// Which VM.
         vm: VmId,
     },
+    /// The copy of a VM's drives that is here is not complete: it can't be started with it.
+    #[error("the copy of {vm} that is here is not complete")]
+    CopyIncomplete {
+        /// Which VM.
+        vm: VmId,
+    },
+    /// A VM has a drive that this platform has no place for.
+    #[error("{vm} has a drive {drive}, which this version of mlnd doesn't know")]
+    UnknownDrive {
+        /// Which VM.
+        vm: VmId,
+        /// What the drive is called.
+        drive: mln_protocol::id::Name,
+    },
     /// What is in the place of the VM's folder is not this VM.
     #[error("{} is not the folder of {vm}: move it away", folder.display())]
     FolderTaken {

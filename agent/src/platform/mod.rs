@@ -24,7 +24,9 @@ use std::time::Duration;
 
 use mln_protocol::id::{Digest, Label, Name, VmId};
 use mln_protocol::model::{DiskBytes, MemoryMib, TemplateRef, Vm};
+use mln_protocol::wire::DriveShape;
 
+use crate::disk::VmDisk;
 use crate::image::{ImageUse, Template};
 
 pub use error::{ExecError, Refusal, StepError};
@@ -89,7 +91,42 @@ pub trait Platform: fmt::Debug + Send + Sync {
     /// Removes a VM and all that it has written; stops it at once if it runs.
     fn remove<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Result<(), StepError>>;
 
-    /// Looks at everything of this platform on this host, and attaches to what runs; for the agent's start.
+    /// Whether a VM runs that this agent is attached to.
+    fn is_running(&self, vm: &VmId) -> bool;
+
+    /// Returns the drives of a VM that is built here; where it isn't, those of the copy of it. Reads files: not for the
+    /// event loop.
+    fn disk(&self, vm: &VmId) -> Result<VmDisk, StepError>;
+
+    /// Returns the copy of a VM's drives that is here, complete or not; none where there is nothing of it. What is the VM's
+    /// own becomes one; an error where it runs.
+    fn copy<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Result<Option<VmDisk>, StepError>>;
+
+    /// Whether there is something of a VM here: a copy, complete or not, or the VM itself.
+    fn has_copy<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Result<bool, StepError>>;
+
+    /// Returns the drives that a VM has of its own by its definition, beside the one with the system, with their lengths in
+    /// bytes.
+    fn own_drives(&self, vm: &Vm) -> Vec<(Name, u64)>;
+
+    /// Makes a copy of a VM's drives that has nothing in it but the templates, which must be here, and is not complete. It
+    /// is there whole or not at all.
+    fn make_copy(&self, copy: NewCopy) -> Answer<'_, Result<VmDisk, StepError>>;
+
+    /// Makes a copy that is complete a VM that is down. Without a copy, or where the VM is there, nothing is changed.
+    fn take_up<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Result<(), StepError>>;
+
+    /// Makes a VM that doesn't run a copy. Nothing is changed where there is no such VM.
+    fn shelve<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Result<(), StepError>>;
+
+    /// Returns the VMs of which there is a copy that is not complete.
+    fn incomplete_copies(&self) -> Answer<'_, Result<Vec<VmId>, StepError>>;
+
+    /// Deletes a copy, complete or not.
+    fn drop_copy<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Result<(), StepError>>;
+
+    /// Looks at everything of this platform on this host, and attaches to what runs; for the agent's start. A VM of which
+    /// there is a complete copy is down.
     ///
     /// What a killed build or removal has left is cleared away.
     fn observe_all(&self) -> Answer<'_, Result<Vec<Observation>, StepError>>;
@@ -199,6 +236,17 @@ pub struct BuildRequest {
     pub guest_names: Vec<(Name, IpAddr)>,
     /// Its files.
     pub files: Vec<FileContent>,
+}
+
+/// The copy of a VM's drives that is to be made.
+#[derive(Debug, Clone)]
+pub struct NewCopy {
+    /// Of which VM.
+    pub vm: VmId,
+    /// The project that it is in.
+    pub label: Label,
+    /// What its drives are like.
+    pub drives: Vec<DriveShape>,
 }
 
 /// What a VM that is built is given for its next start.

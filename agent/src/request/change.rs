@@ -134,22 +134,28 @@ impl EventLoop {
         let head = self.node.heads(project).map(|heads| heads.head());
         let commit = head.and_then(|head| self.node.revision(head));
         let label = commit.map(|commit| commit.revision.label.clone());
-        let me = self.node.key();
-        let mut hosts: Vec<PublicKey> =
-            self.node.history(project).iter().rev().map(|revision| revision.publisher).collect();
-        hosts.extend(commit.iter().flat_map(|commit| &commit.revision.hosts).map(|host| host.key));
-        let mut seen = std::collections::BTreeSet::new();
-        hosts.retain(|host| *host != me && self.connected.contains(host) && seen.insert(*host));
-        let part = commit.and_then(|commit| self.node.part(commit.host(me)?.fragment));
+        let part = commit.and_then(|commit| self.node.part(commit.host(self.node.key())?.fragment));
         Known {
             label: label.unwrap_or_else(|| Label {
                 owner: self.identity.name.clone(),
                 project: self.identity.name.clone(),
             }),
             submitted: self.node.submitted(project),
-            hosts,
+            hosts: self.holders(project),
             here: part.map(|part| pinned(&part.vms).collect()).unwrap_or_default(),
         }
+    }
+
+    /// Returns the connected hosts that may have what a project was submitted as, likeliest first.
+    pub(super) fn holders(&self, project: ProjectId) -> Vec<PublicKey> {
+        let me = self.node.key();
+        let head = self.node.heads(project).and_then(|heads| self.node.revision(heads.head()));
+        let mut hosts: Vec<PublicKey> =
+            self.node.history(project).iter().rev().map(|revision| revision.publisher).collect();
+        hosts.extend(head.iter().flat_map(|commit| &commit.revision.hosts).map(|host| host.key));
+        let mut seen = std::collections::BTreeSet::new();
+        hosts.retain(|host| *host != me && self.connected.contains(host) && seen.insert(*host));
+        hosts
     }
 
     /// Goes on with a change whose text is understood.
@@ -367,7 +373,7 @@ fn meant(labels: &[Label], owner: &Name, project: &Name) -> Label {
     }
 }
 
-fn not_kept() -> Reply {
+pub(super) fn not_kept() -> Reply {
     refusal(
         "definition",
         "the text that this revision came from is not kept: a password stands in it in plain, or no host that has it is \

@@ -5,6 +5,7 @@ mod change;
 mod confirm;
 mod console;
 mod doctor;
+mod evacuate;
 mod events;
 mod exec;
 mod gc;
@@ -18,6 +19,7 @@ mod prepare;
 mod run;
 mod select;
 mod status;
+mod takeover;
 mod template;
 mod transfer;
 
@@ -93,6 +95,8 @@ impl EventLoop {
             Request::Revoke(revoke) => self.request_revoke(revoke, &operator, reply).await,
             Request::Revocation(bytes) => self.request_revocation(&bytes, reply).await,
             Request::ConfirmKey => self.request_confirm_key(&operator, reply).await,
+            Request::Evacuate(order) => self.request_evacuate(&order, &operator, reply),
+            Request::TakeOver(order) => self.request_takeover(order, &operator, reply, input).await,
         }
     }
 

@@ -33,7 +33,9 @@ fn needs(request: &Request) -> &'static [Verb] {
         | Request::Plan(_)
         | Request::Log(_)
         | Request::Definition(_)
-        | Request::Consider(_) => &[Verb::View],
+        | Request::Consider(_)
+        // What comes of it are changes, each asked for by itself.
+        | Request::Evacuate(_) => &[Verb::View],
         Request::Build(build) => match build.existing {
             Existing::Refuse => &[Verb::Build],
             Existing::Replace => &[Verb::Build, Verb::Remove],
@@ -65,7 +67,7 @@ fn needs(request: &Request) -> &'static [Verb] {
         | Request::TemplateRemove(_)
         | Request::Gc(_) => &[Verb::Template],
         // Like a takeover it says which of two disks counts.
-        Request::ConfirmKey => &[Verb::Takeover],
+        Request::ConfirmKey | Request::TakeOver(_) => &[Verb::Takeover],
     }
 }
 
@@ -80,6 +82,7 @@ fn may_be_passed_on(request: &Request) -> bool {
             | Request::Logs(_)
             | Request::TemplateTake(_)
             | Request::Consider(_)
+            | Request::TakeOver(_)
     )
 }
 
@@ -118,6 +121,8 @@ fn reach(request: &Request) -> Reach<'_> {
             change.project.as_ref().map_or(Reach::Changed, Reach::Project)
         }
         Request::Build(_) | Request::Consider(_) => Reach::Changed,
+        // To which host, is looked at by that one.
+        Request::TakeOver(order) => Reach::Project(&order.vm.project),
         Request::Exec(exec) => Reach::Inside(&exec.vm),
         Request::Terminal(terminal) => Reach::Inside(&terminal.vm),
         Request::Console(console) => Reach::Inside(&console.vm),
@@ -137,6 +142,7 @@ fn reach(request: &Request) -> Reach<'_> {
         Request::Version
         | Request::Status(_)
         | Request::DaemonStatus { .. }
+        | Request::Evacuate(_)
         | Request::List
         | Request::Peers
         | Request::PeersLan
@@ -192,7 +198,7 @@ pub(super) fn judge_scope(node: &Node, operator: &Operator, request: &Request) -
 }
 
 /// Returns a host's name and groups, as it last said.
-fn host(node: &Node, key: PublicKey) -> Option<(Name, Vec<Name>)> {
+pub(super) fn host(node: &Node, key: PublicKey) -> Option<(Name, Vec<Name>)> {
     let host = node.hosts().into_iter().find(|host| host.key == key)?;
     Some((host.name, host.status.map(|status| status.groups).unwrap_or_default()))
 }

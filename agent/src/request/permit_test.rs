@@ -1,9 +1,10 @@
 use std::collections::BTreeSet;
 
 use mln_link::message::{
-    Build, Change, ChangeContent, Consider, Console, EventReading, Events, Exec, GcMode, GrantOrder,
-    LogExtent, Logs, OnFailure, OperatorToken, Remove, Revoke, Status, StopManner, Target, TemplateChoice,
-    TemplatePull, TemplatePush, TemplateRecipe, TemplateRemoval, TemplateRemove, Terminal, TerminalSize,
+    Build, Change, ChangeContent, Consider, Console, Evacuate, Evacuation, EventReading, Events, Exec,
+    GcMode, GrantOrder, LogExtent, Logs, OnFailure, OperatorToken, OwnerHeard, Remove, Revoke, Status,
+    StopManner, TakeOver, Target, TemplateChoice, TemplatePull, TemplatePush, TemplateRecipe,
+    TemplateRemoval, TemplateRemove, Terminal, TerminalSize,
 };
 use serde::Deserialize;
 use serde::de::{self, Visitor, value::Error};
@@ -149,6 +150,8 @@ fn table() -> Vec<Row> {
         (Request::Revoke(Revoke { whom: "bob".to_owned(), reason: String::new() }), &[G], false, "mesh"),
         (Request::Revocation(Vec::new()), &[V], false, "mesh"),
         (Request::ConfirmKey, &[K], false, "host"),
+        (Request::Evacuate(Evacuate { host: mini(), direction: Evacuation::Away }), &[V], false, "mesh"),
+        (Request::TakeOver(TakeOver { vm: vm(), owner_heard: OwnerHeard::Refuse }), &[K], true, "project"),
     ]
 }
 

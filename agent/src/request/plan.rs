@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use mln_link::message::{Consider, Plan, PlanRow, PlanSign, Request, Silence};
 use mln_link::{Client, Reply};
-use mln_protocol::id::{Label, Name, PublicKey};
+use mln_protocol::id::{Label, Name, PublicKey, VmId};
 use mln_protocol::model::Fragment;
 use mln_protocol::node::{Ask, HostRefusal, Inquiry, Intention, Message, Refusal, Rule};
-use mln_protocol::plan::{Row, Sign};
+use mln_protocol::plan::{Effect, Row, Sign};
 use mln_protocol::record::Consent;
 use mln_protocol::trust::Verified;
 use mln_protocol::wire;
@@ -20,8 +20,10 @@ use crate::causes::chain;
 use crate::control::{Operator, Origin, ReplySender};
 use crate::effect::check_part;
 use crate::event_loop::{EventLoop, Work};
+use crate::moving::ArrivalCheck;
 use crate::operations::refused;
 use crate::part_change::PartChange;
+use crate::platform::Platform;
 
 /// How long a host may take for its answer. It may have to ask others for a template.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -166,8 +168,12 @@ impl EventLoop {
         let host = self.identity.name.clone();
         let rows: Vec<PlanRow> = considered.rows.iter().map(|row| plan_row(&host, row)).collect();
         let (platform, blobs) = (self.platform.clone(), self.blobs.clone());
-        let (mesh, exchange) = (self.mesh.clone(), self.exchange.clone());
+        let (mesh, exchange, transfers) = (self.mesh.clone(), self.exchange.clone(), self.transfers.clone());
+        let arriving = self.node.arrivals(ask.revision.parent, &considered.arriving);
+        let mut leaving = self.node.arrivals(ask.revision.parent, &considered.leaving);
+        leaving.retain(|(_, owner)| *owner == self.node.key());
         async move {
+            let rows = leaving_rows(&platform, &host, leaving).await.into_iter().chain(rows).collect();
             let change = PartChange {
                 before: considered.before,
                 arriving: considered.arriving,
@@ -177,7 +183,9 @@ impl EventLoop {
             if let (Ok(()), Some(fragment)) = (&verdict, &considered.fragment) {
                 verdict = change.judge(fragment);
                 if verdict.is_ok() {
-                    verdict = check_part(&*platform, &blobs, &mesh, &exchange, source, fragment).await;
+                    let arrivals =
+                        ArrivalCheck { platform: &*platform, exchange: &exchange, transfers: &transfers };
+                    verdict = check_part(&arrivals, &arriving, &blobs, &mesh, source, fragment).await;
                 }
                 if verdict.is_ok() {
                     verdict = change.judge_disks(&*platform, fragment).await;
@@ -186,6 +194,33 @@ impl EventLoop {
             (rows, verdict.err())
         }
     }
+}
+
+/// Returns a row for each VM that goes to another host: how much there is to be sent at most.
+async fn leaving_rows(
+    platform: &Arc<dyn Platform>,
+    host: &Name,
+    leaving: Vec<(VmId, PublicKey)>,
+) -> Vec<PlanRow> {
+    let (platform, host) = (platform.clone(), host.clone());
+    let row = move |(vm, _): (VmId, PublicKey)| {
+        let bytes = platform.disk(&vm).ok()?.bytes_on_disk().ok()?;
+        Some(PlanRow {
+            hosts: vec![host.clone()],
+            sign: PlanSign::Moved,
+            kind: "host".to_owned(),
+            name: Some(vm.name),
+            key: Some("disk".to_owned()),
+            from: None,
+            to: Some(format!("at most {:.1} MiB", bytes as f64 / f64::from(1 << 20))),
+            act: Effect::Move.word().to_owned(),
+            why: "what the new host has of it already is not sent again".to_owned(),
+        })
+    };
+    // It only looks at files: where that is cut off, there is nothing to be said.
+    tokio::task::spawn_blocking(move || leaving.into_iter().filter_map(row).collect())
+        .await
+        .unwrap_or_default()
 }
 
 fn by(host: &Name, refusal: Refusal) -> HostRefusal {

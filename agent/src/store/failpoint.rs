@@ -5,7 +5,7 @@
 
 /// Every place. Tests that go through all of them have the same list.
 #[cfg(feature = "failpoints")]
-const ALL: [&str; 14] = [
+const ALL: [&str; 26] = [
     "journal-made",
     "journal-named",
     "entry-torn",
@@ -20,6 +20,18 @@ const ALL: [&str; 14] = [
     "index-flushed",
     "file-written",
     "file-named",
+    "pull-begun",
+    "pull-round",
+    "sealed",
+    "halted",
+    "pull-last",
+    "copy-read",
+    "ready",
+    "released",
+    "shelved",
+    "claimed",
+    "copy-taken",
+    "copy-dropped",
 ];
 
 /// Ends the process if a test has asked for it here.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,6 +10,7 @@ use mln_protocol::id::{Name, PublicKey, VmId};
 use mln_protocol::model::{Impairment, Mac, SwitchKind};
 use tokio::sync::{mpsc, oneshot};
 
+use super::announcement::announcements;
 use super::counters::LinkStatus;
 use super::mover::Mover;
 use super::switch::{COMMANDS_MAX, Command, Registry, Switch};
@@ -74,6 +76,20 @@ impl Fabric {
         let name = LinkName::Port { vm, interface };
         self.command(switch, Command::AddPort { name, mac, fd, ended }).await?;
         Ok(LinkEnd(end))
+    }
+
+    /// Says to all stations of a switch where a guest's interface is by now, and to those of hosts that are attached
+    /// later. What it said of that interface before no longer counts; one that isn't there is no error.
+    pub async fn announce(
+        &self,
+        switch: &SwitchKey,
+        vm: VmId,
+        interface: Name,
+        mac: Mac,
+        addresses: &[IpAddr],
+    ) -> Result<(), FabricError> {
+        let (name, frames) = (LinkName::Port { vm, interface }, announcements(mac, addresses));
+        self.command(switch, Command::Announce { name, frames }).await
     }
 
     /// Attaches another host that carries the switch, by a stream behind its header. One to the same host is

@@ -225,7 +225,7 @@ async fn joined(lan: &SwitchKey) -> (Fabric, Fabric) {
     (left, right)
 }
 
-async fn join(left: &Fabric, right: &Fabric, lan: &SwitchKey, left_key: u8, right_key: u8) {
+pub(super) async fn join(left: &Fabric, right: &Fabric, lan: &SwitchKey, left_key: u8, right_key: u8) {
     let (near, far) = tokio::io::duplex(1 << 16);
     left.add_trunk(lan, PublicKey([right_key; 32]), Box::new(near)).await.expect("just made");
     right.add_trunk(lan, PublicKey([left_key; 32]), Box::new(far)).await.expect("just made");

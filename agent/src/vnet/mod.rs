@@ -14,6 +14,7 @@
 //! with a limit, beyond which its frames are dropped and counted. What a frame says above Ethernet, and which
 //! VM may be on which switch, is not known here.
 //!
+//! - `announcement`: what a station says of itself when it is somewhere else (pure)
 //! - `table`: which station is where (pure)
 //! - `port`, `trunk`, `uplink`: the kinds of links; `tap_device`: what an uplink is made of
 //! - `timer`: wakes a switch for frames that were held back, by `shaper` outside of here
@@ -22,6 +23,7 @@
 //! - `fabric`: the handle to all switches of this host
 //! - `trunks`: which trunks there should be, opened again when they are lost
 
+mod announcement;
 mod counters;
 mod fabric;
 mod mover;
@@ -38,6 +40,8 @@ mod uplink;
 mod fabric_test;
 #[cfg(test)]
 mod impairment_test;
+#[cfg(test)]
+mod moving_test;
 #[cfg(test)]
 mod trunks_test;
 

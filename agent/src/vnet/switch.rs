@@ -42,6 +42,8 @@ pub(super) enum Command {
     AddTrunk { name: LinkName, stream: Box<dyn TrunkStream>, ended: oneshot::Sender<()> },
     /// Join this host's network; another way there is replaced.
     AddUplink { name: LinkName, fd: AsyncFd<OwnedFd>, vlan: Option<u16>, ended: oneshot::Sender<()> },
+    /// Say these frames for the guest of a link: now, and to hosts that are attached later.
+    Announce { name: LinkName, frames: Vec<Vec<u8>> },
     /// Do this with frames, and that to those from these links.
     Configure { kind: SwitchKind, impaired: BTreeMap<LinkName, Impairment> },
     /// Detach a link; answered when it is gone.
@@ -70,6 +72,8 @@ struct Link {
     name: LinkName,
     counters: Arc<LinkCounters>,
     end: End,
+    /// What its guest's addresses are announced by.
+    announcements: Vec<Vec<u8>>,
     /// Holds back what comes from it, where the project wants that.
     shaper: Option<Box<Shaper>>,
     /// Dropped with the link, which tells whoever waits for its end.
@@ -144,11 +148,13 @@ impl Switch {
                 }
             }
             Command::AddTrunk { name, stream, ended } => {
-                self.add(name, End::Trunk(Box::new(Trunk::new(stream))), ended);
+                let id = self.add(name, End::Trunk(Box::new(Trunk::new(stream))), ended);
+                self.announce_all_to(id as usize);
             }
             Command::AddUplink { name, fd, vlan, ended } => {
                 self.add(name, End::Uplink(Uplink::new(fd, vlan)), ended);
             }
+            Command::Announce { name, frames } => self.announce(&name, frames),
             Command::Configure { kind, impaired } => {
                 self.kind = kind;
                 self.impaired = impaired;
@@ -168,7 +174,8 @@ impl Switch {
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         registry.insert(name.clone(), counters.clone());
         drop(registry);
-        let link = Some(Link { name, counters, end, shaper: None, _ended: ended });
+        let announcements = Vec::new();
+        let link = Some(Link { name, counters, end, announcements, shaper: None, _ended: ended });
         let index = self.links.iter().position(Option::is_none).unwrap_or(self.links.len());
         match self.links.get_mut(index) {
             Some(place) => *place = link,
@@ -176,6 +183,32 @@ impl Switch {
         }
         self.shape(index);
         id_of(index)
+    }
+
+    /// Passes on what a guest would say of itself: so everybody hears at once where it is.
+    fn announce(&mut self, name: &LinkName, frames: Vec<Vec<u8>>) {
+        let named = |link: &Option<Link>| link.as_ref().is_some_and(|link| link.name == *name);
+        let Some(index) = self.links.iter().position(named) else { return };
+        let Some(mut link) = self.links[index].take() else { return };
+        let (now_s, kind) = (self.now_s(), self.kind);
+        let mut others = Forwarding { links: &mut self.links, table: &mut self.table, now_s, kind };
+        for frame in &frames {
+            others.forward(id_of(index), Source::Port, frame);
+        }
+        link.announcements = frames;
+        self.links[index] = Some(link);
+    }
+
+    /// Tells a host that was attached where the guests of this one are.
+    fn announce_all_to(&mut self, index: usize) {
+        let frames: Vec<Vec<u8>> =
+            self.links.iter().flatten().flat_map(|link| link.announcements.iter().cloned()).collect();
+        let Some(Some(Link { end: End::Trunk(trunk), counters, .. })) = self.links.get_mut(index) else {
+            return;
+        };
+        for frame in &frames {
+            trunk.write(frame, counters);
+        }
     }
 
     /// Holds back what comes from a link, or no longer, as it was said.

@@ -9,6 +9,7 @@ pub mod cp;
 pub mod ctx;
 pub mod daemon_status;
 pub mod doctor;
+pub mod evacuate;
 pub mod events;
 pub mod exec;
 pub mod gc;
@@ -18,6 +19,7 @@ pub mod list;
 pub mod log;
 pub mod logs;
 pub mod manual;
+pub mod migrate;
 pub mod peers;
 pub mod plan;
 pub mod remove;
@@ -29,6 +31,7 @@ pub mod ssh;
 pub mod start;
 pub mod status;
 pub mod stop;
+pub mod takeover;
 pub mod target;
 pub mod template;
 mod terminal;
@@ -121,6 +124,9 @@ async fn dispatch(
         Online::Plan(args) => plan::run(args, agent, screen).await,
         Online::Upgrade(args) => upgrade::run(args, agent, screen).await,
         Online::Scale(args) => scale::run(args, agent, screen).await,
+        Online::Migrate(args) => migrate::run(args, agent, screen).await,
+        Online::Evacuate(args) => evacuate::run(args, agent, screen).await,
+        Online::Takeover(args) => takeover::run(args, agent, screen).await,
         Online::Rollback(args) => rollback::run(args, agent, screen).await,
         Online::Resolve(args) => resolve::run(args, agent, screen).await,
         Online::Log(args) => log::run(args, agent, screen).await,

@@ -41,6 +41,8 @@ pub fn step_name(step: Step) -> &'static str {
         Step::Stop => "stop",
         Step::Remove => "remove",
         Step::Template => "template",
+        Step::Move => "move",
+        Step::TakeOver => "takeover",
     }
 }
 
@@ -56,6 +58,8 @@ fn words(step: Step) -> (&'static str, &'static str) {
         Step::Stop => ("stopping", "down"),
         Step::Remove => ("removing", "removed"),
         Step::Template => ("making", "made"),
+        Step::Move => ("moving", "moved"),
+        Step::TakeOver => ("taking over", "taken over"),
     }
 }
 

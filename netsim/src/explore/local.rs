@@ -11,6 +11,7 @@ use mln_protocol::plan::{Observed, RunPhase, Step};
 use mln_protocol::record::{Record, VerifiedRecord};
 use mln_protocol::time::Now;
 
+use crate::blocks::{Blocks, Copy};
 use crate::disk::{Disk, SimulatedVm};
 
 /// How far a host's clock jumps when it is late: farther than any coordinator waits.
@@ -212,16 +213,16 @@ impl Local {
             Job::Pull(vm, _, _) => {
                 let result = content.filter(|_| goes_well).ok_or_else(failed);
                 if let (Ok(content), false) = (&result, self.disk.vms.contains_key(&vm)) {
-                    self.disk.copies.insert(vm.clone(), *content);
+                    self.disk.copies.insert(vm.clone(), Copy::shelved(Blocks::made(*content)));
                 }
                 Input::Pulled { vm, result: result.map(|_| 0) }
             }
             Job::Seal(vm) => {
-                let root = self.disk.content(&vm).filter(|_| goes_well).map(root);
+                let root = self.disk.number(&vm).filter(|_| goes_well).map(root);
                 Input::Sealed { vm, result: root.ok_or_else(failed) }
             }
             Job::ReadCopy(vm) => {
-                let root = self.disk.content(&vm).filter(|_| goes_well).map(root);
+                let root = self.disk.number(&vm).filter(|_| goes_well).map(root);
                 Input::CopyRead { vm, result: root.ok_or_else(failed) }
             }
         }
@@ -240,7 +241,13 @@ impl Local {
             }
             Step::Build if disk.vms.contains_key(vm) => {}
             Step::Build => {
-                let built = SimulatedVm { observed: down, memory_mib: 0, starts: 0, content: 1, guest: None };
+                let built = SimulatedVm {
+                    observed: down,
+                    memory_mib: 0,
+                    starts: 0,
+                    content: Blocks::made(1),
+                    guest: None,
+                };
                 disk.vms.insert(vm.clone(), built);
             }
             Step::Start => {
@@ -251,7 +258,7 @@ impl Local {
             Step::Apply => {}
             Step::Stop(_) => {
                 if let Some(found) = disk.vms.get_mut(vm).filter(|found| is_running(&found.observed)) {
-                    found.content += 1;
+                    found.content = Blocks::made(found.content.number() + 1);
                     found.observed = down;
                 }
             }

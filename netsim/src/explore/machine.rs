@@ -219,7 +219,7 @@ impl Machine {
             claimed(vm) && current.is_some_and(|now| now.owner == me && now.tenure == Tenure::Held)
         });
         let runs = vm.and_then(|vm| local.disk.vms.get(vm)).is_some_and(|vm| is_running(&vm.observed));
-        let content = vm.and_then(|vm| local.disk.content(vm));
+        let content = vm.and_then(|vm| local.disk.number(vm));
         let timers = explored.into_iter().map(|timer| self.act_id(Act::Fire(timer))).collect();
         Facts { timers, jobs, committed, owns, runs, content, head }
     }
@@ -270,7 +270,8 @@ impl Machine {
         }
         let before = self.locals[local as usize].clone();
         let Advanced { local: after, sent, writes } = self.perform(host, before, act, cut);
-        let mut beyond = bounded && after.disk.vms.values().any(|vm| vm.content > self.scope.content_max);
+        let mut beyond =
+            bounded && after.disk.vms.values().any(|vm| vm.content.number() > self.scope.content_max);
         let mut broken = None;
         let mut ids = Vec::new();
         for (to, message) in sent {

@@ -176,7 +176,7 @@ impl Setup {
                 let mut local = self.locals[host].clone();
                 let content = match &local.jobs[0].1 {
                     Job::Pull(vm, from, _) => {
-                        self.hosts.index(*from).and_then(|from| self.locals[from].disk.content(vm))
+                        self.hosts.index(*from).and_then(|from| self.locals[from].disk.number(vm))
                     }
                     Job::Step(..) | Job::Seal(_) | Job::ReadCopy(_) => None,
                 };

@@ -46,6 +46,13 @@ pub enum Edit {
         /// How many.
         count: u32,
     },
+    /// Says on which service host a host runs: in its own block, or in one that amends it, where an enumeration makes it.
+    Place {
+        /// Its name; that there is such a host is for whoever resolves the text to say.
+        host: String,
+        /// The service host.
+        service_host: String,
+    },
 }
 
 /// A keyword or a variable, and its value.
@@ -150,6 +157,7 @@ pub fn edit(tree: &Tree, edit: &Edit) -> Result<Vec<Fix>, EditError> {
         Edit::Unset { path } => unset(tree, path)?,
         Edit::AddHost { name, settings } => vec![add_host(tree, name, settings)?],
         Edit::Scale { class, count } => scale(tree, class, *count)?,
+        Edit::Place { host, service_host } => place_host(tree, host, service_host)?,
     };
     for change in &changes {
         let path = tree.sources().get(change.span.source).path();
@@ -309,6 +317,18 @@ fn add_host(tree: &Tree, name: &str, settings: &[Setting]) -> Result<Fix, EditEr
         host.add(&path.steps, splice::Item::of(path.leaf, setting)?);
     }
     Ok(splice::at_end_of_file(tree, &host))
+}
+
+fn place_host(tree: &Tree, host: &str, service_host: &str) -> Result<Vec<Fix>, EditError> {
+    let setting =
+        Setting { path: format!("/host/{host}/service_host"), value: Some(service_host.to_owned()) };
+    if Place::find(tree, &[path::Step::host(host)]).is_whole() {
+        return set(tree, &setting);
+    }
+    let path = Path::parse(&setting.path)?;
+    let mut amendment = splice::Item::block(path::Step::amend(host).head());
+    amendment.add(&[], splice::Item::of(path.leaf, &setting)?);
+    Ok(vec![splice::at_end_of_file(tree, &amendment)])
 }
 
 fn scale(tree: &Tree, class: &str, count: u32) -> Result<Vec<Fix>, EditError> {

@@ -26,18 +26,7 @@ impl Node {
         if !names_group {
             return Ok(BTreeMap::new());
         }
-        let own = self.measure();
-        let defined = self.defined_mib();
-        let candidates: Vec<Candidate> = self
-            .records
-            .members()
-            .filter_map(|(key, member)| {
-                let status = if key == self.me { &own } else { self.records.host(key)? };
-                let host = PlacedHost { name: member.name.clone(), key };
-                let defined = defined.get(&key).copied().unwrap_or(0);
-                Some(self.candidate(now, host, status, defined, replaced))
-            })
-            .collect();
+        let candidates = self.candidates(now, replaced);
         let chosen = choose(project, &self.config.name, &candidates, current);
         chosen.map_err(|unplaced| {
             let refusal = |detail: String| HostRefusal {
@@ -46,6 +35,21 @@ impl Node {
             };
             unplaced.iter().map(|one| refusal(one.to_string())).collect()
         })
+    }
+
+    /// Returns the hosts that VMs may be placed on, with what each has left; what is `replaced` counts as gone.
+    pub fn candidates(&self, now: Now, replaced: Option<ProjectId>) -> Vec<Candidate> {
+        let own = self.measure();
+        let defined = self.defined_mib();
+        self.records
+            .members()
+            .filter_map(|(key, member)| {
+                let status = if key == self.me { &own } else { self.records.host(key)? };
+                let host = PlacedHost { name: member.name.clone(), key };
+                let defined = defined.get(&key).copied().unwrap_or(0);
+                Some(self.candidate(now, host, status, defined, replaced))
+            })
+            .collect()
     }
 
     fn candidate(

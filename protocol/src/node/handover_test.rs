@@ -49,6 +49,10 @@ impl Cluster {
 
     /// Decides a revision that places a VM elsewhere, with everybody's word, and tells these hosts.
     pub(super) fn place(&mut self, vm: &VmId, to: usize, told: &[usize]) {
+        self.place_because(vm, to, told, "migrate");
+    }
+
+    fn place_because(&mut self, vm: &VmId, to: usize, told: &[usize], reason: &str) {
         let head = self.nodes[0].projects.head(ProjectId(vm.birth)).expect("it is built").clone();
         let definition = |host: &RevisionHost| {
             let holder = self.nodes.iter().find_map(|node| node.fragments.get(&host.fragment));
@@ -82,7 +86,7 @@ impl Cluster {
             project: Some(head.project()),
             parent: Some(head.digest),
             hosts: hosts.collect(),
-            reason: "migrate".into(),
+            reason: reason.into(),
             ..head.revision.clone()
         };
         let digest = Digest::of(&wire::encode_revision(&revision));
@@ -161,6 +165,31 @@ fn a_running_vm_moves_and_runs_on_the_other_host() {
     assert_eq!((view.owner, view.status.run_counter), (keys(1).public(), 1));
     cluster.input(0, Input::SpaceShort);
     assert_eq!(cluster.holding(0, &vm), None, "a shadow goes first");
+}
+
+#[test]
+fn what_was_moved_away_is_known_by_the_revision_and_who_has_a_copy_by_the_claim() {
+    let mut cluster = Cluster::new(512);
+    let vm = cluster.ring_with_a_running_vm();
+    cluster.place_because(&vm, 1, &[0, 1, 2], "evacuate oslo: new disks");
+    cluster.end_steps();
+    cluster.end_steps();
+    assert_eq!(cluster.owner_told(2, &vm), "bergen 1.2");
+    let epoch = crate::record::Epoch::FIRST;
+    let here = |cluster: &Cluster, host: usize| cluster.nodes[host].copy_here(&vm);
+    assert_eq!(here(&cluster, 0), CopyHere::Complete(epoch));
+    assert_eq!((here(&cluster, 1), here(&cluster, 2)), (CopyHere::Owned, CopyHere::None));
+    assert_eq!(cluster.nodes[2].given_by(&vm), Some(keys(0).public()));
+    let project = ProjectId(vm.birth);
+    let first = cluster.nodes[0].revisions(project)[0].1.digest;
+    let moved = |cluster: &Cluster| cluster.nodes[2].evacuated(&name("oslo"));
+    let expect = Evacuated { project, vm: vm.name.clone(), at: name("bergen"), back_to: Some(first) };
+    assert_eq!(moved(&cluster), [expect]);
+    assert_eq!(cluster.nodes[2].evacuated(&name("bergen")), []);
+    assert_eq!(cluster.nodes[2].placed_on(&name("oslo")), []);
+    // What somebody has moved since stays there.
+    cluster.place(&vm, 2, &[0, 1, 2]);
+    assert_eq!(moved(&cluster), []);
 }
 
 #[test]

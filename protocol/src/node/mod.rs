@@ -31,6 +31,7 @@ mod io;
 mod ledger;
 pub mod limits;
 mod message;
+mod moves;
 mod mutated;
 #[cfg(feature = "mutants")]
 mod mutation;
@@ -72,6 +73,7 @@ pub use ledger::{Ownership, Tenure};
 pub use message::{
     Ask, HandOver, Message, Propose, Refusal, Rule, RunOrder, RunRequest, RunVerdict, RunningVms,
 };
+pub use moves::{CopyHere, Evacuated};
 #[cfg(feature = "mutants")]
 pub use mutation::Mutation;
 pub use projects::ProjectHeads;

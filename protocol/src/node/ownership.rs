@@ -370,6 +370,18 @@ impl Node {
         self.ledger.owner(vm)
     }
 
+    /// Says why a host may not have what is on a VM's disk. It may where this host owns the VM, and the head revision places
+    /// it there.
+    pub fn may_copy(&self, vm: &VmId, to: PublicKey) -> Result<(), String> {
+        let epoch = match self.right(vm) {
+            Right::Own(epoch) => epoch,
+            Right::Unconfirmed => return Err("this host has just started".to_owned()),
+            Right::Suspended { reason } => return Err(reason),
+            Right::None => return Err("this host does not own it".to_owned()),
+        };
+        self.why_not_to(to, vm, epoch).map_or(Ok(()), Err)
+    }
+
     /// Returns what this host has noted about VMs.
     pub fn holdings(&self) -> impl Iterator<Item = (&VmId, &Holding)> {
         self.holdings.iter()

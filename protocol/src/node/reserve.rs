@@ -158,6 +158,20 @@ impl Node {
         self.reservations.by_revision.get(&revision).map(|reserved| reserved.definition)
     }
 
+    /// Returns what a revision that this host is asked about would follow.
+    pub fn parent_asked(&self, revision: Digest) -> Option<Digest> {
+        self.reservations.by_revision.get(&revision)?.parent
+    }
+
+    /// Returns the VMs of these names that a revision has, each with who owns it.
+    pub fn arrivals(&self, parent: Option<Digest>, names: &[Name]) -> Vec<(VmId, PublicKey)> {
+        let Some(parent) = parent.and_then(|parent| self.projects.commit(parent)) else { return Vec::new() };
+        let vms = parent.revision.hosts.iter().flat_map(|host| host.ids(parent.digest));
+        vms.filter(|vm| names.contains(&vm.name))
+            .filter_map(|vm| Some((vm.clone(), self.owner(&vm)?)))
+            .collect()
+    }
+
     /// Returns the part of this host in the parent of what is asked.
     pub(super) fn part_before(&self, ask: &Ask) -> Option<&RevisionHost> {
         self.projects.commit(ask.revision.parent?)?.host(self.me)

@@ -1,13 +1,13 @@
 //! Watching a change being carried out, for whoever asked for it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Node;
 use super::io::{FailureCause, OnFailure, OpId, Outcome, Output, VmFailure};
 use super::message::RunningVms;
 use super::propose::{Goal, Phase};
 use crate::id::{Digest, ProjectId, PublicKey, VmId};
-use crate::record::{Commit, Consent, VmState, VmStatus};
+use crate::record::{Commit, Consent, RunState, VmState, VmStatus};
 use crate::time::Now;
 
 impl Node {
@@ -58,9 +58,10 @@ impl Node {
         let gone =
             statuses.iter().filter(|s| left_out.contains(&s.vm) && s.state == VmState::Removed).count();
         let all_gone = gone == left_out.len();
+        let moved = self.moved_by(commit);
         let built = of_target
             .iter()
-            .filter(|status| is_built(&status.state) && self.has_part(commit, status))
+            .filter(|status| self.is_there(status, &moved) && self.has_part(commit, status))
             .count();
         // Somebody has changed it again.
         let over = of_target.iter().any(|status| status.state == VmState::Removed)
@@ -81,6 +82,26 @@ impl Node {
             }
             Goal::Build(_) | Goal::Revise | Goal::Remove | Goal::Undo(_) => {}
         }
+    }
+
+    /// Returns the VMs that a revision places on another host than its parent did, with that host.
+    fn moved_by(&self, commit: &Commit) -> BTreeMap<VmId, PublicKey> {
+        let Some(parent) = commit.revision.parent.and_then(|parent| self.projects.commit(parent)) else {
+            return BTreeMap::new();
+        };
+        let before: BTreeMap<VmId, PublicKey> = parent.placed().map(|(vm, host)| (vm, host.key)).collect();
+        let elsewhere = |(vm, host): &(VmId, PublicKey)| before.get(vm).is_some_and(|at| at != host);
+        commit.placed().map(|(vm, host)| (vm, host.key)).filter(elsewhere).collect()
+    }
+
+    /// Whether a VM is as a change wants it: built; and one that moves is with its new owner and does there what it did.
+    fn is_there(&self, status: &VmStatus, moved: &BTreeMap<VmId, PublicKey>) -> bool {
+        let Some(&to) = moved.get(&status.vm) else { return is_built(&status.state) };
+        let does = match status.run {
+            RunState::Up => status.state == VmState::Up,
+            RunState::Down => status.state == VmState::Down,
+        };
+        does && self.owner(&status.vm) == Some(to)
     }
 
     fn end(&mut self, op: OpId, outcome: Outcome) {
@@ -120,10 +141,8 @@ impl Node {
     fn unsettled(&self, project: ProjectId, target: Digest) -> Vec<VmFailure> {
         let commit = self.projects.commit(target);
         let wanted: BTreeSet<VmId> = commit.into_iter().flat_map(Commit::placed).map(|(vm, _)| vm).collect();
-        let is_there = |status: &VmStatus| {
-            is_built(&status.state) && commit.is_none_or(|commit| self.has_part(commit, status))
-        };
         let statuses = self.project_vms(project);
+        let moved = commit.map(|commit| self.moved_by(commit)).unwrap_or_default();
         let late = |status: &&VmStatus| VmFailure {
             vm: status.vm.name.clone(),
             host: status.host.to_string(),
@@ -132,7 +151,11 @@ impl Node {
         };
         statuses
             .iter()
-            .filter(|status| !is_there(status) && (wanted.is_empty() || wanted.contains(&status.vm)))
+            .filter(|status| {
+                let is_there = self.is_there(status, &moved)
+                    && commit.is_none_or(|commit| self.has_part(commit, status));
+                !is_there && (wanted.is_empty() || wanted.contains(&status.vm))
+            })
             .map(late)
             .collect()
     }

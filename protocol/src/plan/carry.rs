@@ -27,8 +27,8 @@ pub enum Carry {
 const NOT_RUNNING: &str = "it does not run, and has it from its next start on";
 /// Why memory costs nothing at a VM that was started with room for it.
 const HAS_ROOM: &str = "it was started with room for that, by its `memory_max`";
-/// Why what comes from another host is refused.
-const NO_MOVE: &str = "its disk is on another host";
+/// What it means to come from another host.
+const MOVE: &str = "its disk is copied while it runs; it is stopped for the last of it, and goes on there";
 
 /// Returns whether a VM can have a change to it; what is no VM's is had at once.
 pub fn carry(change: &Change) -> Carry {
@@ -137,7 +137,7 @@ impl PartChange<'_> {
             from: None,
             to: None,
             act: Act::Change(Effect::Move),
-            why: NO_MOVE,
+            why: MOVE,
             permission: super::Permission::Granted,
         });
         rows(&planned).into_iter().chain(moved).collect()

@@ -200,7 +200,7 @@ impl fmt::Display for Unplaced {
     }
 }
 
-fn listed(all: impl ExactSizeIterator<Item = String>) -> String {
+pub(super) fn listed(all: impl ExactSizeIterator<Item = String>) -> String {
     let more = all.len().saturating_sub(LACKING_LISTED_MAX);
     let mut text = all.take(LACKING_LISTED_MAX).collect::<Vec<_>>().join(", ");
     if more > 0 {

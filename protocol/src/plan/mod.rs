@@ -5,12 +5,14 @@
 //! a project, and what hosts observe ──observed──▶ the same, from what is there
 //! one VM, wanted and observed ──step──▶ its next step
 //! one project ──choose──▶ hosts for what names a group ──fragment──▶ each host's part
+//! one project and a host that is to be empty ──evacuation──▶ other hosts for what is there
 //! one host's part, before and after ──carry──▶ what it costs there, and what can't be carried out yet
 //! ```
 
 mod carry;
 mod choose;
 mod difference;
+mod evacuation;
 mod fragment;
 mod impact;
 mod kept;
@@ -24,6 +26,7 @@ mod step;
 pub use carry::{Carry, PartChange, carry};
 pub use choose::{Candidate, Lack, Presence, Unplaced, choose};
 pub use difference::{Change, InterfaceChange, Replaced, SwitchChange, VmChange, apply, difference};
+pub use evacuation::{NoRoom, evacuate, evacuation_reason, is_evacuation};
 pub use fragment::{PlacedHost, PlacementError, fragments, guest_address};
 pub use impact::{Act, Effect, Impact, Loss, impact};
 pub use kept::kept_rows;

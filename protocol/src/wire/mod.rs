@@ -8,6 +8,7 @@ mod ballot;
 mod claim;
 mod commit;
 mod definition;
+mod disk;
 mod fragment;
 mod fragment_guest;
 mod fragment_links;
@@ -33,6 +34,12 @@ pub use ballot::{
 pub use claim::{decode_holding, encode_holding, encode_ready, encode_vm_id};
 pub use commit::{commit_bytes_max, decode_revision, encode_revision, sign_reservation, verify_reservation};
 pub use definition::{DEFINITION_BYTES_MAX, decode_definition, encode_definition};
+pub use disk::{
+    DISK_ASK_BYTES_MAX, DISK_BATCH_BLOCKS_MAX, DISK_BLOCK_BYTES, DISK_BYTES_MAX, DISK_DRIVES_MAX,
+    DISK_FRAME_BYTES_MAX, DISK_NODE_BYTES, DISK_REGION_BLOCKS, DISK_TABLE_BYTES_MAX, DiskAsk, DiskBatch,
+    DiskBlockKind, DiskBlocks, DiskCompare, DiskFrame, DiskHave, DiskPlace, DiskRound, DiskShape, DiskTable,
+    DiskTableRegion, DriveShape, DriveTemplate,
+};
 pub use fragment::{decode_fragment, encode_fragment};
 pub use grant::{GrantWire, SignedWire, decode_chain, encode_chain};
 pub use hello::{

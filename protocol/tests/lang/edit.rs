@@ -145,6 +145,19 @@ fn hosts_are_added_at_the_end_and_enumerations_scaled() {
 }
 
 #[test]
+fn a_host_is_placed_in_its_own_block_and_one_of_an_enumeration_by_amending_it() {
+    let place = |host: &str| Edit::Place { host: host.to_owned(), service_host: "bergen".to_owned() };
+    check("host a { memory 64M }\n", &place("a"), "host a { memory 64M; service_host bergen }\n");
+    check("host a { service_host $h }\n", &place("a"), "host a { service_host bergen }\n");
+    let farm = "global { autoenum { superclass n; numhosts 3 } }\n";
+    let amended = format!("{farm}\namend node2 {{\n    service_host bergen\n}}\n");
+    check(farm, &place("node2"), &amended);
+    check(&amended, &place("node2"), &amended);
+    let elsewhere = amended.replace("bergen", "oslo");
+    check(&elsewhere, &place("node2"), &amended);
+}
+
+#[test]
 fn edits_that_cannot_be_made_say_why() {
     let text =
         "global { autoenum { superclass n }\n autoenum { superclass n } }\nhost web { startup { x } }\n";

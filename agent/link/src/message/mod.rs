@@ -10,6 +10,7 @@ mod grant;
 mod image;
 mod inside;
 mod mesh;
+mod moving;
 mod outside;
 mod recipe;
 mod reply;
@@ -29,6 +30,7 @@ pub use image::{
 };
 pub use inside::{Console, LogExtent, Logs, Terminal, TerminalSize};
 pub use mesh::{LanRow, OperatorToken};
+pub use moving::{Evacuate, Evacuation, EvacuationRow, OwnerHeard, TakeOver};
 pub use outside::{ForwardRow, NatState, OutsideRow, PortProtocol};
 pub use recipe::{PACKAGES_MAX, Package, PackageError, TemplateRecipe};
 pub use reply::{ExecExit, Failure, OutputStream, Progress, Refusal, Reply, Silence, Step, StepState};

@@ -9,6 +9,7 @@ use super::event::EventRow;
 use super::grant::{GrantRow, Granted};
 use super::image::{GarbageReport, TemplateHostRow};
 use super::mesh::LanRow;
+use super::moving::EvacuationRow;
 use super::outside::OutsideRow;
 use super::row::{AgentVersion, DaemonStatusRow, PeerRow, ProjectRow, StatusRow, TemplateRow, Token};
 
@@ -87,6 +88,8 @@ pub enum Reply {
     Granted(Box<Granted>),
     /// To `grant list`, and the grants that `revoke` took back.
     Grants(Vec<GrantRow>),
+    /// To `evacuate`.
+    Evacuation(Vec<EvacuationRow>),
 }
 
 /// A step of the work on a VM or for a project.
@@ -130,6 +133,10 @@ pub enum Step {
     Remove,
     /// A template image is made.
     Template,
+    /// A VM comes to another host, until it does there what it did.
+    Move,
+    /// A VM is taken over from an owner that is gone.
+    TakeOver,
 }
 
 /// How far a step is.

@@ -11,6 +11,7 @@ use super::grant::{GrantOrder, Revoke};
 use super::image::{GcMode, TemplateChoice, TemplatePull, TemplatePush, TemplateRemove};
 use super::inside::{Console, Logs, Terminal, TerminalSize};
 use super::mesh::OperatorToken;
+use super::moving::{Evacuate, TakeOver};
 use super::recipe::TemplateRecipe;
 
 /// A request: the first message of a connection after the hello.
@@ -113,6 +114,10 @@ pub enum Request {
     Revocation(Vec<u8>),
     /// The agent's host is the right one of those with its key.
     ConfirmKey,
+    /// Where the VMs of a host could go.
+    Evacuate(Evacuate),
+    /// Take over a VM whose owner is gone.
+    TakeOver(TakeOver),
 }
 
 impl Request {
@@ -153,6 +158,8 @@ impl Request {
             Self::Grants => "grant list",
             Self::Revoke(_) | Self::Revocation(_) => "revoke",
             Self::ConfirmKey => "key confirm",
+            Self::Evacuate(_) => "evacuate",
+            Self::TakeOver(_) => "takeover",
         }
     }
 }

@@ -7,14 +7,15 @@ use std::path::Path;
 
 use mln_link::message::{
     AgentVersion, Build, Change, ChangeConsent, ChangeContent, Consider, Console, DaemonStatusRow,
-    Definition, DoctorRow, EventReading, EventRow, Events, Exec, ExecExit, Existing, Failure, FileHead,
-    ForwardRow, GarbageKind, GarbageReport, GarbageRow, GcMode, HostLiveness, LanRow, LeftOut, LogExtent,
-    Logs, NatState, OnFailure, OperatorToken, OutputStream, OutsideRow, Package, PeerLink, PeerRow, Plan,
-    PlanRow, PlanSign, PortProtocol, Progress, ProjectRef, ProjectRow, ProjectSelection, Refusal, Removal,
-    Remove, Revised, RevisionRef, RevisionRow, RevisionStanding, Role, Silence, Start, Status, StatusRow,
-    StatusWait, Step, StepState, Stop, StopManner, Target, TemplateChoice, TemplateHostRow, TemplatePull,
-    TemplatePush, TemplateRecipe, TemplateRemoval, TemplateRemove, TemplateRow, Terminal, TerminalSize,
-    Token, UnsettledRow, Verdict, VmRef, VmState, WaitFor,
+    Definition, DoctorRow, Evacuate, Evacuation, EvacuationRow, EventReading, EventRow, Events, Exec,
+    ExecExit, Existing, Failure, FileHead, ForwardRow, GarbageKind, GarbageReport, GarbageRow, GcMode,
+    HostLiveness, LanRow, LeftOut, LogExtent, Logs, NatState, OnFailure, OperatorToken, OutputStream,
+    OutsideRow, OwnerHeard, Package, PeerLink, PeerRow, Plan, PlanRow, PlanSign, PortProtocol, Progress,
+    ProjectRef, ProjectRow, ProjectSelection, Refusal, Removal, Remove, Revised, RevisionRef, RevisionRow,
+    RevisionStanding, Role, Silence, Start, Status, StatusRow, StatusWait, Step, StepState, Stop, StopManner,
+    TakeOver, Target, TemplateChoice, TemplateHostRow, TemplatePull, TemplatePush, TemplateRecipe,
+    TemplateRemoval, TemplateRemove, TemplateRow, Terminal, TerminalSize, Token, UnsettledRow, Verdict,
+    VmRef, VmState, WaitFor,
 };
 use mln_link::{Input, Reply, Request};
 use mln_protocol::id::{Name, hex};
@@ -119,6 +120,11 @@ fn requests() -> Vec<Request> {
         Request::Definition(ProjectRef { owner: None, project: name("ring") }),
         Request::Consider(Consider { message: b"ab".to_vec() }),
         Request::ConfirmKey,
+        Request::Evacuate(Evacuate { host: name("oslo"), direction: Evacuation::Back }),
+        Request::TakeOver(TakeOver {
+            vm: VmRef { project: ProjectRef { owner: None, project: name("ring") }, vm: name("r1") },
+            owner_heard: OwnerHeard::Force,
+        }),
     ]
 }
 
@@ -338,6 +344,22 @@ fn replies() -> Vec<Reply> {
             contested: vec!["c".to_owned()],
             stranded: vec![name("r1")],
         }]),
+        Reply::Evacuation(vec![EvacuationRow {
+            owner: name("anna"),
+            project: name("ring"),
+            vm: name("r1"),
+            from: name("oslo"),
+            to: name("bergen"),
+            back_to: Some("d".to_owned()),
+        }]),
+        Reply::Progress(Progress {
+            project: None,
+            vm: None,
+            host: None,
+            step: Step::TakeOver,
+            state: StepState::Begun,
+            detail: String::new(),
+        }),
     ]
 }
 

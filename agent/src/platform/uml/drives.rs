@@ -6,6 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use mln_protocol::id::Name;
 use mln_protocol::model::{Mount, MountSource, Vm};
 use mln_protocol::wire::holder::{DriveWire, DrivesWire, FolderWire, HOLDER_VERSION};
 use mln_protocol::wire::seed::{SEED_VERSION, SeedMoreWire, SeedMountWire};
@@ -32,7 +33,7 @@ fn drives(vm: &Vm) -> impl Iterator<Item = (char, Content<'_>)> {
     DRIVE_LETTERS.into_iter().zip(mounts.map(Content::Mount).chain(swap))
 }
 
-fn file_of(letter: char) -> String {
+pub(super) fn file_of(letter: char) -> String {
     format!("disk-{letter}.img")
 }
 
@@ -121,6 +122,17 @@ pub(super) fn bytes_at_once(vm: &Vm) -> u64 {
         MountSource::Image(_) | MountSource::Folder(_) => None,
     });
     made.fold(0, u64::saturating_add)
+}
+
+/// Returns the disks that are the VM's own, with their lengths.
+pub(super) fn own(vm: &Vm) -> Vec<(Name, u64)> {
+    let own = drives(vm).filter_map(|(letter, content)| match content {
+        Content::Swap(bytes) => Some((letter, bytes)),
+        Content::Mount(Mount { source: MountSource::Disk(bytes), .. }) => Some((letter, bytes.0)),
+        Content::Mount(_) => None,
+    });
+    own.map(|(letter, bytes)| (Name::parse(&letter.to_string()).expect("a letter is a name"), bytes))
+        .collect()
 }
 
 /// Makes the disks that are the VM's own, in its folder.

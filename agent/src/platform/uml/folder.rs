@@ -17,6 +17,8 @@ use crate::holder::tap;
 const HIDDEN: &str = ".";
 /// How the name of a folder ends that isn't finished. That of a VM may end so too.
 const BUILDING: &str = ".building";
+/// How the name of a folder ends that has the copy of a VM's drives.
+const COPY: &str = ".copy";
 /// How the name of a folder ends that is on its way out.
 const REMOVING: &str = ".removing";
 
@@ -39,22 +41,39 @@ impl VmFolders {
         self.hidden(vm, REMOVING)
     }
 
+    pub(super) fn copy(&self, vm: &VmId) -> PathBuf {
+        self.hidden(vm, COPY)
+    }
+
     fn hidden(&self, vm: &VmId, end: &str) -> PathBuf {
         self.folder.join(format!("{HIDDEN}{}-{}{end}", vm.birth.short(), vm.name))
     }
 
-    /// Returns the folders of finished VMs, and changes nothing.
+    /// Returns the folders of finished VMs and those of copies, and changes nothing.
     pub(super) fn known(&self) -> std::io::Result<Vec<PathBuf>> {
         let mut known = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
-            if !entry.file_name().as_bytes().starts_with(HIDDEN.as_bytes())
+            let name = entry.file_name();
+            if (!is_hidden(name.as_bytes()) || name.as_bytes().ends_with(COPY.as_bytes()))
                 && entry.path().join(files::VM).exists()
             {
                 known.push(entry.path());
             }
         }
         Ok(known)
+    }
+
+    /// Returns the folders of copies, in the order of their names.
+    pub(super) fn copies(&self) -> std::io::Result<Vec<PathBuf>> {
+        let is_copy = |path: &PathBuf| {
+            let name = path.file_name().map(OsStrExt::as_bytes).unwrap_or_default();
+            is_hidden(name) && name.ends_with(COPY.as_bytes())
+        };
+        let mut copies = self.known()?;
+        copies.retain(is_copy);
+        copies.sort();
+        Ok(copies)
     }
 
     /// Returns the folders of finished VMs, in the order of their names; clears away those that are not
@@ -65,17 +84,22 @@ impl VmFolders {
             let path = entry?.path();
             let name = path.file_name().map(|n| n.as_bytes().to_vec()).unwrap_or_default();
             let ends = |end: &str| name.ends_with(end.as_bytes());
-            if name.starts_with(HIDDEN.as_bytes()) && (ends(BUILDING) || ends(REMOVING)) {
+            if is_hidden(&name) && (ends(BUILDING) || ends(REMOVING)) {
                 if let Err(error) = fs::remove_dir_all(&path) {
                     tracing::warn!(folder = %path.display(), %error, "a leftover stays; remove it by hand");
                 }
-            } else if path.join(files::VM).exists() {
+            } else if !is_hidden(&name) && path.join(files::VM).exists() {
                 finished.push(path);
             }
         }
         finished.sort();
         Ok(finished)
     }
+}
+
+/// Whether the name of a folder is no VM's.
+pub(super) fn is_hidden(name: &[u8]) -> bool {
+    name.starts_with(HIDDEN.as_bytes())
 }
 
 /// What a VM's folder says about it.
@@ -137,13 +161,16 @@ mod tests {
         let mut kept: Vec<PathBuf> =
             ["a", "a.building", "a.removing"].into_iter().map(|name| folders.path(&vm(name))).collect();
         kept.sort();
+        let copy = folders.copy(&vm("a"));
         let leftovers = [folders.building(&vm("b")), folders.removing(&vm("b"))];
-        for folder in kept.iter().chain(&leftovers) {
+        for folder in kept.iter().chain(&leftovers).chain([&copy]) {
             fs::create_dir(folder).expect("is made");
             fs::write(folder.join(files::VM), "a VM").expect("is written");
         }
         assert_eq!(folders.finished().expect("reads"), kept);
         assert!(leftovers.iter().all(|folder| !folder.exists()));
+        assert_eq!(folders.copies().expect("reads"), [copy]);
+        assert_eq!(folders.known().expect("reads").len(), 4);
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod attach;
 mod build;
 mod check;
 mod configure;
+mod copies;
 mod drives;
 mod folder;
 mod live;
@@ -31,9 +32,10 @@ use tracing::{info, warn};
 
 use super::{
     Answer, Applied, BootProgress, BuildRequest, Checked, Configuration, ConsoleLog, ConsoleView, Exec,
-    ExecCommand, ExecError, Exit, Observation, Observed, Platform, Probe, Refusal, StepError, Stop,
+    ExecCommand, ExecError, Exit, NewCopy, Observation, Observed, Platform, Probe, Refusal, StepError, Stop,
     TemplateFacts, TerminalCommand, VmEvent,
 };
+use crate::disk::{DiskFolder, VmDisk};
 use crate::holder::{self, files};
 use crate::image::{ImageStore, ImageUse};
 use attach::{Attachment, Ended, Target};
@@ -137,8 +139,9 @@ pub fn carried(vms: &Path) -> std::io::Result<Vec<String>> {
     };
     let mut carried = Vec::new();
     for entry in entries {
-        let folder = entry?.path();
-        if !folder.join(files::VM).exists() {
+        let entry = entry?;
+        let folder = entry.path();
+        if folder::is_hidden(entry.file_name().as_encoded_bytes()) || !folder.join(files::VM).exists() {
             continue;
         }
         carried.push(match VmFile::read(&folder) {
@@ -336,7 +339,32 @@ impl Shared {
             }
         }
         info!(vms = found.len(), "VMs observed");
+        self.find_copies(&mut found).await?;
         Ok(found)
+    }
+
+    /// Adds the VMs of which there is a copy that is complete: if they are this host's, they can be started.
+    async fn find_copies(&self, found: &mut Vec<Observation>) -> Result<(), StepError> {
+        let folders = self.folders.clone();
+        let copies = blocking(move || {
+            folders.copies().map_err(|source| StepError::io("reading", &folders.folder, source))
+        })
+        .await?;
+        for folder in copies {
+            match VmFile::read(&folder) {
+                Ok(file) if DiskFolder::at(&folder).is_arriving() => {
+                    info!(vm = %file.vm, "a copy is here that is not complete");
+                }
+                Ok(file) if found.iter().all(|there| there.vm != file.vm) => {
+                    let (vm, memory) = (file.vm, MemoryMib(file.wire.memory_mib));
+                    let state = Observed::Down { exit: None };
+                    found.push(Observation { vm, label: file.label, memory, state });
+                }
+                Ok(_) => {}
+                Err(error) => warn!(folder = %folder.display(), %error, "not a copy that this version knows"),
+            }
+        }
+        Ok(())
     }
 
     async fn observe(&self, file: &VmFile) -> Result<Observed, StepError> {
@@ -463,6 +491,46 @@ impl Platform for Uml {
 
     fn remove<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Result<(), StepError>> {
         Box::pin(self.shared.remove(vm))
+    }
+
+    fn is_running(&self, vm: &VmId) -> bool {
+        self.shared.attached(vm).is_some()
+    }
+
+    fn disk(&self, vm: &VmId) -> Result<VmDisk, StepError> {
+        self.shared.disk(vm)
+    }
+
+    fn copy<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Result<Option<VmDisk>, StepError>> {
+        Box::pin(self.shared.copy(vm))
+    }
+
+    fn has_copy<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Result<bool, StepError>> {
+        Box::pin(self.shared.has_copy(vm))
+    }
+
+    fn own_drives(&self, vm: &Vm) -> Vec<(Name, u64)> {
+        drives::own(vm)
+    }
+
+    fn make_copy(&self, copy: NewCopy) -> Answer<'_, Result<VmDisk, StepError>> {
+        Box::pin(self.shared.make_copy(copy))
+    }
+
+    fn take_up<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Result<(), StepError>> {
+        Box::pin(self.shared.take_up(vm))
+    }
+
+    fn shelve<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Result<(), StepError>> {
+        Box::pin(self.shared.shelve(vm))
+    }
+
+    fn incomplete_copies(&self) -> Answer<'_, Result<Vec<VmId>, StepError>> {
+        Box::pin(self.shared.incomplete_copies())
+    }
+
+    fn drop_copy<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Result<(), StepError>> {
+        Box::pin(self.shared.drop_copy(vm))
     }
 
     fn observe_all(&self) -> Answer<'_, Result<Vec<Observation>, StepError>> {

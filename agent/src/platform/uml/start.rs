@@ -13,6 +13,7 @@ use tokio::process::Command;
 
 use super::folder::{self, VmFile};
 use super::{UmlConfig, blocking, drives, space};
+use crate::disk::DiskFolder;
 use crate::holder::{self, FolderLock, files, tap};
 use crate::image::ImageStore;
 use crate::platform::StepError;
@@ -70,6 +71,8 @@ fn prepare(config: &UmlConfig, images: &ImageStore, folder: &Path, file: &VmFile
         _ => StepError::io("locking", folder.join(files::LOCK), error),
     })?;
     folder::sweep(folder, &config.kernel);
+    // From now on the guest writes: what was known of its drives is over.
+    DiskFolder::at(folder).void().map_err(|source| StepError::io("writing", folder, source))?;
     space::remove_own_memory_folder(folder, &config.memory_folders);
     let mut memory_folder = space::memory_folder(&config.memory_folders, MemoryMib(file.wire.memory_mib))?;
     let drives = drives::look_up(config, folder)?;

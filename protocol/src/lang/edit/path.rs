@@ -38,6 +38,10 @@ impl<'p> Step<'p> {
         Self { keyword: "host", name: Some(name) }
     }
 
+    pub(super) fn amend(name: &'p str) -> Self {
+        Self { keyword: "amend", name: Some(name) }
+    }
+
     /// Returns the head of the block, without its brace.
     pub(super) fn head(&self) -> String {
         match self.name {
