@@ -81,7 +81,8 @@ impl World {
     fn take_effect(&mut self, node: usize, vm: &VmId, step: Step, definition: Option<Box<Vm>>) -> Observed {
         let memory_mib = definition.as_ref().map_or(0, |definition| definition.memory.0);
         let disk = &mut self.hosts[node].disk;
-        if step != Step::Build {
+        // Who is told to stop has no disk to take up: its own may have gone away meanwhile.
+        if matches!(step, Step::Start | Step::Remove) {
             disk.take_up(vm, memory_mib);
         }
         if step == Step::Remove {

@@ -422,9 +422,11 @@ fn revoked(hosts: &[usize], lot: &mut Lot) -> Vec<Act> {
     acts
 }
 
-/// How often a VM moves in the scene that is about nothing else, and how long anybody waits for one move.
+/// How often a VM moves at most in the scene that is about nothing else, how long somebody asks for a move, and how long it may
+/// take. It ends with the faults.
 const MOVES: usize = 24;
-const MOVE_MS: u64 = 4_000;
+const ASK_MS: u64 = 1_500;
+const MOVE_MS: u64 = 12_000;
 
 /// A VM goes round and round; somebody may lie in wait for each hand-over.
 fn moves(round: &[usize], asked: &[usize], lot: &mut Lot) -> Vec<Act> {
@@ -434,7 +436,7 @@ fn moves(round: &[usize], asked: &[usize], lot: &mut Lot) -> Vec<Act> {
         if lot.chance(400) {
             acts.push(Act::Lay(Ambush::draw(lot)));
         }
-        acts.push(Act::Ask(asked[lot.index(asked.len())], Order::Place(0, to), MOVE_MS));
+        acts.push(Act::Ask(asked[lot.index(asked.len())], Order::Place(0, to), ASK_MS));
         acts.push(Act::Await(0, to, MOVE_MS));
     }
     acts

@@ -103,8 +103,8 @@ fn a_rule_that_is_switched_off_is_noticed_by_the_scene_that_is_made_for_it() {
                  promise-lapses,journal-not-needed,first-epoch-by-another,merge-refuses-expired,\
                  identity-without-birth,refused-not-told,unsigned-accepted,revocation-ignored,grant-verb-ignored,\
                  grant-limit-ignored,asker-not-judged,strangers-heard,reservation-never-lapses,times-go-back";
-    // Each scene is played twice.
-    let output = netsim(&["mutate", "--seeds", "60", "--kills", "1", "--only", rules]);
+    // Each scene is played twice, and some three times: of those in which somebody is late not each comes to it.
+    let output = netsim(&["mutate", "--seeds", "66", "--kills", "1", "--only", rules]);
     let all = text(&output);
     assert!(output.status.success(), "{all}");
     assert_eq!(all.lines().last(), Some("19 of 19 killed"), "{all}");

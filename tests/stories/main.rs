@@ -26,6 +26,7 @@ mod ring;
 mod stop;
 mod strangers;
 mod survival;
+mod twins;
 mod unprivileged;
 mod upgrade;
 mod world;

@@ -10,12 +10,13 @@ const DRAWERS: [&str; 7] = ["util", "utils", "helper", "helpers", "common", "mis
 
 /// Where types may be serialised: the codec, the shapes of a project for other tools, control messages, and the
 /// two files of an agent's folder that are text, and the one of an operator's contexts.
-const SERDE_PLACES: [&str; 7] = [
+const SERDE_PLACES: [&str; 8] = [
     "protocol/src/wire/",
     "protocol/src/convert/",
     "agent/link/",
     "agent/src/config.rs",
     "agent/src/identity.rs",
+    "agent/src/owner.rs",
     "cli/src/context.rs",
     // A small file that people write.
     "cli/src/plugin/manifest.rs",

@@ -172,7 +172,13 @@ impl EventLoop {
             // Nobody listens any more if it can't be said; the change goes on.
             let _ = reply.post(Reply::Warning { text });
         }
-        let found = self.node.projects().into_iter().find(|found| found.label == label);
+        let found = match select::labelled(&self.node, &label) {
+            Ok(found) => found,
+            Err(wrong) => {
+                answer(&reply, [*wrong]);
+                return self.work_over();
+            }
+        };
         let author = self.author(&operator);
         let intention = match (found, purpose) {
             (Some(found), _) => {
@@ -233,7 +239,7 @@ impl EventLoop {
             Err(wrong) => return answer(&reply, [*wrong]),
         };
         let to = match &change.content {
-            ChangeContent::Head(head) => log::find(&self.node, project.id, head),
+            ChangeContent::Head(head) => log::find_head(&self.node, project.id, head),
             ChangeContent::Revision(Some(revision)) => log::find(&self.node, project.id, revision),
             _ => log::before(&self.node, project.id),
         };

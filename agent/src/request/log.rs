@@ -75,6 +75,15 @@ pub(super) fn find(node: &Node, project: ProjectId, wanted: &str) -> Result<Dige
             let text = format!("{wanted} may mean several revisions; give more digits");
             Err(Box::new(refusal("ambiguous-revision", text, None)))
         }
+        (None, None, _) if history.iter().any(|view| Some(view.number) == number) => {
+            let same = history.iter().filter(|view| Some(view.number) == number);
+            let same: Vec<String> = same.map(|view| view.commit.digest.short()).collect();
+            let text = format!(
+                "revision {wanted} leads to no head; say by its digest which is meant: {}",
+                same.join(", ")
+            );
+            Err(Box::new(refusal("ambiguous-revision", text, None)))
+        }
         (None, None, _) => {
             let known: Vec<String> = history
                 .iter()
@@ -84,6 +93,27 @@ pub(super) fn find(node: &Node, project: ProjectId, wanted: &str) -> Result<Dige
             Err(Box::new(refusal("no-such-revision", text, None)))
         }
     }
+}
+
+/// Returns the head that a project is to go on with, where that is a question: its partial revisions contradict each other,
+/// or the newest is one that no majority has decided.
+pub(super) fn find_head(node: &Node, project: ProjectId, wanted: &str) -> Result<Digest, Box<Reply>> {
+    let found = find(node, project, wanted)?;
+    let Some(heads) = node.heads(project) else { return Ok(found) };
+    let mut open: Vec<Digest> =
+        heads.contested.iter().copied().chain(heads.partial.last().copied()).collect();
+    if open.is_empty() {
+        let text = "nothing is contested: a majority has decided where the project stands".to_owned();
+        let who = Some("you: mlnctl rollback -p PROJECT --to REVISION goes back to an earlier one");
+        return Err(Box::new(refusal("not-contested", text, who)));
+    }
+    open.push(*heads.newest());
+    if open.contains(&found) {
+        return Ok(found);
+    }
+    let open: Vec<String> = open.iter().map(Digest::short).collect();
+    let text = format!("{} is no head; it is between {}", found.short(), open.join(", "));
+    Err(Box::new(refusal("not-contested", text, None)))
 }
 
 /// Returns the revision before a project's head.

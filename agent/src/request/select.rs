@@ -2,12 +2,16 @@
 
 use mln_link::Reply;
 use mln_link::message::{ProjectRef, ProjectSelection, Target};
-use mln_protocol::id::Name;
+use mln_protocol::id::{Label, Name};
 use mln_protocol::node::{Node, ProjectView, VmView};
 
 use super::refusal;
 
-/// Returns the project that a name means to an operator: their own, or the only one of that name.
+/// How many digits of a digest people are shown, and name a project by at least.
+const DIGEST_DIGITS_MIN: usize = 8;
+
+/// Returns the project that a name means to an operator: their own, or the only one of that name; or the one whose
+/// digest begins so.
 pub(super) fn project(node: &Node, wanted: &ProjectRef, operator: &Name) -> Result<ProjectView, Box<Reply>> {
     let projects = node.projects();
     let named: Vec<&ProjectView> = projects
@@ -18,6 +22,9 @@ pub(super) fn project(node: &Node, wanted: &ProjectRef, operator: &Name) -> Resu
     let own: Vec<&&ProjectView> = named.iter().filter(|project| project.label.owner == *operator).collect();
     match (named.as_slice(), own.as_slice()) {
         ([], _) => {
+            if let Some(found) = by_digest(&projects, wanted) {
+                return Ok(found.clone());
+            }
             let known: Vec<String> = projects.iter().map(|project| project.label.to_string()).collect();
             let known = if known.is_empty() {
                 "none is built".to_owned()
@@ -28,15 +35,42 @@ pub(super) fn project(node: &Node, wanted: &ProjectRef, operator: &Name) -> Resu
         }
         ([only], _) => Ok((*only).clone()),
         (_, [own]) => Ok((**own).clone()),
-        (several, _) => {
-            let all: Vec<String> = several
-                .iter()
-                .map(|project| format!("{} ({})", project.label, project.id.0.short()))
-                .collect();
-            let text = format!("{wanted} may mean {}; say OWNER/PROJECT", all.join(", "));
-            Err(Box::new(refusal("ambiguous-project", text, None)))
-        }
+        (several, _) => Err(ambiguous(&format!("{wanted} may mean"), several)),
     }
+}
+
+/// Returns the project of a label, to be changed by its file; two of them are there when both were built while a network
+/// was cut in two.
+pub(super) fn labelled(node: &Node, label: &Label) -> Result<Option<ProjectView>, Box<Reply>> {
+    let projects = node.projects();
+    let named: Vec<&ProjectView> = projects.iter().filter(|project| project.label == *label).collect();
+    match named.as_slice() {
+        [] => Ok(None),
+        [only] => Ok(Some((*only).clone())),
+        several => Err(ambiguous("a file names no single one of", several)),
+    }
+}
+
+/// Returns the project whose digest begins so; what is shorter than what people are shown is a name.
+fn by_digest<'a>(projects: &'a [ProjectView], wanted: &ProjectRef) -> Option<&'a ProjectView> {
+    let digits = wanted.project.as_str();
+    if wanted.owner.is_some() || digits.len() < DIGEST_DIGITS_MIN {
+        return None;
+    }
+    let mut found = projects.iter().filter(|project| project.id.0.to_string().starts_with(digits));
+    found.next().filter(|_| found.next().is_none())
+}
+
+fn ambiguous(what: &str, several: &[&ProjectView]) -> Box<Reply> {
+    let all: Vec<String> =
+        several.iter().map(|project| format!("{} ({})", project.label, project.id.0.short())).collect();
+    let same = several.iter().all(|project| project.label == several[0].label);
+    let how = if same {
+        format!("say which by its digest, as in -p {}, and remove the other", several[0].id.0.short())
+    } else {
+        "say OWNER/PROJECT".to_owned()
+    };
+    Box::new(refusal("ambiguous-project", format!("{what} {}; {how}", all.join(", ")), None))
 }
 
 /// Returns the VMs that a request is about, in the order of their projects and names.

@@ -22,6 +22,9 @@ pub struct Log {
 /// Lists a project's revisions, oldest first.
 pub async fn run(args: Log, agent: &Agent, screen: &Screen) -> Result<Exit, CommandError> {
     let answer = agent.ask(&Request::Log(args.project), screen).await?;
-    screen.answer(|layout| change::log(&answer.revisions, layout), || change::log_json(&answer.revisions));
+    if answer.refusals.is_empty() || !answer.revisions.is_empty() {
+        screen
+            .answer(|layout| change::log(&answer.revisions, layout), || change::log_json(&answer.revisions));
+    }
     Ok(screen.troubles(&answer))
 }

@@ -477,3 +477,30 @@ fn a_hundred_strangers_signatures_do_not_take_the_place_of_a_proof() {
 
 #[path = "consider_test.rs"]
 mod considering;
+
+/// Any member may call a ballot; but no number, and nobody who has no vote, keeps others from ever being heard again.
+#[test]
+fn a_ballot_near_the_end_of_all_numbers_is_not_answered_and_only_voters_outbid() {
+    let mut mesh = Mesh::new();
+    let project = mesh.build(&[0, 1]);
+    let from = keys(2).public();
+    let ballot = Ballot { number: u64::MAX, coordinator: from };
+    for index in [0, 1] {
+        let message = Message::Ballot { parent: project.0, ballot };
+        mesh.input(index, Input::Message { from, message });
+        assert!(mesh.decisions[index].get(&project.0).is_none_or(|note| note.answered != Some(ballot)));
+    }
+    // While its own ballot is under way, the coordinator is told lies by who has no vote.
+    mesh.lost = |message| matches!(message, Message::Ballot { .. });
+    mesh.revise(0, 2, project, lab(&[0, 1], &[(0, "echo")]), Consent::Majority);
+    let own = Ballot { number: 1, coordinator: keys(0).public() };
+    for number in [7, u64::MAX] {
+        let message = Message::Outbid { parent: project.0, ballot: own, number };
+        mesh.input(0, Input::Message { from, message });
+    }
+    mesh.lost = |_| false;
+    mesh.pass(60);
+    assert_eq!(mesh.outcomes.get(&OpId(2)), Some(&Outcome::Done));
+    let coordinated = mesh.decisions[0].get(&project.0).map_or(0, |note| note.coordinated);
+    assert!(coordinated < 7, "{coordinated}");
+}

@@ -81,6 +81,9 @@ pub const RETRY_MS_MIN: u64 = 5_000;
 /// The longest pause after a failed step, in milliseconds.
 pub const RETRY_MS_MAX: u64 = 300_000;
 
+/// How long a build waits for the removal of a project of the same name, which it may replace, to be heard of.
+pub const REPLACED_HEARD_MS: u64 = 30_000;
+
 /// How many VMs one question about ownership names.
 pub const LINKS_WANTED_MAX: usize = 256;
 
@@ -129,6 +132,10 @@ pub const FRAGMENT_BYTES_MAX: usize = 3 << 20;
 
 /// How many ballots a coordinator tries for one change before it gives up: others are as eager, or a host lies.
 pub const BALLOTS_MAX: u32 = 12;
+
+/// How far the number of a ballot may be above what was answered or called here: whoever counts up one by one never
+/// comes near, and a number at the end of all would leave none for others.
+pub const BALLOT_JUMP_MAX: u64 = 1 << 32;
 
 /// After how long, in milliseconds, a host that has promised a child sees to it that it is decided: longer than a
 /// coordinator needs that is still there. By lot, up to twice as long.

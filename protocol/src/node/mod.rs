@@ -361,7 +361,7 @@ impl Node {
             }
             Message::Propose(propose) => self.promise_wanted(now, from, *propose),
             Message::Promised(promise) => self.promise_heard(now, &promise),
-            Message::Outbid { parent, ballot, number } => self.outbid(parent, ballot, number),
+            Message::Outbid { parent, ballot, number } => self.outbid(from, parent, ballot, number),
         }
     }
 

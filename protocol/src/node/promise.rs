@@ -107,7 +107,7 @@ impl Node {
         let may = remembers
             && self.records.member(from).is_some()
             && self.projects.voters(known).contains(&self.me);
-        if ballot.coordinator != from || !may || !self.may_sign() {
+        if ballot.coordinator != from || !may || !self.may_sign() || !self.is_near(parent, ballot) {
             return;
         }
         if self.tell_decided(from, parent) {
@@ -152,6 +152,9 @@ impl Node {
         if !remembers
             || !voters.contains(&self.me)
             || !reserved
+            // What counts without votes is nobody's to promise: it would bind every later ballot, and never be decided.
+            || !self.projects.needs_votes(known, candidate.revision.consent)
+            || !self.is_near(parent, ballot)
             || !self.may_be_put_forward(&voters, ballot, &candidate, &answers)
         {
             return;
@@ -171,6 +174,14 @@ impl Node {
         }
         self.await_decision(now, parent);
         self.send_promise(from, parent);
+    }
+
+    /// Whether a ballot has a number that others can still outbid.
+    fn is_near(&self, parent: Digest, ballot: Ballot) -> bool {
+        let note = self.decisions.note(parent);
+        let answered = note.and_then(|note| note.answered).map_or(0, |answered| answered.number);
+        let coordinated = note.map_or(0, |note| note.coordinated);
+        ballot.number <= answered.max(coordinated).saturating_add(limits::BALLOT_JUMP_MAX)
     }
 
     fn may_be_put_forward(

@@ -23,7 +23,9 @@ use super::vote::{Vote, VoteRule};
 use super::{Node, limits};
 use crate::id::{Digest, ProjectId, PublicKey, VmId};
 use crate::model::Fragment;
-use crate::record::{Answered, Charge, Choice, Commit, Consent, Promise, Record, Reservation, VmState};
+use crate::record::{
+    Answered, Ballot, Charge, Choice, Commit, Consent, Promise, Record, Reservation, VmState,
+};
 use crate::time::Now;
 use crate::trust::{Amount, Domain, Standing, Verified};
 use crate::wire;
@@ -252,10 +254,14 @@ impl Node {
     }
 
     /// Takes in that a ballot of ours is over; the next one comes after a pause, by lot.
-    pub(super) fn outbid(&mut self, parent: Digest, ballot: crate::record::Ballot, number: u64) {
+    /// A voter has answered a higher ballot than ours; only voters can, and none near the end of all numbers.
+    pub(super) fn outbid(&mut self, from: PublicKey, parent: Digest, ballot: Ballot, number: u64) {
         let votes = self.proposals.votes().chain(self.recoveries.votes());
+        let near = ballot.number.saturating_add(limits::BALLOT_JUMP_MAX);
         for vote in votes.filter(|vote| vote.parent == parent && vote.ballot == ballot) {
-            vote.outbid_by(number);
+            if vote.voters.contains(&from) && number <= near {
+                vote.outbid_by(number);
+            }
         }
     }
 

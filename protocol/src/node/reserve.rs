@@ -382,7 +382,9 @@ impl Node {
             *revision != ask.digest && reserved.label == *label && reserved.fragment.is_some()
         });
         if (built || pending) && !self.mutated_label_not_checked() {
-            let detail = if built {
+            let detail = if built && ask.replaces.is_some() {
+                format!("there are two projects {label}; remove one by its digest: mlnctl remove -p DIGEST")
+            } else if built {
                 format!("there is a project {label} already; build with -r to replace it")
             } else {
                 format!("{label} is being built right now")

@@ -246,7 +246,7 @@ impl Node {
         let Some((op, active)) = found else { return };
         let vm = active.target.vm.clone();
         // Our own request, applied before its owner was interrupted or its answer lost.
-        let again = |counter, by| by == self.me && counter == active.target.seen_counter + 1;
+        let again = |counter, by| by == self.me && counter == active.target.seen_counter.saturating_add(1);
         match verdict {
             RunVerdict::Applied => active.phase = Phase::Applied,
             RunVerdict::Stale { counter, by } if again(counter, by) => active.phase = Phase::Applied,
@@ -395,7 +395,7 @@ fn arrival(order: RunOrder, seen_counter: u64, status: &VmStatus) -> Arrival {
     if status.run != wanted(order) {
         // The counter has moved on since: by its guest, or by somebody else.
         let ended = status.exit.map_or_else(String::new, |exit| format!(" ({exit})"));
-        return if status.run_counter > seen_counter + 1 {
+        return if status.run_counter > seen_counter.saturating_add(1) {
             Arrival::Failed(format!("it went the other way again{ended}; see `mlnctl status`"))
         } else {
             Arrival::Waiting

@@ -19,14 +19,14 @@ impl Node {
         if known.is_some_and(|m| m.name == self.config.name && m.chain == self.config.chain) {
             return;
         }
-        let counter = known.map_or(1, |member| member.counter + 1);
+        let counter = known.map_or(1, |member| member.counter.saturating_add(1));
         let member = Member { counter, name: self.config.name.clone(), chain: self.config.chain.clone() };
         self.publish(now, Record::Member(member));
     }
 
     /// Publishes what this host carries and has left, and sets the time of the next repetition.
     pub(super) fn publish_host(&mut self, now: Now) {
-        let counter = self.records.host(self.me).map_or(1, |status| status.counter + 1);
+        let counter = self.records.host(self.me).map_or(1, |status| status.counter.saturating_add(1));
         let status = HostStatus { counter, measured_unix_ms: now.unix_ms, ..self.measure() };
         self.status.last_ms = Some(now.mono_ms);
         self.timers.cancel(&Timer::StatusChange);

@@ -151,6 +151,10 @@ fn compare(
         theirs.iter().map(|(key, d)| (key, *d)).collect();
     let (first, end) = positions(records, range);
     for record in records.between(first, end) {
+        // What is left out here differs in the next comparison, too.
+        if push.len() >= SYNC_RECORDS_MAX {
+            break;
+        }
         if theirs.get(&record.key(record.author())) != Some(&record.digest()) {
             push.push(record.clone());
         }

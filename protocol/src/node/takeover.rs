@@ -238,6 +238,12 @@ impl Node {
         let Some((digest, fragment)) = self.definition_for_takeover(&vm) else {
             return self.refuse_takeover(op, "its definition is gone from this host meanwhile".to_owned());
         };
+        let memory = fragment.vms.iter().find(|found| found.name == vm.name).map(|found| found.memory);
+        if !memory.is_some_and(|memory| self.vms.has_room_for(Some(&vm), memory, self.config.memory_limit)) {
+            let detail =
+                "there is no memory left for it on this host; stop or move another VM first".to_owned();
+            return self.refuse_takeover(op, detail);
+        }
         let seen = self.ledger.owner(&vm).map(|current| current.epoch);
         let before = seen.unwrap_or(Epoch::FIRST);
         let epoch = if self.mutated_takeover_keeps_term() { before.next() } else { before.taken_over() };

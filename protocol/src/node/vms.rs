@@ -128,8 +128,14 @@ impl Vms {
 
     /// Whether one more VM has room beside those whose disks are there or being made.
     pub(super) fn has_room(&self, memory: MemoryMib, limit: MemoryMib) -> bool {
-        let there = |vm: &&OwnedVm| vm.observed != Observed::Absent || vm.busy == Some(Step::Build);
-        let used: u64 = self.owned.values().filter(there).map(|vm| u64::from(vm.status.memory.0)).sum();
+        self.has_room_for(None, memory, limit)
+    }
+
+    /// The same for a VM that may be among those that are here already.
+    pub(super) fn has_room_for(&self, vm: Option<&VmId>, memory: MemoryMib, limit: MemoryMib) -> bool {
+        let there = |vm: &OwnedVm| vm.observed != Observed::Absent || vm.busy == Some(Step::Build);
+        let others = self.owned.iter().filter(|(id, owned)| Some(*id) != vm && there(owned));
+        let used: u64 = others.map(|(_, owned)| u64::from(owned.status.memory.0)).sum();
         used + u64::from(memory.0) <= u64::from(limit.0)
     }
 
@@ -495,7 +501,7 @@ impl Node {
     pub(super) fn turn_back(&mut self, now: Now, id: &VmId, to: RunState, reason: &str) {
         let Some(vm) = self.vms.owned.get_mut(id) else { return };
         vm.status.run = to;
-        vm.status.run_counter += 1;
+        vm.status.run_counter = vm.status.run_counter.saturating_add(1);
         vm.status.run_by = self.me;
         if to == RunState::Up {
             // It runs, and is told to be up again when whoever asked has heard why.
@@ -507,13 +513,19 @@ impl Node {
     /// Keeps a build waiting for what has to be removed first; where nothing has, says why it can't be done.
     fn blocked(&mut self, now: Now, id: &VmId) {
         let Some(blocked) = self.vms.owned.get(id) else { return };
-        // The removal of what this replaces may be heard of later than this.
-        let goes = |vm: &OwnedVm| {
-            vm.existence == Existence::Unwanted
-                || (vm.label == blocked.label && vm.status.project != blocked.status.project)
-        };
-        if self.vms.owned.values().any(goes) {
+        if self.vms.owned.values().any(|vm| vm.existence == Existence::Unwanted) {
             self.vms.queued.insert(id.clone());
+            return;
+        }
+        // The removal of what this replaces may be heard of later than this; of what it doesn't replace, never.
+        let replaced =
+            |vm: &OwnedVm| vm.label == blocked.label && vm.status.project != blocked.status.project;
+        if blocked.failures == 0 && self.vms.owned.values().any(replaced) {
+            self.vms.queued.insert(id.clone());
+            self.timers.set(Timer::Retry(id.clone()), now.mono_ms + limits::REPLACED_HEARD_MS);
+            if let Some(waiting) = self.vms.owned.get_mut(id) {
+                waiting.failures = 1;
+            }
             return;
         }
         let limit = self.config.memory_limit;
@@ -569,6 +581,8 @@ impl Node {
 
     fn next_queued(&mut self, now: Now) {
         for id in std::mem::take(&mut self.vms.queued) {
+            // What it waited for may be here sooner than it was to be tried again.
+            self.timers.cancel(&Timer::Retry(id.clone()));
             self.reconcile(now, &id);
         }
     }
@@ -605,7 +619,7 @@ impl Node {
             if unasked {
                 // The guest has shut itself down, or died: starting it again is for somebody to decide.
                 vm.status.run = RunState::Down;
-                vm.status.run_counter += 1;
+                vm.status.run_counter = vm.status.run_counter.saturating_add(1);
                 vm.status.run_by = self.me;
             }
         }
@@ -706,7 +720,7 @@ impl Node {
                 vm.stop_limit = limit;
             }
         }
-        vm.status.run_counter += 1;
+        vm.status.run_counter = vm.status.run_counter.saturating_add(1);
         vm.status.run_by = by;
         vm.failures = 0;
         self.timers.cancel(&Timer::Retry(id.clone()));
