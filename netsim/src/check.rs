@@ -183,6 +183,21 @@ impl Oracle {
         self.violations.extend(broken);
     }
 
+    /// Takes in what a host finds on its disk when it starts. It acts on it before it has come to tell anybody, where the
+    /// power went between the two: a commit "proves itself; any node that holds the parts can publish it".
+    pub(crate) fn note_stored(&mut self, records: &[VerifiedRecord]) {
+        records.iter().for_each(|record| self.hear_commit(record));
+    }
+
+    fn hear_commit(&mut self, record: &VerifiedRecord) {
+        if let Record::Commit(commit) = &***record
+            && !self.exempt.hostile.contains(&record.author())
+            && self.decisions.born(commit.digest).is_none()
+        {
+            self.note_commit(commit);
+        }
+    }
+
     pub(crate) fn note_message(&mut self, by: PublicKey, message: &Message) {
         match message {
             Message::HandOver(HandOver::Ready(ready)) => self.ownership.note_ready(by, ready),
@@ -199,12 +214,7 @@ impl Oracle {
                     {
                         self.ownership.note_link(record.author(), link);
                     }
-                    if let Record::Commit(commit) = &***record
-                        && !self.exempt.hostile.contains(&record.author())
-                        && self.decisions.born(commit.digest).is_none()
-                    {
-                        self.note_commit(commit);
-                    }
+                    self.hear_commit(record);
                 }
             }
             _ => {}

@@ -520,7 +520,9 @@ impl World {
         host.still_until_ms = 0;
         let known = host.disk.record(&RecordKey::Host(host.keys.public()));
         host.own_key = OwnKey::begin(self.now_ms, known);
-        host.node = Some(Node::new(config, host.disk.load()));
+        let stored = host.disk.load();
+        self.oracle.note_stored(&stored.records);
+        host.node = Some(Node::new(config, stored));
         let (life, found) = (host.life, host.disk.found());
         let at = self.now_ms + self.lot.between(1, HEARTBEAT_MS);
         self.at(at, Event::Heartbeat { node, life });

@@ -54,16 +54,16 @@ fn after() -> String {
 
 /// Returns a number that a machine says.
 #[track_caller]
-fn number(host: &Host, vm: &str, line: &str) -> u64 {
+pub(crate) fn number(host: &Host, vm: &str, line: &str) -> u64 {
     let said = host.shell(vm, line).done();
     said.trim().parse().unwrap_or_else(|_| panic!("{vm}: {line}: {said:?}"))
 }
 
 /// The memory that a machine has free, in KiB.
-const FREE: &str =
+pub(crate) const FREE: &str =
     "sync; echo 3 >/proc/sys/vm/drop_caches; sed -n 's/^MemFree: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo";
 /// The size of its root file system, in KiB.
-const ROOT: &str = "df -k / | tail -n 1 | sed 's/  */ /g' | cut -d ' ' -f 2";
+pub(crate) const ROOT: &str = "df -k / | tail -n 1 | sed 's/  */ /g' | cut -d ' ' -f 2";
 
 fn start(site: &mut Site, file: &str, project: &str) {
     site.host("oslo").ctl(&["build", "-f", file]).done();

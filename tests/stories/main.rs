@@ -23,6 +23,7 @@ mod refused;
 mod remote;
 mod revisions;
 mod ring;
+mod shape;
 mod stop;
 mod strangers;
 mod survival;

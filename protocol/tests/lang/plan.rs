@@ -67,7 +67,7 @@ fn each_change_of_a_host_takes_the_mildest_way_that_user_mode_linux_allows() {
     check_host(
         &network("switch lan"),
         &network("bridge br0"),
-        &["~ network eth0 switch lan → bridge br0 live"],
+        &["~ network eth0 switch lan → bridge br0 reboot"],
     );
     check_host(&network(""), &network("address dhcp"), &["+ network eth0 address → dhcp live"]);
     check_host(
