@@ -104,10 +104,6 @@ impl EventLoop {
                 }
                 Err(refusal) => Err(refusal),
             };
-            let verdict = match verdict {
-                Ok(()) => change.judge_disks(&*platform, &fragment).await,
-                refused => refused,
-            };
             if let (Ok(()), Some(definition), Some(source)) = (&verdict, definition, source)
                 && let Err(error) = blobs.fetch(&mesh, Some(source), definition).await
             {

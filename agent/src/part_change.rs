@@ -4,14 +4,16 @@
 //! removes them, gives one that is there another definition, as it runs or by one start more, and takes one to another host
 //! with its disks, which may grow.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mln_protocol::id::Name;
+use futures::future::join_all;
+use mln_protocol::id::{Name, VmId};
 use mln_protocol::model::Fragment;
 use mln_protocol::node::{Refusal, Rule};
-use mln_protocol::plan;
+use mln_protocol::plan::{self, Act, Condition, DiskRoom, Effect, Limits, Row, Subject};
 
-use crate::platform::Platform;
+use crate::platform::{Leeway, Platform};
 
 /// A part of a project that takes the place of another one.
 #[derive(Debug)]
@@ -42,28 +44,52 @@ impl PartChange {
         }
     }
 
-    /// Refuses disks that are to become larger than they can. Nothing was changed.
-    pub(crate) async fn judge_disks(
+    /// Makes rows say what changes cost here, where VMs that run can't be changed as VMs usually can; `ids` are the VMs of
+    /// this host.
+    pub(crate) async fn be_exact(
         &self,
+        rows: &mut [Row],
         platform: &dyn Platform,
         fragment: &Fragment,
-    ) -> Result<(), Refusal> {
-        let before = self.before.iter().flat_map(|before| &before.vms);
-        for old in before {
-            let Some(vm) = fragment.vms.iter().find(|vm| vm.name == old.name && vm.disk != old.disk) else {
-                continue;
+        ids: &[VmId],
+    ) {
+        let is_live = |row: &Row| row.act == Act::Change(Effect::Live);
+        let is_about = |row: &Row, vm: &VmId| row.subject == Subject::Host(vm.name.clone());
+        let is_asked =
+            |vm: &&VmId| rows.iter().any(|row| is_live(row) && is_about(row, vm)) && platform.is_running(vm);
+        let asked = ids.iter().filter(is_asked);
+        let found = asked.map(async |vm| (vm.name.clone(), limits_of(platform, fragment, vm).await));
+        let limits: BTreeMap<Name, Limits> = join_all(found).await.into_iter().collect();
+        let change = plan::PartChange {
+            before: self.before.as_deref(),
+            after: Some(fragment),
+            arriving: &self.arriving,
+            leaving: &self.leaving,
+        };
+        let exact =
+            change.rows_within(|_| Condition::Running, |vm| limits.get(vm).copied().unwrap_or_default());
+        for row in rows.iter_mut().filter(|row| is_live(row)) {
+            let is_same = |other: &&Row| {
+                (&other.sign, &other.subject, &other.key) == (&row.sign, &row.subject, &row.key)
+                    && (&other.from, &other.to) == (&row.from, &row.to)
             };
-            // What else is wrong is said where a part is checked.
-            let (Ok(was), Ok(is)) = (platform.check(old).await, platform.check(vm).await) else { continue };
-            let most = was.disk_max;
-            if is.disk > most {
-                let detail = format!(
-                    "{}: its disk can grow to {most}, and not to {}; ask for less, or give the new one another name",
-                    vm.name, is.disk
-                );
-                return Err(Refusal { rule: Rule::Disk, detail });
+            let runs = row.subject.name().is_some_and(|vm| limits.contains_key(vm));
+            if let Some(other) = exact.iter().find(is_same).filter(|_| runs) {
+                (row.act, row.why) = (other.act, other.why);
             }
         }
-        Ok(())
     }
+}
+
+async fn limits_of(platform: &dyn Platform, fragment: &Fragment, vm: &VmId) -> Limits {
+    let Leeway { obstacle, disk_max } = platform.leeway(vm).await;
+    let definition = fragment.vms.iter().find(|found| found.name == vm.name);
+    let wanted = match definition {
+        // What is wrong with it is said where a part is checked.
+        Some(definition) => platform.check(definition).await.ok().map(|checked| checked.disk),
+        None => None,
+    };
+    let is_too_short = disk_max.zip(wanted).is_some_and(|(most, wanted)| wanted > most);
+    let disk = if is_too_short { DiskRoom::TooLittle } else { DiskRoom::Enough };
+    Limits { obstacle, disk }
 }

@@ -155,11 +155,53 @@ fn what_takes_a_start_costs_one_of_that_machine_and_none_where_it_must_not_be_st
     for index in [0, 2] {
         assert_eq!(oslo.boot_id(vms[index]), boots[index], "{} ran on", vms[index]);
     }
+}
 
-    // What is larger than the file under the layer is refused by the host whose disk it is.
-    let huge = BEFORE.replace("size 100M", "size 100G");
-    let huge = site.project("huge", &huge);
-    site.host("oslo").ctl(&["upgrade", "-f", &huge, "--yes"]).ended(3).says("can grow to").says("rule disk");
+#[test]
+fn disks_that_have_no_room_as_a_machine_runs_grow_and_come_with_one_start_of_it() {
+    let mut site = Site::mesh(&["oslo", "bergen"]);
+    let before = site.project("shop", BEFORE);
+    start(&mut site, &before, "shop");
+    let vms = ["shop/web", "shop/db", "shop/aside"];
+    let boots = vms.map(|vm| site.host("oslo").boot_id(vm));
+    let oslo = site.host("oslo");
+    for vm in ["shop/db", "shop/aside"] {
+        oslo.shell(vm, "echo mine >/root/kept; sync").done();
+    }
+
+    // The file under its disk has 4 GiB.
+    let more = "10.9.0.2/24 }\n    mount {\n        24M /data ext4\n    }";
+    let larger = BEFORE.replace("size 100M", "size 5G").replace("10.9.0.2/24 }", more);
+    let larger = site.project("larger", &larger);
+    let oslo = site.host("oslo");
+    let plan = oslo.ctl(&["plan", "-f", &larger]).ended(2);
+    plan.says("a longer file is put there when it is stopped").says("mount");
+    for vm in ["aside", "db"] {
+        oslo.ctl(&["upgrade", "-f", &larger, "--yes", "-l", vm]).ended(3).says(vm);
+    }
+    oslo.ctl(&["upgrade", "-f", &larger, "--yes", "-l", "web"]).ended(0).says("shop at revision 2");
+    oslo.ctl(&["status", "-p", "shop", "--wait", "up", "--timeout", "90"]).ended(0);
+    assert_eq!(oslo.boot_id("shop/web"), boots[0], "web ran on");
+    for (vm, boot) in vms.into_iter().zip(&boots).skip(1) {
+        assert_ne!(oslo.boot_id(vm), *boot, "{vm} was started once more");
+        assert_eq!(oslo.shell(vm, "cat /root/kept").done(), "mine\n");
+    }
+    assert!(number(oslo, "shop/aside", ROOT) > 4 << 20, "it has more than the 4 GiB that it could have");
+    oslo.shell("shop/db", "grep -w /data /proc/mounts && echo ours >/data/ours && sync").done();
+
+    // Another disk before it: each is still mounted where it was.
+    let two =
+        "10.9.0.2/24 }\n    swap 16M\n    mount {\n        16M /more ext4\n        24M /data ext4\n    }";
+    let two = BEFORE.replace("size 100M", "size 5G").replace("10.9.0.2/24 }", two);
+    let two = site.project("two", &two);
+    site.host("oslo").ctl(&["upgrade", "-f", &two, "--yes", "-l", "web:aside"]).ended(0);
+    let oslo = site.host("oslo");
+    oslo.ctl(&["status", "-p", "shop", "--wait", "up", "--timeout", "90"]).ended(0);
+    let look = "grep -w /more /proc/mounts >/dev/null && grep ubdf /proc/swaps >/dev/null && cat /data/ours";
+    assert_eq!(oslo.shell("shop/db", look).done(), "ours\n");
+    // Without a word for it, none is lost.
+    let refused = oslo.ctl(&["upgrade", "-f", &larger, "--yes"]).ended(3);
+    refused.says("rule disk-loss");
 }
 
 #[test]

@@ -102,9 +102,9 @@ fn a_project_is_changed_and_taken_back_under_guests_that_run_on() {
 
     // What can't be done is refused with its rule, by whom it concerns, and nothing is another way after it.
     let known = revisions(site.host("oslo"), "pair");
-    let larger = site.project("larger", &PAIR.replace("memory 64M", "memory 64M; swap 64M"));
+    let larger = site.project("larger", &PAIR.replace("memory 64M", "memory 64M; template other"));
     let refused = site.host("oslo").ctl(&["upgrade", "-f", &larger, "--yes", "--force"]).ended(3);
-    refused.says("its further disks can't be changed yet").says("rule platform");
+    refused.says("another template means a new disk").says("rule disk-loss");
     let moved = format!("{PAIR}{THIRD}").replace("service_host oslo", "service_host bergen");
     let moved = site.project("moved", &moved);
     site.host("oslo").ctl(&["plan", "-f", &moved]).ended(2).says("> host left").says("at most");

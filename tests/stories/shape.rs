@@ -22,6 +22,9 @@ host mover { superclass end; service_host bergen; network eth0 { switch lan; add
 host gone { superclass end; service_host gjovik; network eth0 { switch lan; address 10.9.0.5/24 } }
 ";
 
+/// How the machine begins that moves: its memory, its disk and its address are others as well.
+const MOVED: &str = "host mover { superclass end; service_host gjovik; memory 80M; size 200M";
+
 /// What it becomes: two more, one fewer, one with more memory, one with a larger disk and an account more, one elsewhere.
 fn after() -> String {
     let gone = BEFORE.find("host gone").expect("it has such a machine");
@@ -31,9 +34,13 @@ host new2 { superclass end; service_host gjovik; network eth0 { switch lan; addr
 ";
     let text = format!("{}{more}", &BEFORE[..gone])
         .replace("memory_max 128M;", "memory_max 128M; memory 112M;")
-        .replace("host db { superclass end;", "host db { superclass end; size 300M; users { anna * /home/anna };")
-        .replace("host mover { superclass end; service_host bergen", "host mover { superclass end; service_host gjovik");
-    for word in ["memory 112M", "size 300M", "anna", "host mover { superclass end; service_host gjovik"] {
+        .replace(
+            "host db { superclass end;",
+            "host db { superclass end; size 300M; users { anna * /home/anna };",
+        )
+        .replace("host mover { superclass end; service_host bergen", MOVED)
+        .replace("10.9.0.4/24", "10.9.0.44/24");
+    for word in ["memory 112M", "size 300M", "anna", MOVED, "10.9.0.44"] {
         assert!(text.contains(word), "{word} is in it");
     }
     text
@@ -111,7 +118,10 @@ fn one_upgrade_gives_a_lab_in_use_another_shape_and_a_rollback_its_old_one() {
     assert!(larger > root + (150 << 10), "{root} KiB before, {larger} after");
     oslo.shell("course/db", "id anna").done();
     assert_eq!(oslo.shell("course/mover", "cat /root/mine").done(), "course/mover\n");
-    let reaches = ["10.9.0.2", "10.9.0.3", "10.9.0.4", "10.9.0.6", "10.9.0.7"];
+    let total = number(oslo, "course/mover", "sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo");
+    assert!(total > 64 << 10, "it has other memory where it is now: {total} KiB");
+    assert!(number(oslo, "course/mover", ROOT) > root + (100 << 10), "and a larger disk");
+    let reaches = ["10.9.0.2", "10.9.0.3", "10.9.0.44", "10.9.0.6", "10.9.0.7"];
     let line = reaches.map(|address| format!("ping -c 1 -W 5 {address}")).join(" && ");
     oslo.shell("course/still", &line).done();
 

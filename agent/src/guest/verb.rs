@@ -19,7 +19,7 @@ pub const COPY: &str = "guest-copy";
 /// The word for [`Verb::HostKey`] and [`Verb::Ssh`].
 pub const SSH: &str = "guest-ssh";
 
-/// The word for [`Verb::Apply`] and [`Verb::Memory`].
+/// The word for [`Verb::Apply`], [`Verb::Memory`] and [`Verb::Probe`].
 pub const APPLY: &str = "guest-apply";
 /// The exit status of a guest agent from before there was a verb.
 pub const OLDER: i32 = 64;
@@ -39,6 +39,8 @@ enum Verb<'a> {
     Clear { user: &'a str, process: u32 },
     /// Apply the seed that comes on standard input, as at a boot.
     Apply,
+    /// Nothing: that it is known is what the host asks.
+    Probe,
     /// Let go of memory that holds what can be read again, and say how much is free, in KiB.
     Memory,
 }
@@ -93,6 +95,7 @@ fn parse(words: &[OsString]) -> Option<Verb<'_>> {
         (SSH, ["serve", user, key], _) => Some(Verb::Ssh { user, key }),
         (APPLY, ["seed"], _) => Some(Verb::Apply),
         (APPLY, ["memory"], _) => Some(Verb::Memory),
+        (APPLY, ["probe"], _) => Some(Verb::Probe),
         (SSH, ["clear", user, process], _) => Some(Verb::Clear { user, process: process.parse().ok()? }),
         _ => None,
     }
@@ -130,6 +133,7 @@ fn carry_out(verb: Verb<'_>) -> Result<(), VerbError> {
         Verb::HostKey => say(&format!("{}\n", ssh::host_key()?)),
         Verb::Clear { user, process } => Ok(ssh::clear(user, process)?),
         Verb::Apply => Ok(live::run(io::stdin().lock())?),
+        Verb::Probe => Ok(()),
         Verb::Memory => say(&format!("{}\n", live::free_memory_kib()?)),
         Verb::Ssh { user, key } => Ok(ssh::serve(user, key)?),
     }

@@ -286,15 +286,15 @@ pub enum StepError {
         /// The version.
         found: u16,
     },
-    /// The VM's disk can't be as large as the project wants. It is as large as it was.
+    /// A disk that a VM mounts would go, or become another one. It is as it was.
     #[error(
-        "its disk can grow to {most}, and not to {wanted}: ask for less, or give the new one another name"
+        "what is on the disk of {vm} that is mounted at {at} would be lost: the project has to keep that disk"
     )]
-    DiskCannotGrow {
-        /// What was asked for.
-        wanted: DiskBytes,
-        /// The most that it can be.
-        most: DiskBytes,
+    DiskWouldBeLost {
+        /// Which VM.
+        vm: VmId,
+        /// Where the disk was mounted.
+        at: String,
     },
     /// What a VM that runs was to be given did not become so. Some of it may have.
     #[error("the guest could not be given its definition: {text}")]

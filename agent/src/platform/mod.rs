@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use mln_protocol::id::{Digest, Label, Name, VmId};
 use mln_protocol::model::{DiskBytes, MemoryMib, TemplateRef, Vm};
+use mln_protocol::plan::Obstacle;
 use mln_protocol::wire::DriveShape;
 
 use crate::disk::VmDisk;
@@ -81,6 +82,9 @@ pub trait Platform: fmt::Debug + Send + Sync {
         configuration: Configuration,
         replugged: Vec<Name>,
     ) -> Answer<'_, Result<Applied, StepError>>;
+
+    /// Returns what a VM can be given as it runs; changes nothing.
+    fn leeway<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Leeway>;
 
     /// Starts a VM; returns when its process runs. That it is ready is an event.
     fn start<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Result<(), StepError>>;
@@ -159,6 +163,15 @@ pub enum Applied {
     },
 }
 
+/// What a VM can be given as it runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Leeway {
+    /// What keeps it from being changed as it runs; none where nothing does, or it doesn't run.
+    pub obstacle: Option<Obstacle>,
+    /// How large its disk can become as it runs; none where that isn't known.
+    pub disk_max: Option<DiskBytes>,
+}
+
 /// What a host can do on a platform.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
@@ -181,8 +194,6 @@ pub struct Checked {
     pub template: Digest,
     /// How large its disk would be.
     pub disk: DiskBytes,
-    /// How large it could become.
-    pub disk_max: DiskBytes,
 }
 
 /// What a check needs to know of a template.

@@ -23,6 +23,43 @@ pub enum Carry {
     NotYet(&'static str),
 }
 
+/// What keeps a VM that runs from being changed as it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// The agent in the guest is of a version that changes nothing.
+    Agent,
+    /// What holds its process is of such a version.
+    Holder,
+    /// Both are.
+    Both,
+}
+
+/// What a host knows of how a VM that runs can be changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// What keeps it from being changed; none where nothing does.
+    pub obstacle: Option<Obstacle>,
+    /// Whether its disk is long enough for what it is to be.
+    pub disk: DiskRoom,
+}
+
+/// Whether a disk is long enough for the file system that is to be on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DiskRoom {
+    /// It is.
+    #[default]
+    Enough,
+    /// A longer file has to be put under it first.
+    TooLittle,
+}
+
+/// Why what the agent in a guest does costs a start.
+const OLDER_AGENT: &str = "the agent in the guest is of an older version, and does this at a start alone";
+/// Why what a holder does costs a start.
+const OLDER_HOLDER: &str = "an older mlnd has started it, which changes this at a start alone";
+/// Why a disk costs a start.
+const DISK_TOO_SHORT: &str =
+    "that is more than there is under its disk; a longer file is put there when it is stopped";
 /// Why a change costs nothing at a VM that doesn't run.
 const NOT_RUNNING: &str = "it does not run, and has it from its next start on";
 /// Why memory costs nothing at a VM that was started with room for it.
@@ -76,11 +113,13 @@ fn of_vm(change: &VmChange) -> Carry {
             | InterfaceChange::TapAddress(_) => Carry::Now,
         },
         VmChange::Setup(change) => match change {
+            // A disk that would be lost is refused for that.
             SetupChange::Groups(_)
+            | SetupChange::Swap(_)
+            | SetupChange::Mounts(_)
             | SetupChange::Shutdown(_)
             | SetupChange::Scheduling(_)
             | SetupChange::MemoryMax(_) => Carry::Now,
-            SetupChange::Swap(_) | SetupChange::Mounts(_) => Carry::NotYet("its further disks"),
         },
     }
 }
@@ -101,6 +140,69 @@ fn be_gentle(planned: &mut PlannedChange, before: &[Vm], condition: &impl Fn(&Na
     (planned.act, planned.why) = (Act::Change(Effect::Live), why);
 }
 
+/// Says what a change costs one VM that runs, where that is more than it costs elsewhere.
+fn be_strict(planned: &mut PlannedChange, limits: &impl Fn(&Name) -> Limits) {
+    let (Change::VmChanged { vm, change }, Act::Change(Effect::Live)) = (&planned.change, planned.act) else {
+        return;
+    };
+    let Limits { obstacle, disk } = limits(vm);
+    let by = carried_by(change);
+    let why = match (obstacle, disk) {
+        (_, DiskRoom::TooLittle) if matches!(change, VmChange::Disk(_)) => DISK_TOO_SHORT,
+        (Some(Obstacle::Agent | Obstacle::Both), _) if by.contains(&Carrier::Agent) => OLDER_AGENT,
+        (Some(Obstacle::Holder | Obstacle::Both), _) if by.contains(&Carrier::Holder) => OLDER_HOLDER,
+        _ => return,
+    };
+    (planned.act, planned.why) = (Act::Change(Effect::Reboot), why);
+}
+
+/// Who has something to do for a change of a VM that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Carrier {
+    /// The agent in the guest.
+    Agent,
+    /// What holds the guest's process.
+    Holder,
+}
+
+fn carried_by(change: &VmChange) -> &'static [Carrier] {
+    const BOTH: &[Carrier] = &[Carrier::Agent, Carrier::Holder];
+    match change {
+        VmChange::Users(_)
+        | VmChange::Files(_)
+        | VmChange::Nameservers(_)
+        | VmChange::Modules(_)
+        | VmChange::Disk(_) => &[Carrier::Agent],
+        VmChange::Memory(memory) if memory.to < memory.from => BOTH,
+        VmChange::Memory(_) => &[Carrier::Holder],
+        VmChange::InterfaceAdded { .. } | VmChange::InterfaceRemoved { .. } => BOTH,
+        VmChange::Interface { change, .. } => match change {
+            InterfaceChange::Attachment(_) => &[Carrier::Holder],
+            InterfaceChange::Address(_) | InterfaceChange::Gateway(_) | InterfaceChange::Broadcast(_) => {
+                &[Carrier::Agent]
+            }
+            InterfaceChange::Mac(_)
+            | InterfaceChange::Impairment { .. }
+            | InterfaceChange::Forwards(_)
+            | InterfaceChange::TapAddress(_) => &[],
+        },
+        VmChange::Setup(change) => match change {
+            SetupChange::Groups(_) | SetupChange::Shutdown(_) => &[Carrier::Agent],
+            SetupChange::Swap(_)
+            | SetupChange::Mounts(_)
+            | SetupChange::Scheduling(_)
+            | SetupChange::MemoryMax(_) => &[],
+        },
+        VmChange::Platform(_)
+        | VmChange::ServiceHost(_)
+        | VmChange::Template(_)
+        | VmChange::Vcpus(_)
+        | VmChange::BootOrder(_)
+        | VmChange::InterfacesReordered { .. }
+        | VmChange::Startup(_) => &[],
+    }
+}
+
 /// A host's part of a project, and what takes its place.
 #[derive(Clone, Copy, Debug)]
 pub struct PartChange<'a> {
@@ -117,6 +219,15 @@ pub struct PartChange<'a> {
 impl PartChange<'_> {
     /// Returns the changes of this part as rows, with what each costs there. `condition` is how a VM is right now.
     pub fn rows(&self, condition: impl Fn(&Name) -> Condition) -> Vec<Row> {
+        self.rows_within(condition, |_| Limits::default())
+    }
+
+    /// Returns the same where more is known of how VMs that run can be changed.
+    pub fn rows_within(
+        &self,
+        condition: impl Fn(&Name) -> Condition,
+        limits: impl Fn(&Name) -> Limits,
+    ) -> Vec<Row> {
         let (before, after) = (project(self.before), project(self.after));
         let mut planned = plan(&before, &after, &BTreeSet::new());
         // What only concerns the file's order, or how it spells the host, changes nothing here.
@@ -129,6 +240,7 @@ impl PartChange<'_> {
         });
         for planned in &mut planned {
             be_gentle(planned, &before.vms, &condition);
+            be_strict(planned, &limits);
         }
         let moved = self.arriving.iter().map(|vm| Row {
             sign: Sign::Moved,
@@ -265,7 +377,27 @@ mod tests {
     }
 
     #[test]
-    fn further_disks_are_not_yet() {
+    fn what_an_older_agent_or_holder_can_not_do_as_a_vm_runs_costs_a_start_there() {
+        let before = part("host a { memory 64M; memory_max 128M; size 1G }\nswitch s { }");
+        let after = part(
+            "host a { memory 96M; memory_max 128M; size 9G; boot_order 3; users { u x }; network eth0 { switch s } }\nswitch s { }",
+        );
+        let change = PartChange { before: Some(&before), after: Some(&after), arriving: &[], leaving: &[] };
+        let reboots = |limits: Limits| -> Vec<String> {
+            let rows = change.rows_within(|_| Condition::Running, |_| limits);
+            let rows = rows.into_iter().filter(|row| row.act == Act::Change(Effect::Reboot));
+            rows.filter_map(|row| row.key).collect()
+        };
+        let of = |obstacle| Limits { obstacle: Some(obstacle), ..Limits::default() };
+        assert_eq!(reboots(Limits::default()), [""; 0]);
+        assert_eq!(reboots(of(Obstacle::Agent)), ["disk", "network eth0", "user u"]);
+        assert_eq!(reboots(of(Obstacle::Holder)), ["memory", "network eth0"]);
+        assert_eq!(reboots(of(Obstacle::Both)), ["memory", "disk", "network eth0", "user u"]);
+        assert_eq!(reboots(Limits { disk: DiskRoom::TooLittle, ..Limits::default() }), ["disk"]);
+    }
+
+    #[test]
+    fn another_template_is_not_yet() {
         let not_yet = |before: &str, after: &str| {
             let (before, after) = (part(before), part(after));
             let change =
@@ -274,8 +406,7 @@ mod tests {
         };
         assert_eq!(not_yet("host a { memory 64M }", "host a { memory 96M }"), None);
         assert_eq!(not_yet("host a { size 100M }", "host a { size 200M }"), None);
-        let swap = not_yet("host a { }", "host a { swap 64M }");
-        assert_eq!(swap.as_deref(), Some("a: its further disks"));
+        assert_eq!(not_yet("host a { }", "host a { swap 64M }"), None);
         let template = not_yet("host a { template mini }", "host a { template other }");
         assert_eq!(template.as_deref(), Some("a: what its disk was made from"));
     }

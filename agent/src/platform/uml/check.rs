@@ -49,14 +49,7 @@ pub(super) fn check(
     if available < least {
         return Err(Refusal::DiskSpace { folder: folder.to_owned(), available, least });
     }
-    let disk = disk.unwrap_or(template.file_system_bytes);
-    // Of one that is offered that is known when it is here.
-    let image_bytes = images.sizes(&template.digest).map_or(0, |(image_bytes, _)| image_bytes);
-    Ok(Checked {
-        template: template.digest,
-        disk: DiskBytes(disk),
-        disk_max: DiskBytes(disk.max(image_bytes)),
-    })
+    Ok(Checked { template: template.digest, disk: DiskBytes(disk.unwrap_or(template.file_system_bytes)) })
 }
 
 /// Returns what a VM's disk starts from.

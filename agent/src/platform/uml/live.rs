@@ -14,19 +14,21 @@ use std::time::Duration;
 
 use mln_protocol::id::{Digest, Name, VmId};
 use mln_protocol::model::DiskBytes;
+use mln_protocol::plan::Obstacle;
 use mln_protocol::wire::holder::{
     DrivesWire, HolderCommandWire, HolderLiveWire, InterfaceWire, MemoryFileWire, OutsideWire, PlugWire,
     SlotWire, VmFileWire,
 };
+use tracing::info;
 
 use super::attach::{Attachment, LiveError};
 use super::folder::VmFile;
 use super::{Shared, blocking, build, configure, drives, outside};
 use crate::guest::verb::{APPLY, OLDER};
 use crate::holder::files;
-use crate::image::ImageStore;
+use crate::image::{ImageStore, seed};
 use crate::platform::{
-    Applied, BuildRequest, Configuration, End, ExecCommand, ExecError, ExecOutputEvent, StepError,
+    Applied, BuildRequest, Configuration, End, ExecCommand, ExecError, ExecOutputEvent, Leeway, StepError,
 };
 
 /// How long the agent in a guest may take for all that its seed says, beside the time for sending it.
@@ -40,11 +42,22 @@ const ANSWER_BYTES_MAX: usize = 16 << 10;
 /// The name of the seed that a guest is about to have.
 const SEED_NEXT: &str = "seed.live";
 
+/// How long the agent in a guest may take to say whether it can be asked for more.
+const PROBE_LIMIT: Duration = Duration::from_secs(3);
+
+/// A seed that a guest is to have.
+struct NextSeed {
+    bytes: Vec<u8>,
+    /// Whether more is another than names of other guests and what counts from the next boot on. Nothing is started once
+    /// more for those.
+    is_urgent: bool,
+}
+
 /// What a VM is to have, beside what it has.
 struct Prepared {
     folder: PathBuf,
     /// The seed, where it is another one.
-    seed: Option<Vec<u8>>,
+    seed: Option<NextSeed>,
     interfaces: Vec<InterfaceWire>,
     outside: OutsideWire,
     extra: Option<DrivesWire>,
@@ -106,7 +119,9 @@ fn prepare(
     let Configuration { id, vm, label, guest_names, files: contents } = configuration;
     let template = Digest(known.wire.template);
     let request = BuildRequest { id, vm, label, template, guest_names, files: contents };
-    let disk_bytes = configure::disk_bytes_within(images, &known.wire, request.vm.disk)?;
+    let disk_bytes = configure::disk_bytes(images, &known.wire, request.vm.disk)?;
+    let length = configure::disk_length(folder)?;
+    let is_too_large = disk_bytes.is_some_and(|wanted| wanted > length);
     let next = folder.join(SEED_NEXT);
     let writing = |source| StepError::io("writing", &next, source);
     configure::remove_file(&next).map_err(writing)?;
@@ -114,14 +129,20 @@ fn prepare(
     let (fresh, there) = (fs::read(&next), fs::read(folder.join(files::SEED)));
     configure::remove_file(&next).map_err(writing)?;
     let fresh = fresh.map_err(writing)?;
-    let seed = (!there.is_ok_and(|there| there == fresh)).then_some(fresh);
+    let there = there.unwrap_or_default();
+    let seed = (there != fresh)
+        .then(|| NextSeed { is_urgent: !seed::differ_in_words_alone(&there, &fresh), bytes: fresh });
 
     let outside = outside::outside(&request);
     let interfaces: Vec<InterfaceWire> = build::interfaces(&request).collect();
     let extra = drives::extra(&request.vm);
     let replugs = interfaces != known.wire.interfaces || plugs(folder, &known.wire) != outside.interfaces;
-    let takes_a_start = (what_it_mounts(read_extra(folder).as_ref()) != what_it_mounts(extra.as_ref()))
-        .then_some("User-Mode Linux has the disks that it was started with");
+    let is_other = what_it_mounts(read_extra(folder).as_ref()) != what_it_mounts(extra.as_ref());
+    let takes_a_start = match (is_too_large, is_other) {
+        (true, _) => Some("a longer file can be put under its disk only when it does not run"),
+        (false, true) => Some("User-Mode Linux has the disks that it was started with"),
+        (false, false) => None,
+    };
     let memory = configure::memory_of(&request.vm);
     let file = VmFileWire { memory_mib: request.vm.memory.0, interfaces: interfaces.clone(), ..known.wire };
     let folder = folder.to_owned();
@@ -155,7 +176,7 @@ fn keep(prepared: &Prepared) -> Result<(), StepError> {
         let fresh = path.with_extension("new");
         let write = || -> std::io::Result<()> {
             let mut file = files::create(&fresh)?;
-            std::io::Write::write_all(&mut file, seed)?;
+            std::io::Write::write_all(&mut file, &seed.bytes)?;
             file.sync_all()?;
             fs::rename(&fresh, &path)?;
             File::open(folder)?.sync_all()
@@ -319,14 +340,40 @@ fn replug(
 }
 
 /// Sends its seed to the agent in a guest, which does what it does at each boot.
-async fn give_seed(attachment: &Attachment, id: &VmId, seed: &[u8]) -> Result<(), Stopped> {
-    if seed.len() as u64 > SEED_BYTES_MAX {
-        return Err(Stopped::TakesAStart(format!(
-            "its files have more than {}, which a start is faster for",
-            DiskBytes(SEED_BYTES_MAX)
-        )));
+async fn give_seed(attachment: &Attachment, id: &VmId, seed: &NextSeed) -> Result<(), Stopped> {
+    let given = if seed.bytes.len() as u64 > SEED_BYTES_MAX {
+        let most = DiskBytes(SEED_BYTES_MAX);
+        Err(Stopped::TakesAStart(format!("its files have more than {most}, which a start is faster for")))
+    } else {
+        run(attachment, id, "seed", &seed.bytes).await.map(drop)
+    };
+    match given {
+        Err(Stopped::TakesAStart(why)) if !seed.is_urgent => {
+            info!(vm = %id, why, "it has the new names of other guests from its next start on");
+            Ok(())
+        }
+        given => given,
     }
-    run(attachment, id, "seed", seed).await.map(drop)
+}
+
+/// Returns what a VM can be given as it runs.
+pub(super) async fn leeway(shared: &Shared, id: &VmId) -> Leeway {
+    let folder = shared.folders.path(id);
+    // Where it can't be read, the step says why.
+    let disk_max = blocking(move || configure::disk_length(&folder)).await.ok().map(DiskBytes);
+    let Some(attachment) = shared.attached(id) else { return Leeway { obstacle: None, disk_max } };
+    let obstacle = match attachment.live().await {
+        Err(LiveError::HolderOlder) => Some(Obstacle::Holder),
+        Ok(_) | Err(LiveError::Refused(_) | LiveError::Silent) => None,
+    };
+    let probe = tokio::time::timeout(PROBE_LIMIT, run(&attachment, id, "probe", &[])).await;
+    let is_older = matches!(probe, Ok(Err(Stopped::TakesAStart(_))));
+    let obstacle = match (is_older, obstacle) {
+        (true, Some(Obstacle::Holder)) => Some(Obstacle::Both),
+        (true, _) => Some(Obstacle::Agent),
+        (false, obstacle) => obstacle,
+    };
+    Leeway { obstacle, disk_max }
 }
 
 /// Returns how much memory a guest has free, in KiB, once it has let go of what it can read again.

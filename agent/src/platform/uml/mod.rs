@@ -12,6 +12,7 @@ mod drives;
 mod folder;
 mod live;
 mod outside;
+mod redrive;
 mod space;
 mod start;
 mod uses;
@@ -32,8 +33,8 @@ use tracing::{info, warn};
 
 use super::{
     Answer, Applied, BootProgress, BuildRequest, Checked, Configuration, ConsoleLog, ConsoleView, Exec,
-    ExecCommand, ExecError, Exit, NewCopy, Observation, Observed, Platform, Probe, Refusal, StepError, Stop,
-    TemplateFacts, TerminalCommand, VmEvent,
+    ExecCommand, ExecError, Exit, Leeway, NewCopy, Observation, Observed, Platform, Probe, Refusal,
+    StepError, Stop, TemplateFacts, TerminalCommand, VmEvent,
 };
 use crate::disk::{DiskFolder, VmDisk};
 use crate::holder::{self, files};
@@ -317,6 +318,10 @@ impl Shared {
         .await?;
         let mut found = Vec::new();
         for folder in finished {
+            if let Err(error) = redrive::finish(&folder) {
+                // It is tried again before the VM starts.
+                warn!(folder = %folder.display(), %error, "its disks are not what they are to be");
+            }
             match VmFile::read(&folder) {
                 Ok(file) if self.folders.path(&file.vm) != folder => warn!(
                     folder = %folder.display(), vm = %file.vm,
@@ -479,6 +484,10 @@ impl Platform for Uml {
                 None => Ok(Applied::Done),
             }
         })
+    }
+
+    fn leeway<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Leeway> {
+        Box::pin(live::leeway(&self.shared, vm))
     }
 
     fn start<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Result<(), StepError>> {
