@@ -31,8 +31,14 @@ host new2 { superclass end; service_host gjovik; network eth0 { switch lan; addr
 ";
     let text = format!("{}{more}", &BEFORE[..gone])
         .replace("memory_max 128M;", "memory_max 128M; memory 112M;")
-        .replace("host db { superclass end;", "host db { superclass end; size 300M; users { anna * /home/anna };")
-        .replace("host mover { superclass end; service_host bergen", "host mover { superclass end; service_host gjovik");
+        .replace(
+            "host db { superclass end;",
+            "host db { superclass end; size 300M; users { anna * /home/anna };",
+        )
+        .replace(
+            "host mover { superclass end; service_host bergen",
+            "host mover { superclass end; service_host gjovik",
+        );
     for word in ["memory 112M", "size 300M", "anna", "host mover { superclass end; service_host gjovik"] {
         assert!(text.contains(word), "{word} is in it");
     }
@@ -87,7 +93,11 @@ fn one_upgrade_gives_a_lab_in_use_another_shape_and_a_rollback_its_old_one() {
 
     // One change. It says of each machine what it costs, and only costs that.
     let plan = oslo.ctl(&["plan", "-f", &after]).ended(3);
-    plan.says("rule running").says("+ host new1").says("- host gone").says("> host mover").says("memory: 64 MiB → 112 MiB");
+    plan.says("rule running")
+        .says("+ host new1")
+        .says("- host gone")
+        .says("> host mover")
+        .says("memory: 64 MiB → 112 MiB");
     let change = ["upgrade", "-f", &after, "--yes", "--force", "-S", "-l", "still:web:db"];
     oslo.ctl(&change).ended(0).says("course at revision 2");
     has_shape(
