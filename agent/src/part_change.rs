@@ -58,7 +58,7 @@ impl PartChange {
         let is_asked =
             |vm: &&VmId| rows.iter().any(|row| is_live(row) && is_about(row, vm)) && platform.is_running(vm);
         let asked = ids.iter().filter(is_asked);
-        let found = asked.map(async |vm| (vm.name.clone(), limits_of(platform, fragment, vm).await));
+        let found = asked.map(|vm| async move { (vm.name.clone(), limits_of(platform, fragment, vm).await) });
         let limits: BTreeMap<Name, Limits> = join_all(found).await.into_iter().collect();
         let change = plan::PartChange {
             before: self.before.as_deref(),

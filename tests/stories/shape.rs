@@ -93,8 +93,12 @@ fn one_upgrade_gives_a_lab_in_use_another_shape_and_a_rollback_its_old_one() {
     }
 
     // One change. It says of each machine what it costs, and only costs that.
-    let plan = oslo.ctl(&["plan", "-f", &after]).ended(2);
-    plan.says("+ host new1").says("- host gone").says("> host mover").says("memory: 64 MiB → 112 MiB");
+    let plan = oslo.ctl(&["plan", "-f", &after]).ended(3);
+    plan.says("rule running")
+        .says("+ host new1")
+        .says("- host gone")
+        .says("> host mover")
+        .says("memory: 64 MiB → 112 MiB");
     let change = ["upgrade", "-f", &after, "--yes", "--force", "-S", "-l", "still:web:db"];
     oslo.ctl(&change).ended(0).says("course at revision 2");
     has_shape(
