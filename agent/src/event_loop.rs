@@ -254,6 +254,14 @@ impl EventLoop {
                     });
                 }
                 StreamKind::Disk => self.disk_stream(from, &header, stream),
+                StreamKind::Inventory => {
+                    let exchange = self.exchange.clone();
+                    tokio::spawn(async move {
+                        if let Err(error) = exchange.tell_inventory(&header, stream).await {
+                            debug!(peer = %from.short(), error = chain(&error), "what is here of an image was not told");
+                        }
+                    });
+                }
                 StreamKind::Control => self.control_stream(from, &header, stream),
             },
             MeshEvent::Operator { key, standing, stream } => {

@@ -313,7 +313,13 @@ async fn run_agent(arguments: RunArguments) -> anyhow::Result<()> {
         stop: signal(SignalKind::terminate()).context("signals")?,
         interrupt: signal(SignalKind::interrupt()).context("signals")?,
     };
-    let exchange = Exchange::new(images, mesh.clone(), platform.clone(), config.image_limit_bytes);
+    let exchange = Exchange::new(
+        identity.keys.public(),
+        images,
+        mesh.clone(),
+        platform.clone(),
+        config.image_limit_bytes,
+    );
     let bits_per_s = config.move_bandwidth.map(Rate::bits_per_s);
     let transfers = Transfers::new(mesh.clone(), platform.clone(), exchange.clone(), bits_per_s);
     let host_name = identity.name.clone();

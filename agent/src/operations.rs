@@ -245,7 +245,7 @@ fn changed_state(
         let step_state = match state {
             VmState::Failed { .. } => StepState::Failed,
             VmState::Down if known.ran => StepState::Begun,
-            VmState::Down | VmState::Up | VmState::Removed => StepState::Done,
+            VmState::Down | VmState::Up | VmState::Removed | VmState::Kept => StepState::Done,
             VmState::Building | VmState::Booting | VmState::Stopping => StepState::Begun,
         };
         known.step = Some(Step::Move);
@@ -255,7 +255,7 @@ fn changed_state(
     let step = match (state, before) {
         (VmState::Building, _) => Step::Build,
         (VmState::Stopping, _) => Step::Stop,
-        (VmState::Removed, _) => Step::Remove,
+        (VmState::Removed | VmState::Kept, _) => Step::Remove,
         (VmState::Failed { .. }, before) => before.unwrap_or(Step::Build),
         (VmState::Down, Some(before @ (Step::Build | Step::Stop))) => before,
         (VmState::Down | VmState::Booting | VmState::Up, _) => return None,
@@ -265,7 +265,7 @@ fn changed_state(
         step,
         match state {
             VmState::Failed { .. } => StepState::Failed,
-            VmState::Down | VmState::Removed => StepState::Done,
+            VmState::Down | VmState::Removed | VmState::Kept => StepState::Done,
             VmState::Building | VmState::Stopping | VmState::Booting | VmState::Up => StepState::Begun,
         },
     ))
@@ -276,8 +276,8 @@ fn step_state(kind: Kind, state: &VmState) -> StepState {
         (_, VmState::Failed { .. }) => StepState::Failed,
         (Kind::Build | Kind::Upgrade, VmState::Down | VmState::Booting | VmState::Up)
         | (Kind::Start, VmState::Booting | VmState::Up)
-        | (Kind::Stop, VmState::Down | VmState::Removed)
-        | (Kind::Remove, VmState::Removed) => StepState::Done,
+        | (Kind::Stop, VmState::Down | VmState::Removed | VmState::Kept)
+        | (Kind::Remove, VmState::Removed | VmState::Kept) => StepState::Done,
         (
             _,
             VmState::Building
@@ -285,7 +285,8 @@ fn step_state(kind: Kind, state: &VmState) -> StepState {
             | VmState::Booting
             | VmState::Up
             | VmState::Stopping
-            | VmState::Removed,
+            | VmState::Removed
+            | VmState::Kept,
         ) => StepState::Begun,
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use mln_link::client::has_left;
 use mln_link::message::{
     AgentVersion, DaemonStatusRow, Definition, DoctorRow, EvacuationRow, ExecExit, Failure, GarbageReport,
-    GrantRow, Granted, LanRow, OutsideRow, PeerRow, Plan, PlanRow, ProjectRow, Refusal, Revised, RevisionRow,
-    Silence, StatusRow, TemplateHostRow, TemplateRow, Token, UnsettledRow,
+    GrantRow, Granted, KeptRow, LanRow, OutsideRow, PeerRow, Plan, PlanRow, ProjectRow, Refusal, Revised,
+    RevisionRow, Silence, StatusRow, TemplateHostRow, TemplateRow, Token, UnsettledRow,
 };
 use mln_link::{CHUNK_BYTES_MAX, Client, InputSender, LinkError, Replies, Reply, Request, place};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -65,6 +65,8 @@ pub struct Answer {
     pub version: Option<AgentVersion>,
     /// The lines of `doctor`.
     pub doctor: Vec<DoctorRow>,
+    /// The VMs that are left out and whose disks are kept.
+    pub kept: Vec<KeptRow>,
     /// How a command ended.
     pub exited: Option<ExecExit>,
     /// What `plan` is about.
@@ -121,6 +123,7 @@ impl Answer {
             Reply::Definition(definition) => self.definition = Some(*definition),
             Reply::Unsettled(rows) => self.unsettled.extend(rows),
             Reply::Evacuation(rows) => self.evacuation.extend(rows),
+            Reply::Kept(rows) => self.kept.extend(rows),
             // Shown by whoever asked, or kept by the link to itself.
             Reply::Progress(_)
             | Reply::Output { .. }

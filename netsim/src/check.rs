@@ -36,6 +36,8 @@ pub(crate) struct Oracle {
     crashed: BTreeSet<PublicKey>,
     /// How often each author's requests were applied, and the VM's counter after the last.
     applied: BTreeMap<VmId, (u64, BTreeMap<PublicKey, usize>)>,
+    /// Since when VMs are left out and their disks kept, by their owners' clocks.
+    kept_since: BTreeMap<VmId, u64>,
     root: PublicKey,
     exempt: Exempt,
     /// What was asked for, and whether whoever asked might.
@@ -67,6 +69,9 @@ impl Exempt {
     }
 }
 
+/// How much longer than it should a disk may be kept, in milliseconds.
+const KEPT_LATE_MS: u64 = 30_000;
+
 impl Oracle {
     pub(crate) fn new(root: PublicKey) -> Self {
         Self {
@@ -84,6 +89,7 @@ impl Oracle {
             passed_on: BTreeSet::new(),
             crashed: BTreeSet::new(),
             applied: BTreeMap::new(),
+            kept_since: BTreeMap::new(),
         }
     }
 
@@ -155,6 +161,9 @@ impl Oracle {
                 self.note_commit(commit);
             }
             Record::Vm(status) => {
+                if status.state == VmState::Kept {
+                    self.kept_since.insert(status.vm.clone(), status.since_unix_ms);
+                }
                 self.check_applied(status, by);
                 self.check_promise(status, by);
             }
@@ -310,10 +319,11 @@ impl Oracle {
     pub(crate) fn check_step(
         &mut self,
         host: &Name,
-        _key: PublicKey,
+        key: PublicKey,
         vm: &VmId,
         step: Step,
         fragment: &Fragment,
+        unix_ms: u64,
     ) {
         let digest = Digest::of(&wire::encode_fragment(fragment));
         if !self.decisions.is_part_of(host, digest, vm) {
@@ -321,6 +331,14 @@ impl Oracle {
         }
         if step == Step::Remove && !self.decisions.may_go(vm) {
             self.broken(format!("S2: {host} deletes {vm}, which no majority has left out"));
+        }
+        if step == Step::Remove {
+            let (keep_ms, _) = self.decisions.keep_removed_ms(vm);
+            let kept_ms = self.kept_since.get(vm).map_or(0, |since| unix_ms.saturating_sub(*since));
+            if kept_ms < keep_ms && !self.exempt.has_lost_state(key) && !self.exempt.hostile.contains(&key) {
+                self.broken(format!("S3: {host} deletes {vm} after {kept_ms} ms, to be kept for {keep_ms}"));
+            }
+            self.decisions.note_deleted(vm);
         }
     }
 
@@ -350,7 +368,7 @@ impl Oracle {
     }
 
     /// L1: says what a host has not yet brought to an end.
-    pub(crate) fn unsettled(&self, host: &str, node: &Node, disk: &Disk) -> Vec<String> {
+    pub(crate) fn unsettled(&self, host: &str, node: &Node, disk: &Disk, unix_ms: u64) -> Vec<String> {
         let mut problems = Vec::new();
         if self.exempt.hostile.contains(&node.key()) {
             // It has lied about its own VMs too, and believes that after a restart.
@@ -376,6 +394,12 @@ impl Oracle {
                 if running && !self.exempt.has_lost_state(node.key()) {
                     problems.push(format!("S1: {host} runs {id} on, which is {standing:?}"));
                 }
+                continue;
+            }
+            let kept_until = status.since_unix_ms.saturating_add(self.decisions.keep_removed_ms(id).1);
+            // Who has given its word that a disk is there keeps it until it is known whether that counts.
+            let is_kept = unix_ms < kept_until + KEPT_LATE_MS || disk.awaits_decision();
+            if status.state == VmState::Kept && !running && is_kept {
                 continue;
             }
             let wanted = node.owned(id).map(|(_, _, definition)| definition);

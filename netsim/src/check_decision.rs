@@ -10,6 +10,8 @@ use mln_protocol::record::{Commit, Consent, Revision};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Decisions {
     commits: BTreeMap<Digest, Commit>,
+    /// VMs whose disks their owners have deleted, or have begun to.
+    deleted: BTreeSet<VmId>,
 }
 
 impl Decisions {
@@ -47,29 +49,71 @@ impl Decisions {
             }
         }
         let back = commit.revision.hosts.iter().flat_map(|part| ids(part, commit.digest));
-        if let Some(vm) = back.into_iter().find(|vm| self.was_left_out(vm, commit)) {
-            broken.push(format!("S2: {label} brings {vm} back, which was left out: it is another VM"));
+        for vm in back {
+            let Some(left_out) = self.left_out_by(&vm, commit) else { continue };
+            if left_out.revision.keep_removed_ms == 0 {
+                broken.push(format!("S2: {label} brings {vm} back, which was left out: it is another VM"));
+            } else if self.deleted.contains(&vm) && !self.is_beaten(commit) {
+                broken.push(format!("S3: {label} brings {vm} back, whose disk was deleted"));
+            }
         }
         self.commits.insert(commit.digest, commit.clone());
         broken
     }
 
-    /// Whether a VM of a revision was in one of those before it and then not, by the word of a majority: "a name that is
-    /// removed and comes back is another VM".
-    fn was_left_out(&self, vm: &VmId, commit: &Commit) -> bool {
-        let has = |commit: &Commit| {
-            commit.revision.hosts.iter().any(|part| ids(part, commit.digest).any(|id| id == *vm))
-        };
+    /// Returns the revision that has left a VM out, by the word of a majority, of those between one before a revision that has
+    /// it and that revision: "a name that is removed and comes back is another VM", but "a removed VM returns under its
+    /// own identity while its disk is kept".
+    fn left_out_by(&self, vm: &VmId, commit: &Commit) -> Option<&Commit> {
         let mut at = commit.revision.parent.and_then(|parent| self.commits.get(&parent));
-        let mut left_out = false;
+        let mut left_out = None;
         while let Some(ancestor) = at {
-            if has(ancestor) {
+            if has(ancestor, vm) {
                 return left_out;
             }
-            left_out |= ancestor.revision.consent == Consent::Majority;
+            if ancestor.revision.consent == Consent::Majority {
+                left_out = Some(ancestor);
+            }
             at = ancestor.revision.parent.and_then(|parent| self.commits.get(&parent));
         }
+        None
+    }
+
+    /// Whether a commit counts for nothing, since a majority has decided otherwise: "a majority commit beats it and whatever
+    /// descends from it".
+    fn is_beaten(&self, commit: &Commit) -> bool {
+        let mut at = commit;
+        while let Some(parent) = at.revision.parent.and_then(|parent| self.commits.get(&parent)) {
+            let decided = |other: &Commit| {
+                other.revision.parent == Some(parent.digest) && other.revision.consent == Consent::Majority
+            };
+            if at.revision.consent == Consent::Partial && self.commits.values().any(decided) {
+                return true;
+            }
+            at = parent;
+        }
         false
+    }
+
+    /// Takes note that the disk of a VM is being deleted.
+    pub(crate) fn note_deleted(&mut self, vm: &VmId) {
+        self.deleted.insert(vm.clone());
+    }
+
+    /// Returns for how long the disk of a VM is kept that is left out, in milliseconds, as the revision says that left it
+    /// out; of several, as the one with the least, and the one with the most.
+    pub(crate) fn keep_removed_ms(&self, vm: &VmId) -> (u64, u64) {
+        if self.commits.get(&vm.birth).is_some_and(|birth| self.is_removed(birth.project())) {
+            return (0, 0);
+        }
+        let leaves_out = |child: &&Commit| {
+            let parent = child.revision.parent.and_then(|parent| self.commits.get(&parent));
+            child.revision.consent == Consent::Majority
+                && !has(child, vm)
+                && parent.is_some_and(|parent| has(parent, vm))
+        };
+        let by = || self.commits.values().filter(leaves_out).map(|commit| commit.revision.keep_removed_ms);
+        (by().min().unwrap_or(0), by().max().unwrap_or(0))
     }
 
     /// Returns the host on which a VM was born, where that revision is known.
@@ -93,16 +137,13 @@ impl Decisions {
     /// Whether a VM's disk may go: a majority has left it out, in a revision that descends from one that has it, and
     /// nothing partial lies between.
     pub(crate) fn may_go(&self, vm: &VmId) -> bool {
-        let has = |commit: &Commit| {
-            commit.revision.hosts.iter().flat_map(|part| ids(part, commit.digest)).any(|id| id == *vm)
-        };
-        self.commits.values().filter(|commit| !has(commit)).any(|commit| {
+        self.commits.values().filter(|commit| !has(commit, vm)).any(|commit| {
             let mut at = commit;
             while at.revision.consent == Consent::Majority {
                 let Some(parent) = at.revision.parent.and_then(|parent| self.commits.get(&parent)) else {
                     break;
                 };
-                if has(parent) {
+                if has(parent, vm) {
                     return true;
                 }
                 at = parent;
@@ -133,6 +174,11 @@ impl Decisions {
     pub(crate) fn born(&self, birth: Digest) -> Option<&Commit> {
         self.commits.get(&birth)
     }
+}
+
+/// Whether a VM stands in a revision.
+fn has(commit: &Commit, vm: &VmId) -> bool {
+    commit.revision.hosts.iter().any(|part| ids(part, commit.digest).any(|id| id == *vm))
 }
 
 fn ids(part: &mln_protocol::record::RevisionHost, revision: Digest) -> impl Iterator<Item = VmId> {

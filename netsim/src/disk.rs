@@ -138,6 +138,11 @@ impl Disk {
         self.holdings.get(vm)
     }
 
+    /// Whether the host has reserved for a revision of which it doesn't know whether it counts.
+    pub(crate) fn awaits_decision(&self) -> bool {
+        self.decisions.values().any(|note| !note.reserved.is_empty())
+    }
+
     /// Returns what is on a VM's disk, or on the copy of it.
     pub(crate) fn content(&self, vm: &VmId) -> Option<Blocks> {
         self.vms.get(vm).map(|vm| vm.content).or_else(|| self.copies.get(vm).map(Copy::blocks))

@@ -299,6 +299,7 @@ fn removal(keys: &KeyPair, project: ProjectId, label: Label, made_unix_ms: u64) 
         author: "liar".to_owned(),
         reason: "remove".to_owned(),
         charge: None,
+        keep_removed_ms: 0,
     };
     let digest = Digest::of(&wire::encode_revision(&revision));
     // Its promises are as good as its reservation: from the liar alone.
@@ -337,6 +338,7 @@ fn unasked(keys: &KeyPair, victim: PublicKey, lot: &mut Lot) -> Message {
                 author: "liar".to_owned(),
                 reason: "build".to_owned(),
                 charge: None,
+                keep_removed_ms: 0,
             };
             let ask = Ask {
                 host: victim,

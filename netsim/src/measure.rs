@@ -319,6 +319,7 @@ impl World {
             consent,
             running: RunningVms::Stop,
             from_head: None,
+            keep_removed_ms: 0,
         };
         self.order(node, Operation::Revise(Box::new(order)))
     }

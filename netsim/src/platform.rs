@@ -2,9 +2,9 @@
 
 use mln_protocol::id::{Digest, VmId};
 use mln_protocol::model::{Fragment, Vm};
-use mln_protocol::node::Input;
+use mln_protocol::node::{Input, Node};
 use mln_protocol::plan::{Observed, RunPhase, Step, StopLimit};
-use mln_protocol::record::{ExitStatus, Later, Nat, Record};
+use mln_protocol::record::{ExitStatus, Later, Nat, Record, VmState};
 use mln_protocol::wire;
 
 use crate::blocks::{BLOCKS, Blocks};
@@ -24,7 +24,8 @@ impl World {
         let life = self.hosts[node].life;
         let (name, key) = (self.hosts[node].name.clone(), self.hosts[node].keys.public());
         self.note_step(node, &vm, step);
-        self.oracle.check_step(&name, key, &vm, step, fragment);
+        let unix_ms = self.hosts[node].clock.now(self.now_ms).unix_ms;
+        self.oracle.check_step(&name, key, &vm, step, fragment, unix_ms);
         let definition = fragment.vms.iter().find(|d| d.name == vm.name).cloned().map(Box::new);
         let ms = match step {
             Step::Build => self.lot.between(50, 500),
@@ -98,7 +99,8 @@ impl World {
                 guest: None,
             };
             self.hosts[node].disk.vms.insert(vm.clone(), built);
-            let (name, used) = (self.hosts[node].name.clone(), self.hosts[node].disk.memory_mib());
+            let name = self.hosts[node].name.clone();
+            let used = self.hosts[node].disk.memory_mib() - self.kept_mib(node);
             self.oracle.check_memory(&name, self.hosts[node].keys.public(), used, MEMORY_MIB);
         }
         let Some(found) = self.hosts[node].disk.vms.get_mut(vm) else { return Observed::Absent };
@@ -131,6 +133,14 @@ impl World {
             }
         }
         self.hosts[node].disk.vms.get(vm).map_or(Observed::Absent, |found| found.observed.clone())
+    }
+
+    /// Returns the memory of the VMs whose disks a host only keeps: none of them can be started as it is.
+    fn kept_mib(&self, node: usize) -> u32 {
+        let host = &self.hosts[node];
+        let vms = host.node.iter().flat_map(Node::owned_vms);
+        let kept = vms.filter(|(.., status)| status.state == VmState::Kept).map(|(id, ..)| id);
+        kept.filter_map(|id| host.disk.vms.get(id)).map(|vm| vm.memory_mib).sum()
     }
 
     pub(crate) fn guest(&mut self, node: usize, vm: VmId, start: u64, observed: Observed) {

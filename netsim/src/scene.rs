@@ -69,10 +69,12 @@ pub(crate) enum Scene {
     Moves,
     /// The agent of a VM that is changed as it runs ends just as it does so.
     ApplyCut,
+    /// A VM is left out for a while and comes back with its disk, just when the time ends.
+    Kept,
 }
 
 impl Scene {
-    pub(crate) const ALL: [(&'static str, Self); 24] = [
+    pub(crate) const ALL: [(&'static str, Self); 25] = [
         ("decline", Self::Decline),
         ("late-run", Self::LateRun),
         ("unpinned", Self::Unpinned),
@@ -97,6 +99,7 @@ impl Scene {
         ("crowd", Self::Crowd),
         ("moves", Self::Moves),
         ("apply-cut", Self::ApplyCut),
+        ("kept", Self::Kept),
     ];
 
     /// Returns its name on the command line.
@@ -133,6 +136,8 @@ pub(crate) enum Order {
     ChangePartially(usize),
     /// Leave a VM out.
     LeaveOut(usize),
+    /// Leave a VM out, and keep its disk for this long, in milliseconds.
+    Shelve(usize, u64),
     /// Have it again.
     TakeIn(usize),
     /// Take a VM over.
@@ -340,6 +345,24 @@ fn acts(scene: Scene, hosts: &[usize], lot: &mut Lot) -> Vec<Act> {
         Scene::ShortGrants => vec![Act::Ask(f, Order::Change(0), 10_000)],
         Scene::Comeback => {
             vec![Act::Ask(d, Order::LeaveOut(2), 15_000), Act::Ask(e, Order::TakeIn(2), 15_000)]
+        }
+        Scene::Kept => {
+            let keep_ms = lot.between(4_000, 9_000);
+            let mut acts = vec![Act::Ask(d, Order::Shelve(2, keep_ms), 15_000)];
+            if lot.chance(500) {
+                acts.push(Act::Strike(c, Blow::Crash(lot.between(500, 2_000))));
+            }
+            // How long a change takes, or less; or its host has reserved for it, and those who decide on it are heard when
+            // the time is over.
+            let slow = lot.chance(500);
+            let lead_ms = if slow { lot.between(1_500, 3_000) } else { lot.between(0, 800) };
+            acts.push(Act::Wait(keep_ms - lead_ms));
+            if slow {
+                let ms = lead_ms + lot.between(1_500, 4_000);
+                acts.extend([a, b].map(|from| Act::Strike(e, Blow::Clogged { from, ms })));
+            }
+            acts.push(Act::Ask(e, Order::TakeIn(2), 15_000));
+            acts
         }
         Scene::AllRestart => hosts[..5].iter().map(|&host| Act::Strike(host, Blow::Crash(500))).collect(),
         Scene::Refusal => {

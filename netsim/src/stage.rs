@@ -270,7 +270,7 @@ pub(crate) fn operation(
         Order::Change(vm) | Order::ChangePartially(vm) => {
             script.lab.vms[vm].startup = vec!["echo changed".to_owned()]
         }
-        Order::LeaveOut(vm) => script.left_out = vec![vm],
+        Order::LeaveOut(vm) | Order::Shelve(vm, _) => script.left_out = vec![vm],
         Order::TakeIn(vm) => script.left_out.retain(|out| *out != vm),
         Order::TakeOver(..) => return None,
     }
@@ -290,5 +290,6 @@ pub(crate) fn operation(
         consent,
         running: RunningVms::Stop,
         from_head: None,
+        keep_removed_ms: if let Order::Shelve(_, ms) = order { ms } else { 0 },
     })))
 }

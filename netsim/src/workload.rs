@@ -227,6 +227,9 @@ impl Workload {
     }
 }
 
+/// For how long disks of VMs that are left out are kept, in milliseconds.
+const KEPT_MS: [u64; 4] = [0, 3_000, 15_000, 7 * 86_400_000];
+
 impl Errand {
     /// Draws the consequence of an answer.
     fn go_on(&mut self) {
@@ -305,6 +308,7 @@ impl Errand {
             consent: if partial { Consent::Partial } else { Consent::Majority },
             running: RunningVms::Stop,
             from_head,
+            keep_removed_ms: KEPT_MS[self.lot.index(KEPT_MS.len())],
         }
     }
 

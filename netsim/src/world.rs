@@ -425,7 +425,12 @@ impl World {
             if expected.0 != sum {
                 problems.push(format!("L1: {} and {} hold different records", expected.1, host.name));
             }
-            problems.extend(self.oracle.unsettled(host.name.as_str(), node, &host.disk));
+            problems.extend(self.oracle.unsettled(
+                host.name.as_str(),
+                node,
+                &host.disk,
+                host.clock.now(self.now_ms).unix_ms,
+            ));
             if problems.len() > 8 {
                 break;
             }

@@ -81,6 +81,7 @@ pub(crate) fn first_revision(vm: &str) -> Commit {
         author: "oslo".into(),
         reason: "build".into(),
         charge: None,
+        keep_removed_ms: 0,
     };
     let digest = Digest::of(&wire::encode_revision(&revision));
     Commit { revision, digest, reservations: Vec::new(), promises: Vec::new() }

@@ -397,6 +397,7 @@ async fn refusals(keys: KeyPair, chain: Vec<Signed>, token: wire::Token, birth: 
             grants: chain.iter().map(|link| Digest::of(&link.payload)).collect(),
             amount: Amount { memory_mib: 1, vms: 1, disk_bytes: 0 },
         }),
+        keep_removed_ms: 0,
     };
     let revisions = [
         ("a stranger's ask", "grant", &stranger, revision(&[]), vec![]),

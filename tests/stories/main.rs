@@ -12,6 +12,7 @@ mod inside;
 mod inside_more;
 mod interrupted;
 mod joining;
+mod kept;
 mod links;
 mod live;
 mod moved;

@@ -149,7 +149,10 @@ fn an_enumeration_is_scaled_from_any_host_by_the_text_that_the_project_came_from
     told.says("2 added").says("farm at revision 2");
     is_at(&mut site, "farm", &["node1 oslo", "node2 oslo", "node3 bergen", "node4 bergen", "node5 bergen"]);
     site.host("oslo").ctl(&["show", "-p", "farm", "--source"]).ended(0).says("numhosts 5");
-    let told = site.host("bergen").ctl(&["scale", "-p", "farm", "node", "2", "--yes"]).ended(0);
+    let told = site
+        .host("bergen")
+        .ctl(&["scale", "-p", "farm", "node", "2", "--yes", "--keep-removed", "0"])
+        .ended(0);
     told.says("3 removed").says("farm at revision 3");
     is_at(&mut site, "farm", &["node1 oslo", "node2 oslo"]);
     let left = site.host("bergen").traces_of_vms();

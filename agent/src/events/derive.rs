@@ -322,12 +322,19 @@ fn change(before: Option<&VmState>, status: &VmStatus) -> Option<(EventKind, Str
             None => (EventKind::Exit, "has ended; nobody saw how".to_owned()),
         }),
         VmState::Down => {
+            if before == Some(&VmState::Kept) {
+                return Some((EventKind::Build, "comes back with its disk".to_owned()));
+            }
             matches!(before, None | Some(VmState::Building | VmState::Removed | VmState::Failed { .. }))
                 .then(|| (EventKind::Build, "is built".to_owned()))
         }
         VmState::Removed => {
             before.filter(|state| **state != VmState::Removed)?;
             Some((EventKind::Remove, "is removed".to_owned()))
+        }
+        VmState::Kept => {
+            before.filter(|state| **state != VmState::Kept)?;
+            Some((EventKind::Remove, "is left out; its disk is kept for a while".to_owned()))
         }
         VmState::Failed { reason } => {
             // What its console said last is in `status`; here is one line.

@@ -62,6 +62,11 @@ impl Part {
         &self.manifest
     }
 
+    /// Returns the file, for reading: also after it has become an image.
+    pub(crate) fn reader(&self) -> Result<File, ImageError> {
+        self.file.try_clone().map_err(|source| ImageError::Read { path: self.path.clone(), source })
+    }
+
     /// Returns the places of the chunks that are not there yet.
     pub(crate) fn missing(&self) -> &BTreeSet<u32> {
         &self.missing

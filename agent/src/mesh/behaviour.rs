@@ -37,10 +37,12 @@ pub enum StreamKind {
     Image,
     /// What is on the drives of VMs that move.
     Disk,
+    /// Which chunks of an image a host has, as they come.
+    Inventory,
 }
 
 impl StreamKind {
-    const ALL: [Self; 5] = [Self::Trunk, Self::Control, Self::Bulk, Self::Image, Self::Disk];
+    const ALL: [Self; 6] = [Self::Trunk, Self::Control, Self::Bulk, Self::Image, Self::Disk, Self::Inventory];
 
     /// Returns its protocol's name on the wire.
     pub(super) fn protocol(self) -> StreamProtocol {
@@ -50,6 +52,7 @@ impl StreamKind {
             Self::Bulk => "/mln/bulk/1",
             Self::Image => "/mln/image/1",
             Self::Disk => "/mln/disk/1",
+            Self::Inventory => "/mln/inventory/1",
         })
     }
 

@@ -302,6 +302,7 @@ impl EventLoop {
                 LeftOut::Stop => RunningVms::Stop,
             },
             from_head,
+            keep_removed_ms: change.keep_removed_ms.min(KEEP_REMOVED_MS_MAX),
         })
     }
 
@@ -365,6 +366,9 @@ impl EventLoop {
         });
     }
 }
+
+/// The longest time for which the disk of a VM that is left out is kept, in milliseconds: ten years.
+const KEEP_REMOVED_MS_MAX: u64 = 10 * 365 * 86_400_000;
 
 /// How long a reason may be, in characters.
 const REASON_CHARS_MAX: usize = 200;

@@ -3,9 +3,9 @@
 use mln_link::Reply;
 use mln_link::message::{GarbageKind, GarbageReport, GarbageRow, GcMode};
 
-use super::{answer, failure};
+use super::{answer, failure, status};
 use crate::causes::chain;
-use crate::control::ReplySender;
+use crate::control::{Operator, ReplySender};
 use crate::event_loop::EventLoop;
 use crate::image::{self, Sweep};
 
@@ -13,7 +13,10 @@ use crate::image::{self, Sweep};
 const ROWS_MAX: usize = 1000;
 
 impl EventLoop {
-    pub(super) fn request_gc(&self, mode: GcMode, reply: ReplySender) {
+    pub(super) fn request_gc(&self, mode: GcMode, operator: &Operator, reply: ReplySender) {
+        let mut kept = status::kept(&self.node, self.clock.now(), &self.node.projects(), operator);
+        kept.retain(|row| row.host == self.identity.name);
+        kept.truncate(ROWS_MAX);
         let exchange = self.exchange.clone();
         let sweep = match mode {
             GcMode::Show => Sweep::Show,
@@ -37,7 +40,7 @@ impl EventLoop {
                 }
                 Err(error) => failure("freeing what nobody uses", chain(&error), &["mlnctl status"]),
             };
-            answer(&reply, [message]);
+            answer(&reply, [Reply::Kept(kept), message]);
         });
     }
 }

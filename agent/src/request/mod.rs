@@ -78,7 +78,7 @@ impl EventLoop {
             Request::TemplatePush(push) => self.request_template_push(push, &operator, reply, input),
             Request::TemplateTake(template) => self.request_template_take(&template, &operator, reply),
             Request::TemplateRemove(remove) => self.request_template_remove(remove, reply),
-            Request::Gc(mode) => self.request_gc(mode, reply),
+            Request::Gc(mode) => self.request_gc(mode, &operator, reply),
             Request::Events(events) => self.request_events(events, reply),
             Request::Doctor => self.request_doctor(reply),
             Request::Plan(change) => {

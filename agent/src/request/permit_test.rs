@@ -61,6 +61,7 @@ fn table() -> Vec<Row> {
         from_head: None,
         seen: None,
         reason: String::new(),
+        keep_removed_ms: 0,
     };
     let (all, majority, partial) = (target, ChangeConsent::Majority, ChangeConsent::Partial);
     let upgrade = |consent, left_out| Request::Upgrade(change(Some(ring()), consent, left_out));

@@ -2,7 +2,7 @@
 
 use mln_link::Reply;
 use mln_link::message::{
-    ForwardRow, NatState, OutsideRow, PortProtocol, ProjectRow, ProjectSelection, Status, StatusRow,
+    ForwardRow, KeptRow, NatState, OutsideRow, PortProtocol, ProjectRow, ProjectSelection, Status, StatusRow,
     StatusWait, UnsettledRow, VmState as State, WaitFor,
 };
 use mln_protocol::id::{Digest, Name};
@@ -133,10 +133,11 @@ impl EventLoop {
 
 fn finish(reply: &ReplySender, rows: Result<Rows, Box<Reply>>) {
     match rows {
-        Ok(Rows { vms, outside, unsettled }) => {
+        Ok(Rows { vms, outside, unsettled, kept }) => {
             let told = reply.post_rows(vms, Reply::Status);
             let told = told.and_then(|()| reply.post_rows(outside, Reply::Outside));
-            if told.and_then(|()| reply.post_rows(unsettled, Reply::Unsettled)).is_ok() {
+            let told = told.and_then(|()| reply.post_rows(unsettled, Reply::Unsettled));
+            if told.and_then(|()| reply.post_rows(kept, Reply::Kept)).is_ok() {
                 answer(reply, []);
             }
         }
@@ -183,6 +184,8 @@ struct Rows {
     outside: Vec<OutsideRow>,
     /// Those projects on which not all agree.
     unsettled: Vec<UnsettledRow>,
+    /// The VMs that are left out and whose disks are kept.
+    kept: Vec<KeptRow>,
 }
 
 /// Returns the projects of a selection on which not all agree.
@@ -208,6 +211,21 @@ fn unsettled(
         })
     };
     Ok(projects.into_iter().filter(|project| operator.sees(&project.label)).filter_map(row).collect())
+}
+
+/// Returns the VMs that these projects leave out and whose disks are kept.
+pub(super) fn kept(node: &Node, now: Now, projects: &[ProjectView], operator: &Operator) -> Vec<KeptRow> {
+    let seen = projects.iter().filter(|project| operator.sees(&project.label));
+    let kept = seen.flat_map(|project| node.kept(project.id));
+    kept.map(|kept| KeptRow {
+        owner: kept.vm.label.owner,
+        project: kept.vm.label.project,
+        age_ms: now.unix_ms.saturating_sub(kept.vm.status.since_unix_ms),
+        left_ms: kept.until_unix_ms.saturating_sub(now.unix_ms),
+        vm: kept.vm.status.vm.name,
+        host: kept.vm.status.host,
+    })
+    .collect()
 }
 
 /// Returns what a VM has of the outside; none where that is nothing.
@@ -261,7 +279,12 @@ fn rows(node: &Node, now: Now, request: &Status, operator: &Operator) -> Result<
     found.retain(|vm| operator.sees(&vm.label));
     let outside = found.iter().filter_map(outside).collect();
     let unsettled = unsettled(node, &request.target.projects, operator)?;
-    Ok(Rows { vms: found.into_iter().map(row).collect(), outside, unsettled })
+    let projects = match &request.target.projects {
+        ProjectSelection::All => node.projects(),
+        ProjectSelection::One(wanted) => vec![select::project(node, wanted, &operator.name)?],
+    };
+    let kept = kept(node, now, &projects, operator);
+    Ok(Rows { vms: found.into_iter().map(row).collect(), outside, unsettled, kept })
 }
 
 fn state(reach: Reach, state: VmState, exit: Option<ExitStatus>) -> State {
@@ -271,7 +294,7 @@ fn state(reach: Reach, state: VmState, exit: Option<ExitStatus>) -> State {
     match state {
         VmState::Building => State::Building,
         // As a shell has it: a signal counts from 128.
-        VmState::Down | VmState::Removed => State::Down {
+        VmState::Down | VmState::Removed | VmState::Kept => State::Down {
             exit_status: exit.map(|exit| match exit {
                 ExitStatus::Code(code) => code,
                 ExitStatus::Signal(signal) => 128 + signal,

@@ -14,6 +14,7 @@ use mln_protocol::id::Name;
 use crate::conversation::{Agent, Answer};
 use crate::error::{CommandError, UsageError};
 use crate::exit::Exit;
+use crate::quantity::parse_duration_ms;
 use crate::ui::screen::Screen;
 
 /// What is done to machines that stay, and stops them.
@@ -28,7 +29,7 @@ pub struct ChangeArgs {
     /// Change what is there, also while most of the project's hosts are away; a change by most of them goes before it
     #[arg(long, env = "MLN_PARTIAL", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
     partial: bool,
-    /// Also if machines run that are left out: they are stopped, and their disks go
+    /// Also if machines run that are left out: they are stopped
     #[arg(long, env = "MLN_FORCE", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
     force: bool,
     /// Start the machines that are new
@@ -37,6 +38,10 @@ pub struct ChangeArgs {
     /// Machines that must not be stopped: refuse what would do it
     #[arg(short, long, env = "MLN_LIVE", value_name = "HOST", value_delimiter = ':', value_parser = Name::parse)]
     live: Vec<Name>,
+    /// For how long the disks of machines that are left out are kept: they come back with them, by rollback or when they
+    /// are named again. 0 deletes them at once
+    #[arg(long = "keep-removed", env = "MLN_KEEP_REMOVED", value_name = "TIME", default_value = "7d", value_parser = parse_duration_ms)]
+    keep_removed_ms: u64,
     /// Why, for those who read the log
     #[arg(long, env = "MLN_REASON", value_name = "TEXT")]
     reason: Option<String>,
@@ -69,6 +74,7 @@ impl ChangeArgs {
             from_head: wanted.from_head.clone(),
             seen: None,
             reason: self.reason.clone().unwrap_or_else(|| wanted.reason.to_owned()),
+            keep_removed_ms: self.keep_removed_ms,
         }
     }
 }

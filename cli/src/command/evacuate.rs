@@ -8,7 +8,8 @@ use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args};
 use mln_link::Request;
 use mln_link::message::{
-    self, Change, ChangeConsent, ChangeContent, Evacuation, EvacuationRow, LeftOut, ProjectRef,
+    self, Change, ChangeConsent, ChangeContent, Evacuation, EvacuationRow, KEEP_REMOVED_MS, LeftOut,
+    ProjectRef,
 };
 use mln_protocol::id::Name;
 use mln_protocol::plan::evacuation_reason;
@@ -112,6 +113,8 @@ impl Evacuate {
             from_head: None,
             seen: None,
             reason,
+            // It leaves none out.
+            keep_removed_ms: KEEP_REMOVED_MS,
         }
     }
 }

@@ -25,7 +25,9 @@ pub async fn run(args: Gc, agent: &Agent, screen: &Screen) -> Result<Exit, Comma
     let mode = if args.dry_run { GcMode::Show } else { GcMode::Free };
     let answer = agent.ask(&Request::Gc(mode), screen).await?;
     if let Some(report) = &answer.garbage {
-        screen.answer(|layout| rows::garbage(report, mode, layout), || json::garbage(report, mode));
+        let kept = &answer.kept;
+        screen
+            .answer(|layout| rows::garbage(report, kept, mode, layout), || json::garbage(report, kept, mode));
     }
     Ok(screen.troubles(&answer))
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args};
 use mln_link::Request;
-use mln_link::message::{Change, ChangeConsent, LeftOut};
+use mln_link::message::{Change, ChangeConsent, KEEP_REMOVED_MS, LeftOut};
 
 use super::{change, upgrade};
 use crate::conversation::Agent;
@@ -47,6 +47,7 @@ pub async fn run(args: Plan, agent: &Agent, screen: &Screen) -> Result<Exit, Com
         from_head: None,
         seen: None,
         reason: "plan".to_owned(),
+        keep_removed_ms: KEEP_REMOVED_MS,
     });
     let answer = change::send_with(&request, &content, &bytes, &args.file, agent, screen).await?;
     if let Some(plan) = &answer.plan {

@@ -88,6 +88,7 @@ pub async fn run(args: Status, agent: &Agent, screen: &Screen) -> Result<Exit, C
         |layout| rows::status(&listed, &outside, layout),
         || json::status(&listed, &outside, unsettled),
     );
+    answer.kept.iter().for_each(|row| screen.notice(&rows::kept_line(row)));
     let warnings: Vec<String> = unsettled.iter().flat_map(change::unsettled).collect();
     drop(listed);
     answer.warnings.extend(warnings);

@@ -55,7 +55,8 @@ pub fn plan(plan: &Plan, rows: &[PlanRow]) -> String {
     let mut text = String::new();
     for (line, row) in lines.lines().zip(rows) {
         text += &format!("{line}\n");
-        if matches!(row.act.as_str(), "reboot" | "rebuild" | "move") {
+        let is_kept = row.act == "remove" && row.why.contains("disk is kept");
+        if matches!(row.act.as_str(), "reboot" | "rebuild" | "move" | "return") || is_kept {
             text += &format!("      {}\n", super::text::printable(&row.why));
         }
     }

@@ -2,8 +2,8 @@
 
 use mln_link::message::{
     AgentVersion, DaemonStatusRow, DoctorRow, Failure, ForwardRow, GarbageReport, GcMode, GrantRow, Granted,
-    HostLiveness, LanRow, NatState, PeerLink, PeerRow, Progress, ProjectRow, Refusal, Silence, StatusRow,
-    StepState, TemplateHostRow, TemplateRow, Token, UnsettledRow, VmState,
+    HostLiveness, KeptRow, LanRow, NatState, PeerLink, PeerRow, Progress, ProjectRow, Refusal, Silence,
+    StatusRow, StepState, TemplateHostRow, TemplateRow, Token, UnsettledRow, VmState,
 };
 use mln_protocol::id::Name;
 use mln_protocol::lang::{Diagnostic, Sources};
@@ -205,8 +205,21 @@ pub fn template_hosts(rows: &[TemplateHostRow]) -> Value {
         .collect()
 }
 
-/// `gc`: the files, and what is left.
-pub fn garbage(report: &GarbageReport, mode: GcMode) -> Value {
+/// `gc`: the files, what is left, and the disks that are kept.
+pub fn garbage(report: &GarbageReport, kept: &[KeptRow], mode: GcMode) -> Value {
+    let kept: Vec<Value> = kept
+        .iter()
+        .map(|row| {
+            json!({
+                "owner": row.owner.as_str(),
+                "project": row.project.as_str(),
+                "name": row.vm.as_str(),
+                "service_host": row.host.as_str(),
+                "age_ms": row.age_ms,
+                "left_ms": row.left_ms,
+            })
+        })
+        .collect();
     let files: Vec<Value> = report
         .rows
         .iter()
@@ -225,6 +238,7 @@ pub fn garbage(report: &GarbageReport, mode: GcMode) -> Value {
         "bytes": report.rows.iter().map(|row| row.bytes).sum::<u64>(),
         "bytes_left": report.bytes_left,
         "limit_bytes": report.limit_bytes,
+        "kept": kept,
     })
 }
 

@@ -39,7 +39,9 @@ fn what(row: &Row) -> String {
 /// Returns why something is stopped, and how to ask for what is refused.
 fn reason(row: &Row) -> String {
     let why = match row.act {
-        Act::Build | Act::Remove | Act::Keep | Act::Change(Effect::Live) => return String::new(),
+        Act::Build | Act::Remove | Act::Keep | Act::Return | Act::Change(Effect::Live) => {
+            return String::new();
+        }
         Act::Change(Effect::Reboot | Effect::Rebuild | Effect::Move) => format!("      {}\n", row.why),
     };
     match (row.permission, row.subject.name()) {

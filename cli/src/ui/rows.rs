@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use mln_link::message::{
     AgentVersion, DaemonStatusRow, DoctorRow, EventRow, GarbageReport, GcMode, GrantRow, HostLiveness,
-    LanRow, PeerLink, PeerRow, ProjectRow, StatusRow, TemplateHostRow, TemplateRow, VmState,
+    KeptRow, LanRow, PeerLink, PeerRow, ProjectRow, StatusRow, TemplateHostRow, TemplateRow, VmState,
 };
 
 use mln_protocol::trust::Verb;
@@ -308,8 +308,18 @@ pub fn template_hosts(rows: &[TemplateHostRow], layout: Layout) -> String {
     with_titles(&columns, lines.collect(), layout.columns)
 }
 
-/// Returns the table of `gc`, and what is left.
-pub fn garbage(report: &GarbageReport, mode: GcMode, layout: Layout) -> String {
+/// Says that a VM is left out, for how long its disk is kept, and how it comes back.
+pub fn kept_line(row: &KeptRow) -> String {
+    let KeptRow { owner, project, vm, host, left_ms, .. } = row;
+    format!(
+        "{owner}/{project}: {vm} is left out; its disk is kept on {host} for {}, and it comes back with that by rollback, or \
+         when it is named again",
+        short_duration(*left_ms)
+    )
+}
+
+/// Returns the table of `gc`, what is left, and what is kept.
+pub fn garbage(report: &GarbageReport, kept: &[KeptRow], mode: GcMode, layout: Layout) -> String {
     let columns = [name("What"), number("Size"), name("Since"), text("File")];
     let lines = report.rows.iter().map(|row| {
         vec![
@@ -330,7 +340,8 @@ pub fn garbage(report: &GarbageReport, mode: GcMode, layout: Layout) -> String {
     } else {
         with_titles(&columns, lines.collect(), layout.columns)
     };
-    format!("{table}{freed} {done}, {}{limit} in use\n", short_bytes(report.bytes_left))
+    let kept: String = kept.iter().map(|row| kept_line(row) + "\n").collect();
+    format!("{table}{freed} {done}, {}{limit} in use\n{kept}", short_bytes(report.bytes_left))
 }
 
 /// Returns the line of an event: when, where, what, whose, and in words.

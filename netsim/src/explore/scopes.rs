@@ -276,5 +276,6 @@ fn revise(id: ProjectId, project: Project) -> Operation {
         consent: Consent::Majority,
         running: RunningVms::Stop,
         from_head: None,
+        keep_removed_ms: 0,
     }))
 }

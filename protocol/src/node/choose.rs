@@ -8,7 +8,7 @@ use super::message::{Refusal, Rule};
 use crate::id::{Name, ProjectId, PublicKey};
 use crate::model::{MemoryMib, Project};
 use crate::plan::{Candidate, PlacedHost, Presence, choose};
-use crate::record::{HostStatus, VmState};
+use crate::record::{HostStatus, VmState, VmStatus};
 use crate::time::Now;
 
 impl Node {
@@ -93,7 +93,8 @@ impl Node {
 
     /// Returns the memory of each VM of a project that is not removed, with its host.
     fn memory_mib_of(&self, project: ProjectId) -> impl Iterator<Item = (PublicKey, u64)> {
-        let there = self.project_vms(project).into_iter().filter(|status| status.state != VmState::Removed);
+        let takes_room = |status: &&VmStatus| !matches!(status.state, VmState::Removed | VmState::Kept);
+        let there = self.project_vms(project).into_iter().filter(takes_room);
         there.filter_map(move |status| {
             Some((self.projects.owner(project.0, &status.host)?, u64::from(status.memory.0)))
         })

@@ -11,10 +11,13 @@ use super::message::{Ask, Message, Refusal, Rule};
 use super::{Node, draft::Draft};
 use crate::id::{Digest, Name, PublicKey};
 use crate::model::Fragment;
-use crate::plan::{Condition, Observed, PartChange, Row};
+use crate::plan::{Act, Condition, Observed, PartChange, Row};
 use crate::time::Now;
 use crate::trust::{Domain, Signed, Standing, Verb, Verified};
 use crate::wire;
+
+/// Why a VM that is left out costs nothing yet.
+const DISK_KEPT: &str = "the project no longer has it; its disk is kept for a while, see mlnctl gc";
 
 /// A change that is only thought of.
 #[derive(Clone, Debug)]
@@ -111,7 +114,7 @@ impl Node {
     pub fn consider(&self, now: Now, ask: &Verified<Ask>, fragment: Option<Arc<Fragment>>) -> Consideration {
         let part = ask.revision.host(self.me);
         let fragment = fragment.or_else(|| self.fragments.get(&part?.fragment).cloned());
-        let before = self.part_before(ask).and_then(|part| self.fragments.get(&part.fragment)).cloned();
+        let before = self.carried_before(ask);
         let (arriving, leaving) = self.moving(ask);
         let condition = |vm: &Name| self.condition(ask.revision.parent, vm);
         let change = PartChange {
@@ -122,7 +125,15 @@ impl Node {
         };
         // Whoever may not even look at the project is not told what is in it.
         let sees = self.judge_grants(now, ask.author(), &ask.chain, Verb::View, &ask.revision.label).is_ok();
-        let rows = if sees { change.rows(condition) } else { Vec::new() };
+        let mut rows = if sees { change.rows(condition) } else { Vec::new() };
+        if ask.revision.keep_removed_ms > 0 {
+            for row in rows.iter_mut().filter(|row| row.act == Act::Remove) {
+                row.why = DISK_KEPT;
+            }
+        }
+        let returning = part.into_iter().filter(|_| sees).flat_map(|part| part.ids(ask.digest));
+        let returning = returning.filter(|vm| self.may_come_back(vm)).map(|vm| Row::returning(vm.name));
+        rows.splice(0..0, returning);
         let stranger = || Refusal {
             rule: Rule::Grant,
             detail: format!("nobody here knows the key {} that signed this", ask.author().short()),

@@ -31,6 +31,7 @@ fn order(project: ProjectId, lab: Project) -> ReviseOrder {
         consent: Consent::Majority,
         running: RunningVms::Refuse,
         from_head: None,
+        keep_removed_ms: 0,
     }
 }
 
@@ -118,6 +119,7 @@ fn a_vm_of_a_partial_revision_has_not_to_come_from_anywhere_when_that_is_chosen(
     let settle = ReviseOrder {
         content: ReviseContent::Revision(partial),
         from_head: Some(partial),
+        keep_removed_ms: 0,
         ..order(project, lab(&[], &[]))
     };
     let now = Now { mono_ms: mesh.now_ms, unix_ms: mesh.now_ms };

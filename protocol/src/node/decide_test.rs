@@ -216,6 +216,19 @@ impl Mesh {
     }
 
     fn revise(&mut self, index: usize, op: u64, project: ProjectId, lab: Project, consent: Consent) {
+        self.revise_keeping(index, op, project, lab, consent, 0);
+    }
+
+    /// The same; the disks of VMs that are left out are kept for some time.
+    fn revise_keeping(
+        &mut self,
+        index: usize,
+        op: u64,
+        project: ProjectId,
+        lab: Project,
+        consent: Consent,
+        keep_removed_ms: u64,
+    ) {
         let order = ReviseOrder {
             project,
             content: ReviseContent::Definition { project: lab, blobs: Vec::new() },
@@ -224,6 +237,7 @@ impl Mesh {
             consent,
             running: RunningVms::Refuse,
             from_head: None,
+            keep_removed_ms,
         };
         self.operate(index, op, Operation::Revise(Box::new(order)));
     }
@@ -284,6 +298,7 @@ fn a_project_grows_and_shrinks_and_goes_back() {
         consent: Consent::Majority,
         running: RunningVms::Refuse,
         from_head: None,
+        keep_removed_ms: 0,
     };
     mesh.operate(0, 4, Operation::Revise(Box::new(rollback)));
     assert_eq!(mesh.outcomes.get(&OpId(4)), Some(&Outcome::Done));
@@ -451,6 +466,7 @@ fn partial_changes_that_contradict_each_other_wait_until_one_is_chosen() {
         consent: Consent::Majority,
         running: RunningVms::Refuse,
         from_head: Some(chosen),
+        keep_removed_ms: 0,
     };
     mesh.operate(1, 8, Operation::Revise(Box::new(resolve)));
     mesh.pass(5);
@@ -477,6 +493,9 @@ fn a_hundred_strangers_signatures_do_not_take_the_place_of_a_proof() {
 
 #[path = "consider_test.rs"]
 mod considering;
+
+#[path = "kept_test.rs"]
+mod kept;
 
 /// Any member may call a ballot; but no number, and nobody who has no vote, keeps others from ever being heard again.
 #[test]

@@ -95,6 +95,7 @@ impl Node {
             author: order.author.clone(),
             reason: "build".to_owned(),
             charge: None,
+            keep_removed_ms: 0,
         };
         self.judge_size(&revision, &parts)?;
         let changed = parts.keys().map(|host| host.key).collect();
@@ -127,6 +128,7 @@ impl Node {
             author: self.config.name.to_string(),
             reason: reason.to_owned(),
             charge: None,
+            keep_removed_ms: 0,
         };
         let changed = parent.revision.hosts.iter().map(|host| host.key).collect();
         Some(Draft::new(revision, changed, BTreeMap::new(), running))
@@ -175,6 +177,7 @@ impl Node {
         revision.made_unix_ms = self.time_after(now, parent);
         revision.author.clone_from(&order.author);
         revision.reason.clone_from(&order.reason);
+        revision.keep_removed_ms = if leaves_out(parent, &revision) { order.keep_removed_ms } else { 0 };
         self.draft_child(parent, revision, fragments, order.running)
     }
 
@@ -233,7 +236,10 @@ impl Node {
             return Err(self.refused_here(Rule::HostOff, detail));
         }
         // What people asked for stays its definition: that of the parts would be nobody's text.
-        let revision = Revision { hosts, ..draft.revision.clone() };
+        let mut revision = Revision { hosts, ..draft.revision.clone() };
+        if !leaves_out(parent, &revision) {
+            revision.keep_removed_ms = 0;
+        }
         self.draft_child(parent, revision, draft.fragments.clone(), draft.running)
     }
 
@@ -246,14 +252,16 @@ impl Node {
         project: &Project,
         blobs: &[Blob],
     ) -> Result<(Revision, Parts), Vec<HostRefusal>> {
-        let at = |vm: &Name| {
-            let (_, host) = base.placed().find(|(id, _)| id.name == *vm)?;
-            Some(PlacedHost { name: host.name.clone(), key: host.key })
+        let at = |vm: &Name| match base.placed().find(|(id, _)| id.name == *vm) {
+            Some((_, host)) => Some(PlacedHost { name: host.name.clone(), key: host.key }),
+            // Where its disk is kept, it comes back.
+            None => self.keeper(base.project(), vm),
         };
         let current = base.placed().map(|(id, host)| (id.name, host.name.clone())).collect();
         let chosen = self.choose_hosts(now, project, None, &current)?;
         let parts = self.parts(project, blobs, &chosen, at)?;
-        let hosts = hosts_of(&parts, |name| self.identity(base, name));
+        let at = |name: &Name| parts.iter().find(|(_, part)| part.vms.iter().any(|vm| vm.name == *name));
+        let hosts = hosts_of(&parts, |name| self.identity(base, name, at(name)?.0.key));
         let definition = definition_in(blobs, hosts.iter().map(|host| host.fragment));
         let revision = Revision { hosts, definition, ..base.revision.clone() };
         self.judge_size(&revision, &parts)?;
@@ -261,24 +269,30 @@ impl Node {
     }
 
     /// Makes a revision like an earlier one. The hosts have their parts still; VMs that the base has stay the same
-    /// ones, the others are born again.
+    /// ones, those whose disks are kept come back, and the others are born again.
     fn revision_as(&self, base: &Commit, to: &Commit) -> Revision {
         let host = |host: &RevisionHost| {
-            let vm =
-                |vm: &RevisionVm| RevisionVm { name: vm.name.clone(), birth: self.identity(base, &vm.name) };
+            let vm = |vm: &RevisionVm| RevisionVm {
+                name: vm.name.clone(),
+                birth: self.identity(base, &vm.name, host.key),
+            };
             RevisionHost { vms: host.vms.iter().map(vm).collect(), ..host.clone() }
         };
         let hosts = to.revision.hosts.iter().map(host).collect();
         Revision { hosts, definition: to.revision.definition, ..base.revision.clone() }
     }
 
-    /// Returns the birth of the VM that has a name in a revision.
-    fn identity(&self, base: &Commit, name: &Name) -> Option<Digest> {
+    /// Returns the birth of the VM that has a name in a revision, or that has it and whose disk is kept on this host.
+    fn identity(&self, base: &Commit, name: &Name, host: PublicKey) -> Option<Digest> {
         let of = |commit: &Commit| commit.placed().find(|(id, _)| id.name == *name).map(|(id, _)| id.birth);
         let heads = self.projects.heads_of(base.project());
         let newest = || of(self.projects.commit(*heads?.newest())?);
         let before = || heads?.path().rev().find_map(|revision| of(self.projects.commit(*revision)?));
-        of(base).or_else(newest).or_else(|| before().filter(|_| self.mutated_identity_without_birth()))
+        let kept = || self.kept_on(base.project(), name, host).map(|vm| vm.birth);
+        of(base)
+            .or_else(newest)
+            .or_else(kept)
+            .or_else(|| before().filter(|_| self.mutated_identity_without_birth()))
     }
 
     /// Splits a project over its hosts; `chosen` says where VMs go that name a group, and `at` where those are that
@@ -404,4 +418,13 @@ fn definition_in(blobs: &[Blob], parts: impl Iterator<Item = Digest>) -> Digest 
 fn definition_of(parts: impl Iterator<Item = Digest>) -> Digest {
     let all: Vec<u8> = parts.flat_map(|part| part.0).collect();
     Digest::of(&all)
+}
+
+/// Whether a VM of a revision is in none of the parts of its child.
+fn leaves_out(parent: &Commit, child: &Revision) -> bool {
+    let stays = |vm: &VmId| {
+        let mut vms = child.hosts.iter().flat_map(|host| &host.vms);
+        vms.any(|there| there.birth == Some(vm.birth) && there.name == vm.name)
+    };
+    parent.placed().any(|(vm, _)| !stays(&vm))
 }

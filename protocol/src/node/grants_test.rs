@@ -256,6 +256,7 @@ fn a_plan_of_a_change_is_refused_where_the_change_would_be() {
         consent: Consent::Majority,
         running: RunningVms::Refuse,
         from_head: None,
+        keep_removed_ms: 0,
     };
     let few = Limits { memory_mib: Some(40), ..Limits::default() };
     let upgrader = standing(&[Verb::Upgrade], scope(&[], &[], few), None);

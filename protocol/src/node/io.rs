@@ -389,6 +389,8 @@ pub struct ReviseOrder {
     /// Whose VMs it goes on with where partial revisions contradict each other, or to settle a partial one; none
     /// means the head's, where nothing is contested.
     pub from_head: Option<Digest>,
+    /// For how long the disks of VMs that it leaves out are kept, in milliseconds.
+    pub keep_removed_ms: u64,
 }
 
 /// What a project is to be.

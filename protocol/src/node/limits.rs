@@ -150,3 +150,10 @@ pub const PARTIAL_ROUNDS_MAX: u32 = 3;
 
 /// How many of a project's last revisions a host keeps its parts of, so that they can be gone back to.
 pub const REVISIONS_KEPT: usize = 8;
+
+/// How often, in milliseconds, a host looks whether the time is over for which it keeps the disk of a VM: wall clocks are
+/// set, and machines sleep.
+pub const KEPT_LOOK_MS: u64 = 3_600_000;
+
+/// How often it looks where only a change that is not decided holds a disk, in milliseconds.
+pub const KEPT_HELD_MS: u64 = 10_000;

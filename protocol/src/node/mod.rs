@@ -80,6 +80,7 @@ pub use projects::ProjectHeads;
 pub use standing::Signing;
 pub use sync::{SyncContent, SyncRange};
 pub use view::{HostView, ProjectView, Reach, VmView};
+pub use vms::KeptVm;
 
 use crate::id::{Digest, ProjectId, PublicKey};
 use crate::model::Fragment;
@@ -552,6 +553,7 @@ impl Node {
             Timer::Leaving(vm) => self.stay(now, &vm),
             Timer::Release(vm) => self.release_due(now, &vm),
             Timer::Undecided(parent) => self.undecided(now, parent),
+            Timer::Kept(vm) => self.retry(now, &vm),
         }
     }
 

@@ -59,6 +59,8 @@ mutations! {
     mutated_own_key_not_asked => OwnKeyNotAsked,
     mutated_second_run_ignored => SecondRunIgnored,
     mutated_applied_forgotten => AppliedForgotten,
+    mutated_kept_disk_deleted_early => KeptDiskDeletedEarly,
+    mutated_kept_disk_not_held => KeptDiskNotHeld,
     mutated_room_not_counted => RoomNotCounted,
     mutated_reservation_never_lapses => ReservationNeverLapses,
     mutated_times_go_back => TimesGoBack,

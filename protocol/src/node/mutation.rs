@@ -121,6 +121,10 @@ pub enum Mutation {
     ChargeNotCompared,
     /// After a restart a host takes it that guests that run have the definitions that it was to give them.
     AppliedForgotten,
+    /// The disk of a VM that is left out goes at once.
+    KeptDiskDeletedEarly,
+    /// A disk goes when its time is over though its host has reserved for a revision that brings the VM back.
+    KeptDiskNotHeld,
 }
 
 impl Mutation {
@@ -185,5 +189,7 @@ impl Mutation {
         ("partial-for-anybody", Self::PartialForAnybody),
         ("charge-not-compared", Self::ChargeNotCompared),
         ("applied-forgotten", Self::AppliedForgotten),
+        ("kept-disk-deleted-early", Self::KeptDiskDeletedEarly),
+        ("kept-disk-not-held", Self::KeptDiskNotHeld),
     ];
 }

@@ -669,6 +669,7 @@ fn a_build_is_not_reserved_for_without_its_part() {
         author: String::new(),
         reason: String::new(),
         charge: None,
+        keep_removed_ms: 0,
     };
     let digest = Digest::of(&wire::encode_revision(&revision));
     let ask =

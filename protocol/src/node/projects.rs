@@ -326,13 +326,13 @@ impl Projects {
         self.proven(project).filter(bears).map(|commit| commit.digest)
     }
 
-    /// Returns the project that a VM belongs to.
     /// Returns every revision of a project that is known.
     pub(super) fn records_of(&self, project: ProjectId) -> impl Iterator<Item = &VerifiedRecord> {
         let of_it = move |record: &&VerifiedRecord| matches!(&****record, Record::Commit(c) if c.project() == project);
         self.commits.values().filter(of_it)
     }
 
+    /// Returns the project that a VM belongs to.
     pub(super) fn project_of(&self, vm: &VmId) -> Option<ProjectId> {
         self.commit(vm.birth).map(Commit::project)
     }
@@ -379,6 +379,18 @@ impl Projects {
             return Some(Fate::Kept);
         }
         Some(if self.rule == ChainRule::StrandedRemoved { Fate::Removed } else { Fate::Stranded })
+    }
+
+    /// Returns for how long the disk of a VM that a majority has left out is kept, in milliseconds: as the revision says
+    /// that left it out. Of a project that is removed nothing is kept.
+    pub(super) fn keep_removed_ms(&self, vm: &VmId) -> u64 {
+        let Some(heads) = self.project_of(vm).and_then(|project| self.heads.get(&project)) else { return 0 };
+        let commits = || heads.decided.iter().rev().filter_map(|revision| self.commit(*revision));
+        if commits().next().is_none_or(Commit::removes) {
+            return 0;
+        }
+        let lacks = |commit: &&Commit| commit.placed().all(|(placed, _)| placed != *vm);
+        commits().take_while(lacks).last().map_or(0, |left_out| left_out.revision.keep_removed_ms)
     }
 
     /// Whether a VM stands in a revision that counts by majority: only then may a majority remove it.

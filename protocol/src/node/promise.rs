@@ -46,6 +46,18 @@ impl Decisions {
             note.reserved.iter().map(|(_, part)| *part).chain(promised.map(|host| host.fragment))
         })
     }
+
+    /// Returns what was reserved for: of each the parent, the child, and the part of this host.
+    pub(super) fn reserved(&self) -> impl Iterator<Item = (Digest, Digest, Digest)> {
+        self.notes
+            .values()
+            .flat_map(|note| note.reserved.iter().map(|(child, part)| (note.parent, *child, *part)))
+    }
+
+    /// Returns the children that were promised last.
+    pub(super) fn promised_children(&self) -> impl Iterator<Item = &Commit> {
+        self.notes.values().filter_map(|note| note.promised.as_ref()).map(|(_, child)| child)
+    }
 }
 
 impl Node {

@@ -46,6 +46,8 @@ pub(super) struct Proposal {
     pub(super) since_ms: u64,
     /// How often a partial change was asked about without those that did not reserve.
     rounds: u32,
+    /// The last ballot in which `draft` was put forward: from then on it may be decided without us.
+    put_forward: Option<Ballot>,
     pub(super) shown: BTreeMap<VmId, VmState>,
 }
 
@@ -126,8 +128,9 @@ impl Node {
         self.charge(self.principals.get(&op), &mut draft);
         draft.vote = self.first_ballot(&draft);
         let (shown, rounds) = (BTreeMap::new(), 0);
+        let (phase, since_ms) = (Phase::Asking, now.mono_ms);
         let proposal =
-            Proposal { goal, draft, next: None, phase: Phase::Asking, since_ms: now.mono_ms, rounds, shown };
+            Proposal { goal, draft, next: None, phase, since_ms, rounds, put_forward: None, shown };
         self.proposals.by_op.insert(op, proposal);
         self.ask(now, op);
     }
@@ -351,6 +354,10 @@ impl Node {
             return;
         };
         let Some(vote) = &proposal.draft.vote else { return };
+        if proposal.put_forward.is_some() {
+            // A voter may have promised it: withdrawn, it could be decided without what was reserved for it.
+            return self.undecided_for(op);
+        }
         let (said, all) = vote.turnout();
         let away: Vec<PublicKey> = vote.silent();
         let away: Vec<String> = away.into_iter().map(|host| self.host_name(host)).collect();
@@ -415,6 +422,7 @@ impl Node {
                 let own = draft.commit();
                 if let Some(vote) = &mut draft.vote {
                     vote.proposed = Some(own);
+                    proposal.put_forward = Some(vote.ballot);
                 }
                 proposal.phase = Phase::Promising;
                 proposal.since_ms = now.mono_ms;
@@ -494,7 +502,7 @@ impl Node {
         }
     }
 
-    /// Ends a change that was not put forward, and tells the operator why.
+    /// Ends a change that was not put forward or lost to another, and tells the operator why.
     fn give_up(&mut self, op: OpId, refusals: Vec<HostRefusal>) {
         self.withdraw(op);
         self.refused(op, refusals);

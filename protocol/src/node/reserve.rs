@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::io::{Output, Write};
 use super::message::{Ask, Message, Refusal, Rule, RunningVms};
+use super::projects::Fate;
 use super::standing::Signing;
 use super::timers::Timer;
 use super::{Node, limits};
@@ -76,6 +77,13 @@ impl Reservations {
         self.by_revision.values().map(|reserved| reserved.definition)
     }
 
+    /// Whether a revision of a project is asked about in which this host has a VM of this name.
+    pub(super) fn asked_for(&self, project: Option<ProjectId>, name: &Name) -> bool {
+        let of_project = self.by_revision.values().filter(|reserved| reserved.project == project);
+        let mut parts = of_project.filter_map(|reserved| reserved.fragment.as_ref());
+        parts.any(|part| part.vms.iter().any(|vm| vm.name == *name))
+    }
+
     /// Ends a reservation: the revision is committed, withdrawn or too old.
     pub(super) fn take(&mut self, revision: Digest) -> Option<Arc<Fragment>> {
         self.by_revision.remove(&revision)?.fragment
@@ -143,8 +151,7 @@ impl Node {
         let (arriving, leaving) = self.moving(ask);
         match fragment {
             Some(fragment) => {
-                let before =
-                    self.part_before(ask).and_then(|part| self.fragments.get(&part.fragment)).cloned();
+                let before = self.carried_before(ask);
                 let output =
                     Output::Check { revision, coordinator: from, fragment, before, arriving, leaving };
                 self.outbox.push(output);
@@ -175,6 +182,31 @@ impl Node {
     /// Returns the part of this host in the parent of what is asked.
     pub(super) fn part_before(&self, ask: &Ask) -> Option<&RevisionHost> {
         self.projects.commit(ask.revision.parent?)?.host(self.me)
+    }
+
+    /// Returns what this host carries of the project before what is asked, with the VMs that it brings back.
+    pub(super) fn carried_before(&self, ask: &Ask) -> Option<Arc<Fragment>> {
+        let before = self.part_before(ask).and_then(|part| self.fragments.get(&part.fragment));
+        match ask.revision.host(self.me) {
+            Some(after) => self.with_kept(before, after, ask.digest),
+            None => before.cloned(),
+        }
+    }
+
+    /// Refuses to bring a VM back whose disk is not here: it would be another one under its name.
+    fn judge_return(&self, ask: &Ask, part: &RevisionHost) -> Result<(), Refusal> {
+        let gone = |vm: &VmId| {
+            vm.birth != ask.digest
+                && self.projects.fate(vm) == Some(Fate::Removed)
+                && !self.may_come_back(vm)
+                && !self.mutated_identity_without_birth()
+        };
+        let Some(vm) = part.ids(ask.digest).find(gone) else { return Ok(()) };
+        let detail = format!(
+            "{}: the disk that it had is gone by now, or is just being deleted; ask again in a moment, for a new one",
+            vm.name
+        );
+        Err(Refusal { rule: Rule::Parent, detail })
     }
 
     /// Returns the VMs of a revision that come here from other hosts, and those that go from here to others.
@@ -296,7 +328,10 @@ impl Node {
         }
         match ask.revision.parent {
             None => self.judge_label(ask)?,
-            Some(_) => self.judge_loss(ask, fragment)?,
+            Some(_) => {
+                self.judge_return(ask, part)?;
+                self.judge_loss(ask, fragment)?;
+            }
         }
         if let Some(changed) = ask.replaces.or(ask.revision.project) {
             self.judge_running(ask, changed)?;
@@ -311,9 +346,7 @@ impl Node {
 
     /// Refuses what would cost a VM that stays what it has written to its disk.
     fn judge_loss(&self, ask: &Ask, fragment: &Fragment) -> Result<(), Refusal> {
-        let Some(before) = self.part_before(ask).and_then(|part| self.fragments.get(&part.fragment)) else {
-            return Ok(());
-        };
+        let Some(before) = self.carried_before(ask) else { return Ok(()) };
         let stays: BTreeSet<&Name> = self
             .staying(ask)
             .into_iter()
@@ -327,7 +360,7 @@ impl Node {
             switches: Vec::new(),
             hooks: Hooks::default(),
         };
-        for change in plan(&project(before), &project(fragment), &BTreeSet::new()) {
+        for change in plan(&project(&before), &project(fragment), &BTreeSet::new()) {
             if let (Permission::Refused(loss), Change::VmChanged { vm, .. }) =
                 (change.permission, &change.change)
             {

@@ -378,7 +378,9 @@ fn is_there(order: RunOrder, status: &VmStatus) -> bool {
     status.run == wanted(order)
         && match order {
             RunOrder::Up => matches!(status.state, VmState::Booting | VmState::Up),
-            RunOrder::Down(_) => matches!(status.state, VmState::Down | VmState::Building | VmState::Removed),
+            RunOrder::Down(_) => {
+                matches!(status.state, VmState::Down | VmState::Building | VmState::Removed | VmState::Kept)
+            }
         }
 }
 
@@ -389,7 +391,7 @@ fn arrival(order: RunOrder, seen_counter: u64, status: &VmStatus) -> Arrival {
     if is_there(order, status) {
         return Arrival::There;
     }
-    if status.state == VmState::Removed {
+    if matches!(status.state, VmState::Removed | VmState::Kept) {
         return Arrival::Failed("it was removed meanwhile".to_owned());
     }
     if status.run != wanted(order) {

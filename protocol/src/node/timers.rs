@@ -36,6 +36,8 @@ pub(super) enum Timer {
     Release(VmId),
     /// See to it that the child of this revision is decided, because one was promised.
     Undecided(Digest),
+    /// Look whether the time is over for which the disk of a VM is kept.
+    Kept(VmId),
 }
 
 /// Timers by their due time; each is set at most once.

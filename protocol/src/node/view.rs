@@ -113,14 +113,14 @@ impl Node {
         projects
     }
 
-    /// Returns the VMs of a project by name, without those that are removed.
+    /// Returns the VMs of a project by name, without those that are removed or left out.
     pub fn vms(&self, project: ProjectId) -> Vec<VmView> {
         let Some(head) = self.projects.head(project) else { return Vec::new() };
         let label = &head.revision.label;
         let owner = |status: &VmStatus| self.owner(&status.vm);
         self.project_vms(project)
             .into_iter()
-            .filter(|status| status.state != VmState::Removed)
+            .filter(|status| !matches!(status.state, VmState::Removed | VmState::Kept))
             .filter_map(|status| {
                 let status = self.status_here(&status.vm).unwrap_or(status);
                 Some(VmView { label: label.clone(), owner: owner(status)?, status: status.clone() })

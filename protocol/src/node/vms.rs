@@ -1,6 +1,7 @@
 //! The VMs that this host owns: from what is wanted and what was observed to steps and to published status.
 
 mod applying;
+mod kept;
 mod owning;
 mod switches;
 
@@ -19,6 +20,8 @@ use crate::plan::{Existence, Observed, RunPhase, Step, StopLimit, guest_address,
 use crate::record::{Epoch, Nat, Record, RunState, VmState, VmStatus};
 use crate::time::Now;
 use crate::wire;
+
+pub use kept::KeptVm;
 
 /// The VMs that this host owns.
 #[derive(Clone, Debug, Default)]
@@ -48,12 +51,19 @@ struct OwnedVm {
     failures: u32,
     disk: Disk,
     guest: applying::Guest,
+    /// Since when, in milliseconds since 1970, it is left out and its disk kept: it takes no room meanwhile.
+    kept_unix_ms: Option<u64>,
 }
 
 impl OwnedVm {
     /// Returns what brings it to hold still, without a change of what it should be doing.
     fn pause_step(&self) -> Option<Step> {
         matches!(self.observed, Observed::Running(_)).then_some(Step::Stop(self.stop_limit))
+    }
+
+    /// Whether its memory and ports are kept for it.
+    fn takes_room(&self) -> bool {
+        self.kept_unix_ms.is_none()
     }
 }
 
@@ -76,13 +86,13 @@ impl Vms {
     }
 
     pub(super) fn memory_mib(&self) -> u32 {
-        self.owned.values().map(|vm| vm.status.memory.0).sum()
+        self.owned.values().filter(|vm| vm.takes_room()).map(|vm| vm.status.memory.0).sum()
     }
 
     /// Returns the memory of the VMs of a project that `counts` holds of.
     pub(super) fn memory_mib_of(&self, project: ProjectId, counts: impl Fn(&VmId) -> bool) -> u32 {
         let of_project = self.owned.iter().filter(|(id, vm)| vm.status.project == project && counts(id));
-        of_project.map(|(_, vm)| vm.status.memory.0).sum()
+        of_project.filter(|(_, vm)| vm.takes_room()).map(|(_, vm)| vm.status.memory.0).sum()
     }
 
     /// Returns the ports of this host that lead to VMs that are defined here, but for those of one project.
@@ -133,7 +143,9 @@ impl Vms {
 
     /// The same for a VM that may be among those that are here already.
     pub(super) fn has_room_for(&self, vm: Option<&VmId>, memory: MemoryMib, limit: MemoryMib) -> bool {
-        let there = |vm: &OwnedVm| vm.observed != Observed::Absent || vm.busy == Some(Step::Build);
+        let there = |vm: &OwnedVm| {
+            vm.takes_room() && (vm.observed != Observed::Absent || vm.busy == Some(Step::Build))
+        };
         let others = self.owned.iter().filter(|(id, owned)| Some(*id) != vm && there(owned));
         let used: u64 = others.map(|(_, owned)| u64::from(owned.status.memory.0)).sum();
         used + u64::from(memory.0) <= u64::from(limit.0)
@@ -389,7 +401,7 @@ impl Node {
             other => other,
         };
         let had_disk = stored.as_ref().is_some_and(|status| match status.state {
-            VmState::Down | VmState::Booting | VmState::Up | VmState::Stopping => true,
+            VmState::Down | VmState::Booting | VmState::Up | VmState::Stopping | VmState::Kept => true,
             VmState::Failed { .. } => status.run_counter > 0,
             VmState::Building | VmState::Removed => false,
         });
@@ -400,6 +412,8 @@ impl Node {
         let gone = (had_disk || made) && observed == Observed::Absent;
         let disk = if gone { Disk::Lost } else { Disk::Sound };
         let known = stored.is_some();
+        let kept_unix_ms =
+            stored.as_ref().filter(|status| status.state == VmState::Kept).map(|status| status.since_unix_ms);
         let status = stored.unwrap_or_else(|| VmStatus {
             counter: 0,
             vm: id.clone(),
@@ -437,6 +451,7 @@ impl Node {
             failures: 0,
             disk,
             guest: applying::Guest::default(),
+            kept_unix_ms,
         };
         self.vms.owned.insert(id.clone(), vm);
         let believes = self.mutated_applied_forgotten() && matches!(observed, Observed::Running(_));
@@ -463,8 +478,14 @@ impl Node {
         let step = match self.right(id) {
             // It is to be as it is when it goes, and to be so without being built or removed meanwhile.
             Right::Own(_) if self.hand_overs.holds_still(id) => vm.pause_step(),
-            Right::Own(_) => next_step(vm.existence, vm.status.run, vm.stop_limit, &vm.observed)
-                .or_else(|| vm.step_as_it_runs(id)),
+            Right::Own(_) => {
+                let as_it_runs = vm.step_as_it_runs(id);
+                match next_step(vm.existence, vm.status.run, vm.stop_limit, &vm.observed) {
+                    Some(Step::Remove) if self.keeps(now, id) => None,
+                    _ if !self.comes_back(now, id) => return,
+                    step => step.or(as_it_runs),
+                }
+            }
             Right::Suspended { .. } => vm.pause_step(),
             Right::Unconfirmed | Right::None => return,
         };
@@ -559,7 +580,10 @@ impl Node {
         match result {
             Ok(observed) => {
                 vm.failures = 0;
-                if observed == Observed::Absent && matches!(step, Step::Start | Step::Stop(_)) {
+                if step == Step::Remove && vm.existence == Existence::Wanted
+                    || observed == Observed::Absent && matches!(step, Step::Start | Step::Stop(_))
+                {
+                    // Where it was asked for back while its disk was on its way out, an empty one is not it either.
                     vm.disk = Disk::Lost;
                 }
                 self.observed(now, id, observed);
@@ -644,6 +668,11 @@ impl Node {
             (Observed::Running(_), Some(Step::Stop(_))) => VmState::Stopping,
             (Observed::Running(RunPhase::Booting), _) => VmState::Booting,
             (Observed::Running(RunPhase::Ready), _) => VmState::Up,
+            (Observed::Down { .. } | Observed::Lost, _)
+                if vm.kept_unix_ms.is_some() && vm.existence == Existence::Unwanted =>
+            {
+                VmState::Kept
+            }
             (Observed::Down { .. } | Observed::Lost, _) => match self.right(id) {
                 // Whoever looks at it is told why nothing is done with it.
                 Right::Suspended { reason } => VmState::Failed { reason },
@@ -680,8 +709,9 @@ impl Node {
     fn set_state(&mut self, now: Now, id: &VmId, state: VmState) {
         let Some(vm) = self.vms.owned.get_mut(id) else { return };
         if vm.status.state != state {
+            let kept = vm.kept_unix_ms.filter(|_| state == VmState::Kept);
             vm.status.state = state;
-            vm.status.since_unix_ms = now.unix_ms;
+            vm.status.since_unix_ms = kept.unwrap_or(now.unix_ms);
         }
         self.publish_vm(now, id);
     }

@@ -55,8 +55,8 @@ impl Node {
         let statuses = self.project_vms(project);
         let of_target: Vec<&VmStatus> =
             statuses.iter().filter(|status| wanted.contains(&status.vm)).copied().collect();
-        let gone =
-            statuses.iter().filter(|s| left_out.contains(&s.vm) && s.state == VmState::Removed).count();
+        let is_gone = |state: &VmState| matches!(state, VmState::Removed | VmState::Kept);
+        let gone = statuses.iter().filter(|s| left_out.contains(&s.vm) && is_gone(&s.state)).count();
         let all_gone = gone == left_out.len();
         let moved = self.moved_by(commit);
         let built = of_target
@@ -164,7 +164,7 @@ impl Node {
 fn is_built(state: &VmState) -> bool {
     match state {
         VmState::Down | VmState::Booting | VmState::Up | VmState::Stopping => true,
-        VmState::Building | VmState::Removed | VmState::Failed { .. } => false,
+        VmState::Building | VmState::Removed | VmState::Kept | VmState::Failed { .. } => false,
     }
 }
 
@@ -183,7 +183,8 @@ fn failures(statuses: &[&VmStatus]) -> Vec<VmFailure> {
             | VmState::Booting
             | VmState::Up
             | VmState::Stopping
-            | VmState::Removed => None,
+            | VmState::Removed
+            | VmState::Kept => None,
         })
         .collect()
 }

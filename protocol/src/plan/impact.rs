@@ -40,6 +40,8 @@ pub enum Act {
     Change(Effect),
     /// Nothing: it is not carried out yet.
     Keep,
+    /// A VM that was left out is taken up again, with its disk.
+    Return,
 }
 
 impl Act {
@@ -50,6 +52,7 @@ impl Act {
             Self::Remove => "remove",
             Self::Change(effect) => effect.word(),
             Self::Keep => "kept",
+            Self::Return => "return",
         }
     }
 }

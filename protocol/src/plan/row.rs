@@ -88,6 +88,22 @@ pub struct Row {
     pub permission: Permission,
 }
 
+impl Row {
+    /// A VM that was left out and comes back as it was.
+    pub fn returning(vm: Name) -> Self {
+        Self {
+            sign: Sign::Added,
+            subject: Subject::Host(vm),
+            key: None,
+            from: None,
+            to: None,
+            act: Act::Return,
+            why: "it comes back with its disk",
+            permission: Permission::Granted,
+        }
+    }
+}
+
 /// How many things came, went, changed, and moved: a host that moves and changes counts as moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {

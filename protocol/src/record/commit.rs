@@ -29,6 +29,8 @@ pub struct Revision {
     pub reason: String,
     /// On whose grants it was made; none where a user of a host made it with what that host may do.
     pub charge: Option<Charge>,
+    /// For how long the disks of VMs that it leaves out are kept, in milliseconds, by their owners' clocks.
+    pub keep_removed_ms: u64,
 }
 
 /// What a project takes of the grants with which it was made: so every host that is asked for more can tell what is left.

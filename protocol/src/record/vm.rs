@@ -100,6 +100,8 @@ pub enum VmState {
         /// What failed and why, for people.
         reason: String,
     },
+    /// Its project leaves it out. Its disk is kept for a while, and it comes back with that if it is wanted again.
+    Kept,
 }
 
 /// How a VM's process ended.

@@ -55,6 +55,20 @@ struct ChargedWire {
     disk_bytes: u64,
 }
 
+/// A revision that leaves VMs out whose disks are kept. It is told from one with a charge by its length.
+#[derive(Serialize, Deserialize)]
+struct KeepingWire {
+    revision: RevisionWire,
+    keep_removed_ms: u64,
+}
+
+/// A revision with both.
+#[derive(Serialize, Deserialize)]
+struct ChargedKeepingWire {
+    charged: ChargedWire,
+    keep_removed_ms: u64,
+}
+
 #[derive(Serialize, Deserialize)]
 struct RevisionHostWire {
     name: String,
@@ -97,40 +111,77 @@ pub fn encode_revision(revision: &Revision) -> Vec<u8> {
         author: revision.author.clone(),
         reason: revision.reason.clone(),
     };
+    let keep_removed_ms = revision.keep_removed_ms;
     match &revision.charge {
-        None => encode(&wire),
-        Some(charge) => encode(&ChargedWire {
-            revision: wire,
-            principal: charge.principal.0,
-            grants: charge.grants.iter().map(|grant| grant.0).collect(),
-            memory_mib: charge.amount.memory_mib,
-            vms: charge.amount.vms,
-            disk_bytes: charge.amount.disk_bytes,
-        }),
+        None if keep_removed_ms == 0 => encode(&wire),
+        None => encode(&KeepingWire { revision: wire, keep_removed_ms }),
+        Some(charge) => {
+            let charged = ChargedWire {
+                revision: wire,
+                principal: charge.principal.0,
+                grants: charge.grants.iter().map(|grant| grant.0).collect(),
+                memory_mib: charge.amount.memory_mib,
+                vms: charge.amount.vms,
+                disk_bytes: charge.amount.disk_bytes,
+            };
+            if keep_removed_ms == 0 {
+                encode(&charged)
+            } else {
+                encode(&ChargedKeepingWire { charged, keep_removed_ms })
+            }
+        }
+    }
+}
+
+/// What may stand behind a revision that every agent can read.
+struct Appended {
+    charge: Option<Charge>,
+    keep_removed_ms: u64,
+}
+
+/// Reads a revision with what stands behind it.
+fn decode_appended(bytes: &[u8]) -> Result<(RevisionWire, Appended), DecodeError> {
+    match decode::<RevisionWire>(bytes, RECORD_BYTES_MAX) {
+        Err(DecodeError::Trailing { bytes: KEEPING_BYTES }) => {
+            let keeping: KeepingWire = decode(bytes, RECORD_BYTES_MAX)?;
+            let keep_removed_ms = judge_keeping(keeping.keep_removed_ms)?;
+            return Ok((keeping.revision, Appended { charge: None, keep_removed_ms }));
+        }
+        Err(DecodeError::Trailing { .. }) => {}
+        wire => return Ok((wire?, Appended { charge: None, keep_removed_ms: 0 })),
+    }
+    let (charged, keep_removed_ms) = match decode::<ChargedWire>(bytes, RECORD_BYTES_MAX) {
+        Err(DecodeError::Trailing { .. }) => {
+            let keeping: ChargedKeepingWire = decode(bytes, RECORD_BYTES_MAX)?;
+            (keeping.charged, judge_keeping(keeping.keep_removed_ms)?)
+        }
+        charged => (charged?, 0),
+    };
+    if charged.grants.len() > CHAIN_LINKS_MAX {
+        return Err(DecodeError::TooLong { bytes: charged.grants.len(), limit: CHAIN_LINKS_MAX });
+    }
+    let charge = Charge {
+        principal: PublicKey(charged.principal),
+        grants: charged.grants.into_iter().map(Digest).collect(),
+        amount: Amount { memory_mib: charged.memory_mib, vms: charged.vms, disk_bytes: charged.disk_bytes },
+    };
+    Ok((charged.revision, Appended { charge: Some(charge), keep_removed_ms }))
+}
+
+/// How long the time for which disks are kept is, in bytes: shorter than any charge.
+const KEEPING_BYTES: usize = 8;
+
+/// There is one encoding of a revision that keeps nothing, and it has no time in it.
+fn judge_keeping(keep_removed_ms: u64) -> Result<u64, DecodeError> {
+    match keep_removed_ms {
+        0 => Err(DecodeError::Invalid { what: "revision: keeps disks for no time" }),
+        _ => Ok(keep_removed_ms),
     }
 }
 
 /// Decodes a revision: no host and no VM stands in it twice.
 pub fn decode_revision(bytes: &[u8]) -> Result<Revision, DecodeError> {
-    let (wire, charge) = match decode::<RevisionWire>(bytes, RECORD_BYTES_MAX) {
-        Err(DecodeError::Trailing { .. }) => {
-            let charged: ChargedWire = decode(bytes, RECORD_BYTES_MAX)?;
-            if charged.grants.len() > CHAIN_LINKS_MAX {
-                return Err(DecodeError::TooLong { bytes: charged.grants.len(), limit: CHAIN_LINKS_MAX });
-            }
-            let charge = Charge {
-                principal: PublicKey(charged.principal),
-                grants: charged.grants.into_iter().map(Digest).collect(),
-                amount: Amount {
-                    memory_mib: charged.memory_mib,
-                    vms: charged.vms,
-                    disk_bytes: charged.disk_bytes,
-                },
-            };
-            (charged.revision, Some(charge))
-        }
-        wire => (wire?, None),
-    };
+    let (wire, Appended { charge, keep_removed_ms }) = decode_appended(bytes)?;
     let vm = |(text, birth): (String, Option<[u8; 32]>)| {
         Ok(RevisionVm { name: name(&text)?, birth: birth.map(Digest) })
     };
@@ -159,6 +210,7 @@ pub fn decode_revision(bytes: &[u8]) -> Result<Revision, DecodeError> {
         author: text(wire.author, REASON_BYTES_MAX)?,
         reason: text(wire.reason, REASON_BYTES_MAX)?,
         charge,
+        keep_removed_ms,
     };
     let hosts = || revision.hosts.iter();
     let (keys, names) = (hosts().map(|host| host.key), hosts().map(|host| &host.name));

@@ -64,6 +64,9 @@ pub enum ImageAnswer {
     Busy,
 }
 
+/// All of the block where a chunk isn't there: only of an image that is not whole there, and who asks for those reads it.
+pub const CHUNK_ABSENT: u8 = 2;
+
 /// How a chunk is packed: the first byte of its block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChunkPacking {

@@ -16,6 +16,7 @@ mod grant;
 mod hello;
 pub mod holder;
 mod image;
+mod inventory;
 mod join;
 mod later;
 pub mod line;
@@ -47,9 +48,10 @@ pub use hello::{
     HELLO_PEERS_MAX, HELLO_VERSION, HelloMessage, Introduction, PeerAddresses,
 };
 pub use image::{
-    ChunkPacking, IMAGE_ANSWER_BYTES_MAX, IMAGE_ASK_BYTES_MAX, IMAGE_OFFERS_MAX, ImageAnswer, ImageAsk,
-    ImageOffer,
+    CHUNK_ABSENT, ChunkPacking, IMAGE_ANSWER_BYTES_MAX, IMAGE_ASK_BYTES_MAX, IMAGE_OFFERS_MAX, ImageAnswer,
+    ImageAsk, ImageOffer,
 };
+pub use inventory::{INVENTORY_BYTES_MAX, INVENTORY_NEWS_BYTES_MAX, INVENTORY_NEWS_MAX, Inventory};
 pub use join::{JOIN_BYTES_MAX, JOIN_VERSION, JoinClaim, JoinMessage};
 pub use later::LATER_BYTES_MAX;
 pub use manifest::{

@@ -232,6 +232,12 @@ fn decode_record(bytes: &[u8]) -> Result<Record, RecordError> {
         RecordWire::Host(wire) => Ok(Record::Host(wire.try_into()?)),
         RecordWire::Commit(wire) => Ok(Record::Commit(decode_commit(wire)?)),
         RecordWire::Vm(wire) => Ok(Record::Vm((*wire).try_into()?)),
+        RecordWire::VmOutside { vm, nat: Some(DISK_KEPT), forwards } => match (*vm).try_into()? {
+            removed @ VmStatus { state: VmState::Removed, .. } if forwards.is_empty() => {
+                Ok(Record::Vm(VmStatus { state: VmState::Kept, ..removed }))
+            }
+            _ => Err(DecodeError::Invalid { what: "state of a VM whose disk is kept" }.into()),
+        },
         RecordWire::VmOutside { vm, nat, forwards } => {
             let forwards = forwards.into_iter().map(|(host, guest, byte)| forward(host, guest, byte));
             Ok(Record::Vm(VmStatus {
@@ -304,6 +310,10 @@ fn vm_wire(status: &VmStatus) -> RecordWire {
     let forwards: Vec<(u16, u16, u8)> =
         status.forwards.iter().map(|f| (f.host_port, f.guest_port, transport_byte(f.transport))).collect();
     match status.part {
+        // It runs nowhere, so it has nothing to say about the outside, nor of what it runs with.
+        _ if status.state == VmState::Kept => {
+            RecordWire::VmOutside { vm, nat: Some(DISK_KEPT), forwards: Vec::new() }
+        }
         Some(part) => RecordWire::VmRevised {
             slot: slot_of(&status.vm),
             counter: status.counter,
@@ -374,7 +384,8 @@ impl From<&VmStatus> for VmWire {
                 VmState::Booting => StateWire::Booting,
                 VmState::Up => StateWire::Up,
                 VmState::Stopping => StateWire::Stopping,
-                VmState::Removed => StateWire::Removed,
+                // Kept is told in another way, so that older agents pass over it.
+                VmState::Removed | VmState::Kept => StateWire::Removed,
                 VmState::Failed { reason } => StateWire::Failed { reason: shorten(reason) },
             },
             exit: status.exit.map(|exit| match exit {
@@ -427,6 +438,10 @@ impl TryFrom<VmWire> for VmStatus {
         })
     }
 }
+
+/// Stands in the place of [`nat_byte`] where a VM is left out and its disk kept: agents that don't know it leave the record
+/// out.
+const DISK_KEPT: u8 = 5;
 
 fn nat_byte(nat: Nat) -> u8 {
     match nat {

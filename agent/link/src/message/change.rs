@@ -22,6 +22,8 @@ pub struct Change {
     pub seen: Option<String>,
     /// Why, for people.
     pub reason: String,
+    /// For how long the disks of VMs that are left out are kept, in milliseconds; 0 deletes them at once.
+    pub keep_removed_ms: u64,
 }
 
 /// What a project is to be.

@@ -9,6 +9,7 @@ mod event;
 mod grant;
 mod image;
 mod inside;
+mod kept;
 mod mesh;
 mod moving;
 mod outside;
@@ -29,6 +30,7 @@ pub use image::{
     TemplatePull, TemplatePush, TemplateRemoval, TemplateRemove,
 };
 pub use inside::{Console, LogExtent, Logs, Terminal, TerminalSize};
+pub use kept::{KEEP_REMOVED_MS, KeptRow};
 pub use mesh::{LanRow, OperatorToken};
 pub use moving::{Evacuate, Evacuation, EvacuationRow, OwnerHeard, TakeOver};
 pub use outside::{ForwardRow, NatState, OutsideRow, PortProtocol};

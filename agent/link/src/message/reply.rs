@@ -8,6 +8,7 @@ use super::doctor::DoctorRow;
 use super::event::EventRow;
 use super::grant::{GrantRow, Granted};
 use super::image::{GarbageReport, TemplateHostRow};
+use super::kept::KeptRow;
 use super::mesh::LanRow;
 use super::moving::EvacuationRow;
 use super::outside::OutsideRow;
@@ -90,6 +91,8 @@ pub enum Reply {
     Grants(Vec<GrantRow>),
     /// To `evacuate`.
     Evacuation(Vec<EvacuationRow>),
+    /// To `status` and `gc`: the VMs that are left out and whose disks are kept.
+    Kept(Vec<KeptRow>),
 }
 
 /// A step of the work on a VM or for a project.

@@ -9,13 +9,13 @@ use mln_link::message::{
     AgentVersion, Build, Change, ChangeConsent, ChangeContent, Consider, Console, DaemonStatusRow,
     Definition, DoctorRow, Evacuate, Evacuation, EvacuationRow, EventReading, EventRow, Events, Exec,
     ExecExit, Existing, Failure, FileHead, ForwardRow, GarbageKind, GarbageReport, GarbageRow, GcMode,
-    HostLiveness, LanRow, LeftOut, LogExtent, Logs, NatState, OnFailure, OperatorToken, OutputStream,
-    OutsideRow, OwnerHeard, Package, PeerLink, PeerRow, Plan, PlanRow, PlanSign, PortProtocol, Progress,
-    ProjectRef, ProjectRow, ProjectSelection, Refusal, Removal, Remove, Revised, RevisionRef, RevisionRow,
-    RevisionStanding, Role, Silence, Start, Status, StatusRow, StatusWait, Step, StepState, Stop, StopManner,
-    TakeOver, Target, TemplateChoice, TemplateHostRow, TemplatePull, TemplatePush, TemplateRecipe,
-    TemplateRemoval, TemplateRemove, TemplateRow, Terminal, TerminalSize, Token, UnsettledRow, Verdict,
-    VmRef, VmState, WaitFor,
+    HostLiveness, KeptRow, LanRow, LeftOut, LogExtent, Logs, NatState, OnFailure, OperatorToken,
+    OutputStream, OutsideRow, OwnerHeard, Package, PeerLink, PeerRow, Plan, PlanRow, PlanSign, PortProtocol,
+    Progress, ProjectRef, ProjectRow, ProjectSelection, Refusal, Removal, Remove, Revised, RevisionRef,
+    RevisionRow, RevisionStanding, Role, Silence, Start, Status, StatusRow, StatusWait, Step, StepState,
+    Stop, StopManner, TakeOver, Target, TemplateChoice, TemplateHostRow, TemplatePull, TemplatePush,
+    TemplateRecipe, TemplateRemoval, TemplateRemove, TemplateRow, Terminal, TerminalSize, Token,
+    UnsettledRow, Verdict, VmRef, VmState, WaitFor,
 };
 use mln_link::{Input, Reply, Request};
 use mln_protocol::id::{Name, hex};
@@ -137,6 +137,7 @@ fn change(content: ChangeContent) -> Change {
         from_head: Some("h".to_owned()),
         seen: Some("d".to_owned()),
         reason: "r".to_owned(),
+        keep_removed_ms: 5,
     }
 }
 
@@ -360,6 +361,14 @@ fn replies() -> Vec<Reply> {
             state: StepState::Begun,
             detail: String::new(),
         }),
+        Reply::Kept(vec![KeptRow {
+            owner: name("anna"),
+            project: name("ring"),
+            vm: name("r1"),
+            host: name("oslo"),
+            age_ms: 1,
+            left_ms: 2,
+        }]),
     ]
 }
 

@@ -1,21 +1,28 @@
 //! Fetching an image.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use mln_protocol::id::{Digest, Name, PublicKey};
 use mln_protocol::model::{MemoryMib, TemplateRef};
-use mln_protocol::wire::{ImageAnswer, ImageAsk, ImageOffer, Manifest};
+use mln_protocol::wire::{ImageAnswer, ImageAsk, ImageOffer, Inventory, Manifest};
 use tokio::io::AsyncWriteExt;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
+use super::inventory::heard;
 use super::limits::{
-    CHUNK_BLOCK_BYTES_MAX, CHUNK_TIMEOUT, CHUNKS_IN_FLIGHT_MAX, MANIFEST_TIMEOUT, PROGRESS_INTERVAL,
-    SOURCE_PATIENCE, SOURCE_PAUSE,
+    CHUNK_BLOCK_BYTES_MAX, CHUNK_TIMEOUT, CHUNKS_IN_FLIGHT_MAX, CHUNKS_SHARED_MAX, MANIFEST_TIMEOUT,
+    PEERS_ASKED_MAX, PROGRESS_INTERVAL, SOURCE_LOOK, SOURCE_PATIENCE, SOURCE_PAUSE, SOURCES_MAX, WAIT_MAX,
 };
-use super::serve::unpack;
-use super::{Exchange, Found, RoomError, newest};
+use super::open::OpenPart;
+use super::serve::{is_absent, unpack};
+use super::swarm::Swarm;
+use super::{Exchange, RoomError, newest};
 use crate::image::part::Part;
 use crate::image::{ImageError, NewName, NewVersion, Sweep, Template};
 use crate::mesh::MeshStream;
@@ -86,15 +93,25 @@ impl From<ImageError> for Setback {
     }
 }
 
-/// A part that several tasks work on, one after the other; taken out when it is whole.
-type SharedPart = Arc<Mutex<Option<Part>>>;
-
 /// A fetch under way.
 struct Fetch<'a> {
     exchange: &'a Exchange,
     digest: Digest,
-    part: Option<SharedPart>,
-    meter: Meter<'a>,
+    open: Arc<OpenPart>,
+    swarm: Mutex<Swarm>,
+    /// Something has come, or somebody: whoever waits looks again.
+    changed: Notify,
+    meter: Mutex<Meter<'a>>,
+}
+
+/// A peer that may have some of it.
+struct Candidate {
+    peer: PublicKey,
+    host: String,
+    /// The last measured round trip.
+    round_trip: Duration,
+    /// Whether it offers the whole image.
+    offers: bool,
 }
 
 struct Meter<'a> {
@@ -123,10 +140,7 @@ impl Exchange {
         let turn = self.turn(digest);
         let _turn = turn.lock().await;
         if !self.images().has(&digest) {
-            let now = Instant::now();
-            let meter = Meter { tell, began: now, told: None, moved: now, received: 0 };
-            let mut fetch = Fetch { exchange: self, digest, part: None, meter };
-            fetch.run(wanted).await?;
+            self.fetch_image(digest, wanted, tell).await?;
         }
         let images = self.images().clone();
         blocking(move || {
@@ -152,142 +166,349 @@ impl Exchange {
     }
 }
 
-impl Fetch<'_> {
-    async fn run(&mut self, wanted: &Wanted) -> Result<(), FetchError> {
-        let exact = TemplateRef::Exact(wanted.template.name().clone(), self.digest);
-        let mut wrong: BTreeMap<PublicKey, String> = BTreeMap::new();
+/// What was wrong with those that were asked.
+#[derive(Default)]
+struct Setbacks {
+    /// Those that gave something else: they are asked no more.
+    wrong: BTreeMap<PublicKey, String>,
+    /// What was last wrong with the others.
+    lost: BTreeMap<PublicKey, String>,
+}
+
+impl Setbacks {
+    fn told(self) -> Vec<String> {
+        self.wrong.into_values().chain(self.lost.into_values()).collect()
+    }
+}
+
+impl Exchange {
+    async fn fetch_image(
+        &self,
+        digest: Digest,
+        wanted: &Wanted,
+        tell: &(dyn Fn(FetchProgress) + Send + Sync),
+    ) -> Result<(), FetchError> {
+        let mut setbacks = Setbacks::default();
+        let now = Instant::now();
+        let meter = Meter { tell, began: now, told: None, moved: now, received: 0 };
+        let Some(manifest) = self.fetch_manifest(digest, wanted, &mut setbacks).await? else {
+            let (bytes_missing, setbacks) = (0, setbacks.told());
+            return Err(match setbacks.is_empty() {
+                true => FetchError::Nobody { template: wanted.template.clone() },
+                false => FetchError::NoSourceLeft { digest, bytes_missing, setbacks },
+            });
+        };
+        let open = self.open(digest, manifest).await?;
+        let fetch = Fetch {
+            exchange: self,
+            digest,
+            swarm: Mutex::new(Swarm::new(self.shared.me, open.held())),
+            open,
+            changed: Notify::new(),
+            meter: Mutex::new(meter),
+        };
+        self.show_part(digest, &fetch.open);
+        let fetched = fetch.run(wanted, setbacks).await;
+        let part = fetch.open.take();
+        fetched?;
+        fetch.finish(part).await
+    }
+
+    /// Returns the manifest of an image, from whoever offers it first; none where nobody does for long.
+    async fn fetch_manifest(
+        &self,
+        digest: Digest,
+        wanted: &Wanted,
+        setbacks: &mut Setbacks,
+    ) -> Result<Option<Manifest>, FetchError> {
+        let deadline = Instant::now() + SOURCE_PATIENCE;
         loop {
-            let found = self.exchange.find(&exact, wanted.from).await;
-            let sources: Vec<Found> = found.into_iter().filter(|f| !wrong.contains_key(&f.peer)).collect();
-            let mut lost = Vec::new();
+            let candidates = self.candidates(digest, wanted).await;
+            let offering = candidates.into_iter().filter(|one| one.offers);
+            let sources: Vec<Candidate> =
+                offering.filter(|one| !setbacks.wrong.contains_key(&one.peer)).collect();
             for source in &sources {
-                match self.fetch_from(source).await {
-                    Ok(()) => return self.finish().await,
-                    Err(Setback::Wrong { what }) => {
-                        warn!(
-                            peer = source.host, key = %source.peer.short(), image = %self.digest.short(), what,
-                            "a host gave something else than was asked for; it is asked no more for this image"
-                        );
-                        self.exchange.report(source.peer, "a part of an image that is none").await;
-                        wrong.insert(source.peer, format!("{} gave {what} that is not it", source.host));
-                    }
-                    Err(Setback::Lost { why }) => {
-                        info!(peer = source.host, image = %self.digest.short(), why, "a source of an image is lost");
-                        lost.push(format!("{}: {why}", source.host));
-                    }
-                    Err(Setback::Ours(error)) => return Err(error),
+                match self.ask_manifest(digest, source.peer).await {
+                    Ok((manifest, _stream)) => return Ok(Some(manifest)),
+                    Err(setback) => self.note_setback(digest, source, setback, setbacks).await?,
                 }
             }
-            let is_late = self.meter.moved.elapsed() >= SOURCE_PATIENCE;
             // When all that have it gave something else, waiting mends nothing.
-            let is_hopeless = !wrong.is_empty() && sources.iter().all(|s| wrong.contains_key(&s.peer));
-            if is_late || is_hopeless {
-                let bytes_missing = self.bytes_missing();
-                let setbacks: Vec<String> = wrong.into_values().chain(lost).collect();
-                return Err(match setbacks.is_empty() {
-                    true => FetchError::Nobody { template: wanted.template.clone() },
-                    false => FetchError::NoSourceLeft { digest: self.digest, bytes_missing, setbacks },
-                });
+            let is_hopeless = !setbacks.wrong.is_empty()
+                && sources.iter().all(|source| setbacks.wrong.contains_key(&source.peer));
+            if Instant::now() >= deadline || is_hopeless {
+                return Ok(None);
             }
             sleep(SOURCE_PAUSE).await;
         }
     }
 
-    /// Fetches what is missing from one host.
-    async fn fetch_from(&mut self, source: &Found) -> Result<(), Setback> {
+    async fn ask_manifest(&self, digest: Digest, peer: PublicKey) -> Result<(Manifest, MeshStream), Setback> {
         let lost = |why: String| Setback::Lost { why };
-        let asked = self.exchange.ask(source.peer, &ImageAsk::Fetch(self.digest), MANIFEST_TIMEOUT).await;
+        let asked = self.ask(peer, &ImageAsk::Fetch(digest), MANIFEST_TIMEOUT).await;
         let (answer, stream) = asked.map_err(|error| lost(crate::causes::chain(&error)))?;
-        let manifest = match answer {
-            ImageAnswer::Manifest(bytes) if Digest::of(&bytes) == self.digest => {
-                Manifest::from_bytes(&bytes).map_err(|_| Setback::Wrong { what: "a manifest".to_owned() })?
+        let wrong = || Setback::Wrong { what: "a manifest".to_owned() };
+        match answer {
+            ImageAnswer::Manifest(bytes) if Digest::of(&bytes) == digest => {
+                Ok((Manifest::from_bytes(&bytes).map_err(|_| wrong())?, stream))
             }
-            ImageAnswer::Manifest(_) | ImageAnswer::Offers(_) => {
-                return Err(Setback::Wrong { what: "a manifest".to_owned() });
-            }
-            ImageAnswer::Missing => return Err(lost("it does not have it any more".to_owned())),
-            ImageAnswer::Busy => return Err(lost("it hands over as many images as it may".to_owned())),
-        };
-        let part = self.open(manifest).await.map_err(Setback::Ours)?;
-        self.transfer(stream, &part).await
+            ImageAnswer::Manifest(_) | ImageAnswer::Offers(_) => Err(wrong()),
+            ImageAnswer::Missing => Err(lost("it does not have it any more".to_owned())),
+            ImageAnswer::Busy => Err(lost("it hands over as many images as it may".to_owned())),
+        }
     }
 
-    /// Opens the part, once; says what of it is here already, and makes room for the rest.
-    async fn open(&mut self, manifest: Manifest) -> Result<SharedPart, FetchError> {
-        if let Some(part) = &self.part {
-            return Ok(part.clone());
+    /// Returns those that may be asked: who offers the image, and who may be fetching it.
+    async fn candidates(&self, digest: Digest, wanted: &Wanted) -> Vec<Candidate> {
+        let exact = TemplateRef::Exact(wanted.template.name().clone(), digest);
+        let found = self.find(&exact, wanted.from).await;
+        let peers = self.shared.mesh.peers().await;
+        let connected = peers.into_iter().filter_map(|peer| Some((peer.key, peer.name, peer.connection?)));
+        connected
+            .filter(|(key, ..)| wanted.from.is_none_or(|from| from == *key))
+            .take(PEERS_ASKED_MAX)
+            .map(|(peer, name, connection)| Candidate {
+                peer,
+                host: name.map_or_else(|| peer.short(), |name| name.to_string()),
+                round_trip: connection.round_trip.unwrap_or_default(),
+                offers: found.iter().any(|found| found.peer == peer),
+            })
+            .collect()
+    }
+
+    /// Notes what was wrong with a source; fails where that is ours.
+    async fn note_setback(
+        &self,
+        digest: Digest,
+        source: &Candidate,
+        setback: Setback,
+        setbacks: &mut Setbacks,
+    ) -> Result<(), FetchError> {
+        let host = &source.host;
+        match setback {
+            Setback::Wrong { what } => {
+                warn!(
+                    peer = host, key = %source.peer.short(), image = %digest.short(), what,
+                    "a host gave something else than was asked for; it is asked no more for this image"
+                );
+                self.report(source.peer, "a part of an image that is none").await;
+                setbacks.wrong.insert(source.peer, format!("{host} gave {what} that is not it"));
+            }
+            Setback::Lost { why } => {
+                info!(peer = host, image = %digest.short(), why, "a source of an image is lost");
+                setbacks.lost.insert(source.peer, format!("{host}: {why}"));
+            }
+            Setback::Ours(error) => return Err(error),
         }
-        let (images, digest) = (self.exchange.images().clone(), self.digest);
-        let part = blocking(move || Part::open(&images, digest, manifest)).await?;
-        let (missing, all) = (part.missing_bytes(), part.manifest().data_bytes());
-        self.exchange.room_for(missing, Sweep::Remove).await?;
-        let folder = self.exchange.images().folder().to_owned();
+        Ok(())
+    }
+
+    /// Opens the part, says what of it is here already, and makes room for the rest.
+    async fn open(&self, digest: Digest, manifest: Manifest) -> Result<Arc<OpenPart>, FetchError> {
+        let images = self.images().clone();
+        let open = blocking(move || OpenPart::new(Part::open(&images, digest, manifest)?)).await?;
+        let (missing, all) = (open.missing_bytes(), open.manifest().data_bytes());
+        self.room_for(missing, Sweep::Remove).await?;
+        let folder = self.images().folder().to_owned();
         let free = rustix::fs::statvfs(&folder).map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize));
         if free.is_ok_and(|free| free < missing) {
             return Err(ImageError::DiskFull { folder }.into());
         }
         info!(image = %digest.short(), bytes = all, here = all - missing, "fetching an image");
-        let part = Arc::new(Mutex::new(Some(part)));
-        self.part = Some(part.clone());
-        Ok(part)
+        Ok(Arc::new(open))
+    }
+}
+
+impl<'a> Fetch<'a> {
+    /// Fetches from all who have some of it, until all is here or nobody is left.
+    async fn run(&self, wanted: &Wanted, mut setbacks: Setbacks) -> Result<(), FetchError> {
+        let mut asking = FuturesUnordered::new();
+        let mut active: BTreeSet<PublicKey> = BTreeSet::new();
+        let mut looking = Box::pin(self.exchange.candidates(self.digest, wanted));
+        let mut offering: Vec<PublicKey> = Vec::new();
+        // Where the last look has failed to bring anybody, the next one comes sooner.
+        let mut next_look = Instant::now();
+        loop {
+            if self.swarm().is_whole() {
+                return Ok(());
+            }
+            // All arms are cancel-safe: what is being asked goes on in `asking`, and the look in `looking`.
+            tokio::select! {
+                candidates = &mut looking, if next_look <= Instant::now() => {
+                    offering = candidates.iter().filter(|one| one.offers).map(|one| one.peer).collect();
+                    for candidate in candidates {
+                        let is_wrong = setbacks.wrong.contains_key(&candidate.peer);
+                        if active.len() < SOURCES_MAX && !is_wrong && active.insert(candidate.peer) {
+                            asking.push(self.fetch_from(candidate));
+                        }
+                    }
+                    let idle = active.is_empty() || offering.is_empty();
+                    next_look = Instant::now() + if idle { SOURCE_PAUSE } else { SOURCE_LOOK };
+                    looking = Box::pin(self.exchange.candidates(self.digest, wanted));
+                }
+                Some((candidate, ended)) = asking.next() => {
+                    active.remove(&candidate.peer);
+                    self.swarm().remove(candidate.peer);
+                    self.changed.notify_waiters();
+                    if let Err(setback) = ended {
+                        self.exchange.note_setback(self.digest, &candidate, setback, &mut setbacks).await?;
+                    }
+                }
+                () = sleep_until(next_look), if next_look > Instant::now() => {}
+            }
+            let is_late = self.meter().moved.elapsed() >= SOURCE_PATIENCE;
+            // When all that have it gave something else, waiting mends nothing.
+            let all_wrong = offering.iter().all(|peer| setbacks.wrong.contains_key(peer));
+            let is_hopeless = !setbacks.wrong.is_empty() && active.is_empty() && all_wrong;
+            if is_late || is_hopeless {
+                let (digest, bytes_missing) = (self.digest, self.open.missing_bytes());
+                let setbacks = setbacks.told();
+                return Err(match setbacks.is_empty() {
+                    true => FetchError::Nobody { template: wanted.template.clone() },
+                    false => FetchError::NoSourceLeft { digest, bytes_missing, setbacks },
+                });
+            }
+        }
     }
 
-    async fn transfer(&mut self, mut stream: MeshStream, part: &SharedPart) -> Result<(), Setback> {
-        let mut queue: VecDeque<u32> =
-            with(part, |part| part.missing().iter().copied().collect()).unwrap_or_default();
-        let mut asked: VecDeque<u32> = VecDeque::new();
-        let lost = |error: std::io::Error| Setback::Lost { why: error.to_string() };
-        loop {
-            while asked.len() < CHUNKS_IN_FLIGHT_MAX
-                && let Some(index) = queue.pop_front()
-            {
-                stream.write_u32(index).await.map_err(lost)?;
-                asked.push_back(index);
+    /// Fetches from one host what it is to be asked for, until nothing is missing or it has no more.
+    async fn fetch_from(&self, source: Candidate) -> (Candidate, Result<(), Setback>) {
+        let ended = if source.offers {
+            self.swarm().add(source.peer, None, source.round_trip, now());
+            self.changed.notify_waiters();
+            self.transfer(source.peer).await
+        } else {
+            self.fetch_from_part(&source).await
+        };
+        (source, ended)
+    }
+
+    /// Fetches from a host that may be fetching the image itself.
+    async fn fetch_from_part(&self, source: &Candidate) -> Result<(), Setback> {
+        // Whoever has nothing of it, or is too old to be asked, is no loss.
+        let Ok((inventory, took, mut news)) = self.exchange.ask_inventory(source.peer, &self.digest).await
+        else {
+            return Ok(());
+        };
+        let held = match inventory {
+            Inventory::Nothing => return Ok(()),
+            Inventory::Whole => None,
+            Inventory::Part(_) => {
+                Some((0..self.open.chunks()).map(|position| inventory.has(position)).collect())
             }
-            stream.flush().await.map_err(lost)?;
-            let Some(index) = asked.pop_front() else { break };
+        };
+        let round_trip = if source.round_trip.is_zero() { took } else { source.round_trip };
+        self.swarm().add(source.peer, held, round_trip, now());
+        self.changed.notify_waiters();
+        let hearing = async {
+            while let Ok(Some(positions)) = heard(&mut news).await {
+                self.swarm().gained(source.peer, &positions, now());
+                self.changed.notify_waiters();
+            }
+            // It has all of it now, or has given up; what it has said that it has is there.
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            ended = self.transfer(source.peer) => ended,
+            () = hearing => Ok(()),
+        }
+    }
+
+    async fn transfer(&self, peer: PublicKey) -> Result<(), Setback> {
+        let lost = |error: std::io::Error| Setback::Lost { why: error.to_string() };
+        let mut conversation: Option<MeshStream> = None;
+        let mut asked: VecDeque<u32> = VecDeque::new();
+        loop {
+            let most = if self.swarm().is_alone() { CHUNKS_IN_FLIGHT_MAX } else { CHUNKS_SHARED_MAX };
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let mut fresh = false;
+            while asked.len() < most
+                && let Some(position) = self.pick(peer)
+            {
+                let stream = match &mut conversation {
+                    Some(stream) => stream,
+                    None => conversation.insert(self.exchange.ask_manifest(self.digest, peer).await?.1),
+                };
+                let index = self.open.manifest().chunks()[position as usize].index;
+                stream.write_u32(index).await.map_err(lost)?;
+                asked.push_back(position);
+                fresh = true;
+            }
+            let (Some(position), Some(stream)) = (asked.front().copied(), conversation.as_mut()) else {
+                if self.swarm().is_whole() {
+                    break;
+                }
+                // What is slow elsewhere may be asked for here after a while.
+                let _ = timeout(WAIT_MAX, changed).await;
+                continue;
+            };
+            if fresh {
+                stream.flush().await.map_err(lost)?;
+            }
             let block = timeout(CHUNK_TIMEOUT, stream.read_block(CHUNK_BLOCK_BYTES_MAX)).await;
             let block = block.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map_err(lost)?;
-            let (bytes, target) = (block.len() as u64, part.clone());
+            asked.pop_front();
+            if is_absent(&block) && self.swarm().may_lack(peer) {
+                self.swarm().lacks(peer, position);
+                continue;
+            }
+            let (bytes, open) = (block.len() as u64, self.open.clone());
             let put = move || {
-                let put = with(&target, |part| match unpack(&block, part.manifest().chunk_len(index)) {
-                    Some(bytes) => part.put(index, &bytes),
+                let Some(chunk) = open.manifest().chunks().get(position as usize) else { return Ok(false) };
+                match unpack(&block, open.manifest().chunk_len(chunk.index)) {
+                    Some(bytes) => open.put(position, &bytes),
                     None => Ok(false),
-                });
-                put.unwrap_or(Ok(false))
+                }
             };
             if !blocking(put).await.map_err(Setback::Ours)? {
+                let index = self.open.manifest().chunks()[position as usize].index;
                 return Err(Setback::Wrong { what: format!("chunk {index}") });
             }
-            self.meter.note(bytes, part);
+            self.swarm().got(position);
+            self.changed.notify_waiters();
+            self.meter().note(bytes, &self.open);
         }
         // Whoever served it sees the end; that it hears of it is not needed.
-        let _ = stream.shutdown().await;
+        if let Some(mut stream) = conversation {
+            let _ = stream.shutdown().await;
+        }
         Ok(())
     }
 
-    fn bytes_missing(&self) -> u64 {
-        self.part.as_ref().and_then(|part| with(part, |part| part.missing_bytes())).unwrap_or(0)
+    fn pick(&self, peer: PublicKey) -> Option<u32> {
+        self.swarm().pick(peer, now())
     }
 
-    async fn finish(&mut self) -> Result<(), FetchError> {
-        let part =
-            self.part.take().and_then(|part| part.lock().unwrap_or_else(PoisonError::into_inner).take());
+    fn swarm(&self) -> MutexGuard<'_, Swarm> {
+        self.swarm.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn meter(&self) -> MutexGuard<'_, Meter<'a>> {
+        self.meter.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn finish(&self, part: Option<Part>) -> Result<(), FetchError> {
         let part = part.ok_or(FetchError::CutOff)?;
         let bytes = part.manifest().data_bytes();
         blocking(move || part.finish()).await?;
-        let took = self.meter.began.elapsed();
+        let meter = self.meter();
         info!(
-            image = %self.digest.short(), bytes, received = self.meter.received, took_ms = took.as_millis() as u64,
-            "an image is fetched"
+            image = %self.digest.short(), bytes, received = meter.received,
+            took_ms = meter.began.elapsed().as_millis() as u64, "an image is fetched"
         );
-        (self.meter.tell)(FetchProgress { bytes, bytes_all: bytes, bytes_per_s: self.meter.rate() });
+        (meter.tell)(FetchProgress { bytes, bytes_all: bytes, bytes_per_s: meter.rate() });
         Ok(())
     }
 }
 
+fn now() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
 impl Meter<'_> {
-    fn note(&mut self, received: u64, part: &SharedPart) {
+    fn note(&mut self, received: u64, open: &OpenPart) {
         let now = Instant::now();
         self.received += received;
         self.moved = now;
@@ -295,9 +516,7 @@ impl Meter<'_> {
             return;
         }
         self.told = Some(now);
-        let Some((all, missing)) = with(part, |p| (p.manifest().data_bytes(), p.missing_bytes())) else {
-            return;
-        };
+        let (all, missing) = (open.manifest().data_bytes(), open.missing_bytes());
         let progress = FetchProgress { bytes: all - missing, bytes_all: all, bytes_per_s: self.rate() };
         (self.tell)(progress);
     }
@@ -314,10 +533,6 @@ impl std::fmt::Display for FetchProgress {
         let (here, all, rate) = (mib(self.bytes), mib(self.bytes_all), mib(self.bytes_per_s));
         write!(f, "{here:.1} of {all:.1} MiB, {rate:.1} MiB/s")
     }
-}
-
-fn with<T>(part: &SharedPart, work: impl FnOnce(&mut Part) -> T) -> Option<T> {
-    part.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map(work)
 }
 
 async fn blocking<T: Send + 'static>(

@@ -40,3 +40,21 @@ pub(super) const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How hard chunks are packed: hardly, since the other end waits.
 pub(super) const ZSTD_LEVEL: i32 = 1;
+
+/// The same of each source where there are several: what is asked of one can't be asked of another.
+pub(super) const CHUNKS_SHARED_MAX: usize = 3;
+
+/// How many sources an image is fetched from at a time.
+pub(super) const SOURCES_MAX: usize = 24;
+
+/// How often further sources are looked for.
+pub(super) const SOURCE_LOOK: Duration = Duration::from_secs(2);
+
+/// How long a host may take to say what it has of an image.
+pub(super) const INVENTORY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How many are told at a time of what comes of images that are being fetched here.
+pub(super) const FOLLOWERS_MAX: usize = 128;
+
+/// How often a source that can't be asked for anything right now is looked at again.
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(2);

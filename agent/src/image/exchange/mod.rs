@@ -1,30 +1,36 @@
 //! Images over the mesh: who has which, fetching them, and handing them to others.
 //!
 //! An image is fetched by its digest: first the manifest, which must have that digest, then chunk by chunk, each of
-//! which must have the digest that the manifest gives. So it doesn't matter whom it comes from. Today one source at a
-//! time is used, and the next one for what that one couldn't or didn't give; [`fetch`]'s queue of missing places is made
-//! for several. What names stand for is the word of whoever is asked: only members are.
+//! which must have the digest that the manifest gives. So it doesn't matter whom it comes from: it comes from several at
+//! once, also from those that are fetching it themselves ([`swarm`] says what from whom). What names stand for is the word
+//! of whoever is asked: only members are.
 //!
 //! ```text
-//!   find ──► offers ──► manifest ──► what is here already? ──► the rest, from one host after the other ──► named
-//!                          │                                            │
+//!   find ──► offers ──► manifest ──► what is here already? ──► the rest, from all who have some of it ──► named
+//!                          │                                            │          ▲
+//!                          │                                            │          └── inventories: what they have
 //!                          └── another digest: the host is reported ────┴── and never asked again for this image
 //! ```
 
 mod fetch;
 mod find;
+mod inventory;
 mod limits;
+mod open;
 mod serve;
+mod swarm;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use mln_protocol::id::{Digest, PublicKey};
 
 pub(crate) use fetch::{FetchError, FetchProgress, Wanted};
-pub(crate) use find::{Found, newest};
+pub(crate) use find::newest;
 pub(crate) use serve::ServeError;
 
+use self::open::OpenPart;
 use super::{Collected, ImageError, ImageStore, Sweep};
 use crate::mesh::MeshHandle;
 use crate::platform::{Platform, StepError};
@@ -46,6 +52,11 @@ struct Shared {
     served: Mutex<BTreeMap<PublicKey, usize>>,
     /// Held while an image is fetched, so that all who want it fetch it once.
     turns: Mutex<BTreeMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
+    /// The images that are being fetched: others are given what is here of them.
+    open: Mutex<BTreeMap<Digest, Weak<OpenPart>>>,
+    /// How many are told of what comes of those.
+    followers: AtomicUsize,
+    me: PublicKey,
 }
 
 /// Why room can't be made. What could be freed may have been.
@@ -74,15 +85,26 @@ pub(crate) enum RoomError {
 }
 
 impl Exchange {
-    /// Makes an exchange over a mesh. With a limit, images are fetched only as far as that leaves room.
+    /// Makes the exchange of the host with the key `me` over a mesh. With a limit, images are fetched only as far as that leaves room.
     pub(crate) fn new(
+        me: PublicKey,
         images: ImageStore,
         mesh: MeshHandle,
         platform: Arc<dyn Platform>,
         limit_bytes: Option<u64>,
     ) -> Self {
-        let (served, turns) = (Mutex::default(), Mutex::default());
-        Self { shared: Arc::new(Shared { images, mesh, platform, limit_bytes, served, turns }) }
+        let shared = Shared {
+            images,
+            mesh,
+            platform,
+            limit_bytes,
+            served: Mutex::default(),
+            turns: Mutex::default(),
+            open: Mutex::default(),
+            followers: AtomicUsize::new(0),
+            me,
+        };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Returns the store that images are fetched into.
@@ -118,6 +140,18 @@ impl Exchange {
         let Some(target) = limit_bytes.checked_sub(bytes) else { return Err(refusal) };
         let collected = self.collect(Some(target), sweep).await?;
         if collected.bytes_left <= target { Ok(()) } else { Err(refusal) }
+    }
+
+    /// Returns an image that is being fetched here.
+    fn open_part(&self, digest: &Digest) -> Option<Arc<OpenPart>> {
+        self.shared.open.lock().unwrap_or_else(PoisonError::into_inner).get(digest)?.upgrade()
+    }
+
+    /// Lets others have what is here of an image, for as long as somebody holds it.
+    fn show_part(&self, digest: Digest, part: &Arc<OpenPart>) {
+        let mut open = self.shared.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|_, part| part.strong_count() > 0);
+        open.insert(digest, Arc::downgrade(part));
     }
 
     fn turn(&self, digest: Digest) -> Arc<tokio::sync::Mutex<()>> {

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError};
 use mln_protocol::id::{Digest, PublicKey};
 use mln_protocol::model::TemplateRef;
 use mln_protocol::wire::{
-    ChunkPacking, DecodeError, IMAGE_OFFERS_MAX, ImageAnswer, ImageAsk, ImageOffer, Manifest,
+    CHUNK_ABSENT, ChunkPacking, DecodeError, IMAGE_OFFERS_MAX, ImageAnswer, ImageAsk, ImageOffer, Manifest,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -88,14 +88,16 @@ impl Exchange {
             return Ok(stream.shutdown().await?);
         };
         let images = self.shared.images.clone();
-        let opened = blocking(move || {
+        let whole = blocking(move || {
             let file = File::open(images.path(&digest))?;
             let manifest = images.manifest(&digest).map_err(io::Error::other)?;
             Ok((Arc::new(file), manifest))
         });
-        let (file, manifest) = match opened.await {
-            Ok(opened) => opened,
-            Err(error) => {
+        let (whole, open) = (whole.await, self.open_part(&digest));
+        let (file, manifest, open) = match (whole, open) {
+            (Ok((file, manifest)), _) => (file, manifest, None),
+            (Err(_), Some(open)) => (open.file().clone(), open.manifest().clone(), Some(open)),
+            (Err(error), None) => {
                 tracing::debug!(image = %digest.short(), %error, "asked for an image that is not here");
                 stream.write_block(&ImageAnswer::Missing.to_bytes()).await?;
                 return Ok(stream.shutdown().await?);
@@ -111,6 +113,10 @@ impl Exchange {
             };
             if manifest.chunk(index).is_none() {
                 return Err(ServeError::NoSuchChunk { index, digest });
+            }
+            if open.as_ref().is_some_and(|open| !open.has(index)) {
+                stream.write_block(&[CHUNK_ABSENT]).await?;
+                continue;
             }
             let (file, length) = (file.clone(), manifest.chunk_len(index));
             // Not verified here: whoever gets it does that anyway, and believes nobody.
@@ -168,6 +174,11 @@ fn pack(file: &File, at: u64, length: usize) -> io::Result<Vec<u8>> {
     Ok(block)
 }
 
+/// Whether a block says that the chunk isn't there.
+pub(super) fn is_absent(block: &[u8]) -> bool {
+    block == [CHUNK_ABSENT]
+}
+
 /// Takes a chunk out of its block; none where it isn't packed as it says, or longer than it may be.
 pub(super) fn unpack(block: &[u8], length: usize) -> Option<Vec<u8>> {
     let (&packing, content) = block.split_first()?;
@@ -202,5 +213,6 @@ mod tests {
         let long = pack(&file, 0, 5000).expect("reads");
         assert_eq!(unpack(&long, 4999), None, "more than there may be");
         assert_eq!((unpack(&[], 1), unpack(&[9, 1], 1)), (None, None));
+        assert!(is_absent(&[2]) && unpack(&[2], 0).is_none());
     }
 }

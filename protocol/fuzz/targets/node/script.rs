@@ -322,6 +322,7 @@ impl<'a> Script<'a> {
                         consent: [Consent::Majority, Consent::Partial][self.next() % 2],
                         running,
                         from_head: (self.next() % 4 == 3).then(|| self.digest()),
+                        keep_removed_ms: 0,
                     }))
                 }
                 None => return,

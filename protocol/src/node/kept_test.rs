@@ -1,0 +1,201 @@
+//! VMs that are left out and whose disks are kept, between real nodes.
+
+use super::*;
+use crate::model::HostAddress;
+
+const KEEP_MS: u64 = 60_000;
+
+impl Mesh {
+    /// Leaves `vm1` out of a lab of two, and keeps its disk for a minute; returns the project.
+    fn with_one_left_out(&mut self) -> ProjectId {
+        let project = self.build(&[0, 1]);
+        self.revise_keeping(0, 2, project, lab(&[0], &[]), Consent::Majority, KEEP_MS);
+        assert_eq!(self.outcomes.get(&OpId(2)), Some(&Outcome::Done));
+        project
+    }
+
+    #[track_caller]
+    fn births(&self, project: ProjectId) -> BTreeMap<String, Digest> {
+        let vms = self.nodes[0].vms(project).into_iter();
+        vms.map(|view| (view.status.vm.name.to_string(), view.status.vm.birth)).collect()
+    }
+}
+
+#[test]
+fn a_disk_that_is_left_out_is_kept_for_its_time_and_listed_by_every_peer() {
+    let mut mesh = Mesh::new();
+    let project = mesh.with_one_left_out();
+    assert_eq!(mesh.disks(), ["vm0", "vm1"]);
+    for node in &mesh.nodes {
+        let kept = node.kept(project);
+        assert_eq!(kept.len(), 1);
+        assert_eq!((kept[0].vm.status.vm.name.as_str(), kept[0].until_unix_ms), ("vm1", KEEP_MS));
+        assert_eq!(node.vms(project).len(), 1, "it is none of the project's machines");
+    }
+    mesh.pass(59);
+    assert_eq!(mesh.removed, []);
+    mesh.pass(2);
+    assert_eq!(mesh.disks(), ["vm0"]);
+    assert!(mesh.nodes.iter().all(|node| node.kept(project).is_empty()));
+}
+
+#[test]
+fn a_restart_neither_forgets_that_a_disk_is_kept_nor_keeps_it_longer() {
+    let mut mesh = Mesh::new();
+    mesh.with_one_left_out();
+    mesh.pass(30);
+    mesh.restart(1);
+    mesh.pass(29);
+    assert_eq!(mesh.removed, []);
+    mesh.restart(1);
+    mesh.pass(5);
+    assert_eq!(mesh.disks(), ["vm0"]);
+}
+
+#[test]
+fn naming_a_kept_vm_again_brings_it_back_with_its_disk_and_its_identity() {
+    let mut mesh = Mesh::new();
+    let project = mesh.with_one_left_out();
+    mesh.revise(2, 3, project, lab(&[0, 1], &[(1, "date")]), Consent::Majority);
+    assert_eq!(mesh.outcomes.get(&OpId(3)), Some(&Outcome::Done));
+    assert_eq!(mesh.births(project)["vm1"], project.0);
+    assert!(mesh.nodes[0].kept(project).is_empty());
+    mesh.pass(120);
+    assert_eq!((mesh.disks(), mesh.removed.clone()), (vec!["vm0".to_owned(), "vm1".to_owned()], Vec::new()));
+}
+
+#[test]
+fn a_rollback_brings_a_kept_vm_back_and_after_its_time_another_one() {
+    for (wait, same) in [(10, true), (70, false)] {
+        let mut mesh = Mesh::new();
+        let project = mesh.with_one_left_out();
+        mesh.pass(wait);
+        let rollback = ReviseOrder {
+            project,
+            content: ReviseContent::Revision(project.0),
+            author: "anna".to_owned(),
+            reason: "rollback".to_owned(),
+            consent: Consent::Majority,
+            running: RunningVms::Refuse,
+            from_head: None,
+            keep_removed_ms: KEEP_MS,
+        };
+        mesh.operate(0, 3, Operation::Revise(Box::new(rollback)));
+        assert_eq!(mesh.outcomes.get(&OpId(3)), Some(&Outcome::Done));
+        assert_eq!(mesh.births(project)["vm1"] == project.0, same, "after {wait} s");
+        assert_eq!(mesh.disks(), ["vm0", "vm1"]);
+    }
+}
+
+#[test]
+fn a_kept_vm_that_is_named_on_another_host_is_another_one() {
+    let mut mesh = Mesh::new();
+    let project = mesh.with_one_left_out();
+    let mut wanted = lab(&[0, 1], &[]);
+    wanted.vms[1].service_host = Some(HostAddress(NAMES[2].to_owned()));
+    mesh.revise(0, 3, project, wanted, Consent::Majority);
+    assert_eq!(mesh.outcomes.get(&OpId(3)), Some(&Outcome::Done));
+    assert_ne!(mesh.births(project)["vm1"], project.0);
+    assert_eq!(mesh.nodes[0].kept(project).len(), 1);
+}
+
+#[test]
+fn one_that_names_no_host_comes_back_where_its_disk_is() {
+    let mut mesh = Mesh::new();
+    let project = mesh.with_one_left_out();
+    let mut wanted = lab(&[0, 1], &[]);
+    wanted.vms[1].service_host = None;
+    mesh.revise(0, 3, project, wanted, Consent::Majority);
+    assert_eq!(mesh.outcomes.get(&OpId(3)), Some(&Outcome::Done));
+    assert_eq!(mesh.births(project)["vm1"], project.0);
+}
+
+#[test]
+fn removing_the_project_removes_what_was_kept() {
+    let mut mesh = Mesh::new();
+    let project = mesh.with_one_left_out();
+    mesh.operate(0, 3, Operation::Remove { project, running: RunningVms::Refuse });
+    assert_eq!(mesh.outcomes.get(&OpId(3)), Some(&Outcome::Done));
+    mesh.pass(1);
+    assert_eq!(mesh.disks(), Vec::<String>::new());
+}
+
+#[test]
+fn a_kept_disk_takes_no_memory() {
+    let mut mesh = Mesh::new();
+    mesh.with_one_left_out();
+    assert_eq!(mesh.nodes[1].memory().0, MemoryMib(0));
+}
+
+#[test]
+fn a_disk_whose_time_ends_while_its_return_is_undecided_waits_for_that() {
+    let mut mesh = Mesh::new();
+    let project = mesh.with_one_left_out();
+    mesh.pass(55);
+    // The owner has reserved; nobody hears its promise, nor the others'.
+    mesh.lost = |message| matches!(message, Message::Promised(_)) || is_commit(message);
+    mesh.revise(0, 3, project, lab(&[0, 1], &[]), Consent::Majority);
+    mesh.pass(20);
+    assert_eq!(mesh.removed, [], "its host has given its word that it is there");
+    mesh.lost = |_| false;
+    mesh.pass(120);
+    assert_eq!(mesh.births(project)["vm1"], project.0);
+    assert_eq!(mesh.disks(), ["vm0", "vm1"]);
+}
+
+/// A coordinator that was outbid once it had put its child forward used to withdraw it when nobody answered any more: its host
+/// let go of the disk, and a voter that had promised the child saw to it that it was decided all the same.
+#[test]
+fn a_return_that_was_put_forward_is_not_withdrawn_where_it_may_still_be_decided() {
+    let mut mesh = Mesh::new();
+    let project = mesh.with_one_left_out();
+    mesh.pass(55);
+    mesh.lost = |message| matches!(message, Message::Promised(_)) || is_commit(message);
+    mesh.revise(2, 3, project, lab(&[0, 1], &[]), Consent::Majority);
+    let note =
+        mesh.decisions[0].values().find(|note| note.promised.is_some()).expect("its only voter has promised");
+    let (parent, ballot) = (note.parent, Ballot { number: 7, coordinator: keys(1).public() });
+    mesh.lost =
+        |message| matches!(message, Message::Promised(_) | Message::Answered { .. }) || is_commit(message);
+    mesh.input(0, Input::Message { from: keys(1).public(), message: Message::Ballot { parent, ballot } });
+    mesh.pass(60);
+    let Some(Outcome::Refused(refusals)) = mesh.outcomes.get(&OpId(3)) else { panic!("it is given up") };
+    assert_eq!(refusals[0].refusal.rule, Rule::Undecided);
+    assert_eq!(mesh.removed, [], "it may be decided to have it back");
+    mesh.lost = |_| false;
+    mesh.restart(2);
+    mesh.pass(120);
+    assert_eq!(mesh.births(project)["vm1"], project.0);
+    assert_eq!(mesh.disks(), ["vm0", "vm1"]);
+}
+
+#[test]
+fn a_plan_says_which_vm_comes_back_and_whose_disk_is_kept() {
+    let mut mesh = Mesh::new();
+    let project = mesh.with_one_left_out();
+    let rows = |mesh: &Mesh, at: usize, hosts: &[usize]| {
+        let order = ReviseOrder {
+            project,
+            content: ReviseContent::Definition { project: lab(hosts, &[]), blobs: Vec::new() },
+            author: "anna".to_owned(),
+            reason: "upgrade".to_owned(),
+            consent: Consent::Majority,
+            running: RunningVms::Refuse,
+            from_head: None,
+            keep_removed_ms: KEEP_MS,
+        };
+        let now = Now { mono_ms: mesh.now_ms, unix_ms: mesh.now_ms };
+        let asked = mesh.nodes[0].inquiries(now, &Intention::Revise(Box::new(order)), None).expect("a draft");
+        let of_host = asked.into_iter().find(|one| one.host == keys(at).public()).expect("it is asked");
+        let Message::Ask { ask, fragment } = of_host.message else { panic!("no question") };
+        let rows = mesh.nodes[at].consider(now, &ask, fragment).rows;
+        rows.iter()
+            .map(|row| format!("{} {} {}", row.sign.character(), row.act.word(), row.why))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(rows(&mesh, 1, &[0, 1]), ["+ return it comes back with its disk"]);
+    assert_eq!(
+        rows(&mesh, 0, &[2]),
+        ["- remove the project no longer has it; its disk is kept for a while, see mlnctl gc"]
+    );
+}
