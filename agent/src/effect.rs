@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mln_protocol::id::{Digest, Label, ProjectId, PublicKey, VmId};
+use mln_protocol::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
 use mln_protocol::model::{Fragment, HookPoint, TemplateRef, Vm};
 use mln_protocol::node::{Input, Message, Outcome, Output, Refusal, Rule, RunVerdict, Write};
 use mln_protocol::plan::{Observed, RunPhase, Step, StopLimit};
@@ -22,7 +22,7 @@ use crate::moving::{self, ArrivalCheck, Outlook, take_up};
 use crate::operations::join_reason;
 use crate::part_change::PartChange;
 use crate::platform::{
-    self, BootProgress, BuildRequest, Configuration, End, FileContent, Platform, StepError, Stop,
+    self, Applied, BootProgress, BuildRequest, Configuration, End, FileContent, Platform, StepError, Stop,
     TemplateFacts, VmEvent, VmEventKind,
 };
 use crate::uplinks;
@@ -59,6 +59,10 @@ impl EventLoop {
             Output::Check { revision, coordinator, fragment, before, arriving, leaving } => {
                 let change = PartChange { before, arriving, leaving };
                 self.check(revision, coordinator, fragment, change);
+            }
+            Output::Step { vm, step: Step::Apply, label, fragment } => {
+                let replugged = self.switches.unplug_moved(&self.node, &vm).await;
+                self.apply(vm, replugged, label, fragment);
             }
             Output::Step { vm, step, label, fragment } => self.step(vm, step, label, fragment),
             Output::Hook { project, point, label, fragment } => self.hook(project, point, label, fragment),
@@ -131,6 +135,34 @@ impl EventLoop {
         });
     }
 
+    /// Gives a VM that runs its definition.
+    fn apply(&self, vm: VmId, replugged: Vec<Name>, label: Label, fragment: Arc<Fragment>) {
+        let (platform, blobs) = (self.platform.clone(), self.blobs.clone());
+        self.spawn(async move {
+            let applied = match configuration(&blobs, &vm, label, &fragment) {
+                Ok(Some(configuration)) => platform.apply(configuration, replugged).await,
+                Ok(None) => Ok(Applied::Done),
+                Err(error) => Err(error),
+            };
+            let step = Step::Apply;
+            match applied {
+                Ok(Applied::Done) => {
+                    // What became of it meanwhile has been told, and counts.
+                    Input::StepDone { vm, step, result: Ok(Observed::Running(RunPhase::Ready)) }
+                }
+                Ok(Applied::TakesAStart { why }) => {
+                    info!(%vm, why, "is started once more, for what it can't be given as it runs");
+                    Input::NotLive { vm }
+                }
+                Err(error) => {
+                    let why = chain(&error);
+                    warn!(%vm, ?step, why, "failed");
+                    Input::StepDone { vm, step, result: Err(why) }
+                }
+            }
+        });
+    }
+
     fn hook(&self, project: ProjectId, point: HookPoint, label: Label, fragment: Arc<Fragment>) {
         let runner = self.hooks.clone();
         self.spawn(async move {
@@ -176,10 +208,14 @@ impl EventLoop {
                 return self.handle(Input::Nat { vm, nat }).await;
             }
             VmEventKind::Exited(exit) => {
+                self.switches.ended(&vm);
                 info!(%vm, end = %exit.end, "has ended");
                 Observed::Down { exit: Some(exit_status(exit.end)) }
             }
-            VmEventKind::Lost => Observed::Lost,
+            VmEventKind::Lost => {
+                self.switches.ended(&vm);
+                Observed::Lost
+            }
         };
         self.handle(Input::Observed { vm, observed }).await;
     }
@@ -340,6 +376,8 @@ async fn carry_out(
             platform.remove(vm).await?;
             Ok(Observed::Absent)
         }
+        // It has a way of its own, because it can end in a third way.
+        Step::Apply => Ok(Observed::Running(RunPhase::Ready)),
     }
 }
 
@@ -393,10 +431,23 @@ async fn configure(
     label: Label,
     fragment: &Fragment,
 ) -> Result<(), StepError> {
-    let Some(vm) = fragment.vms.iter().find(|vm| vm.name == id.name).cloned() else { return Ok(()) };
+    match configuration(blobs, id, label, fragment)? {
+        Some(configuration) => platform.configure(configuration).await,
+        None => Ok(()),
+    }
+}
+
+/// Returns what a VM's definition says; none where the part has none.
+fn configuration(
+    blobs: &Blobs,
+    id: &VmId,
+    label: Label,
+    fragment: &Fragment,
+) -> Result<Option<Configuration>, StepError> {
+    let Some(vm) = fragment.vms.iter().find(|vm| vm.name == id.name).cloned() else { return Ok(None) };
     let files = contents(blobs, &vm, fragment)?;
     let guest_names = fragment.guest_names.clone();
-    platform.configure(Configuration { id: id.clone(), vm, label, guest_names, files }).await
+    Ok(Some(Configuration { id: id.clone(), vm, label, guest_names, files }))
 }
 
 /// Returns the files of a VM, with their contents.

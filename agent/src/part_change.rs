@@ -1,15 +1,19 @@
 //! What this agent can carry out of a change to its part of a project, and what it refuses.
 //!
 //! The node decides what a project is; what VMs that are there can become is for the platform to say. It makes VMs and
-//! removes them, gives one that is there another configuration for its next start, and takes one to another host with its
-//! disks as they are.
+//! removes them, gives one that is there another definition, as it runs or by one start more, and takes one to another host
+//! with its disks, which may grow.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mln_protocol::id::Name;
+use futures::future::join_all;
+use mln_protocol::id::{Name, VmId};
 use mln_protocol::model::Fragment;
 use mln_protocol::node::{Refusal, Rule};
-use mln_protocol::plan;
+use mln_protocol::plan::{self, Act, Condition, DiskRoom, Effect, Limits, Row, Subject};
+
+use crate::platform::{Leeway, Platform};
 
 /// A part of a project that takes the place of another one.
 #[derive(Debug)]
@@ -40,4 +44,54 @@ impl PartChange {
             None => Ok(()),
         }
     }
+
+    /// Makes rows say what changes cost here, where VMs that run can't be changed as VMs usually can; `ids` are the VMs of
+    /// this host.
+    pub(crate) async fn be_exact(
+        &self,
+        rows: &mut [Row],
+        platform: &dyn Platform,
+        fragment: &Fragment,
+        ids: &[VmId],
+    ) {
+        let is_live = |row: &Row| row.act == Act::Change(Effect::Live);
+        let is_about = |row: &Row, vm: &VmId| row.subject == Subject::Host(vm.name.clone());
+        let is_asked =
+            |vm: &&VmId| rows.iter().any(|row| is_live(row) && is_about(row, vm)) && platform.is_running(vm);
+        let asked = ids.iter().filter(is_asked);
+        let found = asked.map(|vm| async move { (vm.name.clone(), limits_of(platform, fragment, vm).await) });
+        let limits: BTreeMap<Name, Limits> = join_all(found).await.into_iter().collect();
+        let change = plan::PartChange {
+            before: self.before.as_deref(),
+            after: Some(fragment),
+            arriving: &self.arriving,
+            leaving: &self.leaving,
+            here: &[],
+        };
+        let exact =
+            change.rows_within(|_| Condition::Running, |vm| limits.get(vm).copied().unwrap_or_default());
+        for row in rows.iter_mut().filter(|row| is_live(row)) {
+            let is_same = |other: &&Row| {
+                (&other.sign, &other.subject, &other.key) == (&row.sign, &row.subject, &row.key)
+                    && (&other.from, &other.to) == (&row.from, &row.to)
+            };
+            let runs = row.subject.name().is_some_and(|vm| limits.contains_key(vm));
+            if let Some(other) = exact.iter().find(is_same).filter(|_| runs) {
+                (row.act, row.why) = (other.act, other.why);
+            }
+        }
+    }
+}
+
+async fn limits_of(platform: &dyn Platform, fragment: &Fragment, vm: &VmId) -> Limits {
+    let Leeway { obstacle, disk_max } = platform.leeway(vm).await;
+    let definition = fragment.vms.iter().find(|found| found.name == vm.name);
+    let wanted = match definition {
+        // What is wrong with it is said where a part is checked.
+        Some(definition) => platform.check(definition).await.ok().map(|checked| checked.disk),
+        None => None,
+    };
+    let is_too_short = disk_max.zip(wanted).is_some_and(|(most, wanted)| wanted > most);
+    let disk = if is_too_short { DiskRoom::TooLittle } else { DiskRoom::Enough };
+    Limits { obstacle, disk }
 }

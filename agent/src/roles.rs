@@ -29,7 +29,9 @@ pub fn role(args: &[OsString]) -> Role {
     }
     match args.get(1).and_then(|word| word.to_str()) {
         Some("guest") => Role::Guest,
-        Some(crate::guest::verb::COPY | crate::guest::verb::SSH) => Role::GuestVerb(args[1..].to_vec()),
+        Some(crate::guest::verb::COPY | crate::guest::verb::SSH | crate::guest::verb::APPLY) => {
+            Role::GuestVerb(args[1..].to_vec())
+        }
         Some("holder") if args.len() == 3 => Role::Holder(args[2].clone()),
         Some(_) | None => Role::Host,
     }

@@ -22,6 +22,8 @@ pub(crate) struct Switches {
     /// What switches do with frames, as far as that is not the usual.
     configured: BTreeMap<SwitchKey, Configuration>,
     uplinks: Uplinks,
+    /// The switch that each guest's interface is plugged into; none is one that was unplugged to be plugged in elsewhere.
+    plugged: BTreeMap<(VmId, Name), Option<SwitchKey>>,
 }
 
 /// What a switch does with frames, and what is done to those of some interfaces.
@@ -42,6 +44,7 @@ impl Switches {
             wanted: BTreeMap::new(),
             configured: BTreeMap::new(),
             uplinks: Uplinks::default(),
+            plugged: BTreeMap::new(),
         }
     }
 
@@ -115,13 +118,16 @@ impl Switches {
     }
 
     /// Plugs a guest's interface into the switch that its project has it on.
-    pub(crate) async fn interface_up(&self, node: &Node, vm: &VmId, interface: &Name, socket: OwnedFd) {
+    pub(crate) async fn interface_up(&mut self, node: &Node, vm: &VmId, interface: &Name, socket: OwnedFd) {
         let Some((switch, mac, addresses)) = place(node, vm, interface) else {
             debug!(%vm, %interface, "comes up, and is on no switch");
             return;
         };
         match self.fabric.add_port(&switch, vm.clone(), interface.clone(), mac, socket).await {
-            Ok(_) => debug!(%vm, %interface, switch = %switch.name, "is plugged in"),
+            Ok(_) => {
+                debug!(%vm, %interface, switch = %switch.name, "is plugged in");
+                self.plugged.insert((vm.clone(), interface.clone()), Some(switch.clone()));
+            }
             Err(error) => {
                 return warn!(%vm, %interface, switch = %switch.name, %error, "can't be plugged in");
             }
@@ -134,10 +140,34 @@ impl Switches {
     }
 
     /// Unplugs a guest's interface.
-    pub(crate) async fn interface_down(&self, node: &Node, vm: &VmId, interface: &Name) {
-        if let Some((switch, ..)) = place(node, vm, interface) {
+    pub(crate) async fn interface_down(&mut self, node: &Node, vm: &VmId, interface: &Name) {
+        let was = self.plugged.remove(&(vm.clone(), interface.clone())).flatten();
+        let is = place(node, vm, interface).map(|(switch, ..)| switch);
+        if let Some(switch) = was.or(is) {
             self.fabric.remove_port(&switch, vm.clone(), interface.clone()).await;
         }
+    }
+
+    /// Unplugs the interfaces of a VM that are to be on another switch than they are; returns their names, also those of
+    /// ones that were unplugged earlier and have not come up since.
+    pub(crate) async fn unplug_moved(&mut self, node: &Node, vm: &VmId) -> Vec<Name> {
+        let mut moved = Vec::new();
+        for ((of, interface), plugged) in self.plugged.iter_mut().filter(|((of, _), _)| of == vm) {
+            let Some((wanted, ..)) = place(node, of, interface) else { continue };
+            if plugged.as_ref() == Some(&wanted) {
+                continue;
+            }
+            if let Some(switch) = plugged.take() {
+                self.fabric.remove_port(&switch, of.clone(), interface.clone()).await;
+            }
+            moved.push(interface.clone());
+        }
+        moved
+    }
+
+    /// Takes note that a VM has ended: nothing of it is plugged in any more.
+    pub(crate) fn ended(&mut self, vm: &VmId) {
+        self.plugged.retain(|(of, _), _| of != vm);
     }
 }
 

@@ -5,6 +5,7 @@
 
 use mln_protocol::id::PublicKey;
 use mln_protocol::node::{HandOver, Input, Message, Output};
+use mln_protocol::plan::Step;
 use mln_protocol::record::{ClaimBasis, Link, Record, VerifiedRecord};
 
 use crate::fault::Fault;
@@ -37,6 +38,8 @@ pub(crate) enum Moment {
     Promised,
     /// A change is decided.
     Decided,
+    /// It gives a VM that runs its definition.
+    Applying,
 }
 
 impl Moment {
@@ -145,6 +148,7 @@ fn moment_of(output: &Output) -> Option<(Moment, Option<PublicKey>)> {
             Message::Promised(_) => Some((Moment::Promised, Some(*to))),
             _ => None,
         },
+        Output::Step { step: Step::Apply, .. } => Some((Moment::Applying, None)),
         _ => None,
     }
 }

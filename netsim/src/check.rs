@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mln_protocol::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
-use mln_protocol::model::Fragment;
+use mln_protocol::model::{Fragment, Vm};
 use mln_protocol::node::{HandOver, Holding, Message, Node};
 use mln_protocol::plan::{Existence, Observed, Step};
 use mln_protocol::record::{
@@ -192,6 +192,21 @@ impl Oracle {
         self.violations.extend(broken);
     }
 
+    /// Takes in what a host finds on its disk when it starts. It acts on it before it has come to tell anybody, where the
+    /// power went between the two: a commit "proves itself; any node that holds the parts can publish it".
+    pub(crate) fn note_stored(&mut self, records: &[VerifiedRecord]) {
+        records.iter().for_each(|record| self.hear_commit(record));
+    }
+
+    fn hear_commit(&mut self, record: &VerifiedRecord) {
+        if let Record::Commit(commit) = &***record
+            && !self.exempt.hostile.contains(&record.author())
+            && self.decisions.born(commit.digest).is_none()
+        {
+            self.note_commit(commit);
+        }
+    }
+
     pub(crate) fn note_message(&mut self, by: PublicKey, message: &Message) {
         match message {
             Message::HandOver(HandOver::Ready(ready)) => self.ownership.note_ready(by, ready),
@@ -208,12 +223,7 @@ impl Oracle {
                     {
                         self.ownership.note_link(record.author(), link);
                     }
-                    if let Record::Commit(commit) = &***record
-                        && !self.exempt.hostile.contains(&record.author())
-                        && self.decisions.born(commit.digest).is_none()
-                    {
-                        self.note_commit(commit);
-                    }
+                    self.hear_commit(record);
                 }
             }
             _ => {}
@@ -391,6 +401,18 @@ impl Oracle {
             let is_kept = unix_ms < kept_until + KEPT_LATE_MS || disk.awaits_decision();
             if status.state == VmState::Kept && !running && is_kept {
                 continue;
+            }
+            let wanted = node.owned(id).map(|(_, _, definition)| definition);
+            let guest = disk.vms.get(id).and_then(|found| found.guest.as_deref());
+            let is_same = match (wanted, guest) {
+                (Some(wanted), Some(guest)) => {
+                    let placed = Vm { service_host: wanted.service_host.clone(), ..guest.clone() };
+                    placed == *wanted
+                }
+                _ => true,
+            };
+            if existence == Existence::Wanted && running && !is_same {
+                problems.push(format!("L1: {host}: {id} runs on with an older definition"));
             }
             if existence == Existence::Unwanted || running != (status.run == RunState::Up) {
                 problems.push(format!("L1: {host}: {id} should be {:?} and is {observed:?}", status.run));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use mln_protocol::id::{Digest, ProjectId, PublicKey, VmId};
-use mln_protocol::model::Fragment;
+use mln_protocol::model::{Fragment, Vm};
 use mln_protocol::node::{DecisionNote, Holding, StoredState, Write};
 use mln_protocol::plan::Observed;
 use mln_protocol::record::{RecordKey, VerifiedRecord};
@@ -37,6 +37,8 @@ pub(crate) struct SimulatedVm {
     pub(crate) starts: u64,
     /// What is on its disk.
     pub(crate) content: Blocks,
+    /// What its guest is, as far as it runs: what it was started as, or was given since.
+    pub(crate) guest: Option<Box<Vm>>,
 }
 
 impl Disk {
@@ -159,7 +161,8 @@ impl Disk {
         if let Some(copy) = self.copies.remove(vm) {
             let content = copy.blocks();
             let observed = Observed::Down { exit: None };
-            self.vms.insert(vm.clone(), SimulatedVm { observed, memory_mib, starts: 0, content });
+            self.vms
+                .insert(vm.clone(), SimulatedVm { observed, memory_mib, starts: 0, content, guest: None });
         }
     }
 

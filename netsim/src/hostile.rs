@@ -291,6 +291,7 @@ fn invented_vm(birth: Digest, by: PublicKey) -> Record {
         host: name("nowhere"),
         nat: None,
         forwards: Vec::new(),
+        part: None,
     })
 }
 

@@ -1,7 +1,7 @@
 //! The simulated platform: steps take their time, fail now and then, and their effect outlives the agent.
 
 use mln_protocol::id::{Digest, VmId};
-use mln_protocol::model::Fragment;
+use mln_protocol::model::{Fragment, Vm};
 use mln_protocol::node::{Input, Node};
 use mln_protocol::plan::{Observed, RunPhase, Step, StopLimit};
 use mln_protocol::record::{ExitStatus, Later, Nat, Record, VmState};
@@ -14,6 +14,8 @@ use crate::host::Age;
 use crate::options::FAULTS_MS;
 use crate::world::{Event, MEMORY_MIB, World};
 
+/// Of a thousand definitions, how many a guest that runs can't be given without a start.
+const TAKES_A_START: u64 = 250;
 /// A kind of record that no program knows.
 const KIND_TO_COME: u32 = 1_000;
 
@@ -24,22 +26,29 @@ impl World {
         self.note_step(node, &vm, step);
         let unix_ms = self.hosts[node].clock.now(self.now_ms).unix_ms;
         self.oracle.check_step(&name, key, &vm, step, fragment, unix_ms);
-        let memory_mib = fragment.vms.iter().find(|d| d.name == vm.name).map_or(0, |d| d.memory.0);
+        let definition = fragment.vms.iter().find(|d| d.name == vm.name).cloned().map(Box::new);
         let ms = match step {
             Step::Build => self.lot.between(50, 500),
-            Step::Start | Step::Remove => self.lot.between(20, 100),
+            Step::Start | Step::Remove | Step::Apply => self.lot.between(20, 100),
             Step::Stop(StopLimit::After(_)) => self.lot.between(100, 2_000),
             Step::Stop(StopLimit::Now) => self.lot.between(10, 50),
         };
         let at = self.now_ms + ms;
-        self.at(at, Event::StepEnds { node, life, vm, step, memory_mib });
+        self.at(at, Event::StepEnds { node, life, vm, step, definition });
     }
 
     /// A step's effect on the disk stays even if the agent that began it is gone.
-    pub(crate) fn step_ends(&mut self, node: usize, life: u32, vm: VmId, step: Step, memory_mib: u32) {
+    pub(crate) fn step_ends(
+        &mut self,
+        node: usize,
+        life: u32,
+        vm: VmId,
+        step: Step,
+        definition: Option<Box<Vm>>,
+    ) {
         let asleep_ms = self.hosts[node].asleep_until_ms;
         if asleep_ms > self.now_ms {
-            return self.at(asleep_ms, Event::StepEnds { node, life, vm, step, memory_mib });
+            return self.at(asleep_ms, Event::StepEnds { node, life, vm, step, definition });
         }
         let alive = self.hosts[node].life == life && self.hosts[node].node.is_some();
         if !alive && step == Step::Build {
@@ -48,7 +57,7 @@ impl World {
             return;
         }
         let fails = self.now_ms < FAULTS_MS
-            && matches!(step, Step::Build | Step::Start)
+            && matches!(step, Step::Build | Step::Start | Step::Apply)
             && self.lot.chance(self.options.rate(Fault::StepFails));
         if fails {
             self.tally.faults.add(Fault::StepFails);
@@ -58,13 +67,20 @@ impl World {
             }
             return;
         }
-        let observed = self.take_effect(node, &vm, step, memory_mib);
+        if step == Step::Apply && self.lot.chance(TAKES_A_START) {
+            if alive {
+                self.input(node, Input::NotLive { vm });
+            }
+            return;
+        }
+        let observed = self.take_effect(node, &vm, step, definition);
         if alive {
             self.input(node, Input::StepDone { vm, step, result: Ok(observed) });
         }
     }
 
-    fn take_effect(&mut self, node: usize, vm: &VmId, step: Step, memory_mib: u32) -> Observed {
+    fn take_effect(&mut self, node: usize, vm: &VmId, step: Step, definition: Option<Box<Vm>>) -> Observed {
+        let memory_mib = definition.as_ref().map_or(0, |definition| definition.memory.0);
         let disk = &mut self.hosts[node].disk;
         // Who is told to stop has no disk to take up: its own may have gone away meanwhile.
         if matches!(step, Step::Start | Step::Remove) {
@@ -80,6 +96,7 @@ impl World {
                 memory_mib,
                 starts: 0,
                 content: Blocks::made(self.lot.between(1, u64::MAX / 2)),
+                guest: None,
             };
             self.hosts[node].disk.vms.insert(vm.clone(), built);
             let name = self.hosts[node].name.clone();
@@ -89,8 +106,14 @@ impl World {
         let Some(found) = self.hosts[node].disk.vms.get_mut(vm) else { return Observed::Absent };
         match step {
             Step::Build | Step::Remove => {}
+            Step::Apply => {
+                if matches!(found.observed, Observed::Running(_)) {
+                    found.guest = definition;
+                }
+            }
             Step::Start => {
                 if !matches!(found.observed, Observed::Running(_)) {
+                    found.guest = definition;
                     found.observed = Observed::Running(RunPhase::Booting);
                     found.starts += 1;
                     let start = found.starts;

@@ -67,12 +67,14 @@ pub(crate) enum Scene {
     Crowd,
     /// A VM moves from host to host, and everything goes wrong that can.
     Moves,
+    /// The agent of a VM that is changed as it runs ends just as it does so.
+    ApplyCut,
     /// A VM is left out for a while and comes back with its disk, just when the time ends.
     Kept,
 }
 
 impl Scene {
-    pub(crate) const ALL: [(&'static str, Self); 24] = [
+    pub(crate) const ALL: [(&'static str, Self); 25] = [
         ("decline", Self::Decline),
         ("late-run", Self::LateRun),
         ("unpinned", Self::Unpinned),
@@ -96,6 +98,7 @@ impl Scene {
         ("lapse", Self::Lapse),
         ("crowd", Self::Crowd),
         ("moves", Self::Moves),
+        ("apply-cut", Self::ApplyCut),
         ("kept", Self::Kept),
     ];
 
@@ -283,6 +286,9 @@ fn acts(scene: Scene, hosts: &[usize], lot: &mut Lot) -> Vec<Act> {
             Act::Ask(d, Order::Place(0, b), 20_000),
         ],
         Scene::ClaimCut => [vec![cut(Moment::Claimed, b)], place(b).to_vec()].concat(),
+        Scene::ApplyCut => (0..3)
+            .flat_map(|vm| [cut(Moment::Applying, [a, b, c][vm]), Act::Ask(d, Order::Change(vm), 15_000)])
+            .collect(),
         Scene::ReleaseCut => [vec![cut(Moment::Released, a)], place(b).to_vec()].concat(),
         Scene::Takeover if lot.chance(500) => vec![
             Act::Strike(b, Blow::Isolated(8_000)),

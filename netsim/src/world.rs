@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mln_protocol::id::{Digest, ProjectId, PublicKey, VmId};
-use mln_protocol::model::{HookPoint, MemoryMib, Platform};
+use mln_protocol::model::{HookPoint, MemoryMib, Platform, Vm};
 use mln_protocol::node::{Input, Mutation, Node, NodeConfig, OpId, Outcome, Output, Write, WriteId};
 use mln_protocol::plan::{Observed, RunPhase, Step};
 use mln_protocol::record::{ExitStatus, Member, Record, RecordKey, VerifiedRecord};
@@ -94,7 +94,7 @@ pub(crate) enum Event {
         life: u32,
         vm: VmId,
         step: Step,
-        memory_mib: u32,
+        definition: Option<Box<Vm>>,
     },
     HookEnds {
         node: usize,
@@ -469,8 +469,8 @@ impl World {
                     self.input(node, Input::HookDone { project, point, result: Ok(()) });
                 }
             }
-            Event::StepEnds { node, life, vm, step, memory_mib } => {
-                self.step_ends(node, life, vm, step, memory_mib);
+            Event::StepEnds { node, life, vm, step, definition } => {
+                self.step_ends(node, life, vm, step, definition);
             }
             Event::GuestReady { node, vm, start } => {
                 self.guest(node, vm, start, Observed::Running(RunPhase::Ready));
@@ -525,7 +525,9 @@ impl World {
         host.still_until_ms = 0;
         let known = host.disk.record(&RecordKey::Host(host.keys.public()));
         host.own_key = OwnKey::begin(self.now_ms, known);
-        host.node = Some(Node::new(config, host.disk.load()));
+        let stored = host.disk.load();
+        self.oracle.note_stored(&stored.records);
+        host.node = Some(Node::new(config, stored));
         let (life, found) = (host.life, host.disk.found());
         let at = self.now_ms + self.lot.between(1, HEARTBEAT_MS);
         self.at(at, Event::Heartbeat { node, life });

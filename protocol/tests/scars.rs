@@ -134,6 +134,7 @@ impl Mesh {
                     Step::Build | Step::Stop(_) => Observed::Down { exit: None },
                     Step::Start => Observed::Running(RunPhase::Ready),
                     Step::Remove => Observed::Absent,
+                    Step::Apply => Observed::Running(RunPhase::Ready),
                 };
                 self.found[from].insert(vm.clone(), observed.clone());
                 queue.push_back((from, Input::StepDone { vm, step, result: Ok(observed) }));

@@ -40,6 +40,7 @@ fn vm(seed: u8, host: &str, state: VmState, exit: Option<ExitStatus>) -> Verifie
         since_unix_ms: 77,
         nat: None,
         forwards: Vec::new(),
+        part: None,
         host: name(host),
     };
     sign_record(&keys(seed), Record::Vm(status))

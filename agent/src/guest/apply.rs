@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use mln_protocol::wire::seed::{SeedAddressWire, SeedInterfaceWire, SeedUserWire, SeedWire};
+use rustix::process::Pid;
 use tracing::{info, warn};
 
 use super::accounts::{AccountError, Accounts, Wanted};
@@ -154,7 +155,9 @@ fn configure(interface: &SeedInterfaceWire) -> Result<(), ApplyError> {
         SeedAddressWire::LinkLocal => {}
         SeedAddressWire::Dhcp => {
             // In the background: a segment whose server comes later must not hold up the boot.
-            run("udhcpc", &["-b", "-S", "-i", name, "-p", &format!("/run/udhcpc.{name}.pid")])?;
+            if dhcp_client(name).is_none() {
+                run("udhcpc", &["-b", "-S", "-i", name, "-p", &dhcp_pid_file(name)])?;
+            }
         }
         SeedAddressWire::Static { address, prefix_bits } => {
             let with_prefix = format!("{address}/{prefix_bits}");
@@ -174,6 +177,20 @@ fn configure(interface: &SeedInterfaceWire) -> Result<(), ApplyError> {
         ip(&[family, "route", "replace", "default", "via", &gateway.to_string(), "dev", name])?;
     }
     Ok(())
+}
+
+fn dhcp_pid_file(interface: &str) -> String {
+    format!("/run/udhcpc.{interface}.pid")
+}
+
+/// Returns the process that asks for the address of an interface, if one does.
+pub(super) fn dhcp_client(interface: &str) -> Option<Pid> {
+    let pid: i32 = fs::read_to_string(dhcp_pid_file(interface)).ok()?.trim().parse().ok()?;
+    // The file may be older than this boot.
+    let words = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let is_it = words.split(|byte| *byte == 0).any(|word| word == interface.as_bytes())
+        && words.windows(6).any(|part| part == b"udhcpc");
+    Pid::from_raw(pid).filter(|_| is_it)
 }
 
 fn interface_with(mac: &str) -> Option<String> {

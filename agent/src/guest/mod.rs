@@ -11,6 +11,7 @@ mod agent;
 mod apply;
 mod boot_record;
 mod grow;
+mod live;
 mod mounts;
 mod process;
 mod pty;

@@ -1,4 +1,5 @@
-//! What the guest agent's program does when the host runs it as a command: copies, and an ssh server.
+//! What the guest agent's program does when the host runs it as a command: copies, an ssh server, and what its definition
+//! says by now.
 //!
 //! Each is one process with its three streams, like any other command; the agent itself isn't concerned. The host
 //! names the program `/proc/self/exe`, which is the guest agent's own, wherever a template has it.
@@ -9,6 +10,7 @@ use std::path::Path;
 
 use mln_copy::{CopyError, Depth, Form, GREETING, Sealing, Unsealing};
 
+use super::live::{self, LiveError};
 use super::ssh::{self, SshError};
 use crate::causes::chain;
 
@@ -16,6 +18,11 @@ use crate::causes::chain;
 pub const COPY: &str = "guest-copy";
 /// The word for [`Verb::HostKey`] and [`Verb::Ssh`].
 pub const SSH: &str = "guest-ssh";
+
+/// The word for [`Verb::Apply`], [`Verb::Memory`] and [`Verb::Probe`].
+pub const APPLY: &str = "guest-apply";
+/// The exit status of a guest agent from before there was a verb.
+pub const OLDER: i32 = 64;
 
 /// What to do, with its arguments.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,6 +37,12 @@ enum Verb<'a> {
     Ssh { user: &'a str, key: &'a str },
     /// Take back what was authorised for a connection, once that is over.
     Clear { user: &'a str, process: u32 },
+    /// Apply the seed that comes on standard input, as at a boot.
+    Apply,
+    /// Nothing: that it is known is what the host asks.
+    Probe,
+    /// Let go of memory that holds what can be read again, and say how much is free, in KiB.
+    Memory,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +53,8 @@ enum VerbError {
     Copy(#[from] CopyError),
     #[error(transparent)]
     Ssh(#[from] SshError),
+    #[error(transparent)]
+    Live(#[from] LiveError),
     #[error("answering")]
     Answer(#[source] io::Error),
 }
@@ -78,6 +93,9 @@ fn parse(words: &[OsString]) -> Option<Verb<'_>> {
         }
         (SSH, ["host-key"], _) => Some(Verb::HostKey),
         (SSH, ["serve", user, key], _) => Some(Verb::Ssh { user, key }),
+        (APPLY, ["seed"], _) => Some(Verb::Apply),
+        (APPLY, ["memory"], _) => Some(Verb::Memory),
+        (APPLY, ["probe"], _) => Some(Verb::Probe),
         (SSH, ["clear", user, process], _) => Some(Verb::Clear { user, process: process.parse().ok()? }),
         _ => None,
     }
@@ -114,6 +132,9 @@ fn carry_out(verb: Verb<'_>) -> Result<(), VerbError> {
         }
         Verb::HostKey => say(&format!("{}\n", ssh::host_key()?)),
         Verb::Clear { user, process } => Ok(ssh::clear(user, process)?),
+        Verb::Apply => Ok(live::run(io::stdin().lock())?),
+        Verb::Probe => Ok(()),
+        Verb::Memory => say(&format!("{}\n", live::free_memory_kib()?)),
         Verb::Ssh { user, key } => Ok(ssh::serve(user, key)?),
     }
 }

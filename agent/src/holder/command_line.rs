@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use mln_protocol::wire::holder::{DrivesWire, LaunchWire, PlugWire};
+use mln_protocol::wire::holder::{DrivesWire, InterfaceWire, LaunchWire, PlugWire};
 
 use super::files::{DISK, NOTIFY_SOCKET, SEED, UML_FOLDER, UML_ID, port_socket};
 
@@ -44,18 +44,23 @@ pub(super) fn arguments(launch: &LaunchWire, plugs: &[PlugWire], drives: &Drives
         words.push(format!("ubd{letter}{read_only}d={}", drive.path));
     }
     for (index, (interface, plug)) in launch.interfaces.iter().zip(plugs).enumerate() {
-        let mac = interface.mac.map(|byte| format!("{byte:02x}")).join(":");
-        let other_end = match plug {
-            PlugWire::Socket | PlugWire::Nat(_) | PlugWire::ImpairedNat { .. } => {
-                format!("transport=bess,dst={}", port_socket(index))
-            }
-            PlugWire::Tap { tap, .. } | PlugWire::AddressedTap { tap, .. } => {
-                format!("transport=tap,ifname={tap}")
-            }
-        };
-        words.push(format!("vec{index}:{other_end},mac={mac},depth=128,gro=1"));
+        words.push(vector(index, interface, plug));
     }
     words.into_iter().map(OsString::from).collect()
+}
+
+/// Returns what User-Mode Linux is told of an interface.
+pub(super) fn vector(index: usize, interface: &InterfaceWire, plug: &PlugWire) -> String {
+    let mac = interface.mac.map(|byte| format!("{byte:02x}")).join(":");
+    let other_end = match plug {
+        PlugWire::Socket | PlugWire::Nat(_) | PlugWire::ImpairedNat { .. } => {
+            format!("transport=bess,dst={}", port_socket(index))
+        }
+        PlugWire::Tap { tap, .. } | PlugWire::AddressedTap { tap, .. } => {
+            format!("transport=tap,ifname={tap}")
+        }
+    };
+    format!("vec{index}:{other_end},mac={mac},depth=128,gro=1")
 }
 
 /// Returns where what a guest mounts as hostfs begins.
@@ -69,7 +74,7 @@ fn hostfs_root(drives: &DrivesWire) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mln_protocol::wire::holder::{DriveWire, FolderWire, HOLDER_VERSION, InterfaceWire};
+    use mln_protocol::wire::holder::{DriveWire, FolderWire, HOLDER_VERSION};
 
     #[test]
     fn every_interface_has_its_own_port() {

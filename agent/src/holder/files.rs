@@ -23,6 +23,8 @@ pub const EXTRA: &str = "extra";
 pub const DRIVES: &str = "drives";
 /// What is to be started (`LaunchWire`).
 pub const LAUNCH: &str = "launch";
+/// How much of its memory it has (`MemoryFileWire`).
+pub const MEMORY: &str = "memory";
 /// What was started last (`BootWire`).
 pub const BOOT: &str = "boot";
 /// How it ended (`ExitWire`).

@@ -1,5 +1,7 @@
 //! The holder's loop: one thread that polls everything a guest has.
 
+mod live;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -67,6 +69,7 @@ pub(super) struct Keeper {
     boots: u32,
     listening: bool,
     stop: Option<Stopping>,
+    live: live::Live,
 }
 
 struct Attached {
@@ -99,8 +102,10 @@ impl Keeper {
         let group = Pid::from_child(&parts.guest.process);
         let pidfd = rustix::process::pidfd_open(group, PidfdFlags::empty())?;
         let interfaces = parts.ports.iter().map(|_| None).collect();
+        let live = live::Live::of(&parts.launch, &parts.plugs);
         Ok(Self {
             parts,
+            live,
             group,
             pidfd,
             line: HostLine::new(),
@@ -281,10 +286,10 @@ impl Keeper {
                 Notice::Listening => {
                     self.listening = true;
                     self.ask_to_stop();
+                    self.shrink();
                 }
                 Notice::Panic(text) => self.panicked(text),
-                Notice::Answer { error: 0, .. } => {}
-                Notice::Answer { error, text } => warn!(error, text, "the guest's kernel refuses"),
+                Notice::Answer { error, text } => self.answered(error, &text),
                 Notice::Other => {}
             }
         }
@@ -330,6 +335,7 @@ impl Keeper {
                 self.parts.guest = guest;
                 (self.group, self.pidfd) = (group, pidfd);
                 self.line = HostLine::new();
+                self.live = live::Live::of(&self.parts.launch, &self.parts.plugs);
                 self.interfaces.iter_mut().for_each(|interface| *interface = None);
                 self.panic = None;
                 self.listening = false;
@@ -364,6 +370,7 @@ impl Keeper {
             channel_next: self.channel_next,
         };
         self.tell(&HolderEventWire::State(state), None);
+        self.tell_live();
         for index in 0..self.interfaces.len() {
             self.tell_interface(index);
         }
@@ -436,6 +443,10 @@ impl Keeper {
                 self.stop = Some(Stopping { how: StopWire::Clean, asked, deadline });
                 self.ask_to_stop();
             }
+            HolderCommandWire::Memory { .. }
+            | HolderCommandWire::Plug { .. }
+            | HolderCommandWire::Unplug { .. }
+            | HolderCommandWire::TellInterface { .. } => self.change(command),
             HolderCommandWire::StopNow => {
                 self.stop = Some(Stopping { how: StopWire::Now, asked: true, deadline: Instant::now() });
                 self.kill();
@@ -462,7 +473,10 @@ impl Keeper {
         let Some(stop) = self.stop.as_mut().filter(|stop| !stop.asked && self.listening) else { return };
         let socket = format!("{}{}/mconsole", files::UML_FOLDER, files::UML_ID);
         match self.parts.console.request(Path::new(&socket), "cad") {
-            Ok(()) => stop.asked = true,
+            Ok(()) => {
+                stop.asked = true;
+                self.asked_otherwise("cad");
+            }
             Err(error) => warn!(%error, "can't ask the guest to shut down"),
         }
     }
@@ -533,14 +547,14 @@ impl Keeper {
     }
 
     fn interface_down(&mut self, index: usize) {
-        if self.interfaces[index].take().is_some() && self.parts.plugs[index] == PlugWire::Socket {
+        if self.interfaces[index].take().is_some() && self.live.plug(index) == Some(&PlugWire::Socket) {
             self.tell(&HolderEventWire::InterfaceDown { index: index as u32 }, None);
         }
     }
 
     fn tell_interface(&mut self, index: usize) {
         // All other frames are none of the agent's business.
-        if self.parts.plugs[index] != PlugWire::Socket {
+        if self.live.plug(index) != Some(&PlugWire::Socket) {
             return;
         }
         if let Some(Ok(duplicate)) = self.interfaces[index].as_ref().map(OwnedFd::try_clone) {

@@ -12,6 +12,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
+use super::sparse;
+
 const MAGIC: u32 = 0x4f4f_4f4d;
 const VERSION: u32 = 3;
 const SECTOR_BYTES: u64 = 512;
@@ -28,6 +30,24 @@ pub fn create(path: &Path, backing: &Path, backing_bytes: u64, backing_mtime: u3
     file.write_all(&header(backing, backing_bytes, backing_mtime)?)?;
     file.set_len(data_offset(backing_bytes) + backing_bytes)?;
     file.sync_all()
+}
+
+/// Writes a layer of a longer disk that has what another one has: what the guest has written stays where it was, and
+/// behind it there is what the longer file below has.
+///
+/// The new layer is durable when this returns; its entry in the folder is not. On an error there may be a part of it.
+pub fn lengthen(layer: &File, longer: &Path, backing: &Path, bytes: u64, mtime: u32) -> io::Result<()> {
+    let old = layout(layer)?;
+    if bytes < old.bytes {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a layer can't be shorter than it was"));
+    }
+    create(longer, backing, bytes, mtime)?;
+    let to = File::options().read(true).write(true).open(longer)?;
+    let new = layout(&to)?;
+    let bitmap_bytes = old.bytes.div_ceil(SECTOR_BYTES * 8);
+    sparse::copy_range(layer, old.bitmap_at..old.bitmap_at + bitmap_bytes, &to, new.bitmap_at)?;
+    sparse::copy_range(layer, old.data_at..old.data_at + old.bytes, &to, new.data_at)?;
+    to.sync_all()
 }
 
 fn header(backing: &Path, backing_bytes: u64, backing_mtime: u32) -> io::Result<Vec<u8>> {
@@ -109,5 +129,36 @@ mod tests {
         assert_eq!(layout, Layout { bytes: 4 << 30, bitmap_at: 8192, data_at: 1_056_768 });
         assert!(path.metadata().expect("is there").blocks() * 512 <= 64 << 10);
         assert!(create(&path, Path::new("/t"), 4 << 30, 1).is_err(), "a layer is never replaced");
+    }
+
+    #[test]
+    fn a_longer_layer_has_what_the_shorter_one_had() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (short, long) = (folder.path().join("short"), folder.path().join("long"));
+        create(&short, Path::new("/t"), 4 << 30, 1).expect("creates");
+        let from = File::options().read(true).write(true).open(&short).expect("is there");
+        let old = layout(&from).expect("a layer");
+        // The first sector and the last one are written.
+        for (sector, byte) in [(0u64, 1u8), ((4 << 30) / 512 - 1, 2)] {
+            let at = old.bitmap_at + sector / 8;
+            from.write_all_at(&[1 << (sector % 8)], at).expect("writes");
+            from.write_all_at(&[byte; 512], old.data_at + sector * 512).expect("writes");
+        }
+        lengthen(&from, &long, Path::new("/longer"), 8 << 30, 1).expect("is made");
+        let to = File::open(&long).expect("is there");
+        let new = layout(&to).expect("a layer");
+        assert_eq!(new.bytes, 8 << 30);
+        assert!(new.data_at > old.data_at, "its map is longer");
+        let mut sector = [0; 512];
+        for (number, byte) in [(0u64, 1u8), ((4 << 30) / 512 - 1, 2), ((4 << 30) / 512, 0)] {
+            to.read_exact_at(&mut sector, new.data_at + number * 512).expect("reads");
+            assert_eq!(sector, [byte; 512], "sector {number}");
+            let mut bits = [0];
+            to.read_exact_at(&mut bits, new.bitmap_at + number / 8).expect("reads");
+            assert_eq!(bits[0] & (1 << (number % 8)) != 0, byte != 0, "sector {number}");
+        }
+        use std::os::unix::fs::MetadataExt;
+        assert!(to.metadata().expect("is there").blocks() * 512 <= 128 << 10, "holes stay holes");
+        assert!(lengthen(&to, &folder.path().join("x"), Path::new("/t"), 4 << 30, 1).is_err());
     }
 }

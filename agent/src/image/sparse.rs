@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use mln_protocol::id::Digest;
@@ -17,6 +18,25 @@ static ZEROS: [u8; CHUNK_BYTES as usize] = [0; CHUNK_BYTES as usize];
 pub(super) fn copy(from: &File, to: &File) -> io::Result<()> {
     to.set_len(from.metadata()?.len())?;
     each_chunk(from, |index, bytes| write(to, Manifest::offset(index), bytes))
+}
+
+/// Copies a part of a file to another place in one that has a hole there: holes, and pages of zeros, become holes. What
+/// lies behind the end of `from` is a hole.
+pub(super) fn copy_range(from: &File, range: Range<u64>, to: &File, to_at: u64) -> io::Result<()> {
+    let end = range.end.min(from.metadata()?.len());
+    let mut block = vec![0; CHUNK_BYTES as usize];
+    let mut at = range.start;
+    while at < end {
+        let data = data_from(from, at, end)?;
+        if data >= end {
+            break;
+        }
+        let wanted = (end - data).min(u64::from(CHUNK_BYTES)) as usize;
+        from.read_exact_at(&mut block[..wanted], data)?;
+        write(to, to_at + (data - range.start), &block[..wanted])?;
+        at = data + wanted as u64;
+    }
+    Ok(())
 }
 
 /// Returns the length of a file and its chunks that are not all zeros, without reading its holes.

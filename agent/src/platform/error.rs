@@ -286,6 +286,22 @@ pub enum StepError {
         /// The version.
         found: u16,
     },
+    /// A disk that a VM mounts would go, or become another one. It is as it was.
+    #[error(
+        "what is on the disk of {vm} that is mounted at {at} would be lost: the project has to keep that disk"
+    )]
+    DiskWouldBeLost {
+        /// Which VM.
+        vm: VmId,
+        /// Where the disk was mounted.
+        at: String,
+    },
+    /// What a VM that runs was to be given did not become so. Some of it may have.
+    #[error("the guest could not be given its definition: {text}")]
+    Apply {
+        /// Why not.
+        text: String,
+    },
     /// The VM is being worked on by another process. The VM may run.
     #[error("{vm} is held by another process")]
     Busy {

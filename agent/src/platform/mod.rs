@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use mln_protocol::id::{Digest, Label, Name, VmId};
 use mln_protocol::model::{DiskBytes, MemoryMib, TemplateRef, Vm};
+use mln_protocol::plan::Obstacle;
 use mln_protocol::wire::DriveShape;
 
 use crate::disk::VmDisk;
@@ -73,6 +74,17 @@ pub trait Platform: fmt::Debug + Send + Sync {
     /// Gives a VM what its definition says by now, for its next start; its disks stay as they are. One that runs stays as
     /// it is.
     fn configure(&self, configuration: Configuration) -> Answer<'_, Result<(), StepError>>;
+
+    /// Gives a VM that runs what its definition says by now, as it runs; `replugged` are interfaces whose switch is another
+    /// one. One that doesn't run stays as it is. Again changes nothing.
+    fn apply(
+        &self,
+        configuration: Configuration,
+        replugged: Vec<Name>,
+    ) -> Answer<'_, Result<Applied, StepError>>;
+
+    /// Returns what a VM can be given as it runs; changes nothing.
+    fn leeway<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Leeway>;
 
     /// Starts a VM; returns when its process runs. That it is ready is an event.
     fn start<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Result<(), StepError>>;
@@ -137,6 +149,27 @@ pub trait Platform: fmt::Debug + Send + Sync {
 
     /// Returns the last lines of a VM's console, oldest first; none where there is no such VM.
     fn console_tail(&self, vm: &VmId, lines: usize) -> Vec<String>;
+}
+
+/// What became of a definition that a VM was to be given as it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Applied {
+    /// It has it.
+    Done,
+    /// It can't have all of it before it is started again.
+    TakesAStart {
+        /// Why, for people.
+        why: String,
+    },
+}
+
+/// What a VM can be given as it runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Leeway {
+    /// What keeps it from being changed as it runs; none where nothing does, or it doesn't run.
+    pub obstacle: Option<Obstacle>,
+    /// How large its disk can become as it runs; none where that isn't known.
+    pub disk_max: Option<DiskBytes>,
 }
 
 /// What a host can do on a platform.

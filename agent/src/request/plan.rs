@@ -166,19 +166,28 @@ impl EventLoop {
     ) -> impl Future<Output = (Vec<PlanRow>, Option<Refusal>)> + Send + 'static {
         let considered = self.node.consider(self.clock.now(), ask, fragment);
         let host = self.identity.name.clone();
-        let rows: Vec<PlanRow> = considered.rows.iter().map(|row| plan_row(&host, row)).collect();
         let (platform, blobs) = (self.platform.clone(), self.blobs.clone());
         let (mesh, exchange, transfers) = (self.mesh.clone(), self.exchange.clone(), self.transfers.clone());
         let arriving = self.node.arrivals(ask.revision.parent, &considered.arriving);
         let mut leaving = self.node.arrivals(ask.revision.parent, &considered.leaving);
         leaving.retain(|(_, owner)| *owner == self.node.key());
+        let names: Vec<Name> =
+            considered.fragment.iter().flat_map(|part| &part.vms).map(|vm| vm.name.clone()).collect();
+        let stay = self.node.arrivals(ask.revision.parent, &names);
+        let stay: Vec<VmId> =
+            stay.into_iter().filter(|(_, owner)| *owner == self.node.key()).map(|(vm, _)| vm).collect();
         async move {
-            let rows = leaving_rows(&platform, &host, leaving).await.into_iter().chain(rows).collect();
             let change = PartChange {
                 before: considered.before,
                 arriving: considered.arriving,
                 leaving: considered.leaving,
             };
+            let mut rows = considered.rows;
+            if let Some(fragment) = &considered.fragment {
+                change.be_exact(&mut rows, &*platform, fragment, &stay).await;
+            }
+            let rows = rows.iter().map(|row| plan_row(&host, row));
+            let rows = leaving_rows(&platform, &host, leaving).await.into_iter().chain(rows).collect();
             let mut verdict = considered.verdict;
             if let (Ok(()), Some(fragment)) = (&verdict, &considered.fragment) {
                 verdict = change.judge(fragment);

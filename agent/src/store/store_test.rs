@@ -74,6 +74,7 @@ fn vm_status(author: u8, of: usize, vm: usize, counter: u64) -> VerifiedRecord {
         host: name("oslo"),
         nat: None,
         forwards: Vec::new(),
+        part: None,
     };
     sign_record(&keys(author), Record::Vm(status))
 }

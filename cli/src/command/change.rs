@@ -17,6 +17,9 @@ use crate::exit::Exit;
 use crate::quantity::parse_duration_ms;
 use crate::ui::screen::Screen;
 
+/// What is done to machines that stay, and stops them.
+const STOPS: [&str; 3] = ["reboot", "rebuild", "move"];
+
 /// How a change is made.
 #[derive(Debug, Args)]
 pub struct ChangeArgs {
@@ -98,7 +101,9 @@ pub async fn run(
         return Ok(screen.outcome(&planned));
     }
     let stopped = planned.plan_rows.iter().find(|row| {
-        let goes = row.sign == PlanSign::Removed && row.key.is_none() || row.sign == PlanSign::Moved;
+        let goes = row.sign == PlanSign::Removed && row.key.is_none()
+            || row.sign == PlanSign::Moved
+            || STOPS.contains(&row.act.as_str());
         goes && row.kind == "host" && row.name.as_ref().is_some_and(|name| args.live.contains(name))
     });
     if let Some(name) = stopped.and_then(|row| row.name.clone()) {

@@ -6,14 +6,14 @@ use crate::{check, folder_with, mlnctl};
 
 const A: &str = "global { project shop }
 switch lan { }
-host web { memory 64M; size 2G; network eth0 { switch lan; gateway 10.0.0.9 } }
+host web { template mini; memory 64M; size 2G; network eth0 { switch lan; gateway 10.0.0.9 } }
 host db { service_host oslo; users { anna secret } }
 host old { }
 ";
 const B: &str = "global { project shop }
 switch lan { }
 switch dmz { }
-host web { memory 96M; size 1G; network eth0 { switch dmz } }
+host web { template other; memory 96M; size 1G; network eth0 { switch dmz } }
 host db { service_host bergen; users { anna other } }
 host new { network eth0 { switch lan } }
 ";
@@ -26,11 +26,12 @@ fn changes_are_told_in_their_order_with_counts_last() {
 - host old                                           remove
 > host db     service_host: oslo → bergen            move
       its disk goes along to the other service host
+~ host web    template: mini → other                 rebuild
+      another template means a new disk: what the host has written is lost
+      refused unless asked for: --rebuild web
 ~ host web    memory: 64 MiB → 96 MiB                reboot
       User-Mode Linux has at most the memory that it was started with
-~ host web    disk: 2 GiB → 1 GiB                    rebuild
-      a disk does not shrink; a new one loses what the host has written
-      refused unless asked for: --rebuild web
+~ host web    disk: 2 GiB → 1 GiB                    live
 - host web    network eth0 gateway: 10.0.0.9         live
 ~ host web    network eth0: switch lan → switch dmz  live
 ~ host db     user anna                              live
@@ -52,10 +53,10 @@ fn scripts_get_changes_with_signs_and_counts() {
     assert_eq!(output.status.code(), Some(2));
     let shown: Value = serde_json::from_slice(&output.stdout).expect("JSON on standard output");
     assert_eq!(
-        shown["changes"][4],
+        shown["changes"][3],
         serde_json::json!({
-            "sign": "~", "kind": "host", "name": "web", "key": "disk", "from": "2 GiB", "to": "1 GiB", "act": "rebuild",
-            "why": "a disk does not shrink; a new one loses what the host has written", "refused": true,
+            "sign": "~", "kind": "host", "name": "web", "key": "template", "from": "mini", "to": "other", "act": "rebuild",
+            "why": "another template means a new disk: what the host has written is lost", "refused": true,
         })
     );
     let counts = serde_json::json!({"added": 2, "removed": 1, "changed": 1, "moved": 1, "refused": 1});

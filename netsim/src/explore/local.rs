@@ -241,8 +241,13 @@ impl Local {
             }
             Step::Build if disk.vms.contains_key(vm) => {}
             Step::Build => {
-                let built =
-                    SimulatedVm { observed: down, memory_mib: 0, starts: 0, content: Blocks::made(1) };
+                let built = SimulatedVm {
+                    observed: down,
+                    memory_mib: 0,
+                    starts: 0,
+                    content: Blocks::made(1),
+                    guest: None,
+                };
                 disk.vms.insert(vm.clone(), built);
             }
             Step::Start => {
@@ -250,6 +255,7 @@ impl Local {
                     found.observed = Observed::Running(RunPhase::Ready);
                 }
             }
+            Step::Apply => {}
             Step::Stop(_) => {
                 if let Some(found) = disk.vms.get_mut(vm).filter(|found| is_running(&found.observed)) {
                     found.content = Blocks::made(found.content.number() + 1);

@@ -35,6 +35,8 @@ struct HostJson<'a> {
     service_host: Option<&'a str>,
     template: Option<String>,
     memory_mib: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_max_mib: Option<u32>,
     vcpus: u16,
     disk_bytes: Option<u64>,
     free_space_bytes: Option<u64>,
@@ -165,6 +167,7 @@ impl<'a> From<&'a Vm> for HostJson<'a> {
             service_host: vm.service_host.as_ref().map(|host| host.0.as_str()),
             template: vm.template.as_ref().map(template_text),
             memory_mib: vm.memory.0,
+            memory_max_mib: vm.setup.memory_max.map(|most| most.0),
             vcpus: vm.vcpus,
             disk_bytes,
             free_space_bytes,

@@ -334,7 +334,7 @@ const HOST: &[Keyword] = &[
     pair("lvm_snapshot").or_flag().without_effect(),
     pair("lvm_vg").without_effect(),
     pair("memory"),
-    pair("memory_max").without_effect(),
+    pair("memory_max"),
     lines("modules"),
     pair("modules_dir").without_effect(),
     lines("mount"),

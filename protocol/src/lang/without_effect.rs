@@ -15,7 +15,6 @@ pub fn why_without_effect(word: &str) -> Option<&'static str> {
             "the kernel is the service host's: `kernel` in its agent's config.toml"
         }
         "lock_dir" | "lock_timeout" | "locking" => "the agent locks each VM by itself",
-        "memory_max" => "User-Mode Linux has at most the memory that it was started with",
         "vncdisplay" | "vnckeymap" | "vncpasswd" => "User-Mode Linux has no screen",
         _ => return None,
     })

@@ -2,7 +2,7 @@
 
 use crate::id::Name;
 
-use super::size::DiskBytes;
+use super::size::{DiskBytes, MemoryMib};
 
 /// What a guest is given beside its disk and its interfaces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct GuestSetup {
     pub mounts: Vec<Mount>,
     /// Shell lines that it runs when it shuts down, before anything in it is stopped.
     pub shutdown: Vec<String>,
+    /// The most memory that it can be given as it runs; none is what it is started with.
+    pub memory_max: Option<MemoryMib>,
 }
 
 /// A group of accounts in a guest.

@@ -46,13 +46,14 @@ fn each_host_says_what_its_part_of_a_change_would_cost_and_nothing_is_noted() {
     mesh.pass(1);
     let memory = mesh.nodes.iter().map(Node::memory).collect::<Vec<_>>();
 
-    // Another startup line counts from the next start on, which only costs something where the VM runs.
-    let wish = lab(&[0, 1, 2], &[(0, "date"), (1, "date")]);
+    // More memory costs a start where the VM runs, another startup line nothing.
+    let mut wish = lab(&[0, 1, 2], &[(0, "date")]);
+    wish.vms[1].memory.0 += 1;
     let told = ask(&mesh, 2, order(project, wish));
     let (live, reboot) = (Act::Change(Effect::Live), Act::Change(Effect::Reboot));
     // In the order of their keys.
     let expect = [
-        ("gjovik".to_owned(), vec![(Sign::Added, reboot)], None),
+        ("gjovik".to_owned(), vec![(Sign::Changed, reboot)], None),
         ("bergen".to_owned(), vec![(Sign::Added, live)], None),
     ];
     assert_eq!(told, expect);

@@ -142,6 +142,7 @@ impl Mesh {
                     Step::Build | Step::Stop(_) => Observed::Down { exit: None },
                     Step::Start => Observed::Running(crate::plan::RunPhase::Ready),
                     Step::Remove => Observed::Absent,
+                    Step::Apply => Observed::Running(crate::plan::RunPhase::Ready),
                 };
                 if step == Step::Remove {
                     self.removed.push(vm.clone());

@@ -132,7 +132,7 @@ impl Node {
                 true
             }
             Step::Stop(StopLimit::After(_)) => return true,
-            Step::Build | Step::Remove | Step::Stop(StopLimit::Now) => return true,
+            Step::Build | Step::Remove | Step::Apply | Step::Stop(StopLimit::Now) => return true,
         };
         let rounds = self.hooks.by_project.entry(project).or_default();
         if rounds.running.is_some() {

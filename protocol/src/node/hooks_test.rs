@@ -97,7 +97,7 @@ impl Host {
                         match step {
                             Step::Start => self.did.push(Did::Start(vm.name.to_string())),
                             Step::Stop(_) => self.did.push(Did::Stop(vm.name.to_string())),
-                            Step::Build | Step::Remove => {}
+                            Step::Build | Step::Remove | Step::Apply => {}
                         }
                         self.steps.push((vm, step));
                     }
@@ -160,6 +160,7 @@ impl Host {
                 Step::Build | Step::Stop(_) => Observed::Down { exit: None },
                 Step::Start => Observed::Running(RunPhase::Booting),
                 Step::Remove => Observed::Absent,
+                Step::Apply => Observed::Running(RunPhase::Ready),
             };
             self.input(Input::StepDone { vm: vm.clone(), step, result: Ok(observed) });
             if step == Step::Start {

@@ -229,7 +229,7 @@ pub enum Input {
         /// Why it failed, for people.
         result: Result<(), String>,
     },
-    /// A VM has changed by itself.
+    /// A VM has changed by itself. One that ends was seen to run before.
     Observed {
         /// The VM.
         vm: VmId,
@@ -292,6 +292,12 @@ pub enum Input {
     },
     /// Somebody else takes back a grant, and has signed that.
     RevokedBy(VerifiedRecord),
+    /// [`Step::Apply`] has ended: the VM can't have as it runs what it lacks. Nothing of it was changed that a start
+    /// would not change too.
+    NotLive {
+        /// Which VM.
+        vm: VmId,
+    },
 }
 
 /// Whether a host's disk has room for new parts of projects.

@@ -237,6 +237,7 @@ impl Node {
             Input::Abandon(op) => self.abandon(op),
             Input::Checked { revision, verdict } => self.checked(now, revision, verdict),
             Input::StepDone { vm, step, result } => self.step_done(now, &vm, step, result),
+            Input::NotLive { vm } => self.not_live(now, &vm),
             Input::Observed { vm, observed } => self.observed(now, &vm, observed),
             Input::Nat { vm, nat } => self.nat_seen(now, &vm, nat),
             Input::HookDone { project, point, result } => self.hook_done(now, project, point, result),

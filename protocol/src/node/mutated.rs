@@ -58,6 +58,7 @@ mutations! {
     mutated_revocation_ignored => RevocationIgnored,
     mutated_own_key_not_asked => OwnKeyNotAsked,
     mutated_second_run_ignored => SecondRunIgnored,
+    mutated_applied_forgotten => AppliedForgotten,
     mutated_kept_disk_deleted_early => KeptDiskDeletedEarly,
     mutated_kept_disk_not_held => KeptDiskNotHeld,
     mutated_room_not_counted => RoomNotCounted,

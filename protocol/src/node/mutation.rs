@@ -121,6 +121,8 @@ pub enum Mutation {
     ChargeNotCompared,
     /// A host signs nothing more once a peer says that another run of its key is alive, whoever that peer is.
     OwnToldUnsignedBelieved,
+    /// After a restart a host takes it that guests that run have the definitions that it was to give them.
+    AppliedForgotten,
     /// The disk of a VM that is left out goes at once.
     KeptDiskDeletedEarly,
     /// A disk goes when its time is over though its host has reserved for a revision that brings the VM back.
@@ -189,6 +191,7 @@ impl Mutation {
         ("partial-for-anybody", Self::PartialForAnybody),
         ("charge-not-compared", Self::ChargeNotCompared),
         ("own-told-unsigned-believed", Self::OwnToldUnsignedBelieved),
+        ("applied-forgotten", Self::AppliedForgotten),
         ("kept-disk-deleted-early", Self::KeptDiskDeletedEarly),
         ("kept-disk-not-held", Self::KeptDiskNotHeld),
     ];

@@ -138,6 +138,7 @@ impl Cluster {
                 Step::Start => Observed::Running(RunPhase::Booting),
                 Step::Stop(_) => Observed::Down { exit: Some(ExitStatus::Code(0)) },
                 Step::Remove => Observed::Absent,
+                Step::Apply => Observed::Running(RunPhase::Ready),
             };
             self.input(index, Input::StepDone { vm, step, result: Ok(observed) });
         }
@@ -474,9 +475,9 @@ fn the_pause_between_starts_is_kept() {
 }
 
 #[test]
-fn after_a_restart_what_should_run_is_started_and_what_runs_is_left_alone() {
-    for (found, steps) in [(Observed::Lost, vec![Step::Start]), (Observed::Running(RunPhase::Ready), vec![])]
-    {
+fn after_a_restart_what_should_run_is_started_and_what_runs_is_asked_about() {
+    let ready = Observed::Running(RunPhase::Ready);
+    for (found, steps) in [(Observed::Lost, vec![Step::Start]), (ready, vec![Step::Apply])] {
         let mut cluster = Cluster::new(512);
         let project = cluster.build_ring();
         let vm = cluster.vms(project)[0].clone();
@@ -627,6 +628,8 @@ fn a_guest_that_is_faster_than_the_step_that_starts_it_is_seen() {
         let project = cluster.build_ring();
         let vm = cluster.vms(project)[0].clone();
         cluster.begin(0, 2, Operation::Run { vms: vec![vm.clone()], order: RunOrder::Up, pause_ms: 0 });
+        let booting = Observed::Running(RunPhase::Booting);
+        cluster.input(0, Input::Observed { vm: vm.clone(), observed: booting });
         cluster.input(0, Input::Observed { vm: vm.clone(), observed: seen });
         cluster.end_steps();
         let status = cluster.nodes[0].vm(project, &vm.name).expect("it is known").status;

@@ -235,6 +235,7 @@ mod tests {
             host: Name::parse("here").expect("letters are a name"),
             nat: None,
             forwards: Vec::new(),
+            part: None,
         };
         wire::sign_record(&sample::keys(author), Record::Vm(status))
     }

@@ -1,5 +1,6 @@
 //! The VMs that this host owns: from what is wanted and what was observed to steps and to published status.
 
+mod applying;
 mod kept;
 mod owning;
 mod switches;
@@ -49,6 +50,7 @@ struct OwnedVm {
     seen_starting: Option<Observed>,
     failures: u32,
     disk: Disk,
+    guest: applying::Guest,
     /// Since when, in milliseconds since 1970, it is left out and its disk kept: it takes no room meanwhile.
     kept_unix_ms: Option<u64>,
 }
@@ -129,7 +131,8 @@ impl Vms {
 
     /// Whether one more long step would be too many. Stopping is mostly waiting and does not count.
     fn is_full(&self) -> bool {
-        let long = |vm: &&OwnedVm| matches!(vm.busy, Some(Step::Build | Step::Start | Step::Remove));
+        let long =
+            |vm: &&OwnedVm| matches!(vm.busy, Some(Step::Build | Step::Start | Step::Remove | Step::Apply));
         self.owned.values().filter(long).count() >= limits::STEPS_RUNNING_MAX
     }
 
@@ -429,6 +432,7 @@ impl Node {
             host: self.config.name.clone(),
             nat: None,
             forwards: Vec::new(),
+            part: None,
         });
         // A record from before there were forwards has none.
         let forwards = definition.networks.iter().flat_map(|network| network.forwards.clone()).collect();
@@ -446,9 +450,14 @@ impl Node {
             seen_starting: None,
             failures: 0,
             disk,
+            guest: applying::Guest::default(),
             kept_unix_ms,
         };
         self.vms.owned.insert(id.clone(), vm);
+        let believes = self.mutated_applied_forgotten() && matches!(observed, Observed::Running(_));
+        if let Some(vm) = self.vms.owned.get_mut(id).filter(|_| believes) {
+            vm.guest.believe(fragment);
+        }
         if !known {
             self.publish_vm(now, id);
         }
@@ -469,11 +478,14 @@ impl Node {
         let step = match self.right(id) {
             // It is to be as it is when it goes, and to be so without being built or removed meanwhile.
             Right::Own(_) if self.hand_overs.holds_still(id) => vm.pause_step(),
-            Right::Own(_) => match next_step(vm.existence, vm.status.run, vm.stop_limit, &vm.observed) {
-                Some(Step::Remove) if self.keeps(now, id) => None,
-                _ if !self.comes_back(now, id) => return,
-                step => step,
-            },
+            Right::Own(_) => {
+                let as_it_runs = vm.step_as_it_runs(id);
+                match next_step(vm.existence, vm.status.run, vm.stop_limit, &vm.observed) {
+                    Some(Step::Remove) if self.keeps(now, id) => None,
+                    _ if !self.comes_back(now, id) => return,
+                    step => step.or(as_it_runs),
+                }
+            }
             Right::Suspended { .. } => vm.pause_step(),
             Right::Unconfirmed | Right::None => return,
         };
@@ -494,10 +506,11 @@ impl Node {
             Some(Step::Build) if !self.vms.has_room(vm.status.memory, self.config.memory_limit) => {
                 self.blocked(now, id);
             }
-            Some(Step::Build | Step::Start | Step::Remove) if self.vms.is_full() => {
+            Some(Step::Build | Step::Start | Step::Remove | Step::Apply) if self.vms.is_full() => {
                 self.vms.queued.insert(id.clone());
             }
-            Some(step) if !self.hooks_allow(now, id, step) => {}
+            // One that is started once more is not brought down: nobody's hooks are about that.
+            Some(step) if !vm.is_to_restart() && !self.hooks_allow(now, id, step) => {}
             Some(step) => self.begin(now, id, step),
         }
         if let Some(project) = self.projects.project_of(id) {
@@ -546,6 +559,7 @@ impl Node {
     fn begin(&mut self, now: Now, id: &VmId, step: Step) {
         let Some(vm) = self.vms.owned.get_mut(id) else { return };
         vm.busy = Some(step);
+        vm.guest.begins(step, &vm.fragment);
         let output =
             Output::Step { vm: id.clone(), step, label: vm.label.clone(), fragment: vm.fragment.clone() };
         if let Step::Stop(_) = step {
@@ -562,6 +576,7 @@ impl Node {
             vm.busy = None;
         }
         let seen = vm.seen_starting.take();
+        vm.guest.has_ended(step, result.is_ok());
         match result {
             Ok(observed) => {
                 vm.failures = 0;
@@ -606,8 +621,13 @@ impl Node {
         let owns =
             matches!(self.right(id), Right::Own(_) | Right::Unconfirmed) && !self.hand_overs.holds_still(id);
         let Some(vm) = self.vms.owned.get_mut(id) else { return };
-        if vm.busy == Some(Step::Start) {
-            vm.seen_starting = Some(observed);
+        if matches!(vm.busy, Some(Step::Start | Step::Apply)) {
+            // The end of its run before may be heard late, where it was stopped to be started again. That of this one is
+            // heard after a word that it runs.
+            let runs = matches!(observed, Observed::Running(_));
+            if runs || vm.busy == Some(Step::Apply) || vm.seen_starting.is_some() {
+                vm.seen_starting = Some(observed);
+            }
             return;
         }
         let ran = matches!(vm.observed, Observed::Running(_)) || vm.observed == Observed::Absent;
@@ -627,6 +647,7 @@ impl Node {
                 vm.status.run_by = self.me;
             }
         }
+        vm.guest.is_seen(&observed);
         vm.observed = observed;
         self.settle(now, id);
         self.switches_changed();
@@ -701,6 +722,7 @@ impl Node {
         if !self.speaks_for(id) || !self.may_sign() {
             return;
         }
+        self.note_part(id);
         let Some(vm) = self.vms.owned.get_mut(id) else { return };
         if self.records.vm(id, self.me) == Some(&vm.status) {
             return;

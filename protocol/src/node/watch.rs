@@ -59,7 +59,10 @@ impl Node {
         let gone = statuses.iter().filter(|s| left_out.contains(&s.vm) && is_gone(&s.state)).count();
         let all_gone = gone == left_out.len();
         let moved = self.moved_by(commit);
-        let built = of_target.iter().filter(|status| self.is_there(status, &moved)).count();
+        let built = of_target
+            .iter()
+            .filter(|status| self.is_there(status, &moved) && self.has_part(commit, status))
+            .count();
         // Somebody has changed it again.
         let over = of_target.iter().any(|status| status.state == VmState::Removed)
             || !self.projects.heads_of(project).is_some_and(|heads| heads.path().any(|r| *r == target));
@@ -136,10 +139,10 @@ impl Node {
     }
 
     fn unsettled(&self, project: ProjectId, target: Digest) -> Vec<VmFailure> {
-        let wanted: BTreeSet<VmId> =
-            self.projects.commit(target).into_iter().flat_map(Commit::placed).map(|(vm, _)| vm).collect();
+        let commit = self.projects.commit(target);
+        let wanted: BTreeSet<VmId> = commit.into_iter().flat_map(Commit::placed).map(|(vm, _)| vm).collect();
         let statuses = self.project_vms(project);
-        let moved = self.projects.commit(target).map(|commit| self.moved_by(commit)).unwrap_or_default();
+        let moved = commit.map(|commit| self.moved_by(commit)).unwrap_or_default();
         let late = |status: &&VmStatus| VmFailure {
             vm: status.vm.name.clone(),
             host: status.host.to_string(),
@@ -149,7 +152,9 @@ impl Node {
         statuses
             .iter()
             .filter(|status| {
-                !self.is_there(status, &moved) && (wanted.is_empty() || wanted.contains(&status.vm))
+                let is_there = self.is_there(status, &moved)
+                    && commit.is_none_or(|commit| self.has_part(commit, status));
+                !is_there && (wanted.is_empty() || wanted.contains(&status.vm))
             })
             .map(late)
             .collect()

@@ -1,7 +1,7 @@
-//! What a host makes of a change to a VM that is there: it has it at once, from its next start on, or not yet at all.
+//! What a host makes of a change to a VM that is there: as it runs, with one start more, or not yet at all.
 //!
-//! [`super::impact()`] says what a change could be on a platform at its mildest. This is what agents carry out today:
-//! nothing that makes another disk of one, and nothing for which a VM would be stopped, unless it goes to another host.
+//! [`super::impact()`] says what a change is on a platform at its mildest. This is what agents carry out of it today, and
+//! what it costs one VM as it stands.
 
 use std::collections::BTreeSet;
 
@@ -9,35 +9,71 @@ use super::difference::{Change, InterfaceChange, VmChange};
 use super::impact::{Act, Effect};
 use super::observed::Condition;
 use super::row::{Row, Sign, Subject, rows};
-use super::sequence::plan;
+use super::sequence::{PlannedChange, plan};
 use super::setup::SetupChange;
 use crate::id::Name;
-use crate::model::{Attachment, Fragment, Hooks, MemoryMib, Project};
+use crate::model::{Fragment, Hooks, MemoryMib, Project, Vm};
 
-/// When a VM that is there has a change.
+/// Whether a VM that is there can have a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carry {
-    /// At once, running or not.
+    /// It can, in the way that its platform allows.
     Now,
-    /// When it is started the next time; it is not stopped for it.
-    NextStart,
     /// Not yet: the host refuses it. What it is about, for people.
     NotYet(&'static str),
 }
 
-/// Why a change costs a start of a VM that runs.
-const NEXT_START: &str = "it counts from the next start on; nothing is stopped for it";
+/// What keeps a VM that runs from being changed as it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// The agent in the guest is of a version that changes nothing.
+    Agent,
+    /// What holds its process is of such a version.
+    Holder,
+    /// Both are.
+    Both,
+}
+
+/// What a host knows of how a VM that runs can be changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// What keeps it from being changed; none where nothing does.
+    pub obstacle: Option<Obstacle>,
+    /// Whether its disk is long enough for what it is to be.
+    pub disk: DiskRoom,
+}
+
+/// Whether a disk is long enough for the file system that is to be on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DiskRoom {
+    /// It is.
+    #[default]
+    Enough,
+    /// A longer file has to be put under it first.
+    TooLittle,
+}
+
+/// Why what the agent in a guest does costs a start.
+const OLDER_AGENT: &str = "the agent in the guest is of an older version, and does this at a start alone";
+/// Why what a holder does costs a start.
+const OLDER_HOLDER: &str = "an older mlnd has started it, which changes this at a start alone";
+/// Why a disk costs a start.
+const DISK_TOO_SHORT: &str =
+    "that is more than there is under its disk; a longer file is put there when it is stopped";
 /// Why a change costs nothing at a VM that doesn't run.
 const NOT_RUNNING: &str = "it does not run, and has it from its next start on";
+/// Why memory costs nothing at a VM that was started with room for it.
+const HAS_ROOM: &str = "it was started with room for that, by its `memory_max`";
 /// What it means to come from another host.
 const MOVE: &str = "its disk is copied while it runs; it is stopped for the last of it, and goes on there";
 
 /// What it means to be placed where it is already.
 const HERE: &str = "this host has taken it over and has it already; nothing is copied";
+
 /// When a VM that moves has another size.
 const RESIZED: &str = "it has that from when it is up at its new host";
 
-/// Returns when a VM has a change to it; what is no VM's is had at once.
+/// Returns whether a VM can have a change to it; what is no VM's is had at once.
 pub fn carry(change: &Change) -> Carry {
     match change {
         Change::VmChanged { change, .. } => of_vm(change),
@@ -55,39 +91,121 @@ pub fn carry(change: &Change) -> Carry {
 
 fn of_vm(change: &VmChange) -> Carry {
     match change {
+        VmChange::BootOrder(_)
         // Where it is doesn't change: else it would be on its way to another host.
-        VmChange::BootOrder(_) | VmChange::ServiceHost(_) => Carry::Now,
-        VmChange::Memory(_)
+        | VmChange::ServiceHost(_)
+        | VmChange::Memory(_)
         | VmChange::Vcpus(_)
+        // One that is to be smaller stays as it is.
+        | VmChange::Disk(_)
         | VmChange::Users(_)
         | VmChange::Files(_)
         | VmChange::Startup(_)
         | VmChange::Nameservers(_)
-        | VmChange::Modules(_) => Carry::NextStart,
+        | VmChange::Modules(_)
+        | VmChange::InterfaceAdded { .. }
+        | VmChange::InterfaceRemoved { .. }
+        | VmChange::InterfacesReordered { .. } => Carry::Now,
         VmChange::Platform(_) => Carry::NotYet("its platform"),
         VmChange::Template(_) => Carry::NotYet("what its disk was made from"),
-        VmChange::Disk(_) => Carry::NotYet("the size of its disk"),
-        VmChange::InterfaceAdded { .. }
-        | VmChange::InterfaceRemoved { .. }
-        | VmChange::InterfacesReordered { .. } => Carry::NotYet("which interfaces it has"),
         VmChange::Interface { change, .. } => match change {
-            InterfaceChange::Attachment(_) => Carry::NotYet("what an interface leads to"),
-            // The switch lets through what comes from the address that it knows.
-            InterfaceChange::Mac(_) => Carry::NotYet("the hardware address of an interface"),
-            InterfaceChange::Impairment { attachment: Attachment::Switch(_), .. } => Carry::Now,
-            InterfaceChange::Impairment { .. }
+            InterfaceChange::Attachment(_)
+            | InterfaceChange::Mac(_)
+            | InterfaceChange::Impairment { .. }
             | InterfaceChange::Address(_)
             | InterfaceChange::Gateway(_)
             | InterfaceChange::Broadcast(_)
             | InterfaceChange::Forwards(_)
-            | InterfaceChange::TapAddress(_) => Carry::NextStart,
+            | InterfaceChange::TapAddress(_) => Carry::Now,
         },
         VmChange::Setup(change) => match change {
-            SetupChange::Groups(_) | SetupChange::Shutdown(_) | SetupChange::Scheduling(_) => {
-                Carry::NextStart
-            }
-            SetupChange::Swap(_) | SetupChange::Mounts(_) => Carry::NotYet("its further disks"),
+            // A disk that would be lost is refused for that.
+            SetupChange::Groups(_)
+            | SetupChange::Swap(_)
+            | SetupChange::Mounts(_)
+            | SetupChange::Shutdown(_)
+            | SetupChange::Scheduling(_)
+            | SetupChange::MemoryMax(_) => Carry::Now,
         },
+    }
+}
+
+/// Says what a change costs one VM as it stands, where that is less than it may cost elsewhere.
+fn be_gentle(planned: &mut PlannedChange, before: &[Vm], condition: &impl Fn(&Name) -> Condition) {
+    let (Change::VmChanged { vm, change }, Act::Change(Effect::Reboot)) = (&planned.change, planned.act)
+    else {
+        return;
+    };
+    let definition = before.iter().find(|found| found.name == *vm);
+    let most = definition.and_then(|found| found.setup.memory_max);
+    let why = match change {
+        _ if condition(vm) != Condition::Running => NOT_RUNNING,
+        VmChange::Memory(memory) if most.is_some_and(|most| memory.to <= most) => HAS_ROOM,
+        _ => return,
+    };
+    (planned.act, planned.why) = (Act::Change(Effect::Live), why);
+}
+
+/// Says what a change costs one VM that runs, where that is more than it costs elsewhere.
+fn be_strict(planned: &mut PlannedChange, limits: &impl Fn(&Name) -> Limits) {
+    let (Change::VmChanged { vm, change }, Act::Change(Effect::Live)) = (&planned.change, planned.act) else {
+        return;
+    };
+    let Limits { obstacle, disk } = limits(vm);
+    let by = carried_by(change);
+    let why = match (obstacle, disk) {
+        (_, DiskRoom::TooLittle) if matches!(change, VmChange::Disk(_)) => DISK_TOO_SHORT,
+        (Some(Obstacle::Agent | Obstacle::Both), _) if by.contains(&Carrier::Agent) => OLDER_AGENT,
+        (Some(Obstacle::Holder | Obstacle::Both), _) if by.contains(&Carrier::Holder) => OLDER_HOLDER,
+        _ => return,
+    };
+    (planned.act, planned.why) = (Act::Change(Effect::Reboot), why);
+}
+
+/// Who has something to do for a change of a VM that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Carrier {
+    /// The agent in the guest.
+    Agent,
+    /// What holds the guest's process.
+    Holder,
+}
+
+fn carried_by(change: &VmChange) -> &'static [Carrier] {
+    const BOTH: &[Carrier] = &[Carrier::Agent, Carrier::Holder];
+    match change {
+        VmChange::Users(_)
+        | VmChange::Files(_)
+        | VmChange::Nameservers(_)
+        | VmChange::Modules(_)
+        | VmChange::Disk(_) => &[Carrier::Agent],
+        VmChange::Memory(memory) if memory.to < memory.from => BOTH,
+        VmChange::Memory(_) => &[Carrier::Holder],
+        VmChange::InterfaceAdded { .. } | VmChange::InterfaceRemoved { .. } => BOTH,
+        VmChange::Interface { change, .. } => match change {
+            InterfaceChange::Attachment(_) => &[Carrier::Holder],
+            InterfaceChange::Address(_) | InterfaceChange::Gateway(_) | InterfaceChange::Broadcast(_) => {
+                &[Carrier::Agent]
+            }
+            InterfaceChange::Mac(_)
+            | InterfaceChange::Impairment { .. }
+            | InterfaceChange::Forwards(_)
+            | InterfaceChange::TapAddress(_) => &[],
+        },
+        VmChange::Setup(change) => match change {
+            SetupChange::Groups(_) | SetupChange::Shutdown(_) => &[Carrier::Agent],
+            SetupChange::Swap(_)
+            | SetupChange::Mounts(_)
+            | SetupChange::Scheduling(_)
+            | SetupChange::MemoryMax(_) => &[],
+        },
+        VmChange::Platform(_)
+        | VmChange::ServiceHost(_)
+        | VmChange::Template(_)
+        | VmChange::Vcpus(_)
+        | VmChange::BootOrder(_)
+        | VmChange::InterfacesReordered { .. }
+        | VmChange::Startup(_) => &[],
     }
 }
 
@@ -109,6 +227,15 @@ pub struct PartChange<'a> {
 impl PartChange<'_> {
     /// Returns the changes of this part as rows, with what each costs there. `condition` is how a VM is right now.
     pub fn rows(&self, condition: impl Fn(&Name) -> Condition) -> Vec<Row> {
+        self.rows_within(condition, |_| Limits::default())
+    }
+
+    /// Returns the same where more is known of how VMs that run can be changed.
+    pub fn rows_within(
+        &self,
+        condition: impl Fn(&Name) -> Condition,
+        limits: impl Fn(&Name) -> Limits,
+    ) -> Vec<Row> {
         let (before, after) = (project(self.before), project(self.after));
         let mut planned = plan(&before, &after, &BTreeSet::new());
         // What only concerns the file's order, or how it spells the host, changes nothing here.
@@ -120,16 +247,8 @@ impl PartChange<'_> {
             _ => true,
         });
         for planned in &mut planned {
-            let (Change::VmChanged { vm, .. }, Carry::NextStart) = (&planned.change, carry(&planned.change))
-            else {
-                continue;
-            };
-            let runs = condition(vm) == Condition::Running;
-            (planned.act, planned.why) = if runs {
-                (Act::Change(Effect::Reboot), NEXT_START)
-            } else {
-                (Act::Change(Effect::Live), NOT_RUNNING)
-            };
+            be_gentle(planned, &before.vms, &condition);
+            be_strict(planned, &limits);
         }
         let placed = |vm: &Name, effect, why| Row {
             sign: Sign::Moved,
@@ -232,7 +351,42 @@ mod tests {
         check(before, after, &["a"], &["~ a memory reboot"]);
         check(before, after, &[], &["~ a memory live"]);
         check(before, "host a { memory 64M; boot_order 5 }", &["a"], &["~ a boot_order live"]);
-        check(before, "host a { memory 64M; startup {\n date\n} }", &["a"], &["+ a startup reboot"]);
+        check(before, "host a { memory 64M; startup {\n date\n} }", &["a"], &["+ a startup live"]);
+        check(before, "host a { memory 48M }", &["a"], &["~ a memory live"]);
+    }
+
+    #[test]
+    fn memory_is_had_at_once_as_far_as_the_guest_was_started_with_room_for_it() {
+        let before = "host a { memory 64M; memory_max 128M }";
+        check(before, "host a { memory 128M; memory_max 128M }", &["a"], &["~ a memory live"]);
+        check(
+            before,
+            "host a { memory 129M; memory_max 129M }",
+            &["a"],
+            &["~ a memory reboot", "~ a memory_max live"],
+        );
+        check(
+            "host a { memory 64M }",
+            "host a { memory 96M; memory_max 96M }",
+            &["a"],
+            &["~ a memory reboot", "+ a memory_max live"],
+        );
+    }
+
+    #[test]
+    fn interfaces_are_plugged_in_and_into_other_switches_as_the_vm_runs() {
+        let on = |inside: &str| format!("host a {{ {inside} }}\nswitch s {{ }}\nswitch t {{ }}");
+        let before = on("network eth0 { switch s }");
+        check(&before, &on("network eth0 { switch t }"), &["a"], &["~ a network eth0 live"]);
+        check(
+            &before,
+            &on("network eth0 { switch s; address 10.0.0.1/24 }"),
+            &["a"],
+            &["+ a network eth0 address live"],
+        );
+        check(&before, &on(""), &["a"], &["- a network eth0 live"]);
+        check(&on(""), &before, &["a"], &["+ a network eth0 live"]);
+        check(&before, &on("network eth0 { tun_iface tap0 }"), &["a"], &["~ a network eth0 reboot"]);
     }
 
     #[test]
@@ -278,7 +432,28 @@ mod tests {
     }
 
     #[test]
-    fn disks_and_interfaces_are_not_yet() {
+    fn what_an_older_agent_or_holder_can_not_do_as_a_vm_runs_costs_a_start_there() {
+        let before = part("host a { memory 64M; memory_max 128M; size 1G }\nswitch s { }");
+        let after = part(
+            "host a { memory 96M; memory_max 128M; size 9G; boot_order 3; users { u x }; network eth0 { switch s } }\nswitch s { }",
+        );
+        let change =
+            PartChange { before: Some(&before), after: Some(&after), arriving: &[], leaving: &[], here: &[] };
+        let reboots = |limits: Limits| -> Vec<String> {
+            let rows = change.rows_within(|_| Condition::Running, |_| limits);
+            let rows = rows.into_iter().filter(|row| row.act == Act::Change(Effect::Reboot));
+            rows.filter_map(|row| row.key).collect()
+        };
+        let of = |obstacle| Limits { obstacle: Some(obstacle), ..Limits::default() };
+        assert_eq!(reboots(Limits::default()), [""; 0]);
+        assert_eq!(reboots(of(Obstacle::Agent)), ["disk", "network eth0", "user u"]);
+        assert_eq!(reboots(of(Obstacle::Holder)), ["memory", "network eth0"]);
+        assert_eq!(reboots(of(Obstacle::Both)), ["memory", "disk", "network eth0", "user u"]);
+        assert_eq!(reboots(Limits { disk: DiskRoom::TooLittle, ..Limits::default() }), ["disk"]);
+    }
+
+    #[test]
+    fn another_template_is_not_yet() {
         let not_yet = |before: &str, after: &str| {
             let (before, after) = (part(before), part(after));
             let change = PartChange {
@@ -291,11 +466,9 @@ mod tests {
             change.not_yet().map(|(vm, what)| format!("{vm}: {what}"))
         };
         assert_eq!(not_yet("host a { memory 64M }", "host a { memory 96M }"), None);
-        let disk = not_yet("host a { size 100M }", "host a { size 200M }");
-        assert_eq!(disk.as_deref(), Some("a: the size of its disk"));
-        let swap = not_yet("host a { }", "host a { swap 64M }");
-        assert_eq!(swap.as_deref(), Some("a: its further disks"));
-        let interface = not_yet("host a { }", "host a { network eth0 { switch s } }\nswitch s { }");
-        assert_eq!(interface.as_deref(), Some("a: which interfaces it has"));
+        assert_eq!(not_yet("host a { size 100M }", "host a { size 200M }"), None);
+        assert_eq!(not_yet("host a { }", "host a { swap 64M }"), None);
+        let template = not_yet("host a { template mini }", "host a { template other }");
+        assert_eq!(template.as_deref(), Some("a: what its disk was made from"));
     }
 }

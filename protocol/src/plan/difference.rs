@@ -239,7 +239,7 @@ fn vm_changes(from: &Vm, to: &Vm) -> Vec<VmChange> {
         startup,
         nameservers,
         modules,
-        setup: GuestSetup { groups, swap, mounts, shutdown },
+        setup: GuestSetup { groups, swap, mounts, shutdown, memory_max },
         scheduling,
     } = from;
     let mut changes = Vec::new();
@@ -273,6 +273,7 @@ fn vm_changes(from: &Vm, to: &Vm) -> Vec<VmChange> {
     of_setup.extend(replaced(swap, &to.setup.swap).map(SetupChange::Swap));
     of_setup.extend(replaced(mounts, &to.setup.mounts).map(SetupChange::Mounts));
     of_setup.extend(replaced(shutdown, &to.setup.shutdown).map(SetupChange::Shutdown));
+    of_setup.extend(replaced(memory_max, &to.setup.memory_max).map(SetupChange::MemoryMax));
     of_setup.extend(replaced(scheduling, &to.scheduling).map(SetupChange::Scheduling));
     changes.extend(of_setup.into_iter().map(VmChange::Setup));
     changes
@@ -382,6 +383,7 @@ fn apply_to_vm(vm: &mut Vm, change: &VmChange) {
             SetupChange::Swap(swap) => vm.setup.swap = swap.to,
             SetupChange::Mounts(mounts) => vm.setup.mounts.clone_from(&mounts.to),
             SetupChange::Shutdown(lines) => vm.setup.shutdown.clone_from(&lines.to),
+            SetupChange::MemoryMax(most) => vm.setup.memory_max = most.to,
             SetupChange::Scheduling(scheduling) => vm.scheduling.clone_from(&scheduling.to),
         },
     }

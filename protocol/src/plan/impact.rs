@@ -62,10 +62,6 @@ impl Act {
 pub enum Loss {
     /// The disk starts from something else.
     Template,
-    /// The disk is to be smaller.
-    Smaller,
-    /// It cannot be told from the file whether the disk is to be smaller.
-    PerhapsSmaller,
     /// A further disk goes, or is to be another one.
     Mounted,
 }
@@ -75,9 +71,7 @@ impl Loss {
     pub fn reason(self) -> &'static str {
         match self {
             Self::Template => "another template means a new disk: what the host has written is lost",
-            Self::Smaller => "a disk does not shrink; a new one loses what the host has written",
             Self::Mounted => "a disk that is mounted goes, or becomes another one: what is on it is lost",
-            Self::PerhapsSmaller => "the disk may become smaller; a new one loses what the host has written",
         }
     }
 }
@@ -145,12 +139,15 @@ fn on_uml(change: &VmChange) -> Impact {
         },
         VmChange::Template(template) => of_template(template),
         VmChange::Memory(memory) if memory.to < memory.from => {
-            live("User-Mode Linux gives memory back as it runs")
+            live("what it has free is taken from it as it runs")
         }
         VmChange::Memory(_) => reboot("User-Mode Linux has at most the memory that it was started with"),
         VmChange::Vcpus(_) => live("User-Mode Linux has one processor, whatever the project says"),
         VmChange::Disk(disk) => of_disk(disk),
         VmChange::BootOrder(_) => live("it counts from the next start on"),
+        VmChange::InterfaceAdded { network, .. } if has_tap(&network.attachment) => {
+            reboot("User-Mode Linux has the taps that it was started with")
+        }
         VmChange::InterfaceAdded { .. } => live("interfaces are plugged in as it runs"),
         VmChange::InterfaceRemoved { .. } => live("interfaces are unplugged as it runs"),
         VmChange::InterfacesReordered { .. } => live("only the order in the file is another one"),
@@ -158,7 +155,14 @@ fn on_uml(change: &VmChange) -> Impact {
             InterfaceChange::Address(_) | InterfaceChange::Gateway(_) | InterfaceChange::Broadcast(_) => {
                 live("the agent in the guest sets it as it runs")
             }
-            InterfaceChange::Attachment(_) => live("the interface is plugged into something else as it runs"),
+            InterfaceChange::Attachment(attachment)
+                if on_switch(&attachment.from) && on_switch(&attachment.to) =>
+            {
+                live("the interface is plugged into the other switch as it runs")
+            }
+            InterfaceChange::Attachment(_) => {
+                reboot("what an interface leads to, if not a switch, is settled when it is plugged in")
+            }
             InterfaceChange::Forwards(_) => {
                 reboot("the address translation has the ports that it was started with")
             }
@@ -180,6 +184,15 @@ fn on_uml(change: &VmChange) -> Impact {
     }
 }
 
+fn on_switch(attachment: &Attachment) -> bool {
+    matches!(attachment, Attachment::Switch(_))
+}
+
+/// Whether an interface is a tap of the service host.
+fn has_tap(attachment: &Attachment) -> bool {
+    matches!(attachment, Attachment::Bridge(_) | Attachment::Tap(_))
+}
+
 fn of_setup(change: &SetupChange) -> Impact {
     match change {
         SetupChange::Groups(_) => live("the agent in the guest makes and changes groups as it runs"),
@@ -190,6 +203,7 @@ fn of_setup(change: &SetupChange) -> Impact {
         }
         SetupChange::Mounts(_) => reboot("User-Mode Linux has the disks that it was started with"),
         SetupChange::Shutdown(_) => live("the lines are run when it next shuts down"),
+        SetupChange::MemoryMax(_) => live("it counts from the next start on"),
         SetupChange::Scheduling(_) => live("it counts from the next start on"),
     }
 }
@@ -206,15 +220,17 @@ fn of_template(template: &Replaced<Option<TemplateRef>>) -> Impact {
 }
 
 fn of_disk(disk: &Replaced<DiskSize>) -> Impact {
-    let growth = live("the file system grows as it is used, as far as its image has room");
+    let growth = live("the file system grows as it is used");
+    let shrinks = live("a disk does not shrink: it stays as large as it is");
     match (disk.from, disk.to) {
         (DiskSize::Whole(from), DiskSize::Whole(to)) | (DiskSize::Free(from), DiskSize::Free(to)) => {
-            if to < from { rebuild(Loss::Smaller) } else { growth }
+            if to < from { shrinks } else { growth }
         }
         // A disk is never smaller than its template.
         (DiskSize::Template, DiskSize::Template | DiskSize::Whole(_) | DiskSize::Free(_)) => growth,
-        (DiskSize::Free(_), DiskSize::Template) => rebuild(Loss::Smaller),
-        (DiskSize::Whole(_), DiskSize::Template | DiskSize::Free(_))
-        | (DiskSize::Free(_), DiskSize::Whole(_)) => rebuild(Loss::PerhapsSmaller),
+        (DiskSize::Free(_) | DiskSize::Whole(_), DiskSize::Template) => shrinks,
+        (DiskSize::Whole(_), DiskSize::Free(_)) | (DiskSize::Free(_), DiskSize::Whole(_)) => {
+            live("the file system grows as it is used, if that is more than it has")
+        }
     }
 }

@@ -23,7 +23,7 @@ mod sequence;
 mod setup;
 mod step;
 
-pub use carry::{Carry, PartChange, carry};
+pub use carry::{Carry, DiskRoom, Limits, Obstacle, PartChange, carry};
 pub use choose::{Candidate, Lack, Presence, Unplaced, choose};
 pub use difference::{Change, InterfaceChange, Replaced, SwitchChange, VmChange, apply, difference};
 pub use evacuation::{NoRoom, evacuate, evacuation_reason, is_evacuation};

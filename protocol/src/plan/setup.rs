@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::difference::Replaced;
 use super::row::{Item, given, items_of_list};
-use crate::model::{Group, Hooks, Mount, MountSource, Scheduling};
+use crate::model::{Group, Hooks, MemoryMib, Mount, MountSource, Scheduling};
 
 /// One thing that a guest has beside its disk and its interfaces, and has otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub enum SetupChange {
     Shutdown(Replaced<Vec<String>>),
     /// How its process runs.
     Scheduling(Replaced<Scheduling>),
+    /// The most memory that it can be given as it runs.
+    MemoryMax(Replaced<Option<MemoryMib>>),
 }
 
 /// Returns whether a disk of its own goes, or is to be another one: what is on it would be lost.
@@ -42,6 +44,10 @@ pub(super) fn items_of_setup(change: &SetupChange) -> Vec<Item> {
         SetupChange::Groups(groups) => items_of_list("groups", groups, group_text),
         SetupChange::Swap(swap) => {
             vec![given("swap", swap.from.map(|one| one.to_string()), swap.to.map(|one| one.to_string()))]
+        }
+        SetupChange::MemoryMax(most) => {
+            let text = |most: Option<MemoryMib>| most.map(|most| most.to_string());
+            vec![given("memory_max", text(most.from), text(most.to))]
         }
         SetupChange::Mounts(mounts) => items_of_list("mount", mounts, mount_text),
         SetupChange::Shutdown(lines) => items_of_list("shutdown", lines, String::clone),

@@ -47,6 +47,8 @@ pub enum Step {
     Stop(StopLimit),
     /// Delete it.
     Remove,
+    /// Give it, as it runs, what its definition says by now.
+    Apply,
 }
 
 /// How long a VM may take to shut down.
@@ -106,6 +108,7 @@ mod tests {
                             Step::Build | Step::Stop(_) => Observed::Down { exit: None },
                             Step::Start => Observed::Running(RunPhase::Ready),
                             Step::Remove => Observed::Absent,
+                            Step::Apply => observed,
                         };
                         steps += 1;
                         assert!(steps <= 3, "{existence:?} {run:?} from {start:?} goes round in circles");

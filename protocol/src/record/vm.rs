@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::claim::Epoch;
-use crate::id::{Name, ProjectId, PublicKey, VmId};
+use crate::id::{Digest, Name, ProjectId, PublicKey, VmId};
 use crate::model::{BootOrder, Forward, MemoryMib};
 
 /// What a VM is doing, as its owner says.
@@ -42,6 +42,8 @@ pub struct VmStatus {
     pub nat: Option<Nat>,
     /// The service host's ports that lead to it.
     pub forwards: Vec<Forward>,
+    /// The part of the project whose definition it has; none is the one that it was born with.
+    pub part: Option<Digest>,
 }
 
 /// Whether a VM reaches the outside by its host's address translation.

@@ -36,12 +36,13 @@ const LOCK_SECONDS_MAX: u64 = 86_400;
 
 impl<'a> Maker<'_, 'a> {
     /// Returns what a guest has beside its disk and its interfaces.
-    pub(super) fn setup(&mut self, body: &Merged<'a>, scope: Scope<'_, 'a>) -> GuestSetup {
+    pub(super) fn setup(&mut self, body: &Merged<'a>, scope: Scope<'_, 'a>, memory: MemoryMib) -> GuestSetup {
         let setup = GuestSetup {
             groups: self.groups(body, scope),
             swap: self.swap(body, scope),
             mounts: self.mounts(body, scope),
             shutdown: self.raw_lines(body, scope, "shutdown"),
+            memory_max: self.memory_max(body, scope, memory),
         };
         let drives = setup.mounts.iter().filter(|mount| !matches!(mount.source, MountSource::Folder(_)));
         let drives = drives.count() + usize::from(setup.swap.is_some());
@@ -61,19 +62,31 @@ impl<'a> Maker<'_, 'a> {
     }
 
     /// Checks values that have no effect: what cannot be one is wrong all the same.
-    pub(super) fn without_effect(&mut self, body: &Merged<'a>, scope: Scope<'_, 'a>, memory: MemoryMib) {
-        if let Some((text, span)) = self.setting(body, scope, "memory_max") {
-            match size::memory(&text) {
-                Ok(most) if most < memory => {
-                    let message = format!("`memory_max` {most} is less than the memory, {memory}");
-                    self.report(Code::SizeInvalid, span, message, "expected at least as much");
-                }
-                Ok(_) => {}
-                Err(error) => self.report_size(&text, span, error),
-            }
-        }
+    pub(super) fn without_effect(&mut self, body: &Merged<'a>, scope: Scope<'_, 'a>) {
         self.number(body, scope, "lock_timeout", 0..=LOCK_SECONDS_MAX);
         self.number(body, scope, "vncdisplay", 0..=DISPLAY_MAX);
+    }
+
+    /// Returns the most memory that a guest can be given as it runs.
+    fn memory_max(
+        &mut self,
+        body: &Merged<'a>,
+        scope: Scope<'_, 'a>,
+        memory: MemoryMib,
+    ) -> Option<MemoryMib> {
+        let (text, span) = self.setting(body, scope, "memory_max")?;
+        match size::memory(&text) {
+            Ok(most) if most < memory => {
+                let message = format!("`memory_max` {most} is less than the memory, {memory}");
+                self.report(Code::SizeInvalid, span, message, "expected at least as much");
+                None
+            }
+            Ok(most) => Some(most),
+            Err(error) => {
+                self.report_size(&text, span, error);
+                None
+            }
+        }
     }
 
     /// Returns the lines of a shell.

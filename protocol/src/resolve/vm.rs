@@ -63,7 +63,7 @@ impl<'a> Maker<'_, 'a> {
         }
         let service_host = self.service_host(&body, scope);
         let memory = self.memory(&body, scope);
-        self.without_effect(&body, scope, memory);
+        self.without_effect(&body, scope);
         Some(Vm {
             platform,
             template: self.template(&body, scope),
@@ -84,7 +84,7 @@ impl<'a> Maker<'_, 'a> {
             startup: self.raw_lines(&body, scope, "startup"),
             nameservers: self.nameservers(&body, scope),
             modules: self.modules(&body, scope),
-            setup: self.setup(&body, scope),
+            setup: self.setup(&body, scope, memory),
             scheduling: self.scheduling(&body, scope),
             service_host,
             name,

@@ -23,6 +23,9 @@ const VERSION_MORE: u16 = 2;
 /// The version of those with a [`LinksWire`] and a [`GuestsWire`] behind that.
 const VERSION_LATER: u16 = 3;
 
+/// The version of those with the most memory of each VM behind that, in MiB.
+const VERSION_MEMORY: u16 = 4;
+
 /// The longest path, shell line or password of a definition, in bytes.
 pub(super) const LINE_BYTES_MAX: usize = 64 << 10;
 
@@ -130,7 +133,10 @@ pub fn encode_fragment(fragment: &Fragment) -> Vec<u8> {
     let guests = GuestsWire::from(fragment);
     let has_more = more.iter().any(|more| *more != VmMoreWire::default());
     let has_later = links != LinksWire::default() || guests != GuestsWire::default();
+    let most: Vec<Option<u32>> =
+        fragment.vms.iter().map(|vm| vm.setup.memory_max.map(|most| most.0)).collect();
     let version = match (has_more, has_later) {
+        _ if most.iter().any(Option::is_some) => VERSION_MEMORY,
         (_, true) => VERSION_LATER,
         (true, false) => VERSION_MORE,
         (false, false) => VERSION,
@@ -154,22 +160,28 @@ pub fn encode_fragment(fragment: &Fragment) -> Vec<u8> {
         bytes.extend(encode(&links));
         bytes.extend(encode(&guests));
     }
+    if version >= VERSION_MEMORY {
+        bytes.extend(encode(&most));
+    }
     bytes
 }
 
 /// Decodes a fragment.
 pub fn decode_fragment(bytes: &[u8]) -> Result<Fragment, DecodeError> {
     let version = bytes.get(..2).map_or(0, |bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
-    type Shapes = (FragmentWire, Vec<VmMoreWire>, LinksWire, GuestsWire);
-    let (wire, more, links, guests): Shapes = match version {
-        VERSION => {
-            (decode(bytes, MESSAGE_BYTES_MAX)?, Vec::new(), LinksWire::default(), GuestsWire::default())
-        }
+    type Shapes = (FragmentWire, Vec<VmMoreWire>, LinksWire, GuestsWire, Vec<Option<u32>>);
+    let (links, guests) = (LinksWire::default(), GuestsWire::default());
+    let (wire, more, links, guests, most): Shapes = match version {
+        VERSION => (decode(bytes, MESSAGE_BYTES_MAX)?, Vec::new(), links, guests, Vec::new()),
         VERSION_MORE => {
             let (wire, more) = decode(bytes, MESSAGE_BYTES_MAX)?;
-            (wire, more, LinksWire::default(), GuestsWire::default())
+            (wire, more, links, guests, Vec::new())
         }
-        VERSION_LATER => decode(bytes, MESSAGE_BYTES_MAX)?,
+        VERSION_LATER => {
+            let (wire, more, links, guests) = decode(bytes, MESSAGE_BYTES_MAX)?;
+            (wire, more, links, guests, Vec::new())
+        }
+        VERSION_MEMORY => decode(bytes, MESSAGE_BYTES_MAX)?,
         found => return Err(DecodeError::Unknown { what: "fragment version", found: found.into() }),
     };
     let placement = |(vm, host): (String, String)| Ok(Placement { vm: name(&vm)?, host: name(&host)? });
@@ -190,6 +202,12 @@ pub fn decode_fragment(bytes: &[u8]) -> Result<Fragment, DecodeError> {
         more.add_to(vm)?;
     }
     let hooks = guests.add_to(&mut vms)?;
+    if version >= VERSION_MEMORY && most.len() != vms.len() {
+        return Err(DecodeError::Invalid { what: "list of the most memory of VMs" });
+    }
+    for (vm, most) in vms.iter_mut().zip(most) {
+        vm.setup.memory_max = most.map(MemoryMib);
+    }
     let mut fragment = Fragment {
         vms,
         hooks,

@@ -132,6 +132,7 @@ impl GuestWire {
             swap: self.swap_bytes.map(DiskBytes),
             mounts: self.mounts.into_iter().map(mount).collect::<Result<_, DecodeError>>()?,
             shutdown: self.shutdown.into_iter().map(line).collect::<Result<_, DecodeError>>()?,
+            memory_max: None,
         };
         Ok((setup, Scheduling { nice: self.nice, cpus: self.cpus }))
     }

@@ -71,6 +71,34 @@ pub enum HolderEventWire {
     /// How it is with address translation, where the guest has an interface for it; told to each agent, and when
     /// it changes.
     Nat(NatStateWire),
+    /// What of the guest can be changed as it runs; told to each agent, and when it has changed. Holders from before there
+    /// was this change nothing.
+    Live(HolderLiveWire),
+    /// A command that changes the guest as it runs was not carried out.
+    Refused {
+        /// Why, in the words of the guest's kernel.
+        text: String,
+    },
+}
+
+/// What of a guest can be changed as it runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HolderLiveWire {
+    /// The memory that it has.
+    pub memory_mib: u32,
+    /// The most memory that it can have before it is started again.
+    pub memory_max_mib: u32,
+    /// Its interfaces by their places, of which some may be free.
+    pub slots: Vec<Option<SlotWire>>,
+}
+
+/// An interface that is plugged into a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotWire {
+    /// The interface.
+    pub interface: InterfaceWire,
+    /// Where its other end is.
+    pub plug: PlugWire,
 }
 
 /// How it is with a guest's address translation: with several interfaces, the worst of them.
@@ -115,6 +143,39 @@ pub enum HolderCommandWire {
     },
     /// Kill the guest.
     StopNow,
+    /// Give the guest this much memory, up to what it was started with.
+    Memory {
+        /// How much, in MiB.
+        mib: u32,
+    },
+    /// Plug another interface into the guest.
+    Plug {
+        /// The place that it gets; a free one.
+        index: u32,
+        /// The interface.
+        slot: SlotWire,
+    },
+    /// Unplug an interface, which the guest has taken down.
+    Unplug {
+        /// Its place.
+        index: u32,
+    },
+    /// Say again that an interface is up, with its socket.
+    TellInterface {
+        /// Its place.
+        index: u32,
+    },
+}
+
+/// `memory`: how much of the memory that a guest is started with it has. A VM without the file has all of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryFileWire {
+    /// [`HOLDER_VERSION`] of the writer.
+    pub version: u16,
+    /// What it has.
+    pub memory_mib: u32,
+    /// The most that it can have as it runs.
+    pub memory_max_mib: u32,
 }
 
 /// `vm`: what a build leaves, so that the VM can be started without the mesh.

@@ -150,3 +150,26 @@ fn the_bytes_between_an_agent_and_older_holders_and_guests_never_change() {
     }
     assert_eq!(GOLDEN, now, "a line was added or taken away");
 }
+
+#[test]
+fn what_changes_a_guest_as_it_runs_comes_after_what_was_there_before() {
+    let slot = SlotWire { interface: interfaces().remove(0), plug: PlugWire::Socket };
+    let commands = [
+        HolderCommandWire::Memory { mib: 64 },
+        HolderCommandWire::Plug { index: 1, slot: slot.clone() },
+        HolderCommandWire::Unplug { index: 1 },
+        HolderCommandWire::TellInterface { index: 1 },
+    ];
+    for (number, command) in (3..).zip(commands) {
+        let bytes = encode(&command);
+        assert_eq!(bytes[0], number);
+        assert_eq!(decode::<HolderCommandWire>(&bytes, HOLDER_MESSAGE_BYTES_MAX), Ok(command));
+    }
+    let live = HolderLiveWire { memory_mib: 64, memory_max_mib: 128, slots: vec![Some(slot), None] };
+    let events = [HolderEventWire::Live(live), HolderEventWire::Refused { text: "no".to_owned() }];
+    for (number, event) in (10..).zip(events) {
+        let bytes = encode(&event);
+        assert_eq!(bytes[0], number);
+        assert_eq!(decode::<HolderEventWire>(&bytes, HOLDER_MESSAGE_BYTES_MAX), Ok(event));
+    }
+}

@@ -35,7 +35,7 @@ struct Versioned {
 }
 
 /// How many kinds there are below. Those that are added begin with a slot and a counter: see [`super::later`].
-pub(super) const KINDS: u32 = 10;
+pub(super) const KINDS: u32 = 11;
 
 #[derive(Serialize, Deserialize)]
 pub(super) enum RecordWire {
@@ -63,6 +63,15 @@ pub(super) enum RecordWire {
         chain: Vec<SignedWire>,
         made_unix_ms: u64,
         reason: String,
+    },
+    /// A VM that has another part's definition than the one that it was born with.
+    VmRevised {
+        slot: [u8; 32],
+        counter: u64,
+        vm: Box<VmWire>,
+        nat: Option<u8>,
+        forwards: Vec<(u16, u16, u8)>,
+        part: [u8; 32],
     },
 }
 
@@ -237,6 +246,20 @@ fn decode_record(bytes: &[u8]) -> Result<Record, RecordError> {
                 ..(*vm).try_into()?
             }))
         }
+        RecordWire::VmRevised { slot, counter, vm, nat, forwards, part } => {
+            let forwards = forwards.into_iter().map(|(host, guest, byte)| forward(host, guest, byte));
+            let status = VmStatus {
+                nat: nat.map(nat_of).transpose()?,
+                forwards: forwards.collect::<Result<_, _>>()?,
+                part: Some(Digest(part)),
+                ..(*vm).try_into()?
+            };
+            // Else programs that know the kind would keep another one of two records than those that don't.
+            if slot != slot_of(&status.vm) || counter != status.counter {
+                return Err(DecodeError::Invalid { what: "head of what a VM is doing" }.into());
+            }
+            Ok(Record::Vm(status))
+        }
         RecordWire::Claim(wire) => Ok(Record::Link(Link::Claim((*wire).try_into()?))),
         RecordWire::Decline(wire) => Ok(Record::Link(Link::Decline((*wire).try_into()?))),
         RecordWire::Release(wire) => Ok(Record::Link(Link::Release((*wire).try_into()?))),
@@ -265,22 +288,7 @@ fn payload_of(record: &Record) -> Vec<u8> {
         },
         Record::Host(status) => RecordWire::Host(status.into()),
         Record::Commit(commit) => RecordWire::Commit(commit.into()),
-        // It runs nowhere, so it has nothing to say about the outside.
-        Record::Vm(status) if status.state == VmState::Kept => {
-            RecordWire::VmOutside { vm: Box::new(status.into()), nat: Some(DISK_KEPT), forwards: Vec::new() }
-        }
-        Record::Vm(status) if status.nat.is_none() && status.forwards.is_empty() => {
-            RecordWire::Vm(Box::new(status.into()))
-        }
-        Record::Vm(status) => RecordWire::VmOutside {
-            vm: Box::new(status.into()),
-            nat: status.nat.map(nat_byte),
-            forwards: status
-                .forwards
-                .iter()
-                .map(|f| (f.host_port, f.guest_port, transport_byte(f.transport)))
-                .collect(),
-        },
+        Record::Vm(status) => vm_wire(status),
         Record::Link(Link::Claim(claim)) => RecordWire::Claim(Box::new(claim.into())),
         Record::Link(Link::Decline(decline)) => RecordWire::Decline(Box::new(decline.into())),
         Record::Link(Link::Release(release)) => RecordWire::Release(Box::new(release.into())),
@@ -293,6 +301,37 @@ fn payload_of(record: &Record) -> Vec<u8> {
         Record::Later(later) => return encode_later(later),
     };
     encode(&Versioned { version: VERSION, record })
+}
+
+/// Encodes what a VM is doing in the oldest kind that can hold it.
+fn vm_wire(status: &VmStatus) -> RecordWire {
+    let vm = Box::new(VmWire::from(status));
+    let nat = status.nat.map(nat_byte);
+    let forwards: Vec<(u16, u16, u8)> =
+        status.forwards.iter().map(|f| (f.host_port, f.guest_port, transport_byte(f.transport))).collect();
+    match status.part {
+        // It runs nowhere, so it has nothing to say about the outside, nor of what it runs with.
+        _ if status.state == VmState::Kept => {
+            RecordWire::VmOutside { vm, nat: Some(DISK_KEPT), forwards: Vec::new() }
+        }
+        Some(part) => RecordWire::VmRevised {
+            slot: slot_of(&status.vm),
+            counter: status.counter,
+            vm,
+            nat,
+            forwards,
+            part: part.0,
+        },
+        None if nat.is_none() && forwards.is_empty() => RecordWire::Vm(vm),
+        None => RecordWire::VmOutside { vm, nat, forwards },
+    }
+}
+
+/// Returns under what programs that don't know the kind keep what is said of a VM.
+fn slot_of(vm: &VmId) -> [u8; 32] {
+    let mut bytes = vm.birth.0.to_vec();
+    bytes.extend_from_slice(vm.name.as_str().as_bytes());
+    Digest::of(&bytes).0
 }
 
 impl From<&HostStatus> for HostWire {
@@ -395,6 +434,7 @@ impl TryFrom<VmWire> for VmStatus {
             epoch: wire.epoch.into(),
             nat: None,
             forwards: Vec::new(),
+            part: None,
         })
     }
 }

@@ -35,6 +35,7 @@ fn vm_status() -> VmStatus {
         host: named("oslo"),
         nat: None,
         forwards: Vec::new(),
+        part: None,
     }
 }
 
@@ -46,6 +47,16 @@ fn what_a_vm_has_of_the_outside_comes_back_and_costs_others_nothing() {
         let status = VmStatus { nat, forwards: forwards.clone(), ..vm_status() };
         let record = sign_record(&keys(1), Record::Vm(status.clone()));
         assert_ne!(record.signed().payload, plain.signed().payload);
+        let back = verify_record(record.signed().clone(), keys(0).public()).expect("it is genuine");
+        assert_eq!(**back, Record::Vm(status));
+    }
+}
+
+#[test]
+fn the_part_that_a_vm_has_comes_back_with_what_it_has_of_the_outside() {
+    for nat in [None, Some(Nat::Up)] {
+        let status = VmStatus { nat, part: Some(Digest([7; 32])), ..vm_status() };
+        let record = sign_record(&keys(1), Record::Vm(status.clone()));
         let back = verify_record(record.signed().clone(), keys(0).public()).expect("it is genuine");
         assert_eq!(**back, Record::Vm(status));
     }

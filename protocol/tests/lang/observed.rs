@@ -98,8 +98,8 @@ fn nothing_is_stopped_for_what_does_not_run() {
     check(Some(head), &[("a", "oslo", Running)], wanted, &["~ host a memory 64 MiB → 96 MiB reboot"]);
     check(Some(head), &[("a", "oslo", Down)], wanted, &["~ host a memory 64 MiB → 96 MiB live"]);
     // Losing a disk is another matter.
-    let (head, wanted) = ("host a { size 2G }", "host a { size 1G }");
-    check(Some(head), &[("a", "oslo", Down)], wanted, &["~ host a disk 2 GiB → 1 GiB rebuild refused"]);
+    let (head, wanted) = ("host a { template one }", "host a { template two }");
+    check(Some(head), &[("a", "oslo", Down)], wanted, &["~ host a template one → two rebuild refused"]);
 }
 
 /// What steps do to what is there: VMs with their hosts, and the definitions that they were made from.

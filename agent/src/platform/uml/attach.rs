@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use mln_protocol::id::{Name, VmId};
 use mln_protocol::wire::holder::{
-    BootWire, ExitWire, HOLDER_MESSAGE_BYTES_MAX, HolderCommandWire, HolderEventWire, HolderStateWire,
-    LineMessageWire, holder_is_understood,
+    BootWire, ExitWire, HOLDER_MESSAGE_BYTES_MAX, HolderCommandWire, HolderEventWire, HolderLiveWire,
+    HolderStateWire, LineMessageWire, holder_is_understood,
 };
 use mln_protocol::wire::line::{
     ClosedWire, ConsoleWire, ExecWire, KillWire, LINE_MESSAGE_BYTES_MAX, OpenWire, ReportWire, SizeWire,
@@ -43,6 +43,8 @@ use crate::platform::{
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// How long a holder whose socket has been closed may take to be gone.
 const HOLDER_END_LIMIT: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
+/// How long a holder may take to say what can be changed, which is among its first words.
+const LIVE_TOLD_LIMIT: Duration = Duration::from_secs(3);
 /// Requests about channels that wait for the task.
 const REQUESTS_MAX: usize = 64;
 
@@ -62,6 +64,27 @@ pub(super) struct Attachment {
     /// Whether a guest agent answers.
     session: Arc<AtomicBool>,
     pub(super) ended: watch::Receiver<Option<Ended>>,
+    /// What the holder says that can be changed.
+    live: watch::Receiver<LiveView>,
+}
+
+/// What the holder has said of what can be changed as the guest runs.
+#[derive(Debug, Clone, Default)]
+struct LiveView {
+    state: Option<HolderLiveWire>,
+    refusals: u64,
+    refusal: String,
+}
+
+/// Why the guest was not changed as it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum LiveError {
+    /// Its holder is from before there was that.
+    HolderOlder,
+    /// Its kernel refuses.
+    Refused(String),
+    /// There is no answer.
+    Silent,
 }
 
 #[derive(Debug)]
@@ -125,10 +148,19 @@ pub(super) async fn attach(target: Target) -> Result<Option<(Attachment, HolderS
     let (requests, request_queue) = mpsc::channel(REQUESTS_MAX);
     let (ended_sender, ended) = watch::channel(None);
     let session = Arc::new(AtomicBool::new(state.agent_version.is_some()));
+    let (live_sender, live) = watch::channel(LiveView::default());
     let holder = holder_process(&socket);
     let channels = BTreeMap::new();
-    let task =
-        Task { target, socket, channels, session: session.clone(), holder, exit: None, has_settled: false };
+    let task = Task {
+        target,
+        socket,
+        channels,
+        session: session.clone(),
+        holder,
+        live: live_sender,
+        exit: None,
+        has_settled: false,
+    };
     let first = state.clone();
     tokio::spawn(async move {
         let ended = task.run(first, command_queue, request_queue, buffer).await;
@@ -136,7 +168,7 @@ pub(super) async fn attach(target: Target) -> Result<Option<(Attachment, HolderS
         let _ = ended_sender.send(Some(ended));
     });
     let channel_next = AtomicU32::new(state.channel_next);
-    Ok(Some((Attachment { commands, requests, channel_next, session, ended }, state)))
+    Ok(Some((Attachment { commands, requests, channel_next, session, ended, live }, state)))
 }
 
 impl Attachment {
@@ -144,6 +176,39 @@ impl Attachment {
     pub(super) async fn stop(&self, command: HolderCommandWire) {
         // Where the task has ended, so has the guest.
         let _ = self.commands.send(Command::Send(command)).await;
+    }
+
+    /// Returns what of the guest can be changed as it runs.
+    pub(super) async fn live(&self) -> Result<HolderLiveWire, LiveError> {
+        let mut live = self.live.clone();
+        let told = tokio::time::timeout(LIVE_TOLD_LIMIT, live.wait_for(|view| view.state.is_some())).await;
+        let view = told.map_err(|_| LiveError::HolderOlder)?.map_err(|_| LiveError::Silent)?;
+        view.state.clone().ok_or(LiveError::HolderOlder)
+    }
+
+    /// Has the holder change the guest as it runs; returns when `is_done` holds of what it says.
+    pub(super) async fn change(
+        &self,
+        command: HolderCommandWire,
+        is_done: impl Fn(&HolderLiveWire) -> bool,
+    ) -> Result<HolderLiveWire, LiveError> {
+        self.live().await?;
+        let mut live = self.live.clone();
+        let refusals = live.borrow_and_update().refusals;
+        self.commands.send(Command::Send(command)).await.map_err(|_| LiveError::Silent)?;
+        let over = |view: &LiveView| view.refusals > refusals || view.state.as_ref().is_some_and(&is_done);
+        let told = tokio::time::timeout(ANSWER_LIMIT, live.wait_for(over)).await;
+        let view = told.map_err(|_| LiveError::Silent)?.map_err(|_| LiveError::Silent)?;
+        match &view.state {
+            Some(state) if is_done(state) => Ok(state.clone()),
+            _ => Err(LiveError::Refused(view.refusal.clone())),
+        }
+    }
+
+    /// Has the holder say again that an interface is up.
+    pub(super) async fn tell_interface(&self, index: u32) {
+        // Where the task has ended, so has the guest.
+        let _ = self.commands.send(Command::Send(HolderCommandWire::TellInterface { index })).await;
     }
 
     /// Waits until the VM has ended.
@@ -238,6 +303,7 @@ struct Task {
     session: Arc<AtomicBool>,
     /// The holder's process.
     holder: Option<OwnedFd>,
+    live: watch::Sender<LiveView>,
     exit: Option<Exit>,
     /// Whether this boot has come to its end, well or not.
     has_settled: bool,
@@ -349,6 +415,11 @@ impl Task {
                     self.tell(VmEventKind::InterfaceDown { interface }).await;
                 }
             }
+            HolderEventWire::Live(state) => self.live.send_modify(|view| view.state = Some(state)),
+            HolderEventWire::Refused { text } => self.live.send_modify(|view| {
+                view.refusals += 1;
+                view.refusal = text;
+            }),
             HolderEventWire::Nat(state) => self.tell(VmEventKind::Nat(nat_of(state))).await,
             HolderEventWire::Panicked { text } => self.tell(VmEventKind::Panicked { text }).await,
             HolderEventWire::Exited(exit) => {
@@ -360,7 +431,14 @@ impl Task {
     }
 
     fn interface(&self, index: u32) -> Option<Name> {
-        self.target.interfaces.get(index as usize).cloned()
+        let live = self.live.borrow();
+        match &live.state {
+            Some(state) => {
+                let slot = state.slots.get(index as usize)?.as_ref()?;
+                Name::parse(&slot.interface.name).ok()
+            }
+            None => self.target.interfaces.get(index as usize).cloned(),
+        }
     }
 
     async fn take_line(&mut self, message: LineMessageWire) -> io::Result<()> {

@@ -12,7 +12,7 @@ use mln_protocol::wire::seed::{
 };
 
 use super::folder::VmFolders;
-use super::{check, drives, outside};
+use super::{check, configure, drives, outside};
 use crate::holder::files;
 use crate::image::{IMAGE_MTIME, ImageStore, cow, seed};
 use crate::platform::{BuildRequest, FileContent, StepError};
@@ -67,6 +67,7 @@ fn fill(folder: &Path, images: &ImageStore, request: &BuildRequest) -> Result<()
         .map_err(|source| StepError::io("writing", &disk, source))?;
     write_seed(&folder.join(files::SEED), request, disk_bytes)?;
     write(folder, files::OUTSIDE, &outside::outside(request))?;
+    write(folder, files::MEMORY, &configure::memory_of(&request.vm))?;
     drives::make(folder, &request.vm)?;
     if let Some(extra) = drives::extra(&request.vm) {
         write(folder, files::EXTRA, &extra)?;

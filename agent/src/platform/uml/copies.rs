@@ -11,7 +11,7 @@ use mln_protocol::wire::holder::{HOLDER_VERSION, VmFileWire};
 use mln_protocol::wire::{DriveShape, DriveTemplate};
 
 use super::folder::VmFile;
-use super::{Shared, blocking, build, space, whose};
+use super::{Shared, blocking, build, configure, space, whose};
 use crate::disk::{DiskFolder, DriveFile, VmDisk};
 use crate::holder::{self, DRIVE_LETTERS, FolderLock, files};
 use crate::image::{IMAGE_MTIME, ImageStore, cow};
@@ -19,6 +19,8 @@ use crate::platform::{NewCopy, StepError};
 
 /// What the drive with the system is called; the others have their letter.
 const ROOT: &str = "root";
+/// What tells of a definition that is over: what the VM is like is written when it is started.
+const OF_DEFINITION: [&str; 2] = [files::SEED, files::EXTRA];
 /// What tells of a run of the VM that is over, and of where that was.
 const OF_RUNS: [&str; 4] = [files::BOOT, files::EXIT, files::LAUNCH, files::DRIVES];
 
@@ -45,7 +47,17 @@ impl Shared {
         }
         self.shelve(vm).await?;
         let (copy, vm, images) = (self.folders.copy(vm), vm.clone(), self.images.clone());
-        blocking(move || if whose(&copy, &vm)? { disk_in(&images, copy).map(Some) } else { Ok(None) }).await
+        blocking(move || {
+            if !whose(&copy, &vm)? {
+                return Ok(None);
+            }
+            // Which drive is which is no longer as it was when it left.
+            for name in OF_DEFINITION {
+                configure::remove(&copy, name)?;
+            }
+            disk_in(&images, copy).map(Some)
+        })
+        .await
     }
 
     pub(super) async fn has_copy(&self, vm: &VmId) -> Result<bool, StepError> {

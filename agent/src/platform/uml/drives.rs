@@ -21,13 +21,13 @@ use crate::platform::{Refusal, StepError};
 const FILE_SYSTEMS: [&str; 3] = ["ext2", "ext3", "ext4"];
 
 /// What is in a drive.
-enum Content<'a> {
+pub(super) enum Content<'a> {
     Mount(&'a Mount),
     Swap(u64),
 }
 
 /// Returns the drives of a VM behind the three that every VM has, each with its letter.
-fn drives(vm: &Vm) -> impl Iterator<Item = (char, Content<'_>)> {
+pub(super) fn drives(vm: &Vm) -> impl Iterator<Item = (char, Content<'_>)> {
     let mounts = vm.setup.mounts.iter().filter(|mount| !matches!(mount.source, MountSource::Folder(_)));
     let swap = vm.setup.swap.map(|bytes| Content::Swap(bytes.0));
     DRIVE_LETTERS.into_iter().zip(mounts.map(Content::Mount).chain(swap))
@@ -138,16 +138,20 @@ pub(super) fn own(vm: &Vm) -> Vec<(Name, u64)> {
 /// Makes the disks that are the VM's own, in its folder.
 pub(super) fn make(vm_folder: &Path, vm: &Vm) -> Result<(), StepError> {
     for (letter, content) in drives(vm) {
-        let path = vm_folder.join(file_of(letter));
-        match content {
-            Content::Swap(bytes) => blank::for_swap(&path, bytes)?,
-            Content::Mount(Mount { source: MountSource::Disk(bytes), file_system, .. }) => {
-                blank::with_file_system(&path, bytes.0, file_system)?;
-            }
-            Content::Mount(_) => {}
-        }
+        make_one(&vm_folder.join(file_of(letter)), &content)?;
     }
     Ok(())
+}
+
+/// Makes one of them; nothing where it is the host's.
+pub(super) fn make_one(path: &Path, content: &Content<'_>) -> Result<(), StepError> {
+    match content {
+        Content::Swap(bytes) => Ok(blank::for_swap(path, *bytes)?),
+        Content::Mount(Mount { source: MountSource::Disk(bytes), file_system, .. }) => {
+            Ok(blank::with_file_system(path, bytes.0, file_system)?)
+        }
+        Content::Mount(_) => Ok(()),
+    }
 }
 
 /// Returns what the VM's folder says of this; none where there is nothing to say.

@@ -10,7 +10,9 @@ mod configure;
 mod copies;
 mod drives;
 mod folder;
+mod live;
 mod outside;
+mod redrive;
 mod space;
 mod start;
 mod uses;
@@ -30,9 +32,9 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::{
-    Answer, BootProgress, BuildRequest, Checked, Configuration, ConsoleLog, ConsoleView, Exec, ExecCommand,
-    ExecError, Exit, NewCopy, Observation, Observed, Platform, Probe, Refusal, StepError, Stop,
-    TemplateFacts, TerminalCommand, VmEvent,
+    Answer, Applied, BootProgress, BuildRequest, Checked, Configuration, ConsoleLog, ConsoleView, Exec,
+    ExecCommand, ExecError, Exit, Leeway, NewCopy, Observation, Observed, Platform, Probe, Refusal,
+    StepError, Stop, TemplateFacts, TerminalCommand, VmEvent,
 };
 use crate::disk::{DiskFolder, VmDisk};
 use crate::holder::{self, files};
@@ -316,6 +318,10 @@ impl Shared {
         .await?;
         let mut found = Vec::new();
         for folder in finished {
+            if let Err(error) = redrive::finish(&folder) {
+                // It is tried again before the VM starts.
+                warn!(folder = %folder.display(), %error, "its disks are not what they are to be");
+            }
             match VmFile::read(&folder) {
                 Ok(file) if self.folders.path(&file.vm) != folder => warn!(
                     folder = %folder.display(), vm = %file.vm,
@@ -462,6 +468,26 @@ impl Platform for Uml {
             let shared = self.shared.clone();
             blocking(move || configure::configure(&shared.folders, &shared.images, configuration)).await
         })
+    }
+
+    fn apply(
+        &self,
+        configuration: Configuration,
+        replugged: Vec<Name>,
+    ) -> Answer<'_, Result<Applied, StepError>> {
+        Box::pin(async move {
+            let lock = self.shared.step_lock(&configuration.id);
+            let _step = lock.lock().await;
+            match self.shared.attached(&configuration.id) {
+                Some(attachment) => live::apply(&self.shared, &attachment, configuration, replugged).await,
+                // It has ended just now, and has it at its next start.
+                None => Ok(Applied::Done),
+            }
+        })
+    }
+
+    fn leeway<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Leeway> {
+        Box::pin(live::leeway(&self.shared, vm))
     }
 
     fn start<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Result<(), StepError>> {

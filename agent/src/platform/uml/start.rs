@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use mln_protocol::id::Digest;
 use mln_protocol::model::MemoryMib;
-use mln_protocol::wire::holder::{HOLDER_VERSION, LaunchWire, OutsideWire};
+use mln_protocol::wire::holder::{HOLDER_VERSION, LaunchWire, MemoryFileWire, OutsideWire};
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
@@ -52,6 +52,15 @@ pub(super) async fn start(
     if answer == holder::STARTED { Ok(()) } else { Err(StepError::Holder { text: answer.trim().to_owned() }) }
 }
 
+/// Returns the memory that a guest is started with: what it can have as it runs. Its holder takes the rest from it at once.
+fn most_memory(folder: &Path, memory_mib: u32) -> u32 {
+    match files::read::<MemoryFileWire>(folder, files::MEMORY) {
+        Ok(memory) if memory.memory_mib == memory_mib => memory.memory_max_mib.max(memory_mib),
+        // An older agent has written the rest since, or it is from before there was this file.
+        Ok(_) | Err(_) => memory_mib,
+    }
+}
+
 /// Clears the way for the holder and writes what it is to start. Returns its log.
 fn prepare(config: &UmlConfig, images: &ImageStore, folder: &Path, file: &VmFile) -> Result<File, StepError> {
     if !config.kernel.exists() {
@@ -79,7 +88,7 @@ fn prepare(config: &UmlConfig, images: &ImageStore, folder: &Path, file: &VmFile
     let launch = LaunchWire {
         version: HOLDER_VERSION,
         kernel: text(&config.kernel),
-        memory_mib: file.wire.memory_mib,
+        memory_mib: most_memory(folder, file.wire.memory_mib),
         backing: text(&backing),
         agent_drive: text(&agent_drive),
         memory_folder: text(&memory_folder),

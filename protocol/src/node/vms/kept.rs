@@ -50,7 +50,7 @@ impl Node {
             vm.status.run_counter += 1;
             vm.status.run_by = self.me;
         }
-        (vm.status.nat, vm.status.exit) = (None, None);
+        (vm.status.nat, vm.status.exit, vm.status.part) = (None, None, None);
         vm.status.forwards.clear();
         let left_ms = since_unix_ms.saturating_add(keep_ms).saturating_sub(now.unix_ms);
         let wait_ms = match left_ms {
