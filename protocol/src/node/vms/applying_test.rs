@@ -174,6 +174,7 @@ impl Host {
             consent: Consent::Majority,
             running: RunningVms::Refuse,
             from_head: None,
+            keep_removed_ms: 0,
         };
         self.operate(op, Operation::Revise(Box::new(order)));
     }
