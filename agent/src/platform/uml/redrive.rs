@@ -57,6 +57,9 @@ enum Source {
     Made,
 }
 
+/// Whether one disk can be another one.
+type Fits = dyn Fn(&Kind, &Kind) -> bool;
+
 /// What disks a VM is to have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Layout {
@@ -220,7 +223,7 @@ fn layout(had: &[Had], vm: &Vm) -> Layout {
         (Kind::Mounted { .. }, Kind::Swap) | (Kind::Swap, Kind::Mounted { .. }) => false,
     };
     let is_same = |one: &Kind, other: &Kind| one == other;
-    let rounds: [&dyn Fn(&Kind, &Kind) -> bool; 2] = [&is_same, &is_like];
+    let rounds: [&Fits; 2] = [&is_same, &is_like];
     for fits in rounds {
         for ((_, source), (_, bytes, kind)) in disks.iter_mut().zip(&wanted) {
             let found = left.iter().position(|had| had.bytes == *bytes && fits(&had.kind, kind));
