@@ -8,6 +8,7 @@ mod check_bounds;
 mod check_decision;
 mod check_grants;
 mod check_ownership;
+mod check_signature;
 mod check_standing;
 mod codec;
 mod command;

@@ -72,4 +72,8 @@ mutations! {
     mutated_grant_limit_ignored => GrantLimitIgnored,
     mutated_partial_for_anybody => PartialForAnybody,
     mutated_charge_not_compared => ChargeNotCompared,
+    mutated_reservation_forgotten => ReservationForgotten,
+    mutated_joined_when_asked => JoinedWhenAsked,
+    mutated_takeover_without_room => TakeoverWithoutRoom,
+    mutated_fragment_for_anybody => FragmentForAnybody,
 }

@@ -119,6 +119,14 @@ pub enum Mutation {
     PartialForAnybody,
     /// A revision may take more than it says that it takes.
     ChargeNotCompared,
+    /// A host that has restarted keeps no room for what it had said yes to.
+    ReservationForgotten,
+    /// A host has a journal of whatever it has said yes to, whether it ever comes to be or not.
+    JoinedWhenAsked,
+    /// A VM is taken over by a host that has no memory for it.
+    TakeoverWithoutRoom,
+    /// A part of a project is handed to any member that asks for it.
+    FragmentForAnybody,
 }
 
 impl Mutation {
@@ -182,5 +190,9 @@ impl Mutation {
         ("grant-widened", Self::GrantWidened),
         ("partial-for-anybody", Self::PartialForAnybody),
         ("charge-not-compared", Self::ChargeNotCompared),
+        ("reservation-forgotten", Self::ReservationForgotten),
+        ("joined-when-asked", Self::JoinedWhenAsked),
+        ("takeover-without-room", Self::TakeoverWithoutRoom),
+        ("fragment-for-anybody", Self::FragmentForAnybody),
     ];
 }

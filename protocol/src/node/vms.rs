@@ -46,6 +46,7 @@ struct OwnedVm {
     seen_starting: Option<Observed>,
     failures: u32,
     disk: Disk,
+    build: Build,
 }
 
 impl OwnedVm {
@@ -61,6 +62,14 @@ enum Disk {
     Sound,
     /// It was there and is gone: making a new one would look like the old one and be empty.
     Lost,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Build {
+    /// Nothing is known to be in the way of it.
+    Free,
+    /// There is no memory left for it here.
+    NoRoom,
 }
 
 impl Vms {
@@ -153,6 +162,11 @@ impl Vms {
     /// Returns the project of a VM, and the part of it that is here.
     pub(super) fn part(&self, id: &VmId) -> Option<(Label, Arc<Fragment>)> {
         self.owned.get(id).map(|vm| (vm.label.clone(), vm.fragment.clone()))
+    }
+
+    /// Whether a VM of ours waits for memory that this host doesn't have.
+    pub(super) fn lacks_room(&self, id: &VmId) -> bool {
+        self.owned.get(id).is_some_and(|vm| vm.build == Build::NoRoom)
     }
 
     /// Whether this is a VM of ours.
@@ -432,6 +446,7 @@ impl Node {
             seen_starting: None,
             failures: 0,
             disk,
+            build: Build::Free,
         };
         self.vms.owned.insert(id.clone(), vm);
         if !known {
@@ -522,6 +537,9 @@ impl Node {
             format!("this host has no memory left for it (its limit is {limit}): it was committed too late");
         self.timers.set(Timer::Retry(id.clone()), now.mono_ms + limits::RETRY_MS_MAX);
         self.set_state(now, id, VmState::Failed { reason });
+        if let Some(vm) = self.vms.owned.get_mut(id) {
+            vm.build = Build::NoRoom;
+        }
     }
 
     fn begin(&mut self, now: Now, id: &VmId, step: Step) {
@@ -660,6 +678,7 @@ impl Node {
 
     fn set_state(&mut self, now: Now, id: &VmId, state: VmState) {
         let Some(vm) = self.vms.owned.get_mut(id) else { return };
+        vm.build = Build::Free;
         if vm.status.state != state {
             vm.status.state = state;
             vm.status.since_unix_ms = now.unix_ms;
