@@ -15,6 +15,7 @@ mod command;
 mod copying;
 mod disk;
 mod even;
+mod expected;
 mod explore;
 mod fault;
 mod forgery;

@@ -102,12 +102,13 @@ fn a_rule_that_is_switched_off_is_noticed_by_the_scene_that_is_made_for_it() {
     let rules = "decline-without-epoch,run-request-without-epoch,shadow-unpinned,note-after-send,takeover-keeps-term,\
                  promise-lapses,journal-not-needed,first-epoch-by-another,merge-refuses-expired,\
                  identity-without-birth,refused-not-told,unsigned-accepted,revocation-ignored,grant-verb-ignored,\
-                 grant-limit-ignored,asker-not-judged,strangers-heard,reservation-never-lapses,times-go-back";
+                 grant-limit-ignored,asker-not-judged,strangers-heard,reservation-never-lapses,times-go-back,\
+                 reservation-forgotten,joined-when-asked,takeover-without-room,fragment-for-anybody";
     // Each scene is played twice, and some three times: of those in which somebody is late not each comes to it.
-    let output = netsim(&["mutate", "--seeds", "66", "--kills", "1", "--only", rules]);
+    let output = netsim(&["mutate", "--seeds", "70", "--kills", "1", "--only", rules]);
     let all = text(&output);
     assert!(output.status.success(), "{all}");
-    assert_eq!(all.lines().last(), Some("19 of 19 killed"), "{all}");
+    assert_eq!(all.lines().last(), Some("23 of 23 killed"), "{all}");
 }
 
 #[test]
