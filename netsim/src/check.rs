@@ -14,6 +14,7 @@ use mln_protocol::wire;
 use crate::check_decision::Decisions;
 use crate::check_grants::Requests;
 use crate::check_ownership::{Ownerships, Standing};
+use crate::check_signature::is_genuine;
 use crate::disk::Disk;
 
 /// What was said by whom, and which rules were broken.
@@ -32,8 +33,6 @@ pub(crate) struct Oracle {
     counted_in: BTreeMap<VmId, Epoch>,
     /// Records that hosts have passed on and that were looked at.
     passed_on: BTreeSet<Digest>,
-    /// Hosts that have crashed: what they had reserved in memory is gone.
-    crashed: BTreeSet<PublicKey>,
     /// How often each author's requests were applied, and the VM's counter after the last.
     applied: BTreeMap<VmId, (u64, BTreeMap<PublicKey, usize>)>,
     /// Since when VMs are left out and their disks kept, by their owners' clocks.
@@ -56,6 +55,9 @@ struct Exempt {
     hostile: BTreeSet<PublicKey>,
     /// "Who lost both is a new host": what it has lost may be missing, but it may not vote any more.
     amnesiac: BTreeSet<PublicKey>,
+    /// Those of the first two for which it is not over: until they have come back, have asked what others have heard of
+    /// them, and have been told.
+    untold: BTreeSet<PublicKey>,
     /// VMs whose disk something else than the protocol has deleted.
     lost_disks: BTreeSet<VmId>,
     /// VMs of which a liar was the owner: whoever owns them next goes on with the counters that the liar gave away.
@@ -63,9 +65,14 @@ struct Exempt {
 }
 
 impl Exempt {
-    /// Whether what this host has said may be forgotten, and what it has lost may be missing.
+    /// Whether this host may be without what it had signed: it can't be brought back, also where it has been told.
     fn has_lost_state(&self, key: PublicKey) -> bool {
         self.restored.contains(&key) || self.cloned.contains(&key) || self.amnesiac.contains(&key)
+    }
+
+    /// Whether an older state of this host, or a second one with its key, may act right now without knowing better.
+    fn is_untold(&self, key: PublicKey) -> bool {
+        self.untold.contains(&key)
     }
 }
 
@@ -87,7 +94,6 @@ impl Oracle {
             seen: BTreeSet::new(),
             counted_in: BTreeMap::new(),
             passed_on: BTreeSet::new(),
-            crashed: BTreeSet::new(),
             applied: BTreeMap::new(),
             kept_since: BTreeMap::new(),
         }
@@ -96,6 +102,7 @@ impl Oracle {
     /// From now on this host may have forgotten what it said.
     pub(crate) fn exempt_restored(&mut self, key: PublicKey) {
         self.exempt.restored.insert(key);
+        self.exempt.untold.insert(key);
     }
 
     /// From now on this host has forgotten what it said.
@@ -106,6 +113,19 @@ impl Oracle {
     /// From now on two hosts have this key.
     pub(crate) fn exempt_cloned(&mut self, key: PublicKey) {
         self.exempt.cloned.insert(key);
+        self.exempt.untold.insert(key);
+    }
+
+    /// This host has come back, alone with its key, and has been told what others have heard of it: from now on it is like
+    /// any other, but for what is gone for good.
+    pub(crate) fn end_exemption(&mut self, key: PublicKey, disk: &Disk) {
+        if self.exempt.untold.remove(&key)
+            && let Some(said) = self.said.get_mut(&key)
+        {
+            said.retain(|slot, (counter, digest)| {
+                disk.record(slot).is_some_and(|kept| (kept.counter(), kept.digest()) >= (*counter, *digest))
+            });
+        }
     }
 
     /// From now on this host says what isn't so.
@@ -123,12 +143,24 @@ impl Oracle {
         self.exempt.has_lost_state(key)
     }
 
-    /// Takes over what the rules of ownership have found broken, but for hosts that have lost or forged state.
+    /// Takes over what the rules of ownership have found broken, but for hosts that act on an older state or have forged
+    /// it. Who has lost its journals has no right left by which it could break one.
     pub(crate) fn take_ownership(&mut self) {
         for (hosts, rule) in self.ownership.take_broken() {
             let excused =
-                |host: &PublicKey| self.exempt.has_lost_state(*host) || self.exempt.hostile.contains(host);
+                |host: &PublicKey| self.exempt.is_untold(*host) || self.exempt.hostile.contains(host);
             if !hosts.iter().any(excused) {
+                self.broken(rule);
+            }
+        }
+        self.take_outdated();
+    }
+
+    /// The same for notes of what a host had released before: one that was put back to an older state has them again, and
+    /// whether it acts on them is judged where it does.
+    fn take_outdated(&mut self) {
+        for (host, rule) in self.ownership.take_outdated() {
+            if !self.exempt.has_lost_state(host) && !self.exempt.hostile.contains(&host) {
                 self.broken(rule);
             }
         }
@@ -153,6 +185,8 @@ impl Oracle {
         }
         if let Err(error) = wire::verify_record(record.signed().clone(), self.root) {
             self.broken(format!("S4: a record that proves nothing was published: {error}"));
+        } else if !is_genuine(record) {
+            self.broken(format!("S4: {} publishes what was not signed by whom it says", by.short()));
         }
         let said = (record.counter(), record.digest());
         self.said.entry(by).or_default().insert(record.key(record.author()), said);
@@ -165,7 +199,6 @@ impl Oracle {
                     self.kept_since.insert(status.vm.clone(), status.since_unix_ms);
                 }
                 self.check_applied(status, by);
-                self.check_promise(status, by);
             }
             Record::Link(link) => {
                 self.ownership.note_link(by, link);
@@ -177,6 +210,11 @@ impl Oracle {
             | Record::Revocation(_)
             | Record::Later(_) => {}
         }
+    }
+
+    /// Returns the revisions of which this is a part, each with whether a host takes part in its project.
+    pub(crate) fn with_part(&self, part: Digest, host: PublicKey) -> impl Iterator<Item = (&Commit, bool)> {
+        self.decisions.with_part(part, host)
     }
 
     /// Returns a published revision.
@@ -233,8 +271,13 @@ impl Oracle {
     /// S4: what an honest host passes on was signed by whom it says.
     fn check_signature(&mut self, by: PublicKey, record: &VerifiedRecord) {
         let known = self.verified.contains(&record.digest()) || !self.passed_on.insert(record.digest());
-        if !known && let Err(error) = wire::verify_record(record.signed().clone(), self.root) {
+        if known {
+            return;
+        }
+        if let Err(error) = wire::verify_record(record.signed().clone(), self.root) {
             self.broken(format!("S4: {} passes on a record that proves nothing: {error}", by.short()));
+        } else if !is_genuine(record) {
+            self.broken(format!("S4: {} passes on what was not signed by whom it says", by.short()));
         }
     }
 
@@ -254,7 +297,7 @@ impl Oracle {
         }
         let before = self.counted_in.insert(status.vm.clone(), status.epoch).unwrap_or(status.epoch);
         let known = self.applied.get(&status.vm).map_or(0, |(counter, _)| *counter);
-        if status.run_counter <= known || status.run_by == owner || self.exempt.has_lost_state(owner) {
+        if status.run_counter <= known || status.run_by == owner || self.exempt.is_untold(owner) {
             return;
         }
         let mut epochs = self.seen.range(
@@ -281,38 +324,30 @@ impl Oracle {
             return;
         }
         *counter = status.run_counter;
-        if status.run_by == owner {
+        if status.run_by == owner || self.exempt.is_untold(owner) {
             return;
         }
         let times = by_author.entry(status.run_by).or_default();
         *times += 1;
         let asked = self.requests.get(&(status.vm.clone(), status.run_by)).map_or(0, BTreeSet::len);
         // Who lies about its own VMs lies about nobody else's.
-        let excused = self.exempt.has_lost_state(owner) || self.exempt.lied_about.contains(&status.vm);
+        let excused = self.exempt.lied_about.contains(&status.vm);
         if *times > asked && !excused {
             let rule = format!("S4: {asked} requests to run {} were applied {times} times", status.vm);
             self.broken(rule);
         }
     }
 
-    /// S5: a host that has reserved has room, unless it has forgotten the reservation in a crash.
-    fn check_promise(&mut self, status: &VmStatus, owner: PublicKey) {
-        if let VmState::Failed { reason } = &status.state
-            && reason.contains("no memory left")
-            && !self.crashed.contains(&owner)
-            && !self.exempt.has_lost_state(owner)
-            // "A late commit still counts, and a host without room then shows the step as blocked."
-            && self.decisions.has_only_first_revisions(owner)
-        {
-            self.broken(format!("S5: {} promised memory to {} that it did not have", status.host, status.vm));
+    /// S5: a host that has reserved has room, also where it has restarted since.
+    pub(crate) fn check_promise(&mut self, host: &Name, key: PublicKey, vm: &VmId) {
+        if !self.exempt.is_untold(key) && !self.may_be_late(key) {
+            self.broken(format!("S5: {host} promised memory to {vm} that it did not have"));
         }
     }
 
-    /// Whether a VM waits for room that its host promised, forgot in a crash, and promised to another.
-    fn is_blocked(&self, host: PublicKey, status: &VmStatus) -> bool {
-        let no_room =
-            matches!(&status.state, VmState::Failed { reason } if reason.contains("no memory left"));
-        no_room && self.crashed.contains(&host)
+    /// "A late commit still counts, and a host without room then shows the step as blocked."
+    fn may_be_late(&self, host: PublicKey) -> bool {
+        !self.decisions.has_only_first_revisions(host)
     }
 
     /// S1: only the host that a committed revision names may touch a VM, and only its part of it.
@@ -344,19 +379,21 @@ impl Oracle {
 
     /// S5: a host never carries more than it lends.
     pub(crate) fn check_memory(&mut self, host: &Name, key: PublicKey, used_mib: u32, limit_mib: u32) {
-        if used_mib > limit_mib && !self.exempt.has_lost_state(key) {
+        if used_mib > limit_mib && !self.exempt.is_untold(key) {
             self.broken(format!("S5: {host} carries {used_mib} MiB of {limit_mib}"));
         }
     }
 
     /// Nothing that was said may be forgotten: called when a host has crashed.
     pub(crate) fn check_remembered(&mut self, name: &Name, key: PublicKey, disk: &Disk) {
-        self.crashed.insert(key);
-        if self.exempt.has_lost_state(key) {
+        if self.exempt.is_untold(key) || self.exempt.amnesiac.contains(&key) {
             return;
         }
-        self.ownership.check_noted(name, key, disk);
-        self.take_ownership();
+        // What a backup doesn't have, nothing brings back.
+        if !self.exempt.has_lost_state(key) {
+            self.ownership.check_noted(name, key, disk);
+            self.take_ownership();
+        }
         let Some(said) = self.said.get(&key) else { return };
         let forgotten = said.iter().find(|(slot, (counter, digest))| {
             disk.record(slot).is_none_or(|kept| (kept.counter(), kept.digest()) < (*counter, *digest))
@@ -386,12 +423,12 @@ impl Oracle {
             // Nothing makes a disk anew that was there: its owner says that it is gone.
             let lost =
                 lost || existence == Existence::Wanted && failed && self.exempt.lost_disks.contains(id);
-            if lost || self.is_blocked(node.key(), status) {
+            if lost || (node.lacks_room(id) && self.may_be_late(node.key())) {
                 continue;
             }
             let standing = self.ownership.standing(id, node.key());
             if standing != Standing::Rightful {
-                if running && !self.exempt.has_lost_state(node.key()) {
+                if running && !self.exempt.is_untold(node.key()) {
                     problems.push(format!("S1: {host} runs {id} on, which is {standing:?}"));
                 }
                 continue;
@@ -422,6 +459,11 @@ impl Oracle {
         if let Some(stray) = stray.filter(|_| !self.exempt.has_lost_state(node.key())) {
             problems.push(format!("L1: {host}: {stray} is on the disk and belongs to nobody"));
         }
+        let unborn = disk.joined().find(|project| self.decisions.born(project.0).is_none());
+        if let Some(unborn) = unborn {
+            problems
+                .push(format!("S6: {host} keeps a journal of {}, which never came to be", unborn.0.short()));
+        }
         let mut labels: BTreeMap<&Label, ProjectId> = BTreeMap::new();
         for id in disk.vms.keys() {
             let Some(commit) = self.decisions.born(id.birth) else { continue };
@@ -431,8 +473,7 @@ impl Oracle {
                 continue;
             }
             let other = *labels.entry(&commit.revision.label).or_insert(project) != project;
-            // A host that has forgotten what it reserved may have said yes to two.
-            if other && !self.crashed.contains(&node.key()) {
+            if other {
                 let label = &commit.revision.label;
                 problems.push(format!("S2: {host} carries two projects called {label}"));
             }

@@ -1,9 +1,11 @@
 //! S6 and L2: nobody makes a host do without end, and a host that is alone still does its own.
 
-use mln_protocol::node::{Outcome, Rule};
+use mln_protocol::node::{Node, Outcome, Rule, limits};
+use mln_protocol::record::{Record, VerifiedRecord};
 
 use crate::check::Oracle;
 use crate::host::{Honesty, Host};
+use crate::world::World;
 
 /// What one input may make a host do at most: some for each host that it knows, and a few more.
 const OUTPUTS_PER_HOST_MAX: usize = 40;
@@ -26,6 +28,13 @@ impl Oracle {
         }
     }
 
+    /// S6: what a host has said yes to and doesn't know the end of is bounded, on its disk as well.
+    pub(crate) fn check_words(&mut self, host: &Host) {
+        if host.disk.reservations().len() > limits::RESERVATIONS_MAX + limits::LAPSED_MAX {
+            self.broken(format!("S6: {} remembers more than it may have said yes to", host.name));
+        }
+    }
+
     /// L2: what a host that is alone was asked for is done; where guests and platforms fail by lot, at least answered.
     pub(crate) fn check_alone(&mut self, host: &Host, outcome: &Outcome, can_fail: bool) {
         let done = match outcome {
@@ -41,6 +50,17 @@ impl Oracle {
         };
         if !done {
             self.broken(format!("L2: {}, alone, does not do as it is told: {outcome:?}", host.name));
+        }
+    }
+}
+
+impl World {
+    /// S5: a host has memory for what it owns; where it says that it has none, it has promised too much.
+    pub(crate) fn check_room(&mut self, node: usize, record: &VerifiedRecord) {
+        let Record::Vm(status) = &***record else { return };
+        let host = &self.hosts[node];
+        if host.node.as_ref().is_some_and(|machine: &Node| machine.lacks_room(&status.vm)) {
+            self.oracle.check_promise(&host.name, host.keys.public(), &status.vm);
         }
     }
 }

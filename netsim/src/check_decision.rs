@@ -170,6 +170,16 @@ impl Decisions {
             })
     }
 
+    /// Returns the revisions of which this is a part, each with whether a host has or had any part of its project.
+    pub(crate) fn with_part(&self, part: Digest, host: PublicKey) -> impl Iterator<Item = (&Commit, bool)> {
+        let has = move |commit: &&Commit| commit.revision.hosts.iter().any(|here| here.fragment == part);
+        self.commits.values().filter(has).map(move |commit| {
+            let mut same = self.commits.values().filter(|other| other.project() == commit.project());
+            let takes_part = same.any(|other| other.revision.hosts.iter().any(|here| here.key == host));
+            (commit, takes_part)
+        })
+    }
+
     /// Returns the published revision with this digest.
     pub(crate) fn born(&self, birth: Digest) -> Option<&Commit> {
         self.commits.get(&birth)

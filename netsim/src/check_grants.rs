@@ -12,8 +12,10 @@ use mln_protocol::node::{Ask, Input, Message, RunOrder, RunRequest, RunVerdict};
 use mln_protocol::record::{Consent, Record, RecordKey, VerifiedRecord};
 use mln_protocol::trust::{Domain, Grant, Signed, Verb, Verified};
 
+use mln_protocol::wire;
+
 use crate::check::Oracle;
-use crate::host::{Host, root_key};
+use crate::host::{Honesty, Host, root_key};
 use crate::world::World;
 
 /// How far the clocks of two machines may be apart, in milliseconds.
@@ -114,6 +116,29 @@ impl World {
                 self.oracle.check_permitted(host, *request, "starts or stops a VM");
             }
             _ => {}
+        }
+    }
+
+    /// S4: "The source itself and the fragments travel over direct streams to the project's hosts and guests and to those with
+    /// `view`."
+    pub(crate) fn check_handed(&mut self, node: usize, to: PublicKey, message: &Message) {
+        let Message::FragmentFound(part) = message else { return };
+        if self.hosts[node].honesty == Honesty::Hostile {
+            return;
+        }
+        let digest = Digest::of(&wire::encode_fragment(part));
+        let mut named = self.oracle.with_part(digest, to);
+        let concerned = named.any(|(commit, takes_part)| {
+            takes_part || self.may(node, to, &[], Verb::View, &commit.revision.label).is_ok()
+        });
+        drop(named);
+        if !concerned {
+            let rule = format!(
+                "S4: {} hands a part of a project to {}, whom it doesn't concern",
+                self.hosts[node].name,
+                to.short()
+            );
+            self.oracle.broken(rule);
         }
     }
 

@@ -19,6 +19,8 @@ use crate::disk::Disk;
 pub(crate) struct Ownerships {
     by_vm: BTreeMap<VmId, Signed>,
     broken: Vec<(Vec<PublicKey>, String)>,
+    /// What is broken unless one of these was put back to an older state: it has notes again that it had given away.
+    outdated: Vec<(PublicKey, String)>,
 }
 
 /// With whose takeover a run of claims begins; none where that is not known. In the first term there is one run only.
@@ -98,6 +100,11 @@ impl Ownerships {
         std::mem::take(&mut self.broken)
     }
 
+    /// Returns who holds again what it had released, with the rule that this breaks.
+    pub(crate) fn take_outdated(&mut self) -> Vec<(PublicKey, String)> {
+        std::mem::take(&mut self.outdated)
+    }
+
     pub(crate) fn standing(&self, vm: &VmId, host: PublicKey) -> Standing {
         self.by_vm.get(vm).map_or(Standing::Rightful, |signed| signed.standing(host))
     }
@@ -174,7 +181,9 @@ impl Ownerships {
                 | Write::Fragment(..)
                 | Write::DropFragment(_)
                 | Write::Decision(_)
-                | Write::DropDecision(_) => {}
+                | Write::DropDecision(_)
+                | Write::Reservation(_)
+                | Write::DropReservation(_) => {}
             }
         }
     }
@@ -197,11 +206,18 @@ impl Ownerships {
             .holders
             .iter()
             .find(|(key, (held, theirs))| **key != by && held.term == epoch.term && same(line, *theirs));
+        let again = vm.released.contains_key(&(epoch, by));
         if let Some((&other, (held, _))) = other {
             let rule = format!("S1: two hosts hold {id}, in epochs {held} and {epoch}");
-            self.broken.push((vec![by, other], rule));
+            if again {
+                self.outdated.push((by, rule));
+            } else {
+                self.broken.push((vec![by, other], rule));
+            }
         }
-        vm.holders.insert(by, (epoch, line));
+        if !again {
+            vm.holders.insert(by, (epoch, line));
+        }
     }
 
     /// S1: whoever starts or makes a VM owns it, has not given it away, and has not heard that somebody took it over;

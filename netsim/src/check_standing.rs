@@ -31,6 +31,11 @@ impl OwnKey {
         Self { began_ms, signed, ..Self::default() }
     }
 
+    /// Whether others have told what they have heard of it, and none of that is unknown to it.
+    pub(crate) fn is_told(&self) -> bool {
+        self.was_told && self.unknown.is_none()
+    }
+
     /// Somebody says that this machine is the right one.
     pub(crate) fn told_to_go_on(&mut self) {
         self.signed = self.signed.max(self.unknown.take());

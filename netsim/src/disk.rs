@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mln_protocol::id::{Digest, ProjectId, PublicKey, VmId};
 use mln_protocol::model::{Fragment, Vm};
-use mln_protocol::node::{DecisionNote, Holding, StoredState, Write};
+use mln_protocol::node::{DecisionNote, Holding, ReservationNote, StoredState, Write};
 use mln_protocol::plan::Observed;
 use mln_protocol::record::{RecordKey, VerifiedRecord};
 
@@ -19,6 +19,7 @@ pub(crate) struct Disk {
     decisions: BTreeMap<Digest, DecisionNote>,
     holdings: BTreeMap<VmId, Holding>,
     joined: BTreeSet<ProjectId>,
+    reservations: BTreeMap<Digest, ReservationNote>,
     /// Copies of disks that no VM runs on: on their way here, or left behind.
     pub(crate) copies: BTreeMap<VmId, Copy>,
     /// The VMs, which run on while the agent is down.
@@ -81,6 +82,12 @@ impl Disk {
                 Write::DropHolding(vm) => {
                     self.holdings.remove(&vm);
                 }
+                Write::Reservation(note) => {
+                    self.reservations.insert(note.revision, *note);
+                }
+                Write::DropReservation(revision) => {
+                    self.reservations.remove(&revision);
+                }
             }
         }
     }
@@ -124,6 +131,7 @@ impl Disk {
             decisions: self.decisions.values().cloned().collect(),
             holdings: self.holdings.iter().map(|(vm, holding)| (vm.clone(), holding.clone())).collect(),
             joined: self.joined.clone(),
+            reservations: self.reservations.values().cloned().collect(),
         }
     }
 
@@ -131,6 +139,16 @@ impl Disk {
         let vms = self.vms.iter().map(|(id, vm)| (id.clone(), vm.observed.clone()));
         let copies = self.copies.keys().map(|id| (id.clone(), Observed::Down { exit: None }));
         vms.chain(copies).collect()
+    }
+
+    /// Returns the projects that a host has a journal of.
+    pub(crate) fn joined(&self) -> impl Iterator<Item = ProjectId> {
+        self.joined.iter().copied()
+    }
+
+    /// Returns what a host has reserved for.
+    pub(crate) fn reservations(&self) -> impl ExactSizeIterator<Item = &ReservationNote> {
+        self.reservations.values()
     }
 
     /// Returns a host's note of a VM.

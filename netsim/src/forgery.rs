@@ -13,7 +13,7 @@ use crate::holder::Holder;
 use crate::host::root_key;
 use crate::hostile::host_status;
 use crate::scene::{Order, Script};
-use crate::stage::{operation, vm_of};
+use crate::stage::{operation, project_of, vm_of};
 use crate::world::World;
 
 /// Something that nobody may act on.
@@ -27,6 +27,8 @@ pub(crate) enum Forgery {
     StrangerSays,
     /// A build that says that it takes nearly nothing.
     SmallCharge,
+    /// All parts of a project that don't concern whoever asks for them.
+    PartsWanted,
 }
 
 /// A key that no grant is for.
@@ -73,6 +75,14 @@ impl World {
                 let payload = wire::encode_run_request(&request);
                 let request = Verified::own(&stranger(), Domain::Request, request, payload);
                 Some(vec![(view.owner, Message::Run(Arc::new(request)))])
+            }
+            Forgery::PartsWanted => {
+                let project = project_of(script, machine)?;
+                let parts = self.oracle.revision(project.0)?.revision.hosts.iter().map(|host| host.fragment);
+                let wanted = parts.flat_map(|part| everybody().map(move |to| (to, part)));
+                let own = self.hosts[node].keys.public();
+                let wanted = wanted.filter(|(to, _)| *to != own);
+                Some(wanted.map(|(to, part)| (to, Message::FragmentWanted(part))).collect())
             }
             Forgery::StrangerAsks => self.asks(script, node, Order::Change(0), &stranger(), None),
             Forgery::SmallCharge => {

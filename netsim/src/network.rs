@@ -106,12 +106,12 @@ impl Network {
             counts.add(Fault::Late);
             arrives += self.lot.between(100, 3_000);
         }
-        if let Some(&until_ms) = self.clogged.get(&(from, to)).filter(|&&until_ms| until_ms > now_ms) {
-            arrives = arrives.max(until_ms - now_ms);
-        }
+        let held = self.clogged.get(&(from, to)).map_or(0, |until_ms| until_ms.saturating_sub(now_ms));
+        arrives = arrives.max(held);
         if self.lot.chance(options.rate(Fault::Repeat)) {
             counts.add(Fault::Repeat);
-            return Fate::Twice(arrives, self.lot.between(5, 8_000));
+            // A second one doesn't get round what is clogged either.
+            return Fate::Twice(arrives, self.lot.between(5, 8_000).max(held));
         }
         Fate::Arrives(arrives)
     }

@@ -86,6 +86,12 @@ impl World {
         if matches!(step, Step::Start | Step::Remove) {
             disk.take_up(vm, memory_mib);
         }
+        if step == Step::Start {
+            let host = &self.hosts[node];
+            let (name, used) = (host.name.clone(), host.disk.memory_mib());
+            self.oracle.check_memory(&name, host.keys.public(), used, MEMORY_MIB);
+        }
+        let disk = &mut self.hosts[node].disk;
         if step == Step::Remove {
             disk.vms.remove(vm);
             return Observed::Absent;

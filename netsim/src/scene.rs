@@ -71,10 +71,16 @@ pub(crate) enum Scene {
     ApplyCut,
     /// A VM is left out for a while and comes back with its disk, just when the time ends.
     Kept,
+    /// A host restarts just as it has said yes to a build, and is asked for another one.
+    Forgetful,
+    /// A host with a copy has no memory left, and is to take over.
+    Full,
+    /// A host that may look at nothing asks for parts of a project.
+    Curious,
 }
 
 impl Scene {
-    pub(crate) const ALL: [(&'static str, Self); 25] = [
+    pub(crate) const ALL: [(&'static str, Self); 28] = [
         ("decline", Self::Decline),
         ("late-run", Self::LateRun),
         ("unpinned", Self::Unpinned),
@@ -100,6 +106,9 @@ impl Scene {
         ("moves", Self::Moves),
         ("apply-cut", Self::ApplyCut),
         ("kept", Self::Kept),
+        ("forgetful", Self::Forgetful),
+        ("full", Self::Full),
+        ("curious", Self::Curious),
     ];
 
     /// Returns its name on the command line.
@@ -124,6 +133,8 @@ pub(crate) enum Order {
     BuildTooLarge,
     /// Build another one of this name, on the same hosts, each of whose VMs has so many MiB.
     BuildOther(&'static str, u32),
+    /// Build another one with one VM, which has so many MiB, on a host.
+    BuildOn(usize, u32),
     /// Start all that there is.
     Up,
     /// Stop a VM.
@@ -266,13 +277,16 @@ fn acts(scene: Scene, hosts: &[usize], lot: &mut Lot) -> Vec<Act> {
         _ => [Act::Ask(e, Order::Build, 15_000), Act::Ask(e, Order::Up, 15_000)],
     });
     // Most of them need the copy that a move leaves behind.
-    if matches!(scene, Scene::Takeover | Scene::TwoTakeovers | Scene::Unasked | Scene::Damaged) {
+    if matches!(scene, Scene::Takeover | Scene::TwoTakeovers | Scene::Unasked | Scene::Damaged | Scene::Full)
+    {
         acts.extend(place(b));
     }
     acts.extend(match scene {
         Scene::Decline => [vec![gone], place(b).to_vec()].concat(),
         Scene::LateRun => vec![
             gone,
+            // It doesn't come back for the VM before the request has arrived.
+            Act::Lay(Ambush { moment: Moment::Declined, blows: vec![(Whom::Host(b), Blow::Crash(30_000))] }),
             Act::Strike(a, Blow::Clogged { from: c, ms: 26_000 }),
             Act::Say(c, Order::Down(0)),
             Act::Wait(300),
@@ -390,6 +404,25 @@ fn acts(scene: Scene, hosts: &[usize], lot: &mut Lot) -> Vec<Act> {
                 Act::Say(e, Order::BuildOther("other", 300)),
                 Act::Wait(8_000),
             ]
+        }
+        Scene::Forgetful => vec![
+            // It is a while until all have said yes to the first one.
+            Act::Strike(c, Blow::Clogged { from: d, ms: 14_000 }),
+            Act::Say(d, Order::BuildOther("one", 300)),
+            Act::Wait(lot.between(1_500, 2_500)),
+            Act::Strike(a, Blow::Crash(500)),
+            Act::Wait(lot.between(4_000, 6_000)),
+            Act::Say(e, Order::BuildOn(a, 300)),
+            Act::Wait(25_000),
+        ],
+        Scene::Full => vec![
+            Act::Ask(e, Order::BuildOn(a, 480), 15_000),
+            Act::Strike(b, Blow::Isolated(8_000)),
+            Act::Say(a, Order::TakeOver(0, OwnerHeard::Force)),
+            Act::Wait(12_000),
+        ],
+        Scene::Curious => {
+            vec![Act::Forge(f, Forgery::PartsWanted), Act::Wait(3_000), Act::Ask(d, Order::Change(0), 10_000)]
         }
         Scene::Alone => vec![
             Act::Strike(a, Blow::Isolated(FAULTS_MS)),

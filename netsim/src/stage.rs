@@ -47,6 +47,11 @@ impl World {
             let host = &mut self.hosts[hosts[5]];
             host.chain = host.chain_for(&root_key(), [Verb::View, Verb::Start, Verb::Stop, Verb::Join]);
         }
+        if scene == Scene::Curious {
+            // One of the hosts may start and stop what others have built, and may not look at it.
+            let host = &mut self.hosts[hosts[5]];
+            host.chain = host.chain_for(&root_key(), [Verb::Start, Verb::Stop, Verb::Join]);
+        }
         self.script = Some(Script::new(scene, &hosts, label, lab, &mut lot));
         self.at(3_000, Event::Script);
     }
@@ -208,7 +213,7 @@ impl World {
     }
 }
 
-fn project_of(script: &Script, machine: &Node) -> Option<ProjectId> {
+pub(crate) fn project_of(script: &Script, machine: &Node) -> Option<ProjectId> {
     machine.projects().into_iter().find(|project| project.label == script.label).map(|project| project.id)
 }
 
@@ -255,6 +260,14 @@ pub(crate) fn operation(
         }
         Order::BuildOther(name, memory_mib) => {
             let (label, lab) = other(script, name, memory_mib);
+            return Some(build(label, lab));
+        }
+        Order::BuildOn(host, memory_mib) => {
+            let (label, mut lab) = other(script, "large", memory_mib);
+            lab.vms.truncate(1);
+            lab.vms[0].service_host = Some(HostAddress(names[host].clone()));
+            lab.vms[0].networks.clear();
+            lab.switches.clear();
             return Some(build(label, lab));
         }
         Order::Up => {

@@ -94,7 +94,13 @@ impl World {
                 } else if index == whole && half {
                     // The store's trees are written one after the other, records nearly last: what is let go of comes after.
                     let fragments = writes.into_iter().filter(|w| {
-                        !matches!(w, Write::Record(..) | Write::Heard(..) | Write::DropHolding(_))
+                        !matches!(
+                            w,
+                            Write::Record(..)
+                                | Write::Heard(..)
+                                | Write::DropHolding(_)
+                                | Write::DropReservation(_)
+                        )
                     });
                     let first: Vec<Write> = fragments.collect();
                     self.oracle.ownership.note_writes(key, &first);
@@ -178,6 +184,8 @@ impl World {
     fn end_clone(&mut self, clone: usize) {
         if self.hosts[clone].presence == Presence::Here {
             self.stop(clone, 0);
+            // The whole machine is: nothing runs there any more.
+            switch_off(&mut self.hosts[clone].disk);
             self.hosts[clone].presence = Presence::Gone;
         }
     }
@@ -191,6 +199,10 @@ impl World {
                 let op = OpId(CLEAR_UP_FROM + self.now_ms);
                 self.hosts[node].own_key.told_to_go_on();
                 self.input(node, Input::Operate { op, operation: Operation::GoOn });
+            }
+            let host = &self.hosts[node];
+            if signing == Some(Signing::Confirmed) && host.own_key.is_told() {
+                self.oracle.end_exemption(host.keys.public(), &host.disk);
             }
         }
         self.at(self.now_ms + OPERATOR_MS, Event::Operator);

@@ -595,11 +595,13 @@ impl World {
             Output::Send { to, message } => {
                 self.oracle.note_message(self.hosts[node].keys.public(), &message);
                 self.check_answer(node, &message);
+                self.check_handed(node, to, &message);
                 self.send(node, to, message);
             }
             Output::Broadcast(record) => {
                 self.note_link(&record);
                 self.oracle.note_record(self.hosts[node].keys.public(), &record);
+                self.check_room(node, &record);
                 match self.codec.record(record.signed()) {
                     Ok(record) => {
                         self.traffic.published(node, &record, self.now_ms);
@@ -669,6 +671,7 @@ impl World {
             let key = host.keys.public();
             self.oracle.ownership.note_writes(key, &writes);
             host.disk.apply(writes);
+            self.oracle.check_words(host);
             self.trace.update(&first.0.to_le_bytes());
         }
         self.input(node, Input::Persisted(id));

@@ -103,12 +103,13 @@ fn a_rule_that_is_switched_off_is_noticed_by_the_scene_that_is_made_for_it() {
                  promise-lapses,journal-not-needed,first-epoch-by-another,merge-refuses-expired,\
                  identity-without-birth,refused-not-told,unsigned-accepted,revocation-ignored,grant-verb-ignored,\
                  grant-limit-ignored,asker-not-judged,strangers-heard,reservation-never-lapses,times-go-back,\
-                 kept-disk-deleted-early,kept-disk-not-held";
+                 kept-disk-deleted-early,kept-disk-not-held,\
+                 reservation-forgotten,joined-when-asked,takeover-without-room,fragment-for-anybody";
     // Each scene is played twice, and some three times: of those in which somebody is late not each comes to it.
-    let output = netsim(&["mutate", "--seeds", "72", "--kills", "1", "--only", rules]);
+    let output = netsim(&["mutate", "--seeds", "84", "--kills", "1", "--only", rules]);
     let all = text(&output);
     assert!(output.status.success(), "{all}");
-    assert_eq!(all.lines().last(), Some("21 of 21 killed"), "{all}");
+    assert_eq!(all.lines().last(), Some("25 of 25 killed"), "{all}");
 }
 
 #[test]

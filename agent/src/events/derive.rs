@@ -87,7 +87,9 @@ impl Deriver {
                     | Write::Holding(..)
                     | Write::DropHolding(_)
                     | Write::Decision(_)
-                    | Write::DropDecision(_) => None,
+                    | Write::DropDecision(_)
+                    | Write::Reservation(_)
+                    | Write::DropReservation(_) => None,
                 });
                 records.filter_map(|record| self.record(record, now_unix_ms, label)).collect()
             }

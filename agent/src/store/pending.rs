@@ -39,11 +39,13 @@ impl Pending {
 
     /// Makes all of it durable. Where that fails, some of it may be, and all of it may be tried again.
     pub(super) fn commit(&self, journals: &mut Journals) -> io::Result<()> {
-        // A part of a project comes before what names it, and goes after it.
+        // A part of a project comes before what names it, and goes after it. What the host notes of a reservation goes once
+        // the project's own journal is there.
         let order = |place: &Place, slots: &BTreeMap<Vec<u8>, Change>| match place {
             Place::Contents(_) if slots.values().any(|change| change.value.is_some()) => 0,
-            Place::Host | Place::Project(_) | Place::Index => 1,
-            Place::Contents(_) => 2,
+            Place::Project(_) | Place::Index => 1,
+            Place::Host => 2,
+            Place::Contents(_) => 3,
         };
         let mut places: Vec<_> = self.changes.iter().collect();
         places.sort_by_key(|(place, slots)| order(place, slots));

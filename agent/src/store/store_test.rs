@@ -1,9 +1,9 @@
 use std::fs;
 use std::sync::Arc;
 
-use mln_protocol::id::{Digest, Name, VmId};
+use mln_protocol::id::{Digest, Label, Name, VmId};
 use mln_protocol::model::{BootOrder, Fragment, MemoryMib};
-use mln_protocol::node::WriteId;
+use mln_protocol::node::{ReservationNote, ReservedRoom, WriteId};
 use mln_protocol::record::{Epoch, HostStatus, Record, RunState, VerifiedRecord, VmState, VmStatus};
 use mln_protocol::trust::KeyPair;
 use mln_protocol::wire::{encode_fragment, encode_write, sign_record};
@@ -377,4 +377,35 @@ fn an_index_that_is_set_aside_after_the_clock_was_set_back_is_not_the_first_to_g
     let aside = Index::set_aside(data.path()).expect("the folder is ours");
     assert!(aside.ends_with("state.broken-10000000000") && aside.exists(), "{}", aside.display());
     assert_eq!(broken_indexes(data.path()).expect("it can be read").len(), 2);
+}
+
+#[test]
+fn what_is_reserved_is_noted_by_the_host_and_begins_no_project() {
+    let data = tempfile::tempdir().expect("a folder");
+    let name = |text: &str| Name::parse(text).expect("a name");
+    let note = ReservationNote {
+        revision: project(3).0,
+        number: 1,
+        coordinator: keys(5).public(),
+        label: Label { owner: name("anna"), project: name("lab") },
+        project: None,
+        parent: None,
+        memory_mib: 64,
+        part: Some(fragment(1).0),
+        definition: Digest([7; 32]),
+        charge: None,
+        room: ReservedRoom::Held,
+    };
+    let mut store = open(data.path()).store;
+    write(&mut store, &[Write::Reservation(Box::new(note.clone()))]);
+    drop(store);
+    let mut opened = open(data.path());
+    assert_eq!(opened.state.reservations, [note]);
+    let folders = fs::read_dir(data.path().join(PROJECTS_FOLDER)).expect("it is there").count();
+    assert_eq!(folders, 0, "what may never come to be has no folder");
+    write(&mut opened.store, &[Write::Join(project(3)), Write::DropReservation(project(3).0)]);
+    drop(opened);
+    let state = open(data.path()).state;
+    assert_eq!(state.reservations, []);
+    assert_eq!(state.joined.into_iter().collect::<Vec<_>>(), [project(3)]);
 }

@@ -29,6 +29,7 @@ struct Mesh {
     decisions: Vec<BTreeMap<Digest, DecisionNote>>,
     holdings: Vec<BTreeMap<VmId, Holding>>,
     joined: Vec<BTreeSet<ProjectId>>,
+    reservations: Vec<BTreeMap<Digest, ReservationNote>>,
     found: Vec<BTreeMap<VmId, Observed>>,
     removed: Vec<VmId>,
     away: BTreeSet<usize>,
@@ -48,6 +49,7 @@ impl Mesh {
             decisions: vec![BTreeMap::new(); count],
             holdings: vec![BTreeMap::new(); count],
             joined: vec![BTreeSet::new(); count],
+            reservations: vec![BTreeMap::new(); count],
             found: vec![BTreeMap::new(); count],
             removed: Vec::new(),
             away: BTreeSet::new(),
@@ -130,6 +132,12 @@ impl Mesh {
                         Write::DropHolding(vm) => {
                             self.holdings[from].remove(&vm);
                         }
+                        Write::Reservation(note) => {
+                            self.reservations[from].insert(note.revision, *note);
+                        }
+                        Write::DropReservation(revision) => {
+                            self.reservations[from].remove(&revision);
+                        }
                     }
                 }
                 queue.push_back((from, Input::Persisted(id)));
@@ -178,6 +186,7 @@ impl Mesh {
             fragments: self.fragments[index].iter().map(|(digest, part)| (*digest, part.clone())).collect(),
             decisions: self.decisions[index].values().cloned().collect(),
             joined: self.joined[index].clone(),
+            reservations: self.reservations[index].values().cloned().collect(),
             holdings: self.holdings[index].iter().map(|(vm, noted)| (vm.clone(), noted.clone())).collect(),
         };
         self.nodes[index] = Node::new(config(index), stored);
@@ -523,3 +532,6 @@ fn a_ballot_near_the_end_of_all_numbers_is_not_answered_and_only_voters_outbid()
     let coordinated = mesh.decisions[0].get(&project.0).map_or(0, |note| note.coordinated);
     assert!(coordinated < 7, "{coordinated}");
 }
+
+#[path = "reservations_test.rs"]
+mod reservations;

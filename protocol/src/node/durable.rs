@@ -54,6 +54,8 @@ impl Write {
             Self::DropDecision(parent) => Home::Revision(*parent),
             Self::Holding(vm, _) | Self::DropHolding(vm) => Home::Revision(vm.birth),
             Self::Fragment(digest, _) | Self::DropFragment(digest) => Home::Contents(*digest),
+            // Whether there will be a project at all is not known yet; and room is the host's, not a project's.
+            Self::Reservation(_) | Self::DropReservation(_) => Home::Host,
         }
     }
 }
@@ -61,7 +63,7 @@ impl Write {
 impl StoredState {
     /// Takes in what is known from elsewhere than a journal: it may take rights away, and gives none.
     pub fn take_without_right(&mut self, write: Write) {
-        if !matches!(write, Write::Join(_) | Write::Holding(..)) {
+        if !matches!(write, Write::Join(_) | Write::Holding(..) | Write::Reservation(_)) {
             self.take(write);
         }
     }
@@ -79,6 +81,11 @@ impl StoredState {
             Write::Holding(vm, holding) => self.holdings.push((vm, holding)),
             Write::DropHolding(vm) => self.holdings.retain(|(kept, _)| *kept != vm),
             Write::DropFragment(digest) => self.fragments.retain(|(kept, _)| *kept != digest),
+            Write::Reservation(note) => {
+                self.reservations.retain(|kept| kept.revision != note.revision);
+                self.reservations.push(*note);
+            }
+            Write::DropReservation(revision) => self.reservations.retain(|kept| kept.revision != revision),
         }
     }
 }

@@ -9,7 +9,7 @@ use super::message::{Ask, Refusal, Rule};
 use super::propose::Goal;
 use crate::id::{Digest, Label, ProjectId, PublicKey};
 use crate::model::Fragment;
-use crate::record::{Charge, Consent, Record, VerifiedRecord};
+use crate::record::{Charge, Commit, Consent, Record, VerifiedRecord};
 use crate::time::Now;
 use crate::trust::{
     AdmitError, Amount, Revocation, ScopeError, Signed, Standing, Verb, Verified, admit, standing_of,
@@ -231,6 +231,20 @@ impl Node {
         };
         let taken = heads.chain(reserved).filter(counts).map(|charge| charge.amount);
         taken.fold(Amount::default(), Amount::and)
+    }
+
+    /// Whether a part of a project may go to a member: one of the project's hosts, or one that may view it.
+    pub(super) fn concerns(&self, now: Now, part: Digest, member: PublicKey) -> bool {
+        let named = |commit: &Commit| commit.revision.hosts.iter().any(|host| host.fragment == part);
+        let mut projects = self.projects.heads().map(|(project, _)| project);
+        projects.any(|project| {
+            let commits = || self.projects.proven(project);
+            let label = commits().find(|commit| named(commit)).map(|commit| &commit.revision.label);
+            label.is_some_and(|label| {
+                commits().any(|commit| commit.host(member).is_some())
+                    || self.judge_grants(now, member, &[], Verb::View, label).is_ok()
+            })
+        }) || self.mutated_fragment_for_anybody()
     }
 
     /// Returns the grants on which an operation is carried out; none where a user of this host asked for it.

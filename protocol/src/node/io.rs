@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::message::{Message, Refusal, RunOrder, RunningVms};
+use super::reservations::ReservationNote;
 use crate::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
 use crate::model::{Blob, Fragment, HookPoint, Impairment, MemoryMib, Platform, Project, SwitchKind, Uplink};
 use crate::plan::{Observed, Step};
@@ -90,6 +91,8 @@ pub struct StoredState {
     /// The projects that the host has given its word to, as its journals say: only they give it the right to promise
     /// anything for them.
     pub joined: BTreeSet<ProjectId>,
+    /// What the host has reserved for, as far as it doesn't know what became of it.
+    pub reservations: Vec<ReservationNote>,
 }
 
 /// A host's own note of one VM: what it has signed last about who owns it, or what copy of its disk it has.
@@ -558,6 +561,10 @@ pub enum Write {
     Decision(Box<DecisionNote>),
     /// Forget what was said about a revision: its child is decided, and known.
     DropDecision(Digest),
+    /// Store what was reserved for a revision, in the place of what stood there.
+    Reservation(Box<ReservationNote>),
+    /// Forget what was reserved for a revision: what became of it is known.
+    DropReservation(Digest),
 }
 
 /// Whether a VM runs while its disk is copied.

@@ -10,6 +10,7 @@ struct Alone {
     holdings: BTreeMap<VmId, Holding>,
     decisions: BTreeMap<Digest, DecisionNote>,
     joined: BTreeSet<ProjectId>,
+    reservations: BTreeMap<Digest, ReservationNote>,
     steps: Vec<Step>,
 }
 
@@ -48,6 +49,12 @@ impl Alone {
                                 Write::DropDecision(parent) => {
                                     self.decisions.remove(&parent);
                                 }
+                                Write::Reservation(note) => {
+                                    self.reservations.insert(note.revision, *note);
+                                }
+                                Write::DropReservation(revision) => {
+                                    self.reservations.remove(&revision);
+                                }
                             }
                         }
                         queue.push_back(Input::Persisted(id));
@@ -83,6 +90,7 @@ impl Alone {
             decisions: self.decisions.values().cloned().collect(),
             holdings: self.holdings.iter().map(|(vm, holding)| (vm.clone(), holding.clone())).collect(),
             joined: self.joined.clone(),
+            reservations: self.reservations.values().cloned().collect(),
         };
         Self { node: Node::new(config(0, 512), stored), steps: Vec::new(), ..self }
     }
@@ -98,6 +106,7 @@ fn a_removal_goes_on_however_often_its_host_is_killed() {
         holdings: BTreeMap::new(),
         decisions: BTreeMap::new(),
         joined: BTreeSet::new(),
+        reservations: BTreeMap::new(),
         steps: Vec::new(),
     };
     alone.input(Input::Start { found: Vec::new() });

@@ -9,6 +9,10 @@ pub const LATER_RECORDS_MAX: usize = 1024;
 /// How many questions about revisions a host considers at once.
 pub const RESERVATIONS_MAX: usize = 256;
 
+/// How many words a host remembers that it has given to projects that it has no journal of, and for which no room is kept
+/// any more: the newest ones. One of them may still be committed.
+pub const LAPSED_MAX: usize = 256;
+
 /// How many operations a node coordinates at once.
 pub const OPERATIONS_MAX: usize = 256;
 

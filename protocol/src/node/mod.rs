@@ -42,6 +42,7 @@ mod promise;
 mod propose;
 mod records;
 mod recover;
+mod reservations;
 mod reserve;
 mod run;
 mod runs;
@@ -77,6 +78,7 @@ pub use moves::{CopyHere, Evacuated};
 #[cfg(feature = "mutants")]
 pub use mutation::Mutation;
 pub use projects::ProjectHeads;
+pub use reservations::{ReservationNote, ReservedRoom};
 pub use standing::Signing;
 pub use sync::{SyncContent, SyncRange};
 pub use view::{HostView, ProjectView, Reach, VmView};
@@ -98,7 +100,7 @@ use promise::Decisions;
 use propose::Proposals;
 use records::{Merge, Records};
 use recover::Recoveries;
-use reserve::Reservations;
+use reservations::Reservations;
 use run::RunOperations;
 use standing::OwnRuns;
 use status::StatusClock;
@@ -146,14 +148,16 @@ pub struct Node {
 impl Node {
     /// Makes a node from what it found on its disk. It does nothing before [`Input::Start`].
     pub fn new(config: NodeConfig, stored: StoredState) -> Self {
+        let fragments: BTreeMap<Digest, Arc<Fragment>> = stored.fragments.into_iter().collect();
+        let reservations = Reservations::load(stored.reservations, &fragments);
         let mut node = Self {
             me: config.keys.public(),
             lot: config.seed,
             config,
             records: Records::default(),
             projects: Projects::default(),
-            fragments: stored.fragments.into_iter().collect(),
-            reservations: Reservations::default(),
+            fragments,
+            reservations,
             decisions: Decisions::load(stored.decisions),
             recoveries: Recoveries::default(),
             vms: Vms::default(),
@@ -272,6 +276,7 @@ impl Node {
 
     fn start(&mut self, now: Now, found: Vec<(crate::id::VmId, crate::plan::Observed)>) {
         self.confirm(now);
+        self.resume_reservations(now);
         self.adopt_all(now, found);
         self.forget_decided();
         let promised: Vec<Digest> = self.decisions.promised().collect();
@@ -348,8 +353,9 @@ impl Node {
                 }
             }
             Message::FragmentWanted(digest) => {
-                if let Some(fragment) = self.fragments.get(&digest).cloned() {
-                    self.send(from, Message::FragmentFound(fragment));
+                let part = self.fragments.get(&digest).cloned();
+                if let Some(part) = part.filter(|_| self.concerns(now, digest, from)) {
+                    self.send(from, Message::FragmentFound(part));
                 }
             }
             Message::FragmentFound(fragment) => self.fragment_found(now, fragment),

@@ -76,4 +76,8 @@ mutations! {
     mutated_partial_for_anybody => PartialForAnybody,
     mutated_charge_not_compared => ChargeNotCompared,
     mutated_own_told_unsigned_believed => OwnToldUnsignedBelieved,
+    mutated_reservation_forgotten => ReservationForgotten,
+    mutated_joined_when_asked => JoinedWhenAsked,
+    mutated_takeover_without_room => TakeoverWithoutRoom,
+    mutated_fragment_for_anybody => FragmentForAnybody,
 }

@@ -127,6 +127,14 @@ pub enum Mutation {
     KeptDiskDeletedEarly,
     /// A disk goes when its time is over though its host has reserved for a revision that brings the VM back.
     KeptDiskNotHeld,
+    /// A host that has restarted keeps no room for what it had said yes to.
+    ReservationForgotten,
+    /// A host has a journal of whatever it has said yes to, whether it ever comes to be or not.
+    JoinedWhenAsked,
+    /// A VM is taken over by a host that has no memory for it.
+    TakeoverWithoutRoom,
+    /// A part of a project is handed to any member that asks for it.
+    FragmentForAnybody,
 }
 
 impl Mutation {
@@ -194,5 +202,9 @@ impl Mutation {
         ("applied-forgotten", Self::AppliedForgotten),
         ("kept-disk-deleted-early", Self::KeptDiskDeletedEarly),
         ("kept-disk-not-held", Self::KeptDiskNotHeld),
+        ("reservation-forgotten", Self::ReservationForgotten),
+        ("joined-when-asked", Self::JoinedWhenAsked),
+        ("takeover-without-room", Self::TakeoverWithoutRoom),
+        ("fragment-for-anybody", Self::FragmentForAnybody),
     ];
 }

@@ -1,94 +1,22 @@
 //! The asked host's side of a change: check, reserve, answer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::io::{Output, Write};
 use super::message::{Ask, Message, Refusal, Rule, RunningVms};
 use super::projects::Fate;
+use super::reservations::{Reserved, Stage};
 use super::standing::Signing;
 use super::timers::Timer;
 use super::{Node, limits};
 use crate::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
 use crate::model::{Forward, Fragment, Hooks, Project, Vm};
 use crate::plan::{Change, Permission, plan};
-use crate::record::{Charge, Commit, Consent, RevisionHost};
+use crate::record::{Commit, Consent, RevisionHost};
 use crate::time::Now;
 use crate::trust::Verified;
 use crate::wire;
-
-/// The revisions that this host has been asked about and that are not yet decided.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Reservations {
-    by_revision: BTreeMap<Digest, Reserved>,
-}
-
-#[derive(Clone, Debug)]
-struct Reserved {
-    coordinator: PublicKey,
-    label: Label,
-    project: Option<ProjectId>,
-    parent: Option<Digest>,
-    /// The memory that it takes beside what the project has here already.
-    memory_mib: u32,
-    fragment: Option<Arc<Fragment>>,
-    /// The digest of what the project would be submitted as.
-    definition: Digest,
-    charge: Option<Charge>,
-    stage: Stage,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// The platform looks at it.
-    Checking,
-    /// Answered with yes.
-    Reserved,
-}
-
-impl Reservations {
-    pub(super) fn memory_mib(&self) -> u32 {
-        self.by_revision.values().map(|r| r.memory_mib).sum()
-    }
-
-    /// Returns the parts that this host keeps room for.
-    pub(super) fn fragments(&self) -> impl Iterator<Item = &Arc<Fragment>> {
-        self.by_revision.values().filter_map(|reserved| reserved.fragment.as_ref())
-    }
-
-    /// Returns what others are made on, beside what is asked about and what replaces a project that is about to be
-    /// changed.
-    pub(super) fn charges(
-        &self,
-        asked: Digest,
-        changed: &[Option<ProjectId>],
-    ) -> impl Iterator<Item = &Charge> {
-        self.by_revision
-            .iter()
-            .filter(move |(revision, reserved)| {
-                let same = reserved.project.is_some() && changed.contains(&reserved.project);
-                **revision != asked && !same
-            })
-            .filter_map(|(_, reserved)| reserved.charge.as_ref())
-    }
-
-    /// Returns the digests of what projects would be submitted as.
-    pub(super) fn definitions(&self) -> impl Iterator<Item = Digest> {
-        self.by_revision.values().map(|reserved| reserved.definition)
-    }
-
-    /// Whether a revision of a project is asked about in which this host has a VM of this name.
-    pub(super) fn asked_for(&self, project: Option<ProjectId>, name: &Name) -> bool {
-        let of_project = self.by_revision.values().filter(|reserved| reserved.project == project);
-        let mut parts = of_project.filter_map(|reserved| reserved.fragment.as_ref());
-        parts.any(|part| part.vms.iter().any(|vm| vm.name == *name))
-    }
-
-    /// Ends a reservation: the revision is committed, withdrawn or too old.
-    pub(super) fn take(&mut self, revision: Digest) -> Option<Arc<Fragment>> {
-        self.by_revision.remove(&revision)?.fragment
-    }
-}
 
 /// Returns the ports of its service host that lead to a VM.
 fn ports(vm: &Vm) -> impl Iterator<Item = &Forward> {
@@ -119,13 +47,14 @@ impl Node {
             self.reserve(from, revision);
             return;
         }
-        if let Some(reserved) = self.reservations.by_revision.get(&revision) {
-            if reserved.stage == Stage::Reserved {
-                self.reserve(from, revision);
-            }
-            return;
+        let before = self.reservations.by_revision.get(&revision);
+        match before.map(|reserved| reserved.stage) {
+            Some(Stage::Held) => return self.reserve(from, revision),
+            Some(Stage::Checking) => return,
+            Some(Stage::Lapsed) | None => {}
         }
-        if self.reservations.by_revision.len() >= limits::RESERVATIONS_MAX {
+        let noted = before.and_then(|reserved| reserved.noted);
+        if self.reservations.held().count() >= limits::RESERVATIONS_MAX {
             let detail = format!("{} changes are being decided; try again", limits::RESERVATIONS_MAX);
             return self.refuse(from, revision, Refusal { rule: Rule::NoAnswer, detail });
         }
@@ -142,9 +71,11 @@ impl Node {
             parent,
             memory_mib,
             fragment: fragment.clone(),
+            part: ask.revision.host(self.me).map(|part| part.fragment),
             definition: ask.revision.definition,
             charge: ask.revision.charge.clone(),
             stage: Stage::Checking,
+            noted,
         };
         self.reservations.by_revision.insert(revision, reserved);
         self.timers.set(Timer::Reservation(revision), now.mono_ms + limits::RESERVATION_MS);
@@ -378,7 +309,7 @@ impl Node {
 
     /// Refuses a port of this host that leads, or will lead, to another VM.
     fn judge_ports(&self, ask: &Ask, fragment: &Fragment) -> Result<(), Refusal> {
-        let promised = self.reservations.by_revision.values().filter_map(|reserved| {
+        let promised = self.reservations.held().filter_map(|(_, reserved)| {
             let fragment = reserved.fragment.as_ref().filter(|_| reserved.label != ask.revision.label)?;
             Some(
                 fragment
@@ -411,8 +342,8 @@ impl Node {
     fn judge_label(&self, ask: &Ask) -> Result<(), Refusal> {
         let label = &ask.revision.label;
         let built = self.projects.labelled(label).any(|project| Some(project) != ask.replaces);
-        let pending = self.reservations.by_revision.iter().any(|(revision, reserved)| {
-            *revision != ask.digest && reserved.label == *label && reserved.fragment.is_some()
+        let pending = self.reservations.held().any(|(revision, reserved)| {
+            *revision != ask.digest && reserved.label == *label && reserved.part.is_some()
         });
         if (built || pending) && !self.mutated_label_not_checked() {
             let detail = if built && ask.replaces.is_some() {
@@ -484,12 +415,16 @@ impl Node {
         let Some(reserved) = self.reservations.by_revision.get_mut(&revision) else { return };
         match verdict {
             Ok(()) => {
-                reserved.stage = Stage::Reserved;
+                reserved.stage = Stage::Held;
                 let (fragment, parent) = (reserved.fragment.clone(), reserved.parent);
-                let project = reserved.project.unwrap_or(ProjectId(revision));
-                self.join(project);
+                let project = reserved.project(revision);
+                if self.mutated_joined_when_asked() {
+                    self.join(project);
+                }
+                self.note_reservation(revision);
                 if let Some(fragment) = fragment {
-                    if let Some(parent) = parent {
+                    // Where there is no journal of the project yet, the note of the reservation stays as long.
+                    if let Some(parent) = parent.filter(|_| self.joined.contains(&project)) {
                         self.note_reserved(parent, revision, Digest::of(&wire::encode_fragment(&fragment)));
                     }
                     self.keep_fragment(fragment);
@@ -497,8 +432,13 @@ impl Node {
                 self.reserve(coordinator, revision);
             }
             Err(refusal) => {
-                self.reservations.take(revision);
-                self.timers.cancel(&Timer::Reservation(revision));
+                if reserved.noted.is_some() {
+                    // What was said yes to once stays said.
+                    self.timers.cancel(&Timer::Reservation(revision));
+                    self.lapse(revision);
+                } else {
+                    self.end_reservation(revision);
+                }
                 self.refuse(coordinator, revision, refusal);
             }
         }
@@ -506,11 +446,10 @@ impl Node {
 
     pub(super) fn withdrawn(&mut self, from: PublicKey, revision: Digest) {
         if self.reservations.by_revision.get(&revision).is_some_and(|r| r.coordinator == from) {
-            self.timers.cancel(&Timer::Reservation(revision));
             if let Some(parent) = self.reservations.by_revision.get(&revision).and_then(|r| r.parent) {
                 self.note_withdrawn(parent, revision);
             }
-            self.free_reservation(revision);
+            self.free(revision);
         }
     }
 
@@ -521,23 +460,17 @@ impl Node {
             self.let_promise_lapse(parent);
         }
         if !self.mutated_reservation_never_lapses() {
-            self.free_reservation(revision);
+            self.lapse(revision);
         }
     }
 
     /// Shortens the time for which room is held for whoever was started anew: it has forgotten what it asked for. What it
     /// had decided on before, it tells first.
     pub(super) fn coordinator_restarted(&mut self, now: Now, coordinator: PublicKey) {
-        let orphaned = self.reservations.by_revision.iter().filter(|(_, r)| r.coordinator == coordinator);
+        let orphaned = self.reservations.held().filter(|(_, r)| r.coordinator == coordinator);
         for (&revision, _) in orphaned {
             self.timers
                 .set_earlier(Timer::Reservation(revision), now.mono_ms + limits::RESERVATION_ORPHANED_MS);
-        }
-    }
-
-    fn free_reservation(&mut self, revision: Digest) {
-        if let Some(fragment) = self.reservations.take(revision) {
-            self.drop_fragment(Digest::of(&wire::encode_fragment(&fragment)));
         }
     }
 
@@ -588,19 +521,5 @@ impl Node {
             return;
         }
         self.send(to, Message::Answer { revision, verdict: Err(refusal) });
-    }
-
-    /// Ends the reservations of committed revisions, whose VMs are counted instead, and of those that have lost.
-    pub(super) fn settle_reservations(&mut self, project: ProjectId) {
-        let settled = |(revision, reserved): (&Digest, &Reserved)| {
-            let lost = reserved.parent.is_some_and(|parent| self.projects.decided_child(parent).is_some());
-            let own = reserved.project.unwrap_or(ProjectId(*revision)) == project;
-            (own && (lost || self.projects.is_proven(*revision))).then_some(*revision)
-        };
-        let over: Vec<Digest> = self.reservations.by_revision.iter().filter_map(settled).collect();
-        for revision in over {
-            self.timers.cancel(&Timer::Reservation(revision));
-            self.reservations.take(revision);
-        }
     }
 }

@@ -239,7 +239,8 @@ impl Node {
             return self.refuse_takeover(op, "its definition is gone from this host meanwhile".to_owned());
         };
         let memory = fragment.vms.iter().find(|found| found.name == vm.name).map(|found| found.memory);
-        if !memory.is_some_and(|memory| self.vms.has_room_for(Some(&vm), memory, self.config.memory_limit)) {
+        let fits = |memory| self.vms.has_room_for(Some(&vm), memory, self.config.memory_limit);
+        if !memory.is_some_and(fits) && !self.mutated_takeover_without_room() {
             let detail =
                 "there is no memory left for it on this host; stop or move another VM first".to_owned();
             return self.refuse_takeover(op, detail);

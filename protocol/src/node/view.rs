@@ -63,6 +63,11 @@ pub struct VmView {
 }
 
 impl Node {
+    /// Whether a VM that this host owns can't be made for want of memory: it was committed too late.
+    pub fn lacks_room(&self, vm: &crate::id::VmId) -> bool {
+        self.vms.lacks_room(vm)
+    }
+
     /// Returns the members of the mesh by name.
     pub fn hosts(&self) -> Vec<HostView> {
         let reach = |key| {

@@ -1,6 +1,7 @@
 //! The VMs that this host owns: from what is wanted and what was observed to steps and to published status.
 
 mod applying;
+mod holdings;
 mod kept;
 mod owning;
 mod switches;
@@ -8,14 +9,13 @@ mod switches;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::hooks::Standing;
 use super::io::{Holding, Output, SwitchWanted};
 use super::message::{Message, RunOrder};
 use super::ownership::Right;
 use super::timers::Timer;
 use super::{Node, limits};
-use crate::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
-use crate::model::{Forward, Fragment, MemoryMib, Vm};
+use crate::id::{Digest, Label, ProjectId, PublicKey, VmId};
+use crate::model::{Fragment, MemoryMib, Vm};
 use crate::plan::{Existence, Observed, RunPhase, Step, StopLimit, guest_address, next_step};
 use crate::record::{Epoch, Nat, Record, RunState, VmState, VmStatus};
 use crate::time::Now;
@@ -53,6 +53,7 @@ struct OwnedVm {
     guest: applying::Guest,
     /// Since when, in milliseconds since 1970, it is left out and its disk kept: it takes no room meanwhile.
     kept_unix_ms: Option<u64>,
+    build: Build,
 }
 
 impl OwnedVm {
@@ -75,143 +76,12 @@ enum Disk {
     Lost,
 }
 
-impl Vms {
-    /// Returns how many VMs are defined here.
-    pub(super) fn len(&self) -> usize {
-        self.owned.len()
-    }
-
-    pub(super) fn projects(&self) -> BTreeSet<ProjectId> {
-        self.owned.values().map(|vm| vm.status.project).collect()
-    }
-
-    pub(super) fn memory_mib(&self) -> u32 {
-        self.owned.values().filter(|vm| vm.takes_room()).map(|vm| vm.status.memory.0).sum()
-    }
-
-    /// Returns the memory of the VMs of a project that `counts` holds of.
-    pub(super) fn memory_mib_of(&self, project: ProjectId, counts: impl Fn(&VmId) -> bool) -> u32 {
-        let of_project = self.owned.iter().filter(|(id, vm)| vm.status.project == project && counts(id));
-        of_project.filter(|(_, vm)| vm.takes_room()).map(|(_, vm)| vm.status.memory.0).sum()
-    }
-
-    /// Returns the ports of this host that lead to VMs that are defined here, but for those of one project.
-    pub(super) fn forwards(&self, but: Option<ProjectId>) -> impl Iterator<Item = (&Label, &Name, &Forward)> {
-        let others = self.owned.iter().filter(move |(_, vm)| Some(vm.status.project) != but);
-        others.flat_map(|(id, vm)| vm.status.forwards.iter().map(|port| (&vm.label, &id.name, port)))
-    }
-
-    pub(super) fn ids(&self) -> impl Iterator<Item = &VmId> {
-        self.owned.keys()
-    }
-
-    /// Returns the parts that VMs here were made from.
-    pub(super) fn fragments(&self) -> impl Iterator<Item = &Arc<Fragment>> {
-        self.owned.values().map(|vm| &vm.fragment)
-    }
-
-    /// Returns the VMs of a project that run or are about to. One whose start has failed does neither, until it is
-    /// tried again.
-    pub(super) fn running(&self, project: ProjectId) -> impl Iterator<Item = &VmId> {
-        let is_about_to = |vm: &OwnedVm| match vm.busy {
-            Some(step) => step != Step::Remove,
-            None => !matches!(vm.status.state, VmState::Failed { .. }),
-        };
-        self.owned
-            .iter()
-            .filter(move |(_, vm)| vm.status.project == project)
-            .filter(move |(_, vm)| match vm.observed {
-                Observed::Running(_) => true,
-                Observed::Absent | Observed::Down { .. } | Observed::Lost => {
-                    vm.status.run == RunState::Up && is_about_to(vm)
-                }
-            })
-            .map(|(id, _)| id)
-    }
-
-    /// Whether one more long step would be too many. Stopping is mostly waiting and does not count.
-    fn is_full(&self) -> bool {
-        let long =
-            |vm: &&OwnedVm| matches!(vm.busy, Some(Step::Build | Step::Start | Step::Remove | Step::Apply));
-        self.owned.values().filter(long).count() >= limits::STEPS_RUNNING_MAX
-    }
-
-    /// Whether one more VM has room beside those whose disks are there or being made.
-    pub(super) fn has_room(&self, memory: MemoryMib, limit: MemoryMib) -> bool {
-        self.has_room_for(None, memory, limit)
-    }
-
-    /// The same for a VM that may be among those that are here already.
-    pub(super) fn has_room_for(&self, vm: Option<&VmId>, memory: MemoryMib, limit: MemoryMib) -> bool {
-        let there = |vm: &OwnedVm| {
-            vm.takes_room() && (vm.observed != Observed::Absent || vm.busy == Some(Step::Build))
-        };
-        let others = self.owned.iter().filter(|(id, owned)| Some(*id) != vm && there(owned));
-        let used: u64 = others.map(|(_, owned)| u64::from(owned.status.memory.0)).sum();
-        used + u64::from(memory.0) <= u64::from(limit.0)
-    }
-
-    /// Returns how the VMs of a project stand.
-    pub(super) fn standings(&self, project: ProjectId) -> Vec<Standing> {
-        let of_project = self.owned.iter().filter(|(_, vm)| vm.status.project == project);
-        of_project
-            .map(|(id, vm)| Standing {
-                vm: id.clone(),
-                existence: vm.existence,
-                run: vm.status.run,
-                observed: vm.observed.clone(),
-                busy: vm.busy,
-            })
-            .collect()
-    }
-
-    /// Returns the project of a VM, and the part of it that is here.
-    pub(super) fn part(&self, id: &VmId) -> Option<(Label, Arc<Fragment>)> {
-        self.owned.get(id).map(|vm| (vm.label.clone(), vm.fragment.clone()))
-    }
-
-    /// Whether this is a VM of ours.
-    pub(super) fn owns(&self, id: &VmId) -> bool {
-        self.owned.contains_key(id)
-    }
-
-    /// Whether no disk was ever made for a VM of ours, and none is being made.
-    pub(super) fn never_built(&self, id: &VmId) -> bool {
-        self.owned
-            .get(id)
-            .is_some_and(|vm| vm.observed == Observed::Absent && vm.busy.is_none() && vm.disk == Disk::Sound)
-    }
-
-    /// Whether the disk of a VM of ours was there and is gone.
-    pub(super) fn is_lost(&self, id: &VmId) -> bool {
-        self.owned.get(id).is_some_and(|vm| vm.disk == Disk::Lost && vm.observed == Observed::Absent)
-    }
-
-    /// Whether the disk of a VM of ours is being made.
-    pub(super) fn is_building(&self, id: &VmId) -> bool {
-        self.owned.get(id).is_some_and(|vm| vm.busy == Some(Step::Build))
-    }
-
-    /// Whether a VM of ours has a disk and nothing is done with it.
-    pub(super) fn is_down(&self, id: &VmId) -> bool {
-        self.owned.get(id).is_some_and(|vm| {
-            matches!(vm.observed, Observed::Down { .. } | Observed::Lost) && vm.busy.is_none()
-        })
-    }
-
-    /// Whether there is something of a VM on this host's disk.
-    pub(super) fn has_disk(&self, id: &VmId) -> bool {
-        self.found.contains_key(id) || self.owned.get(id).is_some_and(|vm| vm.observed != Observed::Absent)
-    }
-
-    /// Returns what a VM of ours should be doing, how often that has changed, and who changed it last.
-    pub(super) fn run_of(&self, id: &VmId) -> Option<(RunState, u64, PublicKey)> {
-        self.owned.get(id).map(|vm| (vm.status.run, vm.status.run_counter, vm.status.run_by))
-    }
-
-    fn definition<'a>(id: &VmId, vm: &'a OwnedVm) -> Option<&'a Vm> {
-        vm.fragment.vms.iter().find(|definition| definition.name == id.name)
-    }
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Build {
+    /// Nothing is known to be in the way of it.
+    Free,
+    /// There is no memory left for it here.
+    NoRoom,
 }
 
 impl Node {
@@ -452,6 +322,7 @@ impl Node {
             disk,
             guest: applying::Guest::default(),
             kept_unix_ms,
+            build: Build::Free,
         };
         self.vms.owned.insert(id.clone(), vm);
         let believes = self.mutated_applied_forgotten() && matches!(observed, Observed::Running(_));
@@ -554,6 +425,9 @@ impl Node {
             format!("this host has no memory left for it (its limit is {limit}): it was committed too late");
         self.timers.set(Timer::Retry(id.clone()), now.mono_ms + limits::RETRY_MS_MAX);
         self.set_state(now, id, VmState::Failed { reason });
+        if let Some(vm) = self.vms.owned.get_mut(id) {
+            vm.build = Build::NoRoom;
+        }
     }
 
     fn begin(&mut self, now: Now, id: &VmId, step: Step) {
@@ -708,6 +582,7 @@ impl Node {
 
     fn set_state(&mut self, now: Now, id: &VmId, state: VmState) {
         let Some(vm) = self.vms.owned.get_mut(id) else { return };
+        vm.build = Build::Free;
         if vm.status.state != state {
             let kept = vm.kept_unix_ms.filter(|_| state == VmState::Kept);
             vm.status.state = state;

@@ -24,6 +24,7 @@ mod manifest;
 mod message;
 mod record;
 mod refusal;
+mod reservation;
 pub mod seed;
 mod stored;
 mod token;
@@ -66,6 +67,7 @@ pub use message::{
 pub use record::trust_record;
 pub use record::{REASON_BYTES_MAX, RecordError, sign_record, verify_record};
 pub use refusal::Refusal;
+pub use reservation::{decode_reservation_note, encode_reservation_note};
 pub use stored::{
     Change, JOURNAL_VERSION, JournalHeader, decode_changes, decode_journal_header, decode_write,
     encode_changes, encode_journal_header, encode_write,

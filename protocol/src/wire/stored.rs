@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::grant::SignedWire;
 use super::record::RecordError;
 use super::{
-    DecodeError, MESSAGE_BYTES_MAX, decode, decode_decision_note, decode_fragment, decode_holding, encode,
-    encode_decision_note, encode_fragment, encode_holding, encode_record_key, encode_vm_id, known,
-    verify_record,
+    DecodeError, MESSAGE_BYTES_MAX, decode, decode_decision_note, decode_fragment, decode_holding,
+    decode_reservation_note, encode, encode_decision_note, encode_fragment, encode_holding,
+    encode_record_key, encode_reservation_note, encode_vm_id, known, verify_record,
 };
 use crate::id::{Digest, ProjectId, PublicKey};
 use crate::node::Write;
@@ -20,7 +20,7 @@ use crate::node::Write;
 const VERSION: u16 = 1;
 
 /// How many kinds of values there are below.
-const KINDS: u32 = 6;
+const KINDS: u32 = 7;
 
 /// One durable change: a slot gets a value, or loses the one that it has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +38,7 @@ enum SlotWire {
     Join([u8; 32]),
     Decision([u8; 32]),
     Holding(Vec<u8>),
+    Reservation([u8; 32]),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -54,6 +55,7 @@ enum ValueWire {
     Join([u8; 32]),
     Decision(Vec<u8>),
     Holding(Vec<u8>),
+    Reservation(Vec<u8>),
 }
 
 fn slot_of(write: &Write) -> SlotWire {
@@ -65,6 +67,8 @@ fn slot_of(write: &Write) -> SlotWire {
         Write::DropDecision(parent) => SlotWire::Decision(parent.0),
         Write::Holding(vm, _) | Write::DropHolding(vm) => SlotWire::Holding(encode_vm_id(vm)),
         Write::Fragment(digest, _) | Write::DropFragment(digest) => SlotWire::Fragment(digest.0),
+        Write::Reservation(note) => SlotWire::Reservation(note.revision.0),
+        Write::DropReservation(revision) => SlotWire::Reservation(revision.0),
     }
 }
 
@@ -76,7 +80,11 @@ fn value_of(write: &Write) -> Option<ValueWire> {
         Write::Decision(note) => ValueWire::Decision(encode_decision_note(note)),
         Write::Holding(vm, holding) => ValueWire::Holding(encode_holding(vm, holding)),
         Write::Fragment(_, fragment) => ValueWire::Fragment(encode_fragment(fragment)),
-        Write::DropFragment(_) | Write::DropDecision(_) | Write::DropHolding(_) => return None,
+        Write::Reservation(note) => ValueWire::Reservation(encode_reservation_note(note)),
+        Write::DropFragment(_)
+        | Write::DropDecision(_)
+        | Write::DropHolding(_)
+        | Write::DropReservation(_) => return None,
     })
 }
 
@@ -110,6 +118,7 @@ pub fn decode_write(value: &[u8], root: PublicKey) -> Result<Write, RecordError>
             Write::Holding(vm, holding)
         }
         ValueWire::Join(project) => Write::Join(ProjectId(Digest(project))),
+        ValueWire::Reservation(bytes) => Write::Reservation(Box::new(decode_reservation_note(&bytes)?)),
     })
 }
 
@@ -184,6 +193,8 @@ mod tests {
             Write::Heard(key, record),
             Write::Join(ProjectId(Digest([9; 32]))),
             Write::DropFragment(Digest([8; 32])),
+            Write::Reservation(Box::new(super::super::reservation::sample())),
+            Write::DropReservation(Digest([7; 32])),
         ]
     }
 

@@ -140,7 +140,11 @@ impl Host {
                 self.holdings.remove(&vm);
             }
             Write::Join(project) => self.projects.push(project),
-            Write::Decision(_) | Write::DropDecision(_) => {}
+            // Nothing is being decided while it is down.
+            Write::Decision(_)
+            | Write::DropDecision(_)
+            | Write::Reservation(_)
+            | Write::DropReservation(_) => {}
         }
     }
 
@@ -150,6 +154,7 @@ impl Host {
             records: self.records.values().cloned().collect(),
             fragments: self.fragments.iter().map(|(digest, part)| (*digest, part.clone())).collect(),
             decisions: Vec::new(),
+            reservations: Vec::new(),
             holdings: self.holdings.iter().map(|(vm, holding)| (vm.clone(), holding.clone())).collect(),
             joined: self.projects.iter().copied().collect(),
         };
