@@ -260,7 +260,9 @@ impl Node {
             let lost = reserved.parent.is_some_and(|parent| self.projects.decided_child(parent).is_some());
             let proven = self.projects.is_proven(*revision);
             let own = reserved.project(*revision) == project;
-            (own && (lost || proven)).then_some((*revision, proven && reserved.noted.is_some()))
+            // Whoever is only left out has given its word to nothing that it would have to remember.
+            let by_our_word = proven && reserved.noted.is_some() && reserved.part.is_some();
+            (own && (lost || proven)).then_some((*revision, by_our_word))
         };
         let over: Vec<(Digest, bool)> = self.reservations.by_revision.iter().filter_map(settled).collect();
         if over.iter().any(|(_, by_our_word)| *by_our_word) {
