@@ -163,6 +163,7 @@ impl Mesh {
             | Output::DropCopy { .. }
             | Output::Switches(_)
             | Output::Revoked(_)
+            | Output::Forked(_)
             | Output::Progress { .. } => {}
             Output::Done { op, outcome } => {
                 self.outcomes.insert(op, outcome);
@@ -503,3 +504,6 @@ fn a_ballot_near_the_end_of_all_numbers_is_not_answered_and_only_voters_outbid()
     let coordinated = mesh.decisions[0].get(&project.0).map_or(0, |note| note.coordinated);
     assert!(coordinated < 7, "{coordinated}");
 }
+
+#[path = "forgotten_test.rs"]
+mod forgotten;

@@ -70,6 +70,7 @@ impl Alone {
                     | Output::Switches(_)
                     | Output::Progress { .. }
                     | Output::Revoked(_)
+                    | Output::Forked(_)
                     | Output::Done { .. } => {}
                 }
             }

@@ -207,6 +207,8 @@ impl Node {
             ChainRule::ReservationsIgnored
         } else if self.mutated_times_go_back() {
             ChainRule::TimesIgnored
+        } else if self.mutated_half_suffices() {
+            ChainRule::HalfSuffices
         } else {
             ChainRule::InForce
         }

@@ -73,4 +73,12 @@ mutations! {
     mutated_partial_for_anybody => PartialForAnybody,
     mutated_charge_not_compared => ChargeNotCompared,
     mutated_own_told_unsigned_believed => OwnToldUnsignedBelieved,
+    mutated_forgotten_not_let_go => ForgottenNotLetGo,
+    mutated_left_out_remembers => LeftOutRemembers,
+    mutated_takeover_term_unbounded => TakeoverTermUnbounded,
+    mutated_takeover_scope_ignored => TakeoverScopeIgnored,
+    mutated_quarantined_dropped => QuarantinedDropped,
+    mutated_ballot_jump_unbounded => BallotJumpUnbounded,
+    mutated_half_suffices => HalfSuffices,
+    mutated_first_counts_once => FirstCountsOnce,
 }

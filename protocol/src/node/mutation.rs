@@ -121,6 +121,22 @@ pub enum Mutation {
     ChargeNotCompared,
     /// A host signs nothing more once a peer says that another run of its key is alive, whoever that peer is.
     OwnToldUnsignedBelieved,
+    /// A host that has lost its journal of a project says no even to being left out of it.
+    ForgottenNotLetGo,
+    /// A host that has lost its journal promises again once it was asked to be left out.
+    LeftOutRemembers,
+    /// A takeover may begin any term.
+    TakeoverTermUnbounded,
+    /// A takeover counts whatever projects its grants are for.
+    TakeoverScopeIgnored,
+    /// Where space is short, a host drops its disk of a VM that somebody has taken over.
+    QuarantinedDropped,
+    /// A ballot may have any number.
+    BallotJumpUnbounded,
+    /// Of an even number of hosts any half is a majority.
+    HalfSuffices,
+    /// Of an even number of hosts no half is a majority.
+    FirstCountsOnce,
 }
 
 impl Mutation {
@@ -185,5 +201,13 @@ impl Mutation {
         ("partial-for-anybody", Self::PartialForAnybody),
         ("charge-not-compared", Self::ChargeNotCompared),
         ("own-told-unsigned-believed", Self::OwnToldUnsignedBelieved),
+        ("forgotten-not-let-go", Self::ForgottenNotLetGo),
+        ("left-out-remembers", Self::LeftOutRemembers),
+        ("takeover-term-unbounded", Self::TakeoverTermUnbounded),
+        ("takeover-scope-ignored", Self::TakeoverScopeIgnored),
+        ("quarantined-dropped", Self::QuarantinedDropped),
+        ("ballot-jump-unbounded", Self::BallotJumpUnbounded),
+        ("half-suffices", Self::HalfSuffices),
+        ("first-counts-once", Self::FirstCountsOnce),
     ];
 }

@@ -63,7 +63,8 @@ fn a_word_that_another_run_is_alive_silences_nobody() {
     let mut cluster = Cluster::new(512);
     cluster.build_ring();
     cluster.pass(2 * limits::OTHER_RUN_MS);
-    let counter = |cluster: &Cluster| cluster.nodes[0].records.host(keys(1).public()).map(|host| host.counter);
+    let counter =
+        |cluster: &Cluster| cluster.nodes[0].records.host(keys(1).public()).map(|host| host.counter);
     let before = counter(&cluster).expect("it was heard");
     let instance = cluster.nodes[1].own_runs.instance;
     for other in 0..100 {
