@@ -45,6 +45,11 @@ impl EventLoop {
                 // The mesh's task has ended only if the loop is about to.
                 let _ = self.mesh.revoke(grant).await;
             }
+            Output::Forked(pair) => {
+                let (author, [first, second]) = (pair[0].author(), [pair[0].digest(), pair[1].digest()]);
+                warn!(%author, %first, %second, "a member has signed two things in one slot: it is cut off");
+                let _ = self.mesh.cut_off(author).await;
+            }
             Output::Broadcast(record) => {
                 moving::reach_record(&record);
                 self.broadcast(&record).await;

@@ -143,6 +143,11 @@ impl Oracle {
         self.exempt.has_lost_state(key)
     }
 
+    /// Whether this host lies, or may not remember what it has signed.
+    pub(crate) fn may_have_signed_twice(&self, key: PublicKey) -> bool {
+        self.exempt.has_lost_state(key) || self.exempt.hostile.contains(&key)
+    }
+
     /// Takes over what the rules of ownership have found broken, but for hosts that act on an older state or have forged
     /// it. Who has lost its journals has no right left by which it could break one.
     pub(crate) fn take_ownership(&mut self) {

@@ -304,6 +304,12 @@ impl Ownerships {
     /// S3: whoever released a VM keeps its copy until somebody has claimed it.
     pub(crate) fn check_drop(&mut self, host: &Name, key: PublicKey, id: &VmId) {
         let vm = self.by_vm.entry(id.clone()).or_default();
+        // "The old owner, when it hears, pauses and keeps its copy as quarantined."
+        let given_away = vm.newest_claim(key).is_none_or(|own| vm.released.contains_key(&(own, key)));
+        if vm.standing(key) == Standing::Quarantined && !given_away {
+            let rule = format!("S3: {host} drops its disk of {id}, which was taken over from it");
+            self.broken.push((vec![key], rule));
+        }
         let Some(newest) =
             vm.released.keys().filter(|(_, by)| *by == key).map(|(epoch, _)| *epoch).next_back()
         else {

@@ -75,6 +75,17 @@ impl Oracle {
         }
     }
 
+    /// L1: nobody is cut off but "a host of the project that signs two things in one slot".
+    pub(crate) fn check_cut_off(&mut self, by: &Host, author: PublicKey) {
+        if !self.may_have_signed_twice(author) {
+            self.broken(format!(
+                "L1: {} cuts {} off, which has signed nothing twice",
+                by.name,
+                author.short()
+            ));
+        }
+    }
+
     fn check_signing(&mut self, host: &Host, now_ms: u64, known: &BTreeMap<PublicKey, usize>) {
         // Whoever has lost everything knows of nobody to ask.
         let asks = known.len() > 1 && !self.has_lost_state(host.keys.public());

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use mln_protocol::id::Name;
 use mln_protocol::node::{Node, Write, WriteId};
 use mln_protocol::time::Now;
-use mln_protocol::trust::{Domain, Grant, KeyPair, Signed, Verb, mesh_of};
+use mln_protocol::trust::{Domain, Grant, KeyPair, ProjectPattern, Scope, Signed, Verb, mesh_of};
 
 use crate::check_standing::OwnKey;
 use crate::disk::Disk;
@@ -173,6 +173,22 @@ impl Host {
     /// Returns a chain of grants for it that allows only this.
     pub(crate) fn chain_for(&self, root: &KeyPair, verbs: impl IntoIterator<Item = Verb>) -> Vec<Signed> {
         chain(root, &self.keys, &self.name, verbs, None)
+    }
+
+    /// Returns a chain of grants for it that is good for projects of somebody who has none.
+    pub(crate) fn chain_elsewhere(&self, root: &KeyPair) -> Vec<Signed> {
+        let elsewhere = ProjectPattern::parse("nobody/*").expect("an owner and a pattern");
+        let scope = Scope { projects: vec![elsewhere], ..Scope::default() };
+        let grant = Grant {
+            mesh: mesh_of(root.public()),
+            subject: self.keys.public(),
+            name: Some(self.name.clone()),
+            verbs: Verb::ALL.into_iter().collect(),
+            passes: 3,
+            not_after_unix_ms: None,
+            scope,
+        };
+        vec![root.sign(Domain::Grant, grant.to_bytes())]
     }
 
     /// Whether it can take part in the network at this time.

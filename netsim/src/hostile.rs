@@ -13,13 +13,14 @@ use mln_protocol::node::{
 };
 use mln_protocol::plan::StopLimit;
 use mln_protocol::record::{
-    Ballot, Commit, Consent, HostStatus, Promise, Record, RecordKey, Revision, RunState, VmState, VmStatus,
+    Ballot, Claim, ClaimBasis, Commit, Consent, Epoch, HostStatus, Link, Promise, Record, RecordKey,
+    Revision, RunState, Takeover, VmState, VmStatus,
 };
 use mln_protocol::trust::{Domain, KeyPair, Signed, Verified};
 use mln_protocol::wire;
 
 use crate::fault::Fault;
-use crate::host::Honesty;
+use crate::host::{Honesty, root_key};
 use crate::lot::Lot;
 use crate::options::FAULTS_MS;
 use crate::transport::Packet;
@@ -72,10 +73,16 @@ enum Lie {
     Forge,
     /// That another run of the victim's key is alive.
     OtherRun,
+    /// A takeover at the end of all terms.
+    LastTerm,
+    /// A takeover by a grant for another project.
+    Overreach,
+    /// A ballot that nobody can outbid.
+    HighBallot,
 }
 
 impl Lie {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 14] = [
         Self::Replay,
         Self::Equivocate,
         Self::Garbage,
@@ -87,6 +94,9 @@ impl Lie {
         Self::Burst,
         Self::Forge,
         Self::OtherRun,
+        Self::LastTerm,
+        Self::Overreach,
+        Self::HighBallot,
     ];
 }
 
@@ -232,6 +242,31 @@ impl World {
                 (0..BURST).map(|_| (victim, question.clone())).collect()
             }
             Lie::Forge => Vec::new(),
+            Lie::LastTerm => match some_vm {
+                Some(view) => {
+                    let chain = self.hosts[node].chain.clone();
+                    let seen = Epoch { term: u64::MAX - 1 - lot.between(0, 3), n: 1 };
+                    everybody(Message::Records(vec![own(taken_over(view.status.vm, seen, chain))]))
+                }
+                None => Vec::new(),
+            },
+            Lie::Overreach => match some_vm {
+                Some(view) => {
+                    let chain = self.hosts[node].chain_elsewhere(&root_key());
+                    let (vm, seen) = (view.status.vm, view.status.epoch);
+                    everybody(Message::Records(vec![own(taken_over(vm, seen, chain))]))
+                }
+                None => Vec::new(),
+            },
+            Lie::HighBallot => {
+                let project = machine.projects().first().map(|project| project.id);
+                let heads = project.and_then(|project| machine.heads(project));
+                let ballot = Ballot { number: u64::MAX - lot.between(0, 3), coordinator: keys.public() };
+                match heads.map(|heads| *heads.newest()) {
+                    Some(parent) => everybody(Message::Ballot { parent, ballot }),
+                    None => Vec::new(),
+                }
+            }
             Lie::OtherRun => {
                 let runs = self.hosts[victim].node.as_ref();
                 let told =
@@ -276,7 +311,7 @@ fn name(text: &str) -> Name {
 fn invented_vm(birth: Digest, by: PublicKey) -> Record {
     Record::Vm(VmStatus {
         counter: 1,
-        epoch: mln_protocol::record::Epoch::FIRST,
+        epoch: Epoch::FIRST,
         vm: VmId { birth, name: name("ghost") },
         project: ProjectId(birth),
         run: RunState::Up,
@@ -293,6 +328,13 @@ fn invented_vm(birth: Digest, by: PublicKey) -> Record {
         forwards: Vec::new(),
         part: None,
     })
+}
+
+/// A takeover of a VM with no copy of its disk.
+fn taken_over(vm: VmId, seen: Epoch, chain: Vec<Signed>) -> Record {
+    let takeover =
+        Takeover { seen: Some(seen), copy: None, chain, author: "liar".to_owned(), made_unix_ms: 0 };
+    Record::Link(Link::Claim(Claim { vm, epoch: seen.taken_over(), basis: ClaimBasis::Takeover(takeover) }))
 }
 
 /// The end of a project, with nobody's word but the liar's.

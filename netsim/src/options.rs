@@ -10,7 +10,7 @@ use mln_protocol::node::Mutation;
 use crate::fault::Fault;
 use crate::lot::Lot;
 use crate::regions;
-use crate::scene::{SCENE_HOSTS, Scene};
+use crate::scene::{LIARS, SCENE_HOSTS, Scene};
 
 /// How long things go wrong, in milliseconds; then they must come right.
 pub(crate) const FAULTS_MS: u64 = 60_000;
@@ -140,7 +140,7 @@ impl Options {
         let rates = [(Fault::Loss, 20), (Fault::Repeat, 40), (Fault::SlowDisk, 30), (Fault::TornWrite, 300)];
         let mut rates: BTreeMap<Fault, u64> = rates.into_iter().filter(|_| lot.chance(500)).collect();
         if scene == Scene::Liars {
-            rates.insert(Fault::Hostile, 2);
+            rates.insert(Fault::Hostile, LIARS as u64);
         }
         if scene == Scene::Moves {
             // What the swarm has, half as often: else hardly anything moves.

@@ -18,6 +18,9 @@ use crate::options::FAULTS_MS;
 /// How many hosts a scene has.
 pub(crate) const SCENE_HOSTS: usize = 6;
 
+/// How many of them lie where any do, the last ones.
+pub(crate) const LIARS: usize = 2;
+
 /// A world that is made for one rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scene {
@@ -43,6 +46,10 @@ pub(crate) enum Scene {
     LostDecision,
     /// And two hosts lose their journals.
     Amnesia,
+    /// A host has lost its journal, and the others go on without it.
+    Forgotten,
+    /// A project on two hosts, one of which is off or cut off.
+    Pair,
     /// A VM moves to a host that never heard who has claimed it.
     Stranger,
     /// Some grants end soon, and some clocks are a day ahead.
@@ -80,7 +87,7 @@ pub(crate) enum Scene {
 }
 
 impl Scene {
-    pub(crate) const ALL: [(&'static str, Self); 28] = [
+    pub(crate) const ALL: [(&'static str, Self); 30] = [
         ("decline", Self::Decline),
         ("late-run", Self::LateRun),
         ("unpinned", Self::Unpinned),
@@ -109,6 +116,8 @@ impl Scene {
         ("forgetful", Self::Forgetful),
         ("full", Self::Full),
         ("curious", Self::Curious),
+        ("forgotten", Self::Forgotten),
+        ("pair", Self::Pair),
     ];
 
     /// Returns its name on the command line.
@@ -143,12 +152,16 @@ pub(crate) enum Order {
     Place(usize, usize),
     /// Change what a VM does when it starts.
     Change(usize),
-    /// The same, without the majority of the project's hosts.
+    /// The same for this once: what others ask for later is without it.
+    Try(usize),
+    /// What a VM does when it starts, without the majority of the project's hosts.
     ChangePartially(usize),
     /// Leave a VM out.
     LeaveOut(usize),
     /// Leave a VM out, and keep its disk for this long, in milliseconds.
     Shelve(usize, u64),
+    /// Leave all others out.
+    LeaveOnly(usize),
     /// Have it again.
     TakeIn(usize),
     /// Take a VM over.
@@ -308,6 +321,9 @@ fn acts(scene: Scene, hosts: &[usize], lot: &mut Lot) -> Vec<Act> {
             Act::Strike(b, Blow::Isolated(8_000)),
             Act::Strike(b, Blow::Crash(500)),
             Act::Ask(a, Order::TakeOver(0, OwnerHeard::Force), 8_000),
+            // What was taken over from it is not a copy to be dropped.
+            Act::Wait(12_000),
+            Act::Strike(b, Blow::SpaceShort),
         ],
         Scene::Takeover => vec![
             Act::Strike(b, Blow::Isolated(FAULTS_MS)),
@@ -354,7 +370,44 @@ fn acts(scene: Scene, hosts: &[usize], lot: &mut Lot) -> Vec<Act> {
             Act::Ask(e, Order::Change(1), 20_000),
         ],
         Scene::Stranger => place(b).to_vec(),
-        Scene::Liars => vec![Act::Until(FAULTS_MS)],
+        Scene::Liars => {
+            let honest = |host: &usize| *host < SCENE_HOSTS - LIARS;
+            let vm = [a, b, c].iter().position(honest).unwrap_or(0);
+            let asked = [d, e, f].into_iter().find(honest).unwrap_or(a);
+            vec![Act::Until(FAULTS_MS), Act::Must(asked, Order::Try(vm), 60_000)]
+        }
+        // Nobody who is left remembers what was decided, and who has lost it must not speak as if it did.
+        Scene::Forgotten if lot.chance(500) => vec![
+            Act::Strike(c, Blow::Crash(8_000)),
+            Act::Wait(300),
+            lost,
+            Act::Ask(d, Order::Change(0), 5_000),
+            Act::Strike(a, Blow::Amnesia(500)),
+            Act::Strike(b, Blow::Amnesia(700)),
+            Act::Wait(9_000),
+            Act::Ask(e, Order::LeaveOnly(2), 10_000),
+        ],
+        Scene::Forgotten => vec![
+            Act::Strike(a, Blow::Amnesia(500)),
+            Act::Wait(4_000),
+            Act::Must(e, Order::LeaveOut(0), 20_000),
+            Act::Must(d, Order::Change(1), 20_000),
+        ],
+        Scene::Pair => {
+            // The first in the list is the one whose name sorts first.
+            let (first, second) = if a < b { ((a, 0), (b, 1)) } else { ((b, 1), (a, 0)) };
+            let rest = if lot.chance(500) {
+                vec![Act::Strike(second.0, Blow::Crash(25_000)), Act::Must(d, Order::Change(first.1), 15_000)]
+            } else {
+                vec![
+                    Act::Strike(first.0, Blow::Isolated(20_000)),
+                    Act::Say(first.0, Order::Try(first.1)),
+                    Act::Say(d, Order::Try(second.1)),
+                    Act::Wait(20_000),
+                ]
+            };
+            [vec![Act::Must(e, Order::LeaveOut(2), 20_000)], rest].concat()
+        }
         Scene::Moves => moves(&[b, c, a], &[d, e], lot),
         Scene::ShortGrants => vec![Act::Ask(f, Order::Change(0), 10_000)],
         Scene::Comeback => {

@@ -4,7 +4,7 @@ use mln_protocol::id::{Label, ProjectId, VmId};
 use mln_protocol::model::{HostAddress, MemoryMib, Project};
 use mln_protocol::node::{
     BuildOrder, ExistingProject, Holding, Input, Node, OnFailure, OpId, Operation, Outcome, ReviseContent,
-    ReviseOrder, RunOrder, RunningVms,
+    ReviseOrder, Rule, RunOrder, RunningVms,
 };
 use mln_protocol::plan::StopLimit;
 use mln_protocol::record::Consent;
@@ -159,8 +159,14 @@ impl World {
         let Some(waiting) = script.waiting.filter(|waiting| (waiting.node, waiting.op) == (node, op)) else {
             return;
         };
+        // Decided it is, though a liar among the hosts may not carry it out.
+        let must = matches!(script.act(), Some(Act::Must(..)));
+        let decided = must
+            && matches!(outcome, Outcome::Refused(refusals)
+                if refusals.iter().all(|refused| refused.refusal.rule == Rule::Unchanged));
         match outcome {
             Outcome::Done => script.next(),
+            Outcome::Refused(_) if decided => script.next(),
             Outcome::Refused(_) | Outcome::Failed(_) => {
                 script.waiting = Some(Waiting { op: OpId(0), since_ms: self.now_ms, ..waiting });
             }
@@ -284,6 +290,11 @@ pub(crate) fn operation(
             script.lab.vms[vm].startup = vec!["echo changed".to_owned()]
         }
         Order::LeaveOut(vm) | Order::Shelve(vm, _) => script.left_out = vec![vm],
+        // Not what the script's next revision follows from.
+        Order::Try(_) => {}
+        Order::LeaveOnly(vm) => {
+            script.left_out = (0..script.lab.vms.len()).filter(|left| *left != vm).collect();
+        }
         Order::TakeIn(vm) => script.left_out.retain(|out| *out != vm),
         Order::TakeOver(..) => return None,
     }
@@ -292,6 +303,9 @@ pub(crate) fn operation(
         _ => Consent::Majority,
     };
     let mut project = script.lab.clone();
+    if let Order::Try(vm) = order {
+        project.vms[vm].startup = vec!["echo tried".to_owned()];
+    }
     for &out in script.left_out.iter().rev() {
         project.vms.remove(out);
     }

@@ -641,6 +641,7 @@ impl World {
             Output::ReadCopy { vm } => self.copy(node, vm, CopyWork::Read),
             Output::Shelve { vm } => self.shelve(node, &vm),
             Output::DropCopy { vm } => self.drop_copy(node, &vm),
+            Output::Forked(pair) => self.oracle.check_cut_off(&self.hosts[node], pair[0].author()),
             Output::Switches(_) | Output::Progress { .. } | Output::Revoked(_) => {}
             Output::Done { op, outcome } => match self.alone.remove(&op) {
                 Some(alone) => {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mln_protocol::id::{Label, Name, ProjectId, PublicKey, VmId};
 use mln_protocol::node::{Message, Outcome, Output, Write};
-use mln_protocol::record::{Claim, ClaimBasis, Link, Record, VerifiedRecord, VmState, VmStatus};
+use mln_protocol::record::{Claim, ClaimBasis, Link, LinkKind, Record, VerifiedRecord, VmState, VmStatus};
 use mln_protocol::trust::{Grant, Verified};
 use mln_protocol::wire::Refusal;
 
@@ -101,6 +101,24 @@ impl Deriver {
                     ..self.event(now_unix_ms, EventKind::Refusal, refused.refusal.detail.clone())
                 })
                 .collect(),
+            Output::Forked(pair) => {
+                let Record::Link(link) = &**pair[0] else { return Vec::new() };
+                let kind = match link.kind() {
+                    LinkKind::Claim => "claims",
+                    LinkKind::Decline => "declines",
+                    LinkKind::Release => "releases",
+                };
+                let text = format!(
+                    "{} has signed two different {kind} of {} in epoch {}, {} and {}: it is cut off",
+                    self.called(pair[0].author()),
+                    link.vm(),
+                    link.epoch(),
+                    pair[0].digest().short(),
+                    pair[1].digest().short()
+                );
+                let event = self.event(now_unix_ms, EventKind::Refusal, text);
+                vec![Event { rule: Some("two-in-one-slot"), ..event }]
+            }
             Output::Send { to, message: Message::Answer { verdict: Err(refusal), .. } }
                 if *to != self.key =>
             {

@@ -6,7 +6,9 @@ use std::time::Duration;
 use mln_protocol::id::PublicKey;
 use tokio::time::Instant;
 
-use super::limits::{CONDUCT_KEYS_MAX, CONDUCT_WINDOW, MISBEHAVIOUR_MAX, REFUSALS_MAX, SHUN_MAX, SHUN_MIN};
+use super::limits::{
+    CONDUCT_KEYS_MAX, CONDUCT_WINDOW, CUT_OFF, MISBEHAVIOUR_MAX, REFUSALS_MAX, SHUN_MAX, SHUN_MIN,
+};
 
 /// What a peer did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +17,8 @@ pub(super) enum Offence {
     Misbehaviour,
     /// It asked to be let in and was refused.
     Refusal,
+    /// It has signed two things where only one can be true.
+    TwoInOneSlot,
 }
 
 /// What follows.
@@ -59,6 +63,11 @@ impl Conduct {
         match offence {
             Offence::Misbehaviour => record.misbehaviour += 1,
             Offence::Refusal => record.refusals += 1,
+            Offence::TwoInOneSlot => {
+                record.shunned_until = Some(now + CUT_OFF);
+                record.last = now + CUT_OFF;
+                return Verdict::Shunned(CUT_OFF);
+            }
         }
         if record.misbehaviour < MISBEHAVIOUR_MAX && record.refusals < REFUSALS_MAX {
             return Verdict::Tolerated;
@@ -66,7 +75,7 @@ impl Conduct {
         let pause = SHUN_MIN.saturating_mul(1 << record.times_shunned.min(16)).min(SHUN_MAX);
         (record.misbehaviour, record.refusals) = (0, 0);
         record.times_shunned += 1;
-        record.shunned_until = Some(now + pause);
+        record.shunned_until = record.shunned_until.max(Some(now + pause));
         // Counted from the end, so that it doubles for those who go on at once.
         record.last = now + pause;
         Verdict::Shunned(pause)
@@ -118,6 +127,16 @@ mod tests {
         assert_eq!(offend(&mut conduct, REFUSALS_MAX, later), Verdict::Shunned(SHUN_MIN * 2));
         let much_later = later + SHUN_MIN * 2 + CONDUCT_WINDOW + Duration::from_secs(1);
         assert_eq!(offend(&mut conduct, REFUSALS_MAX, much_later), Verdict::Shunned(SHUN_MIN));
+    }
+
+    #[test]
+    fn whoever_signs_two_things_in_one_slot_is_cut_off_whatever_else_it_does() {
+        let start = Instant::now();
+        let mut conduct = Conduct::default();
+        assert_eq!(conduct.note(key(1), Offence::TwoInOneSlot, start), Verdict::Shunned(CUT_OFF));
+        offend(&mut conduct, REFUSALS_MAX, start);
+        assert!(conduct.is_shunned(key(1), start + CUT_OFF - Duration::from_secs(1)));
+        assert!(!conduct.is_shunned(key(1), start + CUT_OFF));
     }
 
     #[test]

@@ -204,6 +204,7 @@ pub(super) enum Command {
     Judge(PublicKey, GossipId, GossipVerdict),
     OpenStream(PublicKey, StreamKind, oneshot::Sender<Result<MeshStream, StreamError>>),
     Misbehaved(PublicKey, &'static str),
+    CutOff(PublicKey),
     Learn(PublicKey, Vec<Multiaddr>),
     Hurry(PublicKey),
     Revoke(Digest),
@@ -262,6 +263,11 @@ impl MeshHandle {
     /// Counts a misbehaviour of a peer; at a limit it is disconnected and shunned for a while.
     pub async fn report_misbehaviour(&self, peer: PublicKey, why: &'static str) -> Result<(), SendError> {
         self.command(Command::Misbehaved(peer, why)).await
+    }
+
+    /// Ends all connections with a member that has signed two things in one slot, and hears nothing more of it for long.
+    pub async fn cut_off(&self, peer: PublicKey) -> Result<(), SendError> {
+        self.command(Command::CutOff(peer)).await
     }
 
     /// Tells the address book of a peer; it is dialled.

@@ -150,6 +150,10 @@ pub(super) const SHUN_MIN: Duration = Duration::from_secs(10);
 /// The longest time for which a peer is shunned.
 pub(super) const SHUN_MAX: Duration = Duration::from_secs(3600);
 
+/// How long nothing is heard from a peer that has signed two things in one slot: until people have looked at it. A
+/// restart of the agent ends it.
+pub(super) const CUT_OFF: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// Keys whose conduct is remembered; the one that was longest quiet is forgotten first.
 pub(super) const CONDUCT_KEYS_MAX: usize = 4096;
 

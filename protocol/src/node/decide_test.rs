@@ -172,6 +172,7 @@ impl Mesh {
             | Output::DropCopy { .. }
             | Output::Switches(_)
             | Output::Revoked(_)
+            | Output::Forked(_)
             | Output::Progress { .. } => {}
             Output::Done { op, outcome } => {
                 self.outcomes.insert(op, outcome);
@@ -535,3 +536,6 @@ fn a_ballot_near_the_end_of_all_numbers_is_not_answered_and_only_voters_outbid()
 
 #[path = "reservations_test.rs"]
 mod reservations;
+
+#[path = "forgotten_test.rs"]
+mod forgotten;

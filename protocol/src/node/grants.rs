@@ -113,7 +113,7 @@ impl Node {
         Ok(Some(standing))
     }
 
-    fn judge_standing(
+    pub(super) fn judge_standing(
         &self,
         standing: &Standing,
         who: &str,

@@ -668,6 +668,9 @@ impl Node {
             match holding {
                 Holding::Shadow { .. } if !self.takes_over(vm) => spare.push(vm.clone()),
                 Holding::Released { .. } if unpinned => spare.push(vm.clone()),
+                Holding::Claimed { .. } if self.mutated_quarantined_dropped() && self.is_quarantined(vm) => {
+                    spare.push(vm.clone());
+                }
                 Holding::Shadow { .. }
                 | Holding::Claimed { .. }
                 | Holding::Arriving { .. }
@@ -679,6 +682,11 @@ impl Node {
         for vm in spare {
             self.drop_shadow(&vm);
         }
+    }
+
+    /// Whether somebody has taken a VM over that this host had claimed: what is here may be all that its people want.
+    fn is_quarantined(&self, vm: &VmId) -> bool {
+        matches!(self.right(vm), Right::Suspended { .. })
     }
 
     /// Drops the shadow of a VM that its revisions leave out by now.

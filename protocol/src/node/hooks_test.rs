@@ -116,7 +116,8 @@ impl Host {
                     | Output::ReadCopy { .. }
                     | Output::Shelve { .. }
                     | Output::DropCopy { .. }
-                    | Output::Revoked(_) => {}
+                    | Output::Revoked(_)
+                    | Output::Forked(_) => {}
                 }
             }
         }

@@ -538,6 +538,8 @@ pub enum Output {
     },
     /// A grant was taken back: whoever presents it is no longer served.
     Revoked(Digest),
+    /// Somebody has signed two links in one slot, these: they are shown as the proof, and their author is cut off.
+    Forked(Box<[VerifiedRecord; 2]>),
 }
 
 /// A durable change.

@@ -77,6 +77,7 @@ impl Alone {
                     | Output::Switches(_)
                     | Output::Progress { .. }
                     | Output::Revoked(_)
+                    | Output::Forked(_)
                     | Output::Done { .. } => {}
                 }
             }

@@ -8,15 +8,17 @@
 //!                              └── two claims of one epoch: Contested, until a takeover raises the term
 //! ```
 //!
-//! A pure function of the records and of the revisions in which VMs were born: it knows no time, no grants and no
-//! head. It says who owns a VM, not what this host may do: that takes a note on its own disk as well.
+//! A pure function of the records and of the revisions in which VMs were born: it knows no time and no head, and of
+//! grants only which projects a takeover's are for. It says who owns a VM, not what this host may do: that takes a note on its own disk as well.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::id::{PublicKey, VmId};
+use super::limits::TERM_JUMP_MAX;
+use crate::id::{Label, PublicKey, VmId};
 use crate::record::{
     Claim, ClaimBasis, Commit, Decline, Epoch, Link, LinkKind, Record, Release, VerifiedRecord,
 };
+use crate::trust::{Grant, Signed};
 
 /// Who owns each VM.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +31,8 @@ pub(super) struct Ledger {
 struct Chain {
     /// The host on which the revision of its birth places it.
     born_on: Option<PublicKey>,
+    /// What its project is called, by that revision.
+    label: Option<Label>,
     links: BTreeMap<(Epoch, LinkKind, PublicKey), VerifiedRecord>,
     current: Option<Ownership>,
 }
@@ -78,6 +82,7 @@ impl Ledger {
                 let chain = self.chains.entry(id.clone()).or_default();
                 if chain.born_on != Some(host.key) {
                     chain.born_on = Some(host.key);
+                    chain.label = Some(commit.revision.label.clone());
                     chain.walk(rules);
                     if chain.current.is_some() {
                         claimed.push(id);
@@ -130,11 +135,16 @@ pub(super) struct Rules {
     pub(super) decline_takes_epoch: bool,
     /// Only the host of the birth may claim the first epoch.
     pub(super) first_by_birth: bool,
+    /// A takeover follows from the terms before it.
+    pub(super) terms_follow: bool,
+    /// A takeover's grants must be good for the project.
+    pub(super) takeover_in_scope: bool,
 }
 
 impl Rules {
     #[cfg(test)]
-    pub(super) const ALL: Self = Self { decline_takes_epoch: true, first_by_birth: true };
+    pub(super) const ALL: Self =
+        Self { decline_takes_epoch: true, first_by_birth: true, terms_follow: true, takeover_in_scope: true };
 }
 
 impl Chain {
@@ -164,17 +174,49 @@ impl Chain {
 
     /// Returns the claims with which the newest term begins: of takeovers, else of the birth.
     fn begin(&self, rules: Rules) -> Option<Ownership> {
-        let takeovers = |(epoch, _, _): &&(Epoch, LinkKind, PublicKey)| {
-            epoch.n == 1 && epoch.term > 1 && self.claims(*epoch).any(|(_, _, claim)| is_takeover(claim))
-        };
-        if let Some((epoch, ..)) = self.links.keys().rev().find(takeovers) {
-            let by = self.claims(*epoch).filter(|(_, _, claim)| is_takeover(claim));
-            return settle(*epoch, by.map(|(author, ..)| author).collect());
+        if let Some(epoch) = self.newest_takeover(rules) {
+            let by = self.claims(epoch).filter(|(_, _, claim)| self.counts_as_takeover(claim, rules));
+            return settle(epoch, by.map(|(author, ..)| author).collect());
         }
         let born = |(author, _, claim): &(PublicKey, &VerifiedRecord, &Claim)| {
             claim.basis == ClaimBasis::Birth && (self.born_on == Some(*author) || !rules.first_by_birth)
         };
         settle(Epoch::FIRST, self.claims(Epoch::FIRST).filter(born).map(|(author, ..)| author).collect())
+    }
+
+    /// Returns the first epoch of the newest term that somebody has begun by a takeover.
+    ///
+    /// What a takeover says that it has seen is a bare number: without the terms that lead to it, one at the end of all
+    /// numbers would be the last that anybody could make.
+    fn newest_takeover(&self, rules: Rules) -> Option<Epoch> {
+        let begun = |epoch: &Epoch| {
+            let first = epoch.n == 1 && epoch.term > 1;
+            first && self.claims(*epoch).any(|(_, _, claim)| self.counts_as_takeover(claim, rules))
+        };
+        let mut epochs: Vec<Epoch> = self.links.keys().map(|(epoch, ..)| *epoch).collect();
+        epochs.dedup();
+        if !rules.terms_follow {
+            return epochs.into_iter().rev().find(begun);
+        }
+        let mut newest = None;
+        for epoch in epochs.into_iter().filter(begun) {
+            let before = newest.map_or(Epoch::FIRST.term, |newest: Epoch| newest.term);
+            if epoch.term > before.saturating_add(TERM_JUMP_MAX) {
+                break;
+            }
+            newest = Some(epoch);
+        }
+        newest
+    }
+
+    /// Whether a claim is a takeover by grants that are good for the VM's project, as far as that is known.
+    fn counts_as_takeover(&self, claim: &Claim, rules: Rules) -> bool {
+        let ClaimBasis::Takeover(takeover) = &claim.basis else { return false };
+        let Some(label) = self.label.as_ref().filter(|_| rules.takeover_in_scope) else { return true };
+        let covers = |link: &Signed| {
+            Grant::from_bytes(&link.payload).is_ok_and(|grant| grant.scope.covers_project(label))
+        };
+        takeover.chain.iter().all(covers)
     }
 
     /// Returns what the next record makes of an ownership; none at the end of the chain.
@@ -239,10 +281,6 @@ impl Chain {
         let tenure = Tenure::Released { to: release.to, release: record.clone() };
         Some(Ownership { tenure, ..at.clone() })
     }
-}
-
-fn is_takeover(claim: &Claim) -> bool {
-    matches!(claim.basis, ClaimBasis::Takeover(_))
 }
 
 /// Returns what claims of one epoch amount to; nothing where there are none.

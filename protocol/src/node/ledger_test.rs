@@ -1,8 +1,9 @@
 use super::*;
 use crate::id::Digest;
+use crate::node::limits;
 use crate::record::{Claim, Release, ReleasedDisk, RunState, Takeover};
 use crate::sample::{first_revision, keys, name};
-use crate::trust::Verified;
+use crate::trust::{Domain, ProjectPattern, Scope, Verb, Verified};
 use crate::wire::sign_record;
 
 /// The revision that bears the VM on host 1.
@@ -156,6 +157,56 @@ fn two_claims_of_one_epoch_hold_still_until_a_takeover() {
     check(&[&first, &by_2, &by_3, &over], "3 in 2.1");
     check(&[&over, &takeover(2, epoch(1, 1))], "2.1 contested by 2 and 3");
     check(&[&over, &takeover(2, epoch(1, 1)), &takeover(4, epoch(2, 1))], "4 in 3.1");
+}
+
+/// One such record, of any member that may take over, would have been the last that anybody could make.
+#[test]
+fn a_takeover_at_the_end_of_all_terms_spoils_nothing() {
+    let first = born(1);
+    for term in [1 + limits::TERM_JUMP_MAX, u64::MAX - 1, u64::MAX] {
+        let last = takeover(3, epoch(term, 1));
+        check(&[&first, &last], "1 in 1.1");
+        let over = takeover(2, epoch(1, 1));
+        check(&[&first, &last, &over], if term > 17 { "2 in 2.1" } else { "3 in 18.1" });
+    }
+    // Some may be lost with their authors.
+    check(&[&first, &takeover(3, epoch(limits::TERM_JUMP_MAX, 1))], "3 in 17.1");
+}
+
+#[test]
+fn a_takeover_by_a_grant_for_another_project_is_none() {
+    let by = |pattern: &str| {
+        let grant = Grant {
+            mesh: Digest([0; 32]),
+            subject: keys(2).public(),
+            name: None,
+            verbs: [Verb::Takeover].into(),
+            passes: 0,
+            not_after_unix_ms: None,
+            scope: Scope {
+                projects: vec![ProjectPattern::parse(pattern).expect("a pattern")],
+                ..Scope::default()
+            },
+        };
+        let takeover = Takeover {
+            seen: Some(Epoch::FIRST),
+            copy: None,
+            chain: vec![keys(0).sign(Domain::Grant, grant.to_bytes())],
+            author: "root".into(),
+            made_unix_ms: 1,
+        };
+        claim(2, epoch(2, 1), ClaimBasis::Takeover(takeover))
+    };
+    let label = birth().revision.label;
+    check(&[&born(1), &by("nobody/*")], "1 in 1.1");
+    check(&[&born(1), &by(&label.to_string())], "2 in 2.1");
+    // Its project may be heard of later.
+    let mut ledger = Ledger::default();
+    for record in [by("nobody/*"), born(1)] {
+        ledger.insert(&record, Rules::ALL);
+    }
+    ledger.born(&birth(), Rules::ALL);
+    assert_eq!(told(&ledger), "1 in 1.1");
 }
 
 #[test]

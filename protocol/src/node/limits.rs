@@ -105,6 +105,10 @@ pub const CONFIRM_PEERS_MAX: usize = 8;
 /// word costs a question and a status, and no more often than this.
 pub const OTHER_RUN_MS: u64 = 30_000;
 
+/// How many terms may be missing before a takeover: records of them may be lost with their authors, and it still takes
+/// as many signatures as there are terms to come to the end of them.
+pub const TERM_JUMP_MAX: u64 = 16;
+
 /// How many runs of a peer's agent a host remembers.
 pub const RUNS_KEPT: usize = 8;
 

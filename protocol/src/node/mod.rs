@@ -212,6 +212,8 @@ impl Node {
             ChainRule::ReservationsIgnored
         } else if self.mutated_times_go_back() {
             ChainRule::TimesIgnored
+        } else if self.mutated_half_suffices() {
+            ChainRule::HalfSuffices
         } else {
             ChainRule::InForce
         }

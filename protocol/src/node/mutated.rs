@@ -80,4 +80,12 @@ mutations! {
     mutated_joined_when_asked => JoinedWhenAsked,
     mutated_takeover_without_room => TakeoverWithoutRoom,
     mutated_fragment_for_anybody => FragmentForAnybody,
+    mutated_forgotten_not_let_go => ForgottenNotLetGo,
+    mutated_left_out_remembers => LeftOutRemembers,
+    mutated_takeover_term_unbounded => TakeoverTermUnbounded,
+    mutated_takeover_scope_ignored => TakeoverScopeIgnored,
+    mutated_quarantined_dropped => QuarantinedDropped,
+    mutated_ballot_jump_unbounded => BallotJumpUnbounded,
+    mutated_half_suffices => HalfSuffices,
+    mutated_first_counts_once => FirstCountsOnce,
 }

@@ -135,6 +135,22 @@ pub enum Mutation {
     TakeoverWithoutRoom,
     /// A part of a project is handed to any member that asks for it.
     FragmentForAnybody,
+    /// A host that has lost its journal of a project says no even to being left out of it.
+    ForgottenNotLetGo,
+    /// A host that has lost its journal promises again once it was asked to be left out.
+    LeftOutRemembers,
+    /// A takeover may begin any term.
+    TakeoverTermUnbounded,
+    /// A takeover counts whatever projects its grants are for.
+    TakeoverScopeIgnored,
+    /// Where space is short, a host drops its disk of a VM that somebody has taken over.
+    QuarantinedDropped,
+    /// A ballot may have any number.
+    BallotJumpUnbounded,
+    /// Of an even number of hosts any half is a majority.
+    HalfSuffices,
+    /// Of an even number of hosts no half is a majority.
+    FirstCountsOnce,
 }
 
 impl Mutation {
@@ -206,5 +222,13 @@ impl Mutation {
         ("joined-when-asked", Self::JoinedWhenAsked),
         ("takeover-without-room", Self::TakeoverWithoutRoom),
         ("fragment-for-anybody", Self::FragmentForAnybody),
+        ("forgotten-not-let-go", Self::ForgottenNotLetGo),
+        ("left-out-remembers", Self::LeftOutRemembers),
+        ("takeover-term-unbounded", Self::TakeoverTermUnbounded),
+        ("takeover-scope-ignored", Self::TakeoverScopeIgnored),
+        ("quarantined-dropped", Self::QuarantinedDropped),
+        ("ballot-jump-unbounded", Self::BallotJumpUnbounded),
+        ("half-suffices", Self::HalfSuffices),
+        ("first-counts-once", Self::FirstCountsOnce),
     ];
 }

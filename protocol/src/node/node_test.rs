@@ -121,7 +121,7 @@ impl Cluster {
             | Output::ReadCopy { .. }
             | Output::Shelve { .. }
             | Output::DropCopy { .. } => queue.extend(self.copied(from, &output).map(|input| (from, input))),
-            Output::Revoked(_) => {}
+            Output::Revoked(_) | Output::Forked(_) => {}
             Output::Progress { state, .. } => self.progress.push(state),
             Output::Done { op, outcome } => {
                 self.kept_at_end = self.nodes[from].fragments.len();

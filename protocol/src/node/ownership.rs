@@ -102,6 +102,8 @@ impl Node {
         Rules {
             decline_takes_epoch: !self.mutated_decline_without_epoch(),
             first_by_birth: !self.mutated_first_epoch_by_another(),
+            terms_follow: !self.mutated_takeover_term_unbounded(),
+            takeover_in_scope: !self.mutated_takeover_scope_ignored(),
         }
     }
 
@@ -332,8 +334,13 @@ impl Node {
         };
         let key = (link.vm().clone(), link.epoch(), link.kind(), record.author());
         let pair = [held.clone(), record.clone()];
-        if self.holdings.forks.len() < limits::FORKS_MAX {
-            self.holdings.forks.entry(key).or_insert(pair);
+        if self.holdings.forks.len() >= limits::FORKS_MAX || self.holdings.forks.contains_key(&key) {
+            return;
+        }
+        self.holdings.forks.insert(key, pair.clone());
+        // What was signed with this host's own key silences it; it can't cut itself off.
+        if record.author() != self.me {
+            self.outbox.push(Output::Forked(Box::new(pair)));
         }
     }
 

@@ -47,6 +47,8 @@ pub(super) enum ChainRule {
     ReservationsIgnored,
     /// It doesn't matter when revisions were made.
     TimesIgnored,
+    /// Of an even number of hosts any half is a majority.
+    HalfSuffices,
 }
 
 /// Where a project stands.
@@ -141,6 +143,9 @@ impl Projects {
         let voters = self.voters(parent);
         let decided = match self.rule {
             ChainRule::AnyPromises => !promising.is_empty(),
+            ChainRule::HalfSuffices => {
+                2 * voters.iter().filter(|voter| promising.contains(voter)).count() >= voters.len()
+            }
             _ => is_majority(&voters, &promising),
         };
         self.follows(parent, commit) && (decided || !self.needs_votes(parent, commit.revision.consent))

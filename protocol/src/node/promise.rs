@@ -194,6 +194,7 @@ impl Node {
         let answered = note.and_then(|note| note.answered).map_or(0, |answered| answered.number);
         let coordinated = note.map_or(0, |note| note.coordinated);
         ballot.number <= answered.max(coordinated).saturating_add(limits::BALLOT_JUMP_MAX)
+            || self.mutated_ballot_jump_unbounded()
     }
 
     fn may_be_put_forward(
@@ -203,7 +204,10 @@ impl Node {
         candidate: &Commit,
         answers: &[crate::trust::Verified<Answered>],
     ) -> bool {
-        if self.mutated_ask_round_skipped() || self.mutated_majority_over_live() {
+        if self.mutated_ask_round_skipped()
+            || self.mutated_majority_over_live()
+            || self.mutated_half_suffices()
+        {
             return true;
         }
         let of_ballot = answers

@@ -167,6 +167,10 @@ impl Node {
             VoteRule::PromisesIgnored
         } else if self.mutated_majority_over_live() {
             VoteRule::Live(self.connected.iter().copied().chain([self.me]).collect())
+        } else if self.mutated_half_suffices() {
+            VoteRule::HalfSuffices
+        } else if self.mutated_first_counts_once() {
+            VoteRule::FirstCountsOnce
         } else {
             VoteRule::InForce
         }

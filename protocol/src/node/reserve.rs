@@ -189,17 +189,38 @@ impl Node {
         Ok((Some(fragment), memory_mib))
     }
 
-    /// Refuses to speak for a project that this host has given its word to and forgotten.
+    /// Refuses to speak for a project that this host has given its word to and forgotten, but for leaving it out: that
+    /// takes no room and no memory of what was promised, and without it nobody could go on.
     fn judge_journal(&self, ask: &Ask) -> Result<(), Refusal> {
         let Some(project) = ask.revision.project.filter(|project| self.carries_forgotten(*project)) else {
             return Ok(());
         };
+        if self.lets_others_go_on(ask) && !self.mutated_forgotten_not_let_go() {
+            return Ok(());
+        }
         let detail = format!(
             "this host has lost its journal of the project: put a copy of projects/{} in its data folder back, or leave \
              this host out",
             project.0
         );
         Err(Refusal { rule: Rule::Forgotten, detail })
+    }
+
+    /// Whether a revision has no part for this host, and leaves somebody who can decide on the next one: of a partial
+    /// one these are the hosts that it names and that reserve for it.
+    fn lets_others_go_on(&self, ask: &Ask) -> bool {
+        if ask.revision.host(self.me).is_some() {
+            return false;
+        }
+        let parent = ask.revision.parent.and_then(|parent| self.projects.commit(parent));
+        match (ask.revision.consent, parent) {
+            (Consent::Majority, _) => true,
+            (Consent::Partial, Some(parent)) => {
+                let changed = parent.revision.changed_hosts(parent.digest, &ask.revision, ask.digest);
+                ask.revision.hosts.iter().any(|host| changed.contains(&host.key))
+            }
+            (Consent::Partial, None) => false,
+        }
     }
 
     /// Whether a revision of a project that counts says that this host carries a part, and this host has forgotten it.
@@ -211,7 +232,7 @@ impl Node {
     pub fn forgotten(&self) -> impl Iterator<Item = ProjectId> {
         self.projects
             .heads()
-            .filter(|(project, head)| !head.removes() && self.carries_forgotten(*project))
+            .filter(|(project, head)| head.host(self.me).is_some() && self.carries_forgotten(*project))
             .map(|(project, _)| project)
     }
 
@@ -418,7 +439,9 @@ impl Node {
                 reserved.stage = Stage::Held;
                 let (fragment, parent) = (reserved.fragment.clone(), reserved.parent);
                 let project = reserved.project(revision);
-                if self.mutated_joined_when_asked() {
+                // Whoever only lets the others go on remembers no more than before.
+                let remembers = self.mutated_left_out_remembers() && self.carries_forgotten(project);
+                if remembers || self.mutated_joined_when_asked() {
                     self.join(project);
                 }
                 self.note_reservation(revision);

@@ -324,8 +324,11 @@ impl Node {
             }
             Signing::Confirmed | Signing::Unconfirmed => {}
         }
-        let verdict = match self.run_counter(&request.vm) {
+        let verdict = match self.run_counter(&request.vm, request.order) {
             _ if request.owner != self.me => RunVerdict::NotOwner,
+            None if self.is_unremembered(&request.vm) => {
+                RunVerdict::Refused(Box::new(self.unremembered(&request.vm)))
+            }
             None => RunVerdict::NotOwner,
             Some((epoch, _, by)) if epoch != request.epoch && !self.mutated_run_request_without_epoch() => {
                 RunVerdict::Stale { counter: request.seen_counter, by }

@@ -23,6 +23,7 @@ use crate::id::{Digest, PublicKey, VmId};
 use crate::model::Fragment;
 use crate::record::{Claim, ClaimBasis, Epoch, Link, Takeover};
 use crate::time::Now;
+use crate::trust::Verb;
 
 /// The takeovers that this host was asked for.
 #[derive(Clone, Debug, Default)]
@@ -70,6 +71,10 @@ impl Node {
         if let Right::Own(_) = self.right(&vm) {
             return self.done(op, Outcome::Done);
         }
+        if let Err(refusal) = self.judge_taker(now, op, &vm) {
+            let host = self.config.name.to_string();
+            return self.done(op, Outcome::Refused(vec![HostRefusal { host, refusal }]));
+        }
         if let Err(detail) = self.judge_takeover(&vm) {
             return self.refuse_takeover(op, detail);
         }
@@ -101,6 +106,18 @@ impl Node {
         self.timers.set(Timer::Operation(op), now.mono_ms + limits::HEARD_MS);
         let phase = Phase::Asking { owner, awaited };
         self.takeovers.by_op.insert(op, TakingOver { vm, author, phase });
+    }
+
+    /// Refuses what this host's own grant, which the claim will hold, or that of whoever asks is not good for.
+    fn judge_taker(&self, now: Now, op: OpId, vm: &VmId) -> Result<(), Refusal> {
+        let Some(label) = self.projects.project_of(vm).and_then(|project| self.label(project)) else {
+            // It is known nowhere, and is refused as such.
+            return Ok(());
+        };
+        let Some(own) = self.member_standing(self.me) else { return Ok(()) };
+        let who = format!("this host, {},", self.config.name);
+        self.judge_standing(&own, &who, Verb::Takeover, &label)?;
+        self.judge_grants(now, self.me, &self.chain_of(op), Verb::Takeover, &label).map(drop)
     }
 
     /// Judges what can be known at once: that there is a copy here which is complete, and its definition.

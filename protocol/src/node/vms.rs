@@ -66,6 +66,11 @@ impl OwnedVm {
     fn takes_room(&self) -> bool {
         self.kept_unix_ms.is_none()
     }
+
+    /// Whether somebody wants it down, or gone.
+    fn is_to_end(&self) -> bool {
+        self.status.run == RunState::Down || self.existence == Existence::Unwanted
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -358,6 +363,8 @@ impl Node {
                 }
             }
             Right::Suspended { .. } => vm.pause_step(),
+            // Without a note nothing begins; what runs may end.
+            Right::None if self.is_unremembered(id) && vm.is_to_end() => vm.pause_step(),
             Right::Unconfirmed | Right::None => return,
         };
         let Some(vm) = self.vms.owned.get(id) else { return };
@@ -405,7 +412,9 @@ impl Node {
     /// Keeps a build waiting for what has to be removed first; where nothing has, says why it can't be done.
     fn blocked(&mut self, now: Now, id: &VmId) {
         let Some(blocked) = self.vms.owned.get(id) else { return };
-        if self.vms.owned.values().any(|vm| vm.existence == Existence::Unwanted) {
+        let goes =
+            |(id, vm): (&VmId, &OwnedVm)| vm.existence == Existence::Unwanted && !self.is_unremembered(id);
+        if self.vms.owned.iter().any(goes) {
             self.vms.queued.insert(id.clone());
             return;
         }
@@ -550,6 +559,9 @@ impl Node {
             (Observed::Down { .. } | Observed::Lost, _) => match self.right(id) {
                 // Whoever looks at it is told why nothing is done with it.
                 Right::Suspended { reason } => VmState::Failed { reason },
+                Right::None if vm.existence == Existence::Unwanted && self.is_unremembered(id) => {
+                    VmState::Failed { reason: KEPT.to_owned() }
+                }
                 Right::Own(_) | Right::Unconfirmed | Right::None => VmState::Down,
             },
             (Observed::Absent, _) if vm.existence == Existence::Unwanted => VmState::Removed,
@@ -635,11 +647,15 @@ impl Node {
     }
 
     /// Returns the run counter of a VM of ours that the head revision wants, and who raised it last.
-    pub(super) fn run_counter(&self, id: &VmId) -> Option<(Epoch, u64, PublicKey)> {
+    pub(super) fn run_counter(&self, id: &VmId, order: RunOrder) -> Option<(Epoch, u64, PublicKey)> {
         let vm = self.vms.owned.get(id).filter(|vm| vm.existence == Existence::Wanted)?;
         match self.right(id) {
             Right::Own(epoch) => Some((epoch, vm.status.run_counter, vm.status.run_by)),
             Right::Unconfirmed => Some((vm.status.epoch, vm.status.run_counter, vm.status.run_by)),
+            // To stop it takes no right to it.
+            Right::None if matches!(order, RunOrder::Down(_)) && self.is_unremembered(id) => {
+                Some((vm.status.epoch, vm.status.run_counter, vm.status.run_by))
+            }
             Right::Suspended { .. } | Right::None => None,
         }
     }
@@ -663,6 +679,10 @@ impl Node {
 
 /// What is said of a VM whose disk was there.
 const GONE: &str = "its disk is gone from this host; nothing was done, so that a copy can be put back";
+
+/// What is said of a VM that its project leaves out, by a host that may not own it any more for all that it remembers.
+pub(super) const KEPT: &str =
+    "left out of its project; this host has lost its notes about it, so the disk that is here is kept";
 
 /// How long a VM may take to shut down where nobody said so, in milliseconds.
 const DEFAULT_STOP_MS: u64 = 60_000;

@@ -46,6 +46,10 @@ pub(super) enum VoteRule {
     PromisesIgnored,
     /// Only these are counted.
     Live(BTreeSet<PublicKey>),
+    /// Of an even number any half will do.
+    HalfSuffices,
+    /// Of an even number no half will do.
+    FirstCountsOnce,
 }
 
 impl Vote {
@@ -78,10 +82,16 @@ impl Vote {
                     self.voters.iter().filter(|voter| live.contains(voter)).copied().collect();
                 is_majority(&voters, said)
             }
+            VoteRule::HalfSuffices => 2 * self.count(said) >= self.voters.len(),
+            VoteRule::FirstCountsOnce => 2 * self.count(said) > self.voters.len(),
             VoteRule::InForce | VoteRule::AskSkipped | VoteRule::PromisesIgnored => {
                 is_majority(&self.voters, said)
             }
         }
+    }
+
+    fn count(&self, said: &BTreeSet<PublicKey>) -> usize {
+        self.voters.iter().filter(|voter| said.contains(voter)).count()
     }
 
     /// Takes in an answer; `candidate` is the child that it names, if what came along is one.
@@ -143,7 +153,7 @@ impl Vote {
         let answers: BTreeMap<PublicKey, Answered> = self.answers.iter().map(|(v, a)| (*v, **a)).collect();
         match &self.rule {
             VoteRule::AskSkipped => Choice::Free,
-            VoteRule::PromisesIgnored | VoteRule::Live(_) => {
+            VoteRule::PromisesIgnored | VoteRule::Live(_) | VoteRule::HalfSuffices => {
                 let answered = answers.keys().copied().collect();
                 if !self.is_majority(&answered) {
                     return Choice::Open;
@@ -153,7 +163,7 @@ impl Vote {
                     Choice::Bound(_) | Choice::Free | Choice::Open => Choice::Free,
                 }
             }
-            VoteRule::InForce => choice(&self.voters, &answers),
+            VoteRule::InForce | VoteRule::FirstCountsOnce => choice(&self.voters, &answers),
         }
     }
 

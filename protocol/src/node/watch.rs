@@ -6,6 +6,7 @@ use super::Node;
 use super::io::{FailureCause, OnFailure, OpId, Outcome, Output, VmFailure};
 use super::message::RunningVms;
 use super::propose::{Goal, Phase};
+use super::vms::KEPT;
 use crate::id::{Digest, ProjectId, PublicKey, VmId};
 use crate::record::{Commit, Consent, RunState, VmState, VmStatus};
 use crate::time::Now;
@@ -55,8 +56,13 @@ impl Node {
         let statuses = self.project_vms(project);
         let of_target: Vec<&VmStatus> =
             statuses.iter().filter(|status| wanted.contains(&status.vm)).copied().collect();
-        let is_gone = |state: &VmState| matches!(state, VmState::Removed | VmState::Kept);
-        let gone = statuses.iter().filter(|s| left_out.contains(&s.vm) && is_gone(&s.state)).count();
+        let is_over = |state: &VmState| match state {
+            VmState::Removed | VmState::Kept => true,
+            // Nobody removes it: that is all that can be done.
+            VmState::Failed { reason } => reason == KEPT,
+            VmState::Building | VmState::Down | VmState::Booting | VmState::Up | VmState::Stopping => false,
+        };
+        let gone = statuses.iter().filter(|s| left_out.contains(&s.vm) && is_over(&s.state)).count();
         let all_gone = gone == left_out.len();
         let moved = self.moved_by(commit);
         let built = of_target

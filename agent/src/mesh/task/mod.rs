@@ -235,6 +235,7 @@ impl Task {
             Command::Judge(from, id, verdict) => self.judge_gossip(from, &id, verdict),
             Command::OpenStream(to, kind, reply) => self.open_stream(to, kind, reply),
             Command::Misbehaved(peer, why) => self.misbehaved(peer, why),
+            Command::CutOff(peer) => self.note_offence(peer, Offence::TwoInOneSlot),
             Command::Learn(peer, addresses) => self.book.learn(peer, addresses, Instant::now()),
             Command::Revoke(grant) => self.revoke(grant),
             Command::Hurry(peer) => self.book.hurry(peer, Instant::now()),

@@ -32,7 +32,10 @@ impl Vms {
     }
 
     /// Returns the ports of this host that lead to VMs that are defined here, but for those of one project.
-    pub(in crate::node) fn forwards(&self, but: Option<ProjectId>) -> impl Iterator<Item = (&Label, &Name, &Forward)> {
+    pub(in crate::node) fn forwards(
+        &self,
+        but: Option<ProjectId>,
+    ) -> impl Iterator<Item = (&Label, &Name, &Forward)> {
         let others = self.owned.iter().filter(move |(_, vm)| Some(vm.status.project) != but);
         others.flat_map(|(id, vm)| vm.status.forwards.iter().map(|port| (&vm.label, &id.name, port)))
     }
@@ -78,7 +81,12 @@ impl Vms {
     }
 
     /// The same for a VM that may be among those that are here already.
-    pub(in crate::node) fn has_room_for(&self, vm: Option<&VmId>, memory: MemoryMib, limit: MemoryMib) -> bool {
+    pub(in crate::node) fn has_room_for(
+        &self,
+        vm: Option<&VmId>,
+        memory: MemoryMib,
+        limit: MemoryMib,
+    ) -> bool {
         let there = |vm: &OwnedVm| {
             vm.takes_room() && (vm.observed != Observed::Absent || vm.busy == Some(Step::Build))
         };

@@ -7,6 +7,7 @@ use super::Node;
 use crate::id::{Digest, ProjectId, PublicKey, VmId};
 use crate::model::Fragment;
 use crate::node::io::Holding;
+use crate::node::message::{Refusal, Rule};
 use crate::node::ownership::Right;
 use crate::node::projects::Fate;
 use crate::node::timers::Timer;
@@ -19,6 +20,22 @@ impl Node {
     pub(in crate::node) fn status_here(&self, vm: &VmId) -> Option<&VmStatus> {
         let silent = !self.may_sign() && self.speaks_for(vm);
         self.vms.owned.get(vm).filter(|_| silent).map(|owned| &owned.status)
+    }
+
+    /// Whether a VM is this host's own for all that others have heard, and it has no note of that: its journal is lost,
+    /// or was put back to what it was before. It shows what it finds, and stops it when it is told to.
+    pub(in crate::node) fn is_unremembered(&self, vm: &VmId) -> bool {
+        self.holdings.get(vm).is_none() && self.speaks_for(vm) && self.vms.owned.contains_key(vm)
+    }
+
+    /// Says why such a VM is not started.
+    pub(in crate::node) fn unremembered(&self, vm: &VmId) -> Refusal {
+        let detail = format!(
+            "{}: this host has lost its notes about it, and starts nothing that somebody else may run by now: put a copy of \
+             its journal back, or where the disk that is here is to be kept: mlnctl takeover",
+            vm.name
+        );
+        Refusal { rule: Rule::Forgotten, detail }
     }
 
     /// Returns the VMs of a project that this host has to do with, whether they are to exist, and the digest of the
