@@ -23,6 +23,7 @@ mod refused;
 mod remote;
 mod revisions;
 mod ring;
+mod snapshots;
 mod stop;
 mod strangers;
 mod survival;

@@ -137,7 +137,9 @@ where
         | Request::Revocation(_)
         | Request::ConfirmKey
         | Request::Evacuate(_)
-        | Request::TakeOver(_) => Vec::new(),
+        | Request::TakeOver(_)
+        | Request::Snapshot(_)
+        | Request::SnapshotPart(_) => Vec::new(),
     };
     Ok(Some((request, files)))
 }

@@ -18,6 +18,7 @@ mod plan;
 mod prepare;
 mod run;
 mod select;
+mod snapshot;
 mod status;
 mod takeover;
 mod template;
@@ -34,6 +35,7 @@ use crate::event_loop::EventLoop;
 
 pub(crate) use build::Prepared;
 pub(crate) use change::PreparedChange;
+pub(crate) use snapshot::OwnPart;
 pub(crate) use status::Waiters;
 
 impl EventLoop {
@@ -97,6 +99,8 @@ impl EventLoop {
             Request::ConfirmKey => self.request_confirm_key(&operator, reply).await,
             Request::Evacuate(order) => self.request_evacuate(&order, &operator, reply),
             Request::TakeOver(order) => self.request_takeover(order, &operator, reply, input).await,
+            Request::Snapshot(snapshot) => self.request_snapshot(snapshot, &operator, reply),
+            Request::SnapshotPart(part) => self.request_snapshot_part(part, &operator, reply),
         }
     }
 

@@ -2,8 +2,8 @@ use std::collections::BTreeSet;
 
 use mln_link::message::{
     Build, Change, ChangeContent, Consider, Console, Evacuate, Evacuation, EventReading, Events, Exec,
-    GcMode, GrantOrder, LogExtent, Logs, OnFailure, OperatorToken, OwnerHeard, Remove, Revoke, Status,
-    StopManner, TakeOver, Target, TemplateChoice, TemplatePull, TemplatePush, TemplateRecipe,
+    GcMode, GrantOrder, LogExtent, Logs, OnFailure, OperatorToken, OwnerHeard, Remove, Revoke, SnapshotPart,
+    Status, StopManner, TakeOver, Target, TemplateChoice, TemplatePull, TemplatePush, TemplateRecipe,
     TemplateRemoval, TemplateRemove, Terminal, TerminalSize,
 };
 use serde::Deserialize;
@@ -153,7 +153,21 @@ fn table() -> Vec<Row> {
         (Request::ConfirmKey, &[K], false, "host"),
         (Request::Evacuate(Evacuate { host: mini(), direction: Evacuation::Away }), &[V], false, "mesh"),
         (Request::TakeOver(TakeOver { vm: vm(), owner_heard: OwnerHeard::Refuse }), &[K], true, "project"),
+        (snapshot(SnapshotOrder::List), &[V], false, "project"),
+        (snapshot(SnapshotOrder::Take(mini())), &[U], false, "project"),
+        (snapshot(SnapshotOrder::Restore(mini())), &[U], false, "project"),
+        (snapshot(SnapshotOrder::Remove(mini())), &[U], false, "project"),
+        (snapshot_part(SnapshotStep::List), &[V], true, "project"),
+        (snapshot_part(SnapshotStep::Copy), &[U], true, "project"),
     ]
+}
+
+fn snapshot(order: SnapshotOrder) -> Request {
+    Request::Snapshot(Snapshot { project: ring(), order })
+}
+
+fn snapshot_part(step: SnapshotStep) -> Request {
+    Request::SnapshotPart(SnapshotPart { project: ring(), name: None, step, hosts: Vec::new() })
 }
 
 fn word(reach: Reach<'_>) -> &'static str {

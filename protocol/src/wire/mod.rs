@@ -25,6 +25,7 @@ mod message;
 mod record;
 mod refusal;
 pub mod seed;
+mod snapshot;
 mod stored;
 mod token;
 mod trunk;
@@ -66,6 +67,7 @@ pub use message::{
 pub use record::trust_record;
 pub use record::{REASON_BYTES_MAX, RecordError, sign_record, verify_record};
 pub use refusal::Refusal;
+pub use snapshot::{SNAPSHOT_BYTES_MAX, SnapshotDiskWire, SnapshotVmWire, SnapshotWire};
 pub use stored::{
     Change, JOURNAL_VERSION, JournalHeader, decode_changes, decode_journal_header, decode_write,
     encode_changes, encode_journal_header, encode_write,

@@ -13,6 +13,7 @@ use super::inside::{Console, Logs, Terminal, TerminalSize};
 use super::mesh::OperatorToken;
 use super::moving::{Evacuate, TakeOver};
 use super::recipe::TemplateRecipe;
+use super::snapshot::{Snapshot, SnapshotPart};
 
 /// A request: the first message of a connection after the hello.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,6 +119,10 @@ pub enum Request {
     Evacuate(Evacuate),
     /// Take over a VM whose owner is gone.
     TakeOver(TakeOver),
+    /// Something about a project's snapshots.
+    Snapshot(Snapshot),
+    /// From one agent to another: its part of that.
+    SnapshotPart(SnapshotPart),
 }
 
 impl Request {
@@ -160,6 +165,7 @@ impl Request {
             Self::ConfirmKey => "key confirm",
             Self::Evacuate(_) => "evacuate",
             Self::TakeOver(_) => "takeover",
+            Self::Snapshot(_) | Self::SnapshotPart(_) => "snapshot",
         }
     }
 }

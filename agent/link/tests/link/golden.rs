@@ -12,10 +12,11 @@ use mln_link::message::{
     HostLiveness, KeptRow, LanRow, LeftOut, LogExtent, Logs, NatState, OnFailure, OperatorToken,
     OutputStream, OutsideRow, OwnerHeard, Package, PeerLink, PeerRow, Plan, PlanRow, PlanSign, PortProtocol,
     Progress, ProjectRef, ProjectRow, ProjectSelection, Refusal, Removal, Remove, Revised, RevisionRef,
-    RevisionRow, RevisionStanding, Role, Silence, Start, Status, StatusRow, StatusWait, Step, StepState,
-    Stop, StopManner, TakeOver, Target, TemplateChoice, TemplateHostRow, TemplatePull, TemplatePush,
-    TemplateRecipe, TemplateRemoval, TemplateRemove, TemplateRow, Terminal, TerminalSize, Token,
-    UnsettledRow, Verdict, VmRef, VmState, WaitFor,
+    RevisionRow, RevisionStanding, Role, Silence, Snapshot, SnapshotOrder, SnapshotPart, SnapshotRow,
+    SnapshotStep, Start, Status, StatusRow, StatusWait, Step, StepState, Stop, StopManner, TakeOver, Target,
+    TemplateChoice, TemplateHostRow, TemplatePull, TemplatePush, TemplateRecipe, TemplateRemoval,
+    TemplateRemove, TemplateRow, Terminal, TerminalSize, Token, UnsettledRow, Verdict, VmRef, VmState,
+    WaitFor,
 };
 use mln_link::{Input, Reply, Request};
 use mln_protocol::id::{Name, hex};
@@ -125,7 +126,19 @@ fn requests() -> Vec<Request> {
             vm: VmRef { project: ProjectRef { owner: None, project: name("ring") }, vm: name("r1") },
             owner_heard: OwnerHeard::Force,
         }),
+        Request::Snapshot(Snapshot { project: ring(), order: SnapshotOrder::Take(name("s")) }),
+        Request::Snapshot(Snapshot { project: ring(), order: SnapshotOrder::List }),
+        Request::SnapshotPart(SnapshotPart {
+            project: ring(),
+            name: Some(name("s")),
+            step: SnapshotStep::List,
+            hosts: vec![name("oslo")],
+        }),
     ]
+}
+
+fn ring() -> ProjectRef {
+    ProjectRef { owner: None, project: name("ring") }
 }
 
 fn change(content: ChangeContent) -> Change {
@@ -361,6 +374,16 @@ fn replies() -> Vec<Reply> {
             state: StepState::Begun,
             detail: String::new(),
         }),
+        Reply::Snapshots(vec![SnapshotRow {
+            owner: name("anna"),
+            project: name("ring"),
+            name: name("s"),
+            host: name("oslo"),
+            hosts: vec![name("oslo")],
+            vms: vec![name("r1")],
+            bytes: 1,
+            taken_unix_ms: 2,
+        }]),
         Reply::Kept(vec![KeptRow {
             owner: name("anna"),
             project: name("ring"),
