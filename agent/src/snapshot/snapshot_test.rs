@@ -114,3 +114,22 @@ async fn none_takes_the_place_of_another_and_half_a_one_is_none() {
     snapshots.drop(project, &before).await.expect("it is there");
     assert!(snapshots.list(project).expect("reads").is_empty());
 }
+
+#[tokio::test]
+async fn a_vm_that_is_down_waits_with_all_else_until_it_is_copied() {
+    let data = tempfile::tempdir().expect("a folder");
+    let config = UmlConfig::usual(data.path()).expect("this program has a path");
+    let images = crate::image::ImageStore::open(&data.path().join("images")).expect("a store");
+    let (platform, _events) = Uml::open(config, images).expect("a platform");
+    let snapshots = Snapshots::open(data.path(), Arc::new(platform));
+    let (project, before) = (ProjectId(Digest([9; 32])), name("before"));
+    let mut works = crate::disk::transfer::Works::default();
+
+    let turn = works.turn(&vm("r1"));
+    snapshots.freeze(project, &before, Vec::new(), vec![turn]).await.expect("nobody runs");
+    let begins = tokio::spawn(works.over(&vm("r1")));
+    tokio::task::yield_now().await;
+    assert!(!begins.is_finished(), "it is held still");
+    snapshots.copy(project, &before, &[name("oslo")], Vec::new(), 1).await.expect("room");
+    begins.await.expect("it goes on");
+}
