@@ -162,12 +162,16 @@ fn table() -> Vec<Row> {
     ]
 }
 
+fn lab() -> ProjectRef {
+    ProjectRef { owner: None, project: Name::parse("lab").expect("a name") }
+}
+
 fn snapshot(order: SnapshotOrder) -> Request {
-    Request::Snapshot(Snapshot { project: ring(), order })
+    Request::Snapshot(Snapshot { project: lab(), order })
 }
 
 fn snapshot_part(step: SnapshotStep) -> Request {
-    Request::SnapshotPart(SnapshotPart { project: ring(), name: None, step, hosts: Vec::new() })
+    Request::SnapshotPart(SnapshotPart { project: lab(), name: None, step, hosts: Vec::new() })
 }
 
 fn word(reach: Reach<'_>) -> &'static str {
