@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use mln_protocol::id::{Label, Name, PublicKey};
+use mln_protocol::id::{Label, Name, PublicKey, VmId};
 use mln_protocol::node::{Input, Message, Node};
 use mln_protocol::trust::{Role, Standing, admit, standing_of};
 use mln_protocol::wire;
@@ -33,7 +33,8 @@ use crate::image::exchange::{Exchange, FetchProgress, ServeError};
 use crate::mesh::{GossipVerdict, MeshEvent, MeshHandle, StreamKind};
 use crate::operations::Operations;
 use crate::platform::{Platform, VmEvent};
-use crate::request::{Prepared, PreparedChange, Waiters};
+use crate::request::{OwnPart, Prepared, PreparedChange, Waiters};
+use crate::snapshot::Snapshots;
 use crate::store::{AddressBook, StoreNews, Writer};
 use crate::store_health::StoreHealth;
 use crate::switches::Switches;
@@ -56,6 +57,7 @@ pub(crate) struct EventLoop {
     pub(crate) transfers: Transfers,
     /// What is done with the drives of VMs.
     pub(crate) works: Works,
+    pub(crate) snapshots: Snapshots,
     pub(crate) blobs: Blobs,
     pub(crate) hooks: HookRunner,
     pub(crate) switches: Switches,
@@ -107,8 +109,12 @@ pub(crate) enum Work {
     Fetching(Box<Fetching>),
     /// The disk of a VM comes to this host.
     Moving(Box<Moving>),
+    /// The disk of a VM does not come to this host.
+    NotMoved(Box<NotMoved>),
     /// How the store fares.
     Store(StoreNews),
+    /// A step for a snapshot that this agent has asked itself for.
+    Snapshot(Box<OwnPart>),
 }
 
 /// How far the fetch of an image is that a VM of this host waits for.
@@ -120,6 +126,17 @@ pub(crate) struct Fetching {
     pub(crate) label: Label,
     /// How far it is.
     pub(crate) progress: FetchProgress,
+}
+
+/// A disk that does not come to this host; it is tried again.
+#[derive(Debug)]
+pub(crate) struct NotMoved {
+    /// Whose.
+    pub(crate) vm: VmId,
+    /// Its project.
+    pub(crate) label: Label,
+    /// Why not.
+    pub(crate) why: String,
 }
 
 /// Why the agent ends.
@@ -157,8 +174,13 @@ impl EventLoop {
                     Work::Fetching(fetching) => {
                         self.operations.fetching(&fetching, &self.identity.name);
                     }
-                    Work::Moving(moving) => self.operations.moving(&moving, &self.identity.name),
+                    Work::Moving(moving) => {
+                        let Moving { vm, label, .. } = &*moving;
+                        self.operations.moving(vm, label, &moving.to_string(), &self.identity.name);
+                    }
+                    Work::NotMoved(failed) => self.not_moved(&failed),
                     Work::Store(news) => self.store_news(news).await,
+                    Work::Snapshot(own) => self.own_snapshot_part(*own),
                 },
                 Some(event) = sources.platform.recv() => self.vm_event(event).await,
                 event = sources.mesh.recv() => match event {

@@ -44,6 +44,7 @@ use crate::platform::uml::{Uml, UmlConfig};
 use crate::platform::{Observation, Platform, VmEvent};
 use crate::ports::RememberedPorts;
 use crate::request::Waiters;
+use crate::snapshot::Snapshots;
 use crate::store::{self, AddressBook, Store, Writer};
 use crate::store_health::StoreHealth;
 use crate::switches::Switches;
@@ -376,6 +377,7 @@ async fn run_agent(arguments: RunArguments) -> anyhow::Result<()> {
         platform.clone(),
         config.image_limit_bytes,
     );
+    let snapshots = Snapshots::open(&folder, platform.clone());
     let bits_per_s = config.move_bandwidth.map(Rate::bits_per_s);
     let transfers = Transfers::new(mesh.clone(), platform.clone(), exchange.clone(), bits_per_s);
     let host_name = identity.name.clone();
@@ -391,6 +393,7 @@ async fn run_agent(arguments: RunArguments) -> anyhow::Result<()> {
         exchange,
         transfers,
         works: Works::default(),
+        snapshots,
         blobs,
         hooks: HookRunner::new(&folder, host_name),
         operations: Operations::default(),

@@ -61,6 +61,8 @@ pub mod roles;
 #[cfg(feature = "uml")]
 pub mod shaper;
 #[cfg(feature = "host")]
+mod snapshot;
+#[cfg(feature = "host")]
 mod store;
 #[cfg(feature = "host")]
 mod store_health;

@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 use crate::causes::chain;
 use crate::disk::transfer::{Arrival, Moving, PullError, Transfers};
 use crate::disk::{Reading, scan};
-use crate::event_loop::{EventLoop, Work};
+use crate::event_loop::{EventLoop, NotMoved, Work};
 use crate::image::exchange::{Exchange, newest};
 use crate::mesh::MeshStream;
 use crate::platform::{self, Platform, TemplateFacts};
@@ -36,10 +36,13 @@ impl EventLoop {
                 let _ = results.try_send(Work::Moving(Box::new(moving)));
             };
             let pulled = transfers.pull(&arrival, turn, &tell).await;
-            let Arrival { vm, round, .. } = arrival;
+            let Arrival { vm, label, round, .. } = arrival;
             let result = pulled.map(|pulled| pulled.changed_bytes).map_err(|error| {
                 let why = chain(&error);
                 warn!(%vm, why, "its disk does not come");
+                let failed = NotMoved { vm: vm.clone(), label, why: why.clone() };
+                // What doesn't get through is told again, and is only for people.
+                let _ = results.try_send(Work::NotMoved(Box::new(failed)));
                 why
             });
             reach(if round == PullRound::Last { "pull-last" } else { "pull-round" });
@@ -47,6 +50,14 @@ impl EventLoop {
             let _ = results.send(Work::Input(Box::new(Input::Pulled { vm, result }))).await;
         });
         self.transfers.note(&vm, task.abort_handle());
+    }
+
+    /// Tells people that a disk does not come.
+    pub(crate) fn not_moved(&mut self, failed: &NotMoved) {
+        let NotMoved { vm, label, why } = failed;
+        self.note(|deriver, now| deriver.not_moved(vm, label.clone(), why, now));
+        let detail = format!("its disk does not come, and is asked for again: {why}");
+        self.operations.moving(vm, label, &detail, &self.identity.name);
     }
 
     /// Hashes the drives of a VM that doesn't run.

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use mln_link::Reply;
 use mln_link::message::{Failure, Progress, Refusal, Revised, Silence, Step, StepState};
-use mln_protocol::id::{Name, ProjectId};
+use mln_protocol::id::{Label, Name, ProjectId, VmId};
 use mln_protocol::node::{FailureCause, HostRefusal, OpId, Outcome, Rule, VmFailure};
 use mln_protocol::record::VmState;
 
-use crate::disk::transfer::Moving;
 use crate::event_loop::Fetching;
 
 use crate::control::ReplySender;
@@ -182,19 +181,19 @@ impl Operations {
         }
     }
 
-    /// Shows how far a disk is that comes to this host, to whoever waits for its project here.
-    pub(crate) fn moving(&self, moving: &Moving, host: &Name) {
+    /// Shows how it is with a disk that comes to this host, to whoever waits for its project here.
+    pub(crate) fn moving(&self, vm: &VmId, label: &Label, detail: &str, host: &Name) {
         let waiting = self.waiting.values().filter(|waiting| {
-            waiting.kind == Kind::Upgrade && waiting.project.as_ref() == Some(&moving.label.project)
+            waiting.kind == Kind::Upgrade && waiting.project.as_ref() == Some(&label.project)
         });
         for waiting in waiting {
             let progress = Progress {
                 project: waiting.project.clone(),
-                vm: Some(moving.vm.name.clone()),
+                vm: Some(vm.name.clone()),
                 host: Some(host.clone()),
                 step: Step::Move,
                 state: StepState::Begun,
-                detail: moving.to_string(),
+                detail: detail.to_owned(),
             };
             // That nobody listens any more is noticed when a state changes.
             let _ = waiting.reply.post(Reply::Progress(progress));

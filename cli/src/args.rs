@@ -10,8 +10,9 @@ use crate::command::{
     build::Build, completions::Completions, console::Console, cp::Cp, ctx::Ctx, daemon_status::DaemonStatus,
     doctor::Doctor, evacuate::Evacuate, events::Events, exec::Exec, gc::Gc, grant::Grant, grant::Revoke,
     key::Key, log::Log, logs::Logs, manual::Manual, migrate::Migrate, peers::Peers, plan::Plan,
-    remove::Remove, resolve::Resolve, rollback::Rollback, scale::Scale, ssh::Ssh, start::Start,
-    status::Status, stop::Stop, takeover::Takeover, template::Template, token::Token, upgrade::Upgrade,
+    remove::Remove, resolve::Resolve, rollback::Rollback, scale::Scale, snapshot::Snapshot, ssh::Ssh,
+    start::Start, status::Status, stop::Stop, takeover::Takeover, template::Template, token::Token,
+    upgrade::Upgrade,
 };
 use crate::offline::Offline;
 
@@ -149,6 +150,9 @@ pub enum Online {
     Template(Template),
     /// Free what of the host's images nobody uses
     Gc(Gc),
+    /// The disks of a project's hosts at one instant: take, list, restore, remove
+    #[command(subcommand)]
+    Snapshot(Snapshot),
     /// Print the versions of mlnctl and of the agent
     Version,
     /// Show what happened in the mesh, and with --follow what happens

@@ -8,7 +8,7 @@ use mln_link::client::has_left;
 use mln_link::message::{
     AgentVersion, DaemonStatusRow, Definition, DoctorRow, EvacuationRow, ExecExit, Failure, GarbageReport,
     GrantRow, Granted, KeptRow, LanRow, OutsideRow, PeerRow, Plan, PlanRow, ProjectRow, Refusal, Revised,
-    RevisionRow, Silence, StatusRow, TemplateHostRow, TemplateRow, Token, UnsettledRow,
+    RevisionRow, Silence, SnapshotRow, StatusRow, TemplateHostRow, TemplateRow, Token, UnsettledRow,
 };
 use mln_link::{CHUNK_BYTES_MAX, Client, InputSender, LinkError, Replies, Reply, Request, place};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -67,6 +67,8 @@ pub struct Answer {
     pub doctor: Vec<DoctorRow>,
     /// The VMs that are left out and whose disks are kept.
     pub kept: Vec<KeptRow>,
+    /// The rows of `snapshot list`.
+    pub snapshots: Vec<SnapshotRow>,
     /// How a command ended.
     pub exited: Option<ExecExit>,
     /// What `plan` is about.
@@ -124,6 +126,7 @@ impl Answer {
             Reply::Unsettled(rows) => self.unsettled.extend(rows),
             Reply::Evacuation(rows) => self.evacuation.extend(rows),
             Reply::Kept(rows) => self.kept.extend(rows),
+            Reply::Snapshots(rows) => self.snapshots.extend(rows),
             // Shown by whoever asked, or kept by the link to itself.
             Reply::Progress(_)
             | Reply::Output { .. }

@@ -90,7 +90,7 @@ impl Host {
     }
 
     /// Gives the host the template `mini`.
-    pub(crate) fn take_images(&self) {
+    pub fn take_images(&self) {
         let images = self.folder.join("images");
         programs::copy(programs::images(), &images);
         if let Some(uid) = self.uid {

@@ -337,3 +337,67 @@ fn a_full_disk_refuses_what_is_new_and_stops_nothing_else() {
         if said { Ok(()) } else { Err(events) }
     });
 }
+
+/// A machine whose disk is larger than what its new host has room for.
+const HEAVY: &str = "
+global { project heavy }
+host vm { memory 64M; service_host oslo }
+";
+
+#[test]
+fn a_disk_that_fills_up_while_a_machine_comes_costs_nothing_and_it_comes_when_there_is_room() {
+    // It is unmounted after the site has ended all processes on it.
+    let mut disk = SmallDisk(None);
+    let mut site = Site::bare();
+    site.settle_in("bergen", |folder| disk.mount(folder));
+    site.add("oslo");
+    site.host("oslo").take_images();
+    // Slow enough for its new host's disk to fill up meanwhile.
+    site.host("oslo").configure("memory_mib = 1024\nmove_bandwidth = \"8Mbit\"\n");
+    site.join("bergen", "oslo").done();
+    site.host("oslo").run();
+    for name in ["oslo", "bergen"] {
+        site.host(name).is_connected_to(1);
+        site.host(name).has_heard_of(2);
+    }
+    let file = site.project("heavy", HEAVY);
+    site.host("oslo").ctl(&["build", "-f", &file]).done();
+    site.host("oslo").ctl(&["start", "-p", "heavy"]).done();
+    site.host("oslo").sees("heavy", "vm", "up");
+    let written = "dd if=/dev/urandom of=/root/load bs=1M count=8 2>/dev/null; sync; sha256sum /root/load";
+    let sum = site.host("oslo").shell("heavy/vm", written).done();
+    let boot = site.host("oslo").boot_id("heavy/vm");
+
+    let told = site.folder().join("migrate.out");
+    let arguments = ["migrate", "-p", "heavy", "-h", "vm", "--to", "bergen", "--yes"];
+    let mut moving = site.host("oslo").ctl_into(&arguments, &told);
+    let host = site.host("bergen");
+    until("its disk begins to come", LIMIT, || {
+        let traces = host.traces_of_vms();
+        if traces.iter().any(|path| path.ends_with(".copy")) { Ok(()) } else { Err(format!("{traces:?}")) }
+    });
+    let filler = host.folder().join("filler");
+    let stat = rustix::fs::statvfs(host.folder()).expect("it is there");
+    let file = File::create(&filler).expect("there is room");
+    fallocate(&file, FallocateFlags::empty(), 0, stat.f_bavail * stat.f_frsize - (1 << 20))
+        .expect("there is room");
+    drop(file);
+    until("bergen says why it does not come", LIMIT, || {
+        let events = host.ctl(&["events", "-n", "1000", "--json"]).done();
+        let said = events.contains("its disk does not come") && events.contains("the disk is full");
+        if said { Ok(()) } else { Err(events) }
+    });
+    // It runs where it was, and has lost nothing.
+    assert_eq!(site.host("oslo").boot_id("heavy/vm"), boot);
+    assert_eq!(site.host("oslo").sees("heavy", "vm", "up")["service_host"], "oslo");
+    assert_eq!(site.host("oslo").shell("heavy/vm", "sha256sum /root/load").done(), sum);
+
+    fs::remove_file(&filler).expect("it is ours");
+    until("it comes when there is room", LIMIT, || {
+        let row = site.host("oslo").ctl(&["status", "-p", "heavy", "--json"]).json();
+        let there = row[0]["service_host"] == "bergen" && row[0]["state"] == "up";
+        if there { Ok(()) } else { Err(row.to_string()) }
+    });
+    assert_eq!(site.host("oslo").shell("heavy/vm", "sha256sum /root/load").done(), sum);
+    moving.wait().expect("it is ours");
+}

@@ -26,6 +26,7 @@ mod remote;
 mod revisions;
 mod ring;
 mod shape;
+mod snapshots;
 mod stop;
 mod strangers;
 mod survival;

@@ -139,7 +139,9 @@ where
         | Request::Evacuate(_)
         | Request::TakeOver(_)
         | Request::EvacuateBut(_)
-        | Request::Room => Vec::new(),
+        | Request::Room
+        | Request::Snapshot(_)
+        | Request::SnapshotPart(_) => Vec::new(),
     };
     Ok(Some((request, files)))
 }

@@ -39,6 +39,9 @@ impl About<'_> {
     }
 }
 
+/// After how long it is said again that the disk of a VM does not come, in milliseconds.
+const NOT_MOVED_PAUSE_MS: u64 = 60_000;
+
 /// What must be known to tell an event from news that is none.
 #[derive(Debug)]
 pub(crate) struct Deriver {
@@ -50,6 +53,8 @@ pub(crate) struct Deriver {
     vms: BTreeMap<(VmId, PublicKey), (VmState, u64)>,
     strangers: BTreeSet<PublicKey>,
     strangers_since_unix_ms: u64,
+    /// Of which VM it was said last that its disk does not come, and when.
+    not_moved: Option<(VmId, u64)>,
 }
 
 impl Deriver {
@@ -57,7 +62,9 @@ impl Deriver {
     pub(crate) fn new(key: PublicKey, name: Name, stored: &[VerifiedRecord]) -> Self {
         let (members, versions, vms) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let strangers = BTreeSet::new();
-        let mut deriver = Self { key, name, members, versions, vms, strangers, strangers_since_unix_ms: 0 };
+        let (strangers_since_unix_ms, not_moved) = (0, None);
+        let mut deriver =
+            Self { key, name, members, versions, vms, strangers, strangers_since_unix_ms, not_moved };
         // Members first: whose word counts for a VM is told by the names.
         for is_member in [true, false] {
             for record in stored {
@@ -170,6 +177,27 @@ impl Deriver {
     /// Returns that this agent began to run.
     pub(crate) fn started(&self, now_unix_ms: u64, version: &str) -> Event {
         self.event(now_unix_ms, EventKind::Agent, format!("mlnd {version} has started"))
+    }
+
+    /// Returns that the disk of a VM does not come to this host, and why; of one VM once in a while, since it is tried again
+    /// and again.
+    pub(crate) fn not_moved(
+        &mut self,
+        vm: &VmId,
+        label: Label,
+        why: &str,
+        now_unix_ms: u64,
+    ) -> Option<Event> {
+        let told = self.not_moved.as_ref().is_some_and(|(told, since_unix_ms)| {
+            told == vm && now_unix_ms.abs_diff(*since_unix_ms) < NOT_MOVED_PAUSE_MS
+        });
+        if told {
+            return None;
+        }
+        self.not_moved = Some((vm.clone(), now_unix_ms));
+        let text = format!("its disk does not come, and it stays where it is until it does: {why}");
+        let event = self.event(now_unix_ms, EventKind::Failed, text);
+        Some(Event { project: Some(label), vm: Some(vm.name.clone()), ..event })
     }
 
     /// Returns what is the matter with this host's disk.

@@ -245,3 +245,16 @@ fn the_first_line_of_a_failure_is_its_text() {
     let event = one(&mut deriver, written(vm(2, "bergen", state, None)));
     assert_eq!((event.kind, event.text.as_str()), (EventKind::Failed, "the disk is full"));
 }
+
+#[test]
+fn a_disk_that_does_not_come_is_told_once_in_a_while() {
+    let (mut oslo, full) = (oslo(), "the disk is full");
+    let label = || label(About::Vm(&router1())).expect("everything is of one project here");
+    let told = oslo.not_moved(&router1(), label(), full, NOW).expect("that is news");
+    assert_eq!(
+        (told.kind, told.vm, told.text.contains(full)),
+        (EventKind::Failed, Some(name("router1")), true)
+    );
+    assert!(oslo.not_moved(&router1(), label(), full, NOW + 5_000).is_none(), "it is tried again and again");
+    assert!(oslo.not_moved(&router1(), label(), full, NOW + NOT_MOVED_PAUSE_MS).is_some());
+}

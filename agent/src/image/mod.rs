@@ -29,7 +29,7 @@ mod garbage_test;
 mod part;
 mod recipe;
 pub mod seed;
-mod sparse;
+pub(crate) mod sparse;
 mod store;
 mod work;
 

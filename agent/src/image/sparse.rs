@@ -15,7 +15,7 @@ const PAGE_BYTES: usize = 4096;
 static ZEROS: [u8; CHUNK_BYTES as usize] = [0; CHUNK_BYTES as usize];
 
 /// Copies `from` to the empty file `to`: holes, and pages of zeros, become holes.
-pub(super) fn copy(from: &File, to: &File) -> io::Result<()> {
+pub(crate) fn copy(from: &File, to: &File) -> io::Result<()> {
     to.set_len(from.metadata()?.len())?;
     each_chunk(from, |index, bytes| write(to, Manifest::offset(index), bytes))
 }
@@ -40,7 +40,7 @@ pub(super) fn copy_range(from: &File, range: Range<u64>, to: &File, to_at: u64) 
 }
 
 /// Returns the length of a file and its chunks that are not all zeros, without reading its holes.
-pub(super) fn chunks(file: &File) -> io::Result<(u64, Vec<Chunk>)> {
+pub(crate) fn chunks(file: &File) -> io::Result<(u64, Vec<Chunk>)> {
     let mut chunks = Vec::new();
     each_chunk(file, |index, bytes| {
         chunks.push(Chunk { index, digest: Digest::of(bytes) });

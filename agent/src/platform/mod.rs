@@ -95,6 +95,10 @@ pub trait Platform: fmt::Debug + Send + Sync {
     /// Removes a VM and all that it has written; stops it at once if it runs.
     fn remove<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Result<(), StepError>>;
 
+    /// Gives a VM copies of these files as its drives, each in the place of the one of its name: all of them or none. Nothing
+    /// is changed where it runs, or where they are not those of all its drives.
+    fn replace_drives<'a>(&'a self, vm: &'a VmId, copies: Vec<PathBuf>) -> Answer<'a, Result<(), StepError>>;
+
     /// Whether a VM runs that this agent is attached to.
     fn is_running(&self, vm: &VmId) -> bool;
 

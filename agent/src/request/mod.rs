@@ -19,6 +19,7 @@ mod prepare;
 mod room;
 mod run;
 mod select;
+mod snapshot;
 mod status;
 mod takeover;
 mod template;
@@ -35,6 +36,7 @@ use crate::event_loop::EventLoop;
 
 pub(crate) use build::Prepared;
 pub(crate) use change::PreparedChange;
+pub(crate) use snapshot::OwnPart;
 pub(crate) use status::Waiters;
 
 impl EventLoop {
@@ -100,6 +102,8 @@ impl EventLoop {
             Request::EvacuateBut(order) => self.request_evacuate_but(order, &operator, reply),
             Request::Room => self.request_room(&reply),
             Request::TakeOver(order) => self.request_takeover(order, &operator, reply, input).await,
+            Request::Snapshot(snapshot) => self.request_snapshot(snapshot, &operator, reply),
+            Request::SnapshotPart(part) => self.request_snapshot_part(part, &operator, reply),
         }
     }
 

@@ -1,8 +1,8 @@
 //! Who may ask for what: one table of what each request needs, and one rule per way by which it came.
 
 use mln_link::message::{
-    ChangeConsent, Existing, LeftOut, ProjectRef, ProjectSelection, Refusal, Removal, Request, Role, Start,
-    Stop, VmRef,
+    ChangeConsent, Existing, LeftOut, ProjectRef, ProjectSelection, Refusal, Removal, Request, Role,
+    Snapshot, SnapshotOrder, SnapshotStep, Start, Stop, VmRef,
 };
 use mln_protocol::id::{Name, PublicKey};
 use mln_protocol::node::Node;
@@ -49,6 +49,10 @@ fn needs(request: &Request) -> &'static [Verb] {
             (ChangeConsent::Partial, LeftOut::Refuse) => &[Verb::Upgrade, Verb::Partial],
             (ChangeConsent::Partial, LeftOut::Stop) => &[Verb::Upgrade, Verb::Partial, Verb::Stop],
         },
+        Request::Snapshot(Snapshot { order: SnapshotOrder::List, .. }) => &[Verb::View],
+        Request::SnapshotPart(part) if part.step == SnapshotStep::List => &[Verb::View],
+        // A disk that is what it was before is a change of the project.
+        Request::Snapshot(_) | Request::SnapshotPart(_) => &[Verb::Upgrade],
         Request::Start(_) => &[Verb::Start],
         Request::Stop(_) => &[Verb::Stop],
         Request::Remove(remove) => match remove.removal {
@@ -86,6 +90,7 @@ fn may_be_passed_on(request: &Request) -> bool {
             | Request::Consider(_)
             | Request::TakeOver(_)
             | Request::Room
+            | Request::SnapshotPart(_)
     )
 }
 
@@ -126,6 +131,8 @@ fn reach(request: &Request) -> Reach<'_> {
         Request::Build(_) | Request::Consider(_) => Reach::Changed,
         // To which host, is looked at by that one.
         Request::TakeOver(order) => Reach::Project(&order.vm.project),
+        Request::Snapshot(snapshot) => Reach::Project(&snapshot.project),
+        Request::SnapshotPart(part) => Reach::Project(&part.project),
         Request::Exec(exec) => Reach::Inside(&exec.vm),
         Request::Terminal(terminal) => Reach::Inside(&terminal.vm),
         Request::Console(console) => Reach::Inside(&console.vm),

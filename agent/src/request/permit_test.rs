@@ -2,9 +2,9 @@ use std::collections::BTreeSet;
 
 use mln_link::message::{
     Build, Change, ChangeContent, Consider, Console, Evacuate, EvacuateBut, Evacuation, EventReading, Events,
-    Exec, GcMode, GrantOrder, LogExtent, Logs, OnFailure, OperatorToken, OwnerHeard, Remove, Revoke, Status,
-    StopManner, TakeOver, Target, TemplateChoice, TemplatePull, TemplatePush, TemplateRecipe,
-    TemplateRemoval, TemplateRemove, Terminal, TerminalSize,
+    Exec, GcMode, GrantOrder, LogExtent, Logs, OnFailure, OperatorToken, OwnerHeard, Remove, Revoke,
+    SnapshotPart, Status, StopManner, TakeOver, Target, TemplateChoice, TemplatePull, TemplatePush,
+    TemplateRecipe, TemplateRemoval, TemplateRemove, Terminal, TerminalSize,
 };
 use serde::Deserialize;
 use serde::de::{self, Visitor, value::Error};
@@ -155,7 +155,25 @@ fn table() -> Vec<Row> {
         (Request::EvacuateBut(EvacuateBut { host: mini(), refused: Vec::new() }), &[V], false, "mesh"),
         (Request::Room, &[V], true, "mesh"),
         (Request::TakeOver(TakeOver { vm: vm(), owner_heard: OwnerHeard::Refuse }), &[K], true, "project"),
+        (snapshot(SnapshotOrder::List), &[V], false, "project"),
+        (snapshot(SnapshotOrder::Take(mini())), &[U], false, "project"),
+        (snapshot(SnapshotOrder::Restore(mini())), &[U], false, "project"),
+        (snapshot(SnapshotOrder::Remove(mini())), &[U], false, "project"),
+        (snapshot_part(SnapshotStep::List), &[V], true, "project"),
+        (snapshot_part(SnapshotStep::Copy), &[U], true, "project"),
     ]
+}
+
+fn lab() -> ProjectRef {
+    ProjectRef { owner: None, project: Name::parse("lab").expect("a name") }
+}
+
+fn snapshot(order: SnapshotOrder) -> Request {
+    Request::Snapshot(Snapshot { project: lab(), order })
+}
+
+fn snapshot_part(step: SnapshotStep) -> Request {
+    Request::SnapshotPart(SnapshotPart { project: lab(), name: None, step, hosts: Vec::new() })
 }
 
 fn word(reach: Reach<'_>) -> &'static str {

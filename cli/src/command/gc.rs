@@ -9,7 +9,7 @@ use crate::conversation::Agent;
 use crate::error::CommandError;
 use crate::exit::Exit;
 use crate::ui::screen::Screen;
-use crate::ui::{json, rows};
+use crate::ui::{json, rows, snapshots};
 
 /// The arguments of `gc`.
 #[derive(Debug, Args)]
@@ -25,9 +25,15 @@ pub async fn run(args: Gc, agent: &Agent, screen: &Screen) -> Result<Exit, Comma
     let mode = if args.dry_run { GcMode::Show } else { GcMode::Free };
     let answer = agent.ask(&Request::Gc(mode), screen).await?;
     if let Some(report) = &answer.garbage {
-        let kept = &answer.kept;
-        screen
-            .answer(|layout| rows::garbage(report, kept, mode, layout), || json::garbage(report, kept, mode));
+        let (kept, taken) = (&answer.kept, &answer.snapshots);
+        screen.answer(
+            |layout| rows::garbage(report, kept, mode, layout) + &snapshots::lines(taken),
+            || {
+                let mut all = json::garbage(report, kept, mode);
+                all["snapshots"] = snapshots::json_here(taken);
+                all
+            },
+        );
     }
     Ok(screen.troubles(&answer))
 }

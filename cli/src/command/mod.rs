@@ -27,6 +27,7 @@ pub mod resolve;
 pub mod rollback;
 pub mod scale;
 pub mod show;
+pub mod snapshot;
 pub mod ssh;
 pub mod start;
 pub mod status;
@@ -150,6 +151,7 @@ async fn dispatch(
         Online::Revoke(args) => grant::revoke(args, agent, screen).await,
         Online::Template(args) => template::run(args, agent, screen).await,
         Online::Gc(args) => gc::run(args, agent, screen).await,
+        Online::Snapshot(args) => snapshot::run(args, agent, screen).await,
         Online::Version => version::run(agent, screen).await,
         Online::Events(args) => events::run(args, agent, screen).await,
         Online::Doctor(args) => doctor::run(args, peer, agent, screen).await,

@@ -16,6 +16,7 @@ pub mod report;
 pub mod rewritten;
 pub mod rows;
 pub mod screen;
+pub mod snapshots;
 pub mod table;
 pub mod terminal;
 pub mod text;

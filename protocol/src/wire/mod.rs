@@ -26,6 +26,7 @@ mod record;
 mod refusal;
 mod reservation;
 pub mod seed;
+mod snapshot;
 mod stored;
 mod token;
 mod trunk;
@@ -68,6 +69,7 @@ pub use record::trust_record;
 pub use record::{REASON_BYTES_MAX, RecordError, sign_record, verify_record};
 pub use refusal::Refusal;
 pub use reservation::{decode_reservation_note, encode_reservation_note};
+pub use snapshot::{SNAPSHOT_BYTES_MAX, SnapshotDiskWire, SnapshotVmWire, SnapshotWire};
 pub use stored::{
     Change, JOURNAL_VERSION, JournalHeader, decode_changes, decode_journal_header, decode_write,
     encode_changes, encode_journal_header, encode_write,

@@ -145,6 +145,8 @@ pub enum GarbageKind {
     AgentDrive,
     /// An image that was fetched in part.
     Part,
+    /// A snapshot of a project that is removed.
+    Snapshot,
 }
 
 impl GarbageKind {
@@ -155,6 +157,7 @@ impl GarbageKind {
             Self::LongerImage => "longer-image",
             Self::AgentDrive => "agent-drive",
             Self::Part => "part",
+            Self::Snapshot => "snapshot",
         }
     }
 }

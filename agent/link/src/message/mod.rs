@@ -17,6 +17,7 @@ mod recipe;
 mod reply;
 mod request;
 mod row;
+mod snapshot;
 
 pub use change::{
     Change, ChangeConsent, ChangeContent, Consider, Definition, LeftOut, Plan, PlanRow, PlanSign, Revised,
@@ -46,3 +47,4 @@ pub use row::{
     AgentVersion, DaemonStatusRow, HostLiveness, PeerLink, PeerRow, ProjectRow, StatusRow, TemplateRow,
     Token, VmState,
 };
+pub use snapshot::{Snapshot, SnapshotOrder, SnapshotPart, SnapshotRow, SnapshotStep};

@@ -13,6 +13,7 @@ use super::mesh::LanRow;
 use super::moving::{EvacuationRow, Room};
 use super::outside::OutsideRow;
 use super::row::{AgentVersion, DaemonStatusRow, PeerRow, ProjectRow, StatusRow, TemplateRow, Token};
+use super::snapshot::SnapshotRow;
 
 /// A reply. Any number of them, then [`Reply::Done`]; rows of one table may come in several replies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +96,8 @@ pub enum Reply {
     Room(Room),
     /// To `status` and `gc`: the VMs that are left out and whose disks are kept.
     Kept(Vec<KeptRow>),
+    /// To `snapshot`: what each host has.
+    Snapshots(Vec<SnapshotRow>),
 }
 
 /// A step of the work on a VM or for a project.

@@ -13,6 +13,7 @@ use super::inside::{Console, Logs, Terminal, TerminalSize};
 use super::mesh::OperatorToken;
 use super::moving::{Evacuate, EvacuateBut, TakeOver};
 use super::recipe::TemplateRecipe;
+use super::snapshot::{Snapshot, SnapshotPart};
 
 /// A request: the first message of a connection after the hello.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,6 +123,10 @@ pub enum Request {
     EvacuateBut(EvacuateBut),
     /// From one agent to another: what its host has left for VMs.
     Room,
+    /// Something about a project's snapshots.
+    Snapshot(Snapshot),
+    /// From one agent to another: its part of that.
+    SnapshotPart(SnapshotPart),
 }
 
 impl Request {
@@ -164,6 +169,7 @@ impl Request {
             Self::ConfirmKey => "key confirm",
             Self::Evacuate(_) | Self::EvacuateBut(_) | Self::Room => "evacuate",
             Self::TakeOver(_) => "takeover",
+            Self::Snapshot(_) | Self::SnapshotPart(_) => "snapshot",
         }
     }
 }

@@ -12,10 +12,11 @@ use mln_link::message::{
     GarbageRow, GcMode, HostLiveness, KeptRow, LanRow, LeftOut, LogExtent, Logs, NatState, OnFailure,
     OperatorToken, OutputStream, OutsideRow, OwnerHeard, Package, PeerLink, PeerRow, Plan, PlanRow, PlanSign,
     PortProtocol, Progress, ProjectRef, ProjectRow, ProjectSelection, Refusal, Removal, Remove, Revised,
-    RevisionRef, RevisionRow, RevisionStanding, Role, Room, Silence, Start, Status, StatusRow, StatusWait,
-    Step, StepState, Stop, StopManner, TakeOver, Target, TemplateChoice, TemplateHostRow, TemplatePull,
-    TemplatePush, TemplateRecipe, TemplateRemoval, TemplateRemove, TemplateRow, Terminal, TerminalSize,
-    Token, UnsettledRow, Verdict, VmRef, VmState, WaitFor,
+    RevisionRef, RevisionRow, RevisionStanding, Role, Room, Silence, Snapshot, SnapshotOrder, SnapshotPart,
+    SnapshotRow, SnapshotStep, Start, Status, StatusRow, StatusWait, Step, StepState, Stop, StopManner,
+    TakeOver, Target, TemplateChoice, TemplateHostRow, TemplatePull, TemplatePush, TemplateRecipe,
+    TemplateRemoval, TemplateRemove, TemplateRow, Terminal, TerminalSize, Token, UnsettledRow, Verdict,
+    VmRef, VmState, WaitFor,
 };
 use mln_link::{Input, Reply, Request};
 use mln_protocol::id::{Name, hex};
@@ -134,7 +135,19 @@ fn requests() -> Vec<Request> {
             }],
         }),
         Request::Room,
+        Request::Snapshot(Snapshot { project: ring(), order: SnapshotOrder::Take(name("s")) }),
+        Request::Snapshot(Snapshot { project: ring(), order: SnapshotOrder::List }),
+        Request::SnapshotPart(SnapshotPart {
+            project: ring(),
+            name: Some(name("s")),
+            step: SnapshotStep::List,
+            hosts: vec![name("oslo")],
+        }),
     ]
+}
+
+fn ring() -> ProjectRef {
+    ProjectRef { owner: None, project: name("ring") }
 }
 
 fn change(content: ChangeContent) -> Change {
@@ -371,6 +384,16 @@ fn replies() -> Vec<Reply> {
             detail: String::new(),
         }),
         Reply::Room(Room { memory_mib: 7 }),
+        Reply::Snapshots(vec![SnapshotRow {
+            owner: name("anna"),
+            project: name("ring"),
+            name: name("s"),
+            host: name("oslo"),
+            hosts: vec![name("oslo")],
+            vms: vec![name("r1")],
+            bytes: 1,
+            taken_unix_ms: 2,
+        }]),
         Reply::Kept(vec![KeptRow {
             owner: name("anna"),
             project: name("ring"),

@@ -34,7 +34,7 @@ use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
 pub(crate) use pull::{Arrival, PullError};
-pub(crate) use works::Works;
+pub(crate) use works::{Turn, Works};
 
 use crate::image::exchange::Exchange;
 use crate::mesh::MeshHandle;

@@ -204,7 +204,7 @@ fn remove_all(folders: &super::VmFolders, vm: &VmId, copy: &Path) -> io::Result<
 }
 
 /// Returns the drives in a VM's folder, or in that of a copy.
-fn disk_in(images: &ImageStore, folder: PathBuf) -> Result<VmDisk, StepError> {
+pub(super) fn disk_in(images: &ImageStore, folder: PathBuf) -> Result<VmDisk, StepError> {
     let file = VmFile::read(&folder)?;
     let digest = mln_protocol::id::Digest(file.wire.template);
     let below = images.backing(&digest, file.wire.backing_bytes)?;

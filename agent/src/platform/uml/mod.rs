@@ -8,6 +8,7 @@ mod build;
 mod check;
 mod configure;
 mod copies;
+mod disks;
 mod drives;
 mod folder;
 mod live;
@@ -313,7 +314,15 @@ impl Shared {
     async fn observe_all(&self) -> Result<Vec<Observation>, StepError> {
         let folders = self.folders.clone();
         let finished = blocking(move || {
-            folders.finished().map_err(|source| StepError::io("reading", &folders.folder, source))
+            let finished =
+                folders.finished().map_err(|source| StepError::io("reading", &folders.folder, source))?;
+            for folder in &finished {
+                // Its drives are looked at again before it starts.
+                if let Err(error) = disks::finish_left(folder) {
+                    warn!(folder = %folder.display(), %error, "drives that were being restored are not all in place");
+                }
+            }
+            Ok(finished)
         })
         .await?;
         let mut found = Vec::new();
@@ -544,6 +553,10 @@ impl Platform for Uml {
 
     fn observe_all(&self) -> Answer<'_, Result<Vec<Observation>, StepError>> {
         Box::pin(self.shared.observe_all())
+    }
+
+    fn replace_drives<'a>(&'a self, vm: &'a VmId, copies: Vec<PathBuf>) -> Answer<'a, Result<(), StepError>> {
+        Box::pin(self.shared.replace_drives(vm, copies))
     }
 
     fn exec<'a>(&'a self, vm: &'a VmId, command: ExecCommand) -> Answer<'a, Result<Exec, ExecError>> {

@@ -12,7 +12,7 @@ use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
 use super::folder::{self, VmFile};
-use super::{UmlConfig, blocking, drives, space};
+use super::{UmlConfig, blocking, disks, drives, space};
 use crate::disk::DiskFolder;
 use crate::holder::{self, FolderLock, files, tap};
 use crate::image::ImageStore;
@@ -71,6 +71,7 @@ fn prepare(config: &UmlConfig, images: &ImageStore, folder: &Path, file: &VmFile
         _ => StepError::io("locking", folder.join(files::LOCK), error),
     })?;
     folder::sweep(folder, &config.kernel);
+    disks::finish(folder).map_err(|source| StepError::io("restoring", folder, source))?;
     // From now on the guest writes: what was known of its drives is over.
     DiskFolder::at(folder).void().map_err(|source| StepError::io("writing", folder, source))?;
     space::remove_own_memory_folder(folder, &config.memory_folders);

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use crate::id::{Digest, Name, ProjectId, PublicKey, VmId};
 use crate::model::{Fragment, Vm};
+use crate::node::ownership::Right;
 use crate::node::projects::Fate;
 use crate::node::timers::Timer;
 use crate::node::view::VmView;
@@ -99,6 +100,13 @@ impl Node {
         noted.any(|(_, child, part)| has_it(child, part))
             || self.decisions.promised_children().any(promised)
             || self.reservations.asked_for(project, &id.name)
+    }
+
+    /// Whether a VM is ours, nothing is being done with it, and it is on its way to nobody: only then may its disk be given
+    /// other contents, if it is down.
+    pub fn is_at_rest(&self, vm: &VmId) -> bool {
+        let idle = self.vms.owned.get(vm).is_some_and(|vm| vm.busy.is_none());
+        idle && matches!(self.right(vm), Right::Own(_)) && !self.hand_overs.holds_still(vm)
     }
 
     /// Returns the VM of a project with this name whose disk is kept on a host: of several, the one that was left out
