@@ -70,6 +70,14 @@ const EXPECTED: &[(Mutation, &[&str])] = &[
     (Mutation::JoinedWhenAsked, &["S6"]),
     (Mutation::TakeoverWithoutRoom, &["S5"]),
     (Mutation::FragmentForAnybody, &["S4"]),
+    (Mutation::ForgottenNotLetGo, &["L1"]),
+    (Mutation::LeftOutRemembers, &["S2", "S6"]),
+    (Mutation::TakeoverTermUnbounded, &["L1"]),
+    (Mutation::TakeoverScopeIgnored, &["S1", "L1"]),
+    (Mutation::QuarantinedDropped, &["S3"]),
+    (Mutation::BallotJumpUnbounded, &["L1"]),
+    (Mutation::HalfSuffices, &["S2"]),
+    (Mutation::FirstCountsOnce, &["L1", "L2"]),
 ];
 
 /// Returns by which rules a mutation must be noticed.
