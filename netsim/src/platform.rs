@@ -88,7 +88,7 @@ impl World {
         }
         if step == Step::Start {
             let host = &self.hosts[node];
-            let (name, used) = (host.name.clone(), host.disk.memory_mib());
+            let (name, used) = (host.name.clone(), host.disk.memory_mib() - self.kept_mib(node));
             self.oracle.check_memory(&name, host.keys.public(), used, MEMORY_MIB);
         }
         let disk = &mut self.hosts[node].disk;
