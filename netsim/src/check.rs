@@ -383,7 +383,7 @@ impl Oracle {
     }
 
     /// S5: a host never carries more than it lends.
-    pub(crate) fn check_memory(&mut self, host: &Name, key: PublicKey, used_mib: u32, limit_mib: u32) {
+    pub(crate) fn check_memory(&mut self, host: &str, key: PublicKey, used_mib: u32, limit_mib: u32) {
         if used_mib > limit_mib && !self.exempt.is_untold(key) {
             self.broken(format!("S5: {host} carries {used_mib} MiB of {limit_mib}"));
         }

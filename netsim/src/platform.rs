@@ -87,9 +87,7 @@ impl World {
             disk.take_up(vm, memory_mib);
         }
         if step == Step::Start {
-            let host = &self.hosts[node];
-            let (name, used) = (host.name.clone(), host.disk.memory_mib() - self.kept_mib(node));
-            self.oracle.check_memory(&name, host.keys.public(), used, MEMORY_MIB);
+            self.check_memory(node);
         }
         let disk = &mut self.hosts[node].disk;
         if step == Step::Remove {
@@ -105,9 +103,7 @@ impl World {
                 guest: None,
             };
             self.hosts[node].disk.vms.insert(vm.clone(), built);
-            let name = self.hosts[node].name.clone();
-            let used = self.hosts[node].disk.memory_mib() - self.kept_mib(node);
-            self.oracle.check_memory(&name, self.hosts[node].keys.public(), used, MEMORY_MIB);
+            self.check_memory(node);
         }
         let Some(found) = self.hosts[node].disk.vms.get_mut(vm) else { return Observed::Absent };
         match step {
@@ -139,6 +135,23 @@ impl World {
             }
         }
         self.hosts[node].disk.vms.get(vm).map_or(Observed::Absent, |found| found.observed.clone())
+    }
+
+    /// S5: what a host has of VMs fits into what it lends.
+    fn check_memory(&mut self, node: usize) {
+        let used = self.hosts[node].disk.memory_mib() - self.kept_mib(node);
+        let host = &self.hosts[node];
+        let each = |(vm, found): (&VmId, &SimulatedVm)| {
+            format!("{}@{} {}", vm.name, vm.birth.short(), found.memory_mib)
+        };
+        let all: Vec<String> = host.disk.vms.iter().map(each).collect();
+        let name = format!(
+            "{} ({}; it counts {:?})",
+            host.name,
+            all.join(", "),
+            host.node.as_ref().map(Node::memory)
+        );
+        self.oracle.check_memory(&name, host.keys.public(), used, MEMORY_MIB);
     }
 
     /// Returns the memory of the VMs whose disks a host only keeps: none of them can be started as it is.

@@ -55,8 +55,18 @@ impl Node {
     /// Returns the memory that this host would still promise: without what it has, what is on its way here, and what it has
     /// promised to others.
     pub fn room(&self) -> MemoryMib {
-        let used = self.vms.memory_mib() + self.arriving_memory().0 + self.reservations.memory_mib();
+        let used = self.vms.memory_mib()
+            + self.left_over_mib()
+            + self.arriving_memory().0
+            + self.reservations.memory_mib();
         MemoryMib(self.config.memory_limit.0.saturating_sub(used))
+    }
+
+    /// Returns the memory in MiB of VMs that were found here and are none of this host's, for all that it knows: its journal
+    /// of them is lost, or somebody with its key has said that they are gone. Some of them may run.
+    pub(super) fn left_over_mib(&self) -> u32 {
+        let statuses = self.vms.left_over().filter_map(|vm| self.records.vm(vm, self.me));
+        statuses.filter(|status| status.state != VmState::Kept).map(|status| status.memory.0).sum()
     }
 
     fn candidate(

@@ -470,6 +470,8 @@ impl Node {
             }
             Some(_) => {
                 self.timers.set(Timer::Leaving(vm.clone()), now.mono_ms + limits::HALT_QUIET_MS);
+                // A start that was under way when it was first asked may have failed.
+                self.seal_if_down(vm);
             }
             None if self.vms.never_built(vm) => self.release(now, vm, from, epoch, ReleasedDisk::NeverBuilt),
             None => {

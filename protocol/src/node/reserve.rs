@@ -395,7 +395,8 @@ impl Node {
         let staying = changed.map_or(0, |project| self.vms.memory_mib_of(project, |vm| part.contains(vm)));
         let going = changed.map_or(0, |project| self.vms.memory_mib_of(project, makes_room));
         let arriving = self.arriving_memory().0;
-        let used = (self.vms.memory_mib() + arriving + reserved).saturating_sub(staying + going);
+        let here = self.vms.memory_mib() + self.left_over_mib();
+        let used = (here + arriving + reserved).saturating_sub(staying + going);
         let limit = self.config.memory_limit.0;
         let free = limit.saturating_sub(used);
         match u32::try_from(wanted) {

@@ -44,6 +44,11 @@ impl Vms {
         self.owned.keys()
     }
 
+    /// Returns what was found at the start and belongs to no VM that is known.
+    pub(in crate::node) fn left_over(&self) -> impl Iterator<Item = &VmId> {
+        self.found.keys()
+    }
+
     /// Returns the parts that VMs here were made from.
     pub(in crate::node) fn fragments(&self) -> impl Iterator<Item = &Arc<Fragment>> {
         self.owned.values().map(|vm| &vm.fragment)
