@@ -344,6 +344,23 @@ global { project heavy }
 host vm { memory 64M; service_host oslo }
 ";
 
+/// Lets a file take nearly all of its disk, while others write there, too.
+fn fill_up(file: &File, folder: &Path) {
+    const PIECE_BYTES: u64 = 1 << 20;
+    let mut length = 0;
+    loop {
+        let disk = rustix::fs::statvfs(folder).expect("it is there");
+        if disk.f_bavail * disk.f_frsize <= PIECE_BYTES {
+            return;
+        }
+        match fallocate(file, FallocateFlags::empty(), length, PIECE_BYTES) {
+            Ok(()) => length += PIECE_BYTES,
+            // Somebody was faster.
+            Err(error) => return assert_eq!(error, rustix::io::Errno::NOSPC),
+        }
+    }
+}
+
 #[test]
 fn a_disk_that_fills_up_while_a_machine_comes_costs_nothing_and_it_comes_when_there_is_room() {
     // It is unmounted after the site has ended all processes on it.
@@ -377,11 +394,7 @@ fn a_disk_that_fills_up_while_a_machine_comes_costs_nothing_and_it_comes_when_th
         if traces.iter().any(|path| path.ends_with(".copy")) { Ok(()) } else { Err(format!("{traces:?}")) }
     });
     let filler = host.folder().join("filler");
-    let stat = rustix::fs::statvfs(host.folder()).expect("it is there");
-    let file = File::create(&filler).expect("there is room");
-    fallocate(&file, FallocateFlags::empty(), 0, stat.f_bavail * stat.f_frsize - (1 << 20))
-        .expect("there is room");
-    drop(file);
+    fill_up(&File::create(&filler).expect("there is room"), host.folder());
     until("bergen says why it does not come", LIMIT, || {
         let events = host.ctl(&["events", "-n", "1000", "--json"]).done();
         let said = events.contains("its disk does not come") && events.contains("the disk is full");
