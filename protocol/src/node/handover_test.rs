@@ -298,6 +298,28 @@ fn the_owner_goes_on_where_the_new_host_falls_silent() {
     assert_eq!(cluster.runs(0), [vm]);
 }
 
+#[test]
+fn a_start_that_fails_while_the_new_host_asks_for_the_vm_does_not_hold_it_up() {
+    let mut cluster = Cluster::new(512);
+    let project = cluster.build_ring();
+    let vm = VmId { birth: project.0, name: name("router0") };
+    cluster.disks.insert((0, vm.clone()), 1);
+    cluster.begin(0, 2, Operation::Run { vms: vec![vm.clone()], order: RunOrder::Up, pause_ms: 0 });
+    let (host, starting, step) = cluster.steps.remove(0);
+    assert_eq!((host, &starting, step), (0, &vm, Step::Start));
+    cluster.place(&vm, 1, &[0, 1, 2]);
+    let result = Err("no space left on device".to_owned());
+    cluster.input(0, Input::StepDone { vm: vm.clone(), step, result });
+    // People are told that it failed, and say it again.
+    cluster.begin(0, 3, Operation::Run { vms: vec![vm.clone()], order: RunOrder::Up, pause_ms: 0 });
+    for _ in 0..4 {
+        cluster.pass(limits::RESEND_MS);
+        cluster.end_steps();
+    }
+    assert_eq!(cluster.owner_told(2, &vm), "bergen 1.2");
+    assert_eq!((cluster.runs(0).len(), cluster.runs(1)), (0, vec![vm]));
+}
+
 fn take_over(cluster: &mut Cluster, host: usize, op: u64, vm: &VmId, owner: OwnerHeard) {
     let operation = Operation::TakeOver { vm: vm.clone(), owner, author: "root at bergen".to_owned() };
     cluster.begin(host, op, operation);
