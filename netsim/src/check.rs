@@ -202,6 +202,8 @@ impl Oracle {
             Record::Vm(status) => {
                 if status.state == VmState::Kept {
                     self.kept_since.insert(status.vm.clone(), status.since_unix_ms);
+                } else if status.state != VmState::Removed {
+                    self.kept_since.remove(&status.vm);
                 }
                 self.check_applied(status, by);
             }
@@ -242,6 +244,11 @@ impl Oracle {
     }
 
     fn hear_commit(&mut self, record: &VerifiedRecord) {
+        if let Record::Vm(status) = &***record
+            && status.state == VmState::Kept
+        {
+            self.kept_since.entry(status.vm.clone()).or_insert(status.since_unix_ms);
+        }
         if let Record::Commit(commit) = &***record
             && !self.exempt.hostile.contains(&record.author())
             && self.decisions.born(commit.digest).is_none()

@@ -127,10 +127,12 @@ impl World {
             return;
         }
         let digest = Digest::of(&wire::encode_fragment(part));
-        let mut named = self.oracle.with_part(digest, to);
-        let concerned = named.any(|(commit, takes_part)| {
-            takes_part || self.may(node, to, &[], Verb::View, &commit.revision.label).is_ok()
-        });
+        let mut named = self.oracle.with_part(digest, to).peekable();
+        let known = named.peek().is_some();
+        let concerned = known
+            && named.all(|(commit, takes_part)| {
+                takes_part || self.may(node, to, &[], Verb::View, &commit.revision.label).is_ok()
+            });
         drop(named);
         if !concerned {
             let rule = format!(

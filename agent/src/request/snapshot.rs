@@ -196,14 +196,26 @@ impl Round {
             SnapshotOrder::List => self.all(SnapshotStep::List, None).await,
             SnapshotOrder::Take(name) => {
                 for step in [SnapshotStep::Freeze, SnapshotStep::Copy, SnapshotStep::Keep] {
-                    if let Err(wrong) = self.all(step, Some(name)).await {
-                        // One that was there before is not ours to drop.
-                        if step != SnapshotStep::Freeze || !self.is_known(name).await {
-                            // What can't be reached sweeps its part when it starts, or when this is tried again.
-                            let _ = self.all(SnapshotStep::Drop, Some(name)).await;
-                        }
-                        return Err(wrong);
+                    let hosts: Vec<&Name> = self.hosts.values().collect();
+                    let answered = self.each(step, Some(name), &hosts).await;
+                    if answered.iter().all(|(_, answer)| answer.is_ok()) {
+                        continue;
                     }
+                    // Whoever has said no to the first step has begun nothing, or has begun it for somebody else.
+                    let begun = |answer: &Result<_, Vec<Reply>>| match answer {
+                        Ok(_) => true,
+                        Err(replies) => replies.iter().any(|reply| matches!(reply, Reply::Silent(_))),
+                    };
+                    let begun =
+                        answered.iter().filter(|(_, answer)| step != SnapshotStep::Freeze || begun(answer));
+                    let begun: Vec<&Name> = begun.map(|(host, _)| *host).collect();
+                    // What can't be reached sweeps its part when it starts, or when this is tried again.
+                    let _ = self.some(SnapshotStep::Undo, Some(name), &begun).await;
+                    return Err(answered
+                        .into_iter()
+                        .filter_map(|(_, answer)| answer.err())
+                        .flatten()
+                        .collect());
                 }
                 Ok(Vec::new())
             }
@@ -238,12 +250,16 @@ impl Round {
         }
     }
 
-    /// Whether some host has a part of a snapshot.
+    /// Whether some host has a part of a snapshot, or may have one: it doesn't answer.
     async fn is_known(&self, name: &Name) -> bool {
         let hosts: Vec<&Name> = self.hosts.values().collect();
         let asked =
             self.hosts.iter().map(|(&key, host)| self.ask(key, host, SnapshotStep::List, None, &hosts));
-        join_all(asked).await.into_iter().flatten().flatten().any(|row| row.name == *name)
+        let has_it = |answer: Result<Vec<SnapshotRow>, _>| match answer {
+            Ok(rows) => rows.iter().any(|row| row.name == *name),
+            Err(_) => true,
+        };
+        join_all(asked).await.into_iter().any(has_it)
     }
 
     async fn all(&self, step: SnapshotStep, name: Option<&Name>) -> Result<Vec<SnapshotRow>, Vec<Reply>> {
@@ -273,16 +289,26 @@ impl Round {
         name: Option<&Name>,
         hosts: &[&Name],
     ) -> Result<Vec<SnapshotRow>, Vec<Reply>> {
-        let asked = self.hosts.iter().filter(|(_, host)| hosts.contains(host));
-        let asked = asked.map(|(&key, host)| self.ask(key, host, step, name, hosts));
         let (mut rows, mut wrong) = (Vec::new(), Vec::new());
-        for answered in join_all(asked).await {
+        for (_, answered) in self.each(step, name, hosts).await {
             match answered {
                 Ok(more) => rows.extend(more),
                 Err(replies) => wrong.extend(replies),
             }
         }
         if wrong.is_empty() { Ok(rows) } else { Err(wrong) }
+    }
+
+    /// The same; returns what each of them says.
+    async fn each<'a>(
+        &'a self,
+        step: SnapshotStep,
+        name: Option<&Name>,
+        hosts: &[&Name],
+    ) -> Vec<(&'a Name, Result<Vec<SnapshotRow>, Vec<Reply>>)> {
+        let asked = self.hosts.iter().filter(|(_, host)| hosts.contains(host));
+        let asked = asked.map(async |(&key, host)| (host, self.ask(key, host, step, name, hosts).await));
+        join_all(asked).await
     }
 
     async fn ask(
@@ -360,6 +386,7 @@ impl Here {
             }
             SnapshotStep::Keep => ("keeping the snapshot", snapshots.keep(project, name).await),
             SnapshotStep::Drop => ("removing the snapshot", snapshots.drop(project, name).await),
+            SnapshotStep::Undo => ("taking back what was begun", snapshots.undo(project, name).await),
             SnapshotStep::Check => ("looking at the snapshot", snapshots.check(project, name, &ids()).await),
             SnapshotStep::Restore => ("restoring", snapshots.restore(project, name, down).await),
             SnapshotStep::List => ("listing snapshots", Ok(())),
@@ -387,7 +414,11 @@ impl Here {
                 let whom = format!("you: mlnctl stop -p {}", self.label.project);
                 Err(self.refused("running", text, &whom))
             }
-            SnapshotStep::Copy | SnapshotStep::Keep | SnapshotStep::Drop | SnapshotStep::List => Ok(()),
+            SnapshotStep::Copy
+            | SnapshotStep::Keep
+            | SnapshotStep::Drop
+            | SnapshotStep::List
+            | SnapshotStep::Undo => Ok(()),
         }
     }
 
@@ -402,7 +433,10 @@ impl Here {
     fn wrong(&self, what: &str, error: &SnapshotError) -> Box<Reply> {
         let next = ["mlnctl snapshot list"];
         let mut reply = match error {
-            SnapshotError::Exists { .. } | SnapshotError::Missing { .. } | SnapshotError::TooMany => {
+            SnapshotError::Exists { .. }
+            | SnapshotError::Missing { .. }
+            | SnapshotError::TooMany
+            | SnapshotError::Another { .. } => {
                 return self.refused("snapshot", chain(error), "you: mlnctl snapshot list");
             }
             SnapshotError::Freeze(_)

@@ -40,6 +40,9 @@ const COPY_MAX: Duration = Duration::from_secs(15);
 /// After how long VMs are let go for which nobody has come back: later than guests go on by themselves.
 const HELD_MAX: Duration = Duration::from_secs(20);
 
+/// How long taking a snapshot may take until it is over whatever has become of who takes it.
+const TAKE_MAX: Duration = Duration::from_secs(600);
+
 /// How many snapshots of a project a host keeps.
 const SNAPSHOTS_MAX: usize = 64;
 
@@ -62,6 +65,12 @@ pub(crate) enum SnapshotError {
     #[error("there is no snapshot {name} here; see mlnctl snapshot list")]
     Missing {
         /// The name.
+        name: Name,
+    },
+    /// Another one of the project is being taken.
+    #[error("the snapshot {name} of this project is being taken; try again when that is over")]
+    Another {
+        /// The name of that one.
         name: Name,
     },
     /// There are as many as there may be.
@@ -163,6 +172,14 @@ struct Shared {
     platform: Arc<dyn Platform>,
     /// What is held still for a snapshot.
     held: Mutex<BTreeMap<(ProjectId, Name), Held>>,
+    /// The snapshots that are being taken, at most one of a project: guests that are held still for one are not for two.
+    begun: Mutex<BTreeMap<ProjectId, Begun>>,
+}
+
+#[derive(Debug)]
+struct Begun {
+    name: Name,
+    since: Instant,
 }
 
 /// VMs that are held still: guests that run, and the turns of those that are down.
@@ -186,7 +203,9 @@ impl Snapshots {
                 }
             }
         }
-        Self { shared: Arc::new(Shared { folder, platform, held: Mutex::default() }) }
+        Self {
+            shared: Arc::new(Shared { folder, platform, held: Mutex::default(), begun: Mutex::default() }),
+        }
     }
 
     fn project(&self, project: ProjectId) -> PathBuf {
@@ -199,6 +218,42 @@ impl Snapshots {
 
     /// Holds still the guests that run, and the VMs that are down; all are let go after a while, should nobody come back.
     pub(crate) async fn freeze(
+        &self,
+        project: ProjectId,
+        name: &Name,
+        running: Vec<VmId>,
+        down: Vec<Turn>,
+    ) -> Result<(), SnapshotError> {
+        self.begin(project, name)?;
+        let frozen = self.hold(project, name, running, down).await;
+        if frozen.is_err() {
+            self.end(project, name);
+        }
+        frozen
+    }
+
+    /// Lets nobody else take a snapshot of the project until this one is over.
+    fn begin(&self, project: ProjectId, name: &Name) -> Result<(), SnapshotError> {
+        let mut all = self.shared.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        match all.get(&project) {
+            Some(other) if other.since.elapsed() < TAKE_MAX => {
+                Err(SnapshotError::Another { name: other.name.clone() })
+            }
+            _ => {
+                all.insert(project, Begun { name: name.clone(), since: Instant::now() });
+                Ok(())
+            }
+        }
+    }
+
+    fn end(&self, project: ProjectId, name: &Name) {
+        let mut all = self.shared.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.get(&project).is_some_and(|begun| begun.name == *name) {
+            all.remove(&project);
+        }
+    }
+
+    async fn hold(
         &self,
         project: ProjectId,
         name: &Name,
@@ -275,6 +330,7 @@ impl Snapshots {
     /// Makes what was copied a snapshot.
     pub(crate) async fn keep(&self, project: ProjectId, name: &Name) -> Result<(), SnapshotError> {
         let (from, to) = (self.taking(project, name), self.project(project).join(name.as_str()));
+        self.end(project, name);
         let name = name.clone();
         blocking(move || {
             if !from.join(ABOUT).exists() {
@@ -289,13 +345,22 @@ impl Snapshots {
         .await
     }
 
-    /// Forgets a snapshot, or what was copied for one; there need not be any.
-    pub(crate) async fn drop(&self, project: ProjectId, name: &Name) -> Result<(), SnapshotError> {
+    /// Takes back what was begun for a snapshot: guests go on, copies are dropped. One that is there stays.
+    pub(crate) async fn undo(&self, project: ProjectId, name: &Name) -> Result<(), SnapshotError> {
         let held = self.held().remove(&(project, name.clone()));
         for (vm, guest) in held.into_iter().flat_map(|held| held.guests) {
             // What is copied of it is dropped all the same.
             let _ = guest.let_go(&vm).await;
         }
+        let taking = self.taking(project, name);
+        let removed = blocking(move || remove(&taking)).await;
+        self.end(project, name);
+        removed
+    }
+
+    /// Forgets a snapshot and what was copied for one of its name; there need not be any.
+    pub(crate) async fn drop(&self, project: ProjectId, name: &Name) -> Result<(), SnapshotError> {
+        self.undo(project, name).await?;
         let taking = self.taking(project, name);
         let kept = self.project(project).join(name.as_str());
         blocking(move || {
@@ -349,7 +414,7 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Returns the snapshots of a project, by name.
+    /// Returns the snapshots of a project, by name. One that can't be read has no VMs and no hosts: it can be removed.
     pub(crate) fn list(&self, project: ProjectId) -> Result<Vec<Taken>, SnapshotError> {
         let folder = self.project(project);
         let entries = match fs::read_dir(&folder) {
@@ -361,7 +426,14 @@ impl Snapshots {
         let mut names: Vec<Name> =
             names.filter_map(|entry| Name::parse(entry.file_name().to_str()?).ok()).collect();
         names.sort();
-        names.iter().map(|name| self.find(project, name)).collect()
+        let found = |name: Name| {
+            self.find(project, &name).unwrap_or_else(|error| {
+                tracing::warn!(%error, %name, project = %project.0, "a snapshot can't be read; remove it");
+                let about = SnapshotWire::new(0, Vec::new(), Vec::new());
+                Taken { name, bytes: 0, about }
+            })
+        };
+        Ok(names.into_iter().map(found).collect())
     }
 
     /// Returns the projects of which there is a folder here. Reads a folder: quick.

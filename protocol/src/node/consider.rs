@@ -168,7 +168,9 @@ impl Node {
             .unwrap_or_default();
         let after = ask.revision.host(self.me).into_iter().flat_map(|host| host.ids(ask.digest));
         after
-            .filter(|vm| !before.contains(vm) && vm.birth != ask.digest && self.vms.owns(vm))
+            .filter(|vm| !before.contains(vm) && vm.birth != ask.digest)
+            // Whoever comes back with its disk is told of as such.
+            .filter(|vm| self.vms.owns(vm) && !self.may_come_back(vm))
             .map(|vm| vm.name)
             .collect()
     }

@@ -236,15 +236,16 @@ impl Node {
     /// Whether a part of a project may go to a member: one of the project's hosts, or one that may view it.
     pub(super) fn concerns(&self, now: Now, part: Digest, member: PublicKey) -> bool {
         let named = |commit: &Commit| commit.revision.hosts.iter().any(|host| host.fragment == part);
-        let mut projects = self.projects.heads().map(|(project, _)| project);
-        projects.any(|project| {
+        let mut named_somewhere = false;
+        // Whoever names the part of somebody else's project in one of its own doesn't get it by that.
+        let by_all = self.projects.heads().all(|(project, _)| {
             let commits = || self.projects.proven(project);
-            let label = commits().find(|commit| named(commit)).map(|commit| &commit.revision.label);
-            label.is_some_and(|label| {
-                commits().any(|commit| commit.host(member).is_some())
-                    || self.judge_grants(now, member, &[], Verb::View, label).is_ok()
-            })
-        }) || self.mutated_fragment_for_anybody()
+            let Some(commit) = commits().find(|commit| named(commit)) else { return true };
+            named_somewhere = true;
+            commits().any(|commit| commit.host(member).is_some())
+                || self.judge_grants(now, member, &[], Verb::View, &commit.revision.label).is_ok()
+        });
+        (named_somewhere && by_all) || self.mutated_fragment_for_anybody()
     }
 
     /// Returns the grants on which an operation is carried out; none where a user of this host asked for it.

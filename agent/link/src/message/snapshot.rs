@@ -51,7 +51,7 @@ pub enum SnapshotStep {
     Copy,
     /// The copies are a snapshot from now on.
     Keep,
-    /// Forget it: the copies, or the snapshot.
+    /// Forget it, and what was copied for it.
     Drop,
     /// Say whether it is here and whole, and its VMs are down.
     Check,
@@ -59,6 +59,8 @@ pub enum SnapshotStep {
     Restore,
     /// Say what is here.
     List,
+    /// Take back what was begun and is no snapshot yet; one that is there stays.
+    Undo,
 }
 
 /// What a host has of a snapshot.

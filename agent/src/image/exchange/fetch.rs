@@ -332,9 +332,10 @@ impl<'a> Fetch<'a> {
             if self.swarm().is_whole() {
                 return Ok(());
             }
+            let is_due = next_look <= Instant::now();
             // All arms are cancel-safe: what is being asked goes on in `asking`, and the look in `looking`.
             tokio::select! {
-                candidates = &mut looking, if next_look <= Instant::now() => {
+                candidates = &mut looking, if is_due => {
                     offering = candidates.iter().filter(|one| one.offers).map(|one| one.peer).collect();
                     for candidate in candidates {
                         let is_wrong = setbacks.wrong.contains_key(&candidate.peer);
@@ -354,7 +355,7 @@ impl<'a> Fetch<'a> {
                         self.exchange.note_setback(self.digest, &candidate, setback, &mut setbacks).await?;
                     }
                 }
-                () = sleep_until(next_look), if next_look > Instant::now() => {}
+                () = sleep_until(next_look), if !is_due => {}
             }
             let is_late = self.meter().moved.elapsed() >= SOURCE_PATIENCE;
             // When all that have it gave something else, waiting mends nothing.
