@@ -316,7 +316,7 @@ fn remedy(rule: Rule, host: &str) -> Option<String> {
                 .to_owned(),
         ),
         Rule::Platform | Rule::Disk => Some(format!("whoever runs {host}, or the author of the project")),
-        Rule::Running => Some("you: mlnctl stop -p PROJECT, or remove --force".to_owned()),
+        Rule::Running => Some("you: mlnctl stop, or the same with --force".to_owned()),
         Rule::Share => Some(format!("whoever runs {host}: [share] folders in its config.toml")),
         Rule::Hooks => Some(format!("whoever runs {host}: [hooks] owners in its config.toml")),
         Rule::Size => Some("the author of the project: fewer hosts, or smaller parts".to_owned()),

@@ -436,7 +436,8 @@ impl Here {
             SnapshotError::Exists { .. }
             | SnapshotError::Missing { .. }
             | SnapshotError::TooMany
-            | SnapshotError::Another { .. } => {
+            | SnapshotError::Another { .. }
+            | SnapshotError::OtherDrives { .. } => {
                 return self.refused("snapshot", chain(error), "you: mlnctl snapshot list");
             }
             SnapshotError::Freeze(_)

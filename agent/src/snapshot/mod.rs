@@ -15,6 +15,7 @@
 mod freeze;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -94,6 +95,15 @@ pub(crate) enum SnapshotError {
     /// A VM of the snapshot isn't here.
     #[error("{vm} of the snapshot is not on this host now")]
     Elsewhere {
+        /// The VM.
+        vm: Name,
+    },
+    /// A VM has other drives than it had then.
+    #[error(
+        "{vm} has other drives than in the snapshot, or drives of another size; give it the shape that it had (mlnctl log, \
+         mlnctl rollback), and restore then"
+    )]
+    OtherDrives {
         /// The VM.
         vm: Name,
     },
@@ -375,7 +385,8 @@ impl Snapshots {
         .await
     }
 
-    /// Says whether a snapshot is here and every byte of it what was written, and all its VMs are among these.
+    /// Says whether a snapshot is here and every byte of it what was written, and all its VMs are among these and have the
+    /// drives that they had.
     pub(crate) async fn check(
         &self,
         project: ProjectId,
@@ -384,9 +395,22 @@ impl Snapshots {
     ) -> Result<(), SnapshotError> {
         let taken = self.find(project, name)?;
         for vm in &taken.about.vms {
-            if !here.iter().any(|here| here.birth.0 == vm.birth && here.name.as_str() == vm.name) {
+            let id = here.iter().find(|here| here.birth.0 == vm.birth && here.name.as_str() == vm.name);
+            let Some(id) = id else {
                 let vm = Name::parse(&vm.name).map_err(|_| DecodeError::Invalid { what: "name" })?;
                 return Err(SnapshotError::Elsewhere { vm });
+            };
+            let mut drives = Vec::new();
+            for drive in self.shared.platform.disk(id)?.drives {
+                let bytes = drive.path.metadata().map_err(at(&drive.path))?.len();
+                drives.push((drive.path.file_name().unwrap_or_default().to_owned(), bytes));
+            }
+            let mut copies: Vec<(OsString, u64)> =
+                vm.disks.iter().map(|disk| (OsString::from(&disk.file), disk.bytes)).collect();
+            drives.sort();
+            copies.sort();
+            if drives != copies {
+                return Err(SnapshotError::OtherDrives { vm: id.name.clone() });
             }
         }
         let folder = self.project(project).join(name.as_str());

@@ -421,10 +421,13 @@ impl Node {
         let running = self.vms.running(project).filter(|vm| ask.replaces.is_some() || !stays.contains(vm));
         let running: Vec<&str> = running.map(|vm| vm.name.as_str()).collect();
         if ask.running == RunningVms::Refuse && !running.is_empty() {
-            let detail = format!(
-                "{} still running; stop the project first, or use --force (its disks go either way)",
-                running.join(", ")
-            );
+            let disks = if ask.revision.keep_removed_ms > 0 && ask.replaces.is_none() {
+                "the disks are kept for a while"
+            } else {
+                "the disks go either way"
+            };
+            let names = running.join(", ");
+            let detail = format!("{names} still running; stop first what goes, or use --force ({disks})");
             return Err(Refusal { rule: Rule::Running, detail });
         }
         Ok(())
