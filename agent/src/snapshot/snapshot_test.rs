@@ -96,13 +96,15 @@ async fn none_takes_the_place_of_another_and_half_a_one_is_none() {
     assert!(matches!(snapshots.find(project, &before), Err(SnapshotError::Missing { .. })));
 
     // An agent that ends here has begun and not finished.
-    let swept = Snapshots::open(data.path(), platform.clone());
-    assert!(matches!(swept.keep(project, &before).await, Err(SnapshotError::NotBegun { .. })));
+    let snapshots = Snapshots::open(data.path(), platform.clone());
+    assert!(matches!(snapshots.keep(project, &before).await, Err(SnapshotError::NotBegun { .. })));
 
     for unix_ms in [2, 3] {
         let begun = snapshots.freeze(project, &before, Vec::new(), Vec::new()).await;
         if unix_ms == 2 {
             begun.expect("there is none of that name");
+            let other = snapshots.freeze(project, &name("other"), Vec::new(), Vec::new()).await;
+            assert!(matches!(other, Err(SnapshotError::Another { .. })), "one at a time: {other:?}");
             snapshots.copy(project, &before, &[name("oslo")], Vec::new(), unix_ms).await.expect("room");
             snapshots.keep(project, &before).await.expect("it is durable");
         } else {
@@ -111,6 +113,15 @@ async fn none_takes_the_place_of_another_and_half_a_one_is_none() {
         let listed = Snapshots::open(data.path(), platform.clone()).list(project).expect("reads");
         assert_eq!(listed.iter().map(|taken| taken.about.taken_unix_ms).collect::<Vec<_>>(), [2]);
     }
+    snapshots.undo(project, &before).await.expect("nothing was begun");
+    assert_eq!(snapshots.list(project).expect("reads").len(), 1, "what is there is not undone");
+
+    // One that can't be read stands in nobody's way, and can be removed.
+    let broken = name("broken");
+    fs::create_dir(snapshots.project(project).join(broken.as_str())).expect("room");
+    let names = |all: Vec<Taken>| all.into_iter().map(|taken| taken.name).collect::<Vec<_>>();
+    assert_eq!(names(snapshots.list(project).expect("reads")), [before.clone(), broken.clone()]);
+    snapshots.drop(project, &broken).await.expect("it is there");
     snapshots.drop(project, &before).await.expect("it is there");
     assert!(snapshots.list(project).expect("reads").is_empty());
 }
