@@ -199,6 +199,11 @@ impl Node {
                 continue;
             }
             let (own, held) = (reserved.coordinator == self.me, reserved.stage == Stage::Held);
+            // Only this host could have committed it, would know, and doesn't: nobody ever will.
+            if own && reserved.parent.is_none() {
+                self.free(revision);
+                continue;
+            }
             if self.mutated_reservation_forgotten() {
                 self.lapse(revision);
             } else if held {
