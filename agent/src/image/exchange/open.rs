@@ -47,18 +47,25 @@ impl OpenPart {
 
     /// Returns what is here, for each position whether it is.
     pub(super) fn held(&self) -> Vec<bool> {
+        self.among(&self.here.borrow())
+    }
+
+    fn among(&self, here: &[u32]) -> Vec<bool> {
         let mut held = vec![false; self.chunks()];
-        for &position in self.here.borrow().iter() {
+        for &position in here {
             held[position as usize] = true;
         }
         held
     }
 
-    /// Returns what is here and hears of what comes: at first, nothing is news.
+    /// Returns what is here and hears of what comes: at first, nothing is news, and nothing is told twice. Whoever
+    /// counts what was told knows by that when all was.
     pub(super) fn follow(&self) -> (Inventory, News) {
         let mut changes = self.here.subscribe();
-        let told = changes.borrow_and_update().len();
-        let held = self.held();
+        let (told, held) = {
+            let here = changes.borrow_and_update();
+            (here.len(), self.among(&here))
+        };
         (Inventory::part(self.chunks(), |position| held[position]), News { changes, told })
     }
 
@@ -114,6 +121,69 @@ impl News {
                 return Some(news);
             }
             self.changes.changed().await.ok()?;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::FileExt;
+
+    use mln_protocol::id::Name;
+
+    use super::*;
+    use crate::ext4::SUPERBLOCK_OFFSET;
+    use crate::image::store::{ImageStore, MEMORY_MIN, NewName, NewVersion};
+
+    /// How many chunks come, and how many begin to follow while they do.
+    const CHUNKS: u32 = 16;
+    const FOLLOWERS: usize = 2_000;
+
+    #[tokio::test]
+    async fn each_chunk_is_told_once_to_whoever_begins_to_follow_as_it_comes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = |name: &str| ImageStore::open(&folder.path().join(name)).expect("opens");
+        let (from, to) = (store("from"), store("to"));
+        let image = folder.path().join("image");
+        let file = File::create(&image).expect("creates");
+        file.set_len(8 << 20).expect("long");
+        let mut superblock = [0; 1024];
+        superblock[0x38..0x3a].copy_from_slice(&0xef53u16.to_le_bytes());
+        superblock[0x4..0x8].copy_from_slice(&2048u32.to_le_bytes());
+        file.write_all_at(&superblock, SUPERBLOCK_OFFSET).expect("writes");
+        for place in 1..u64::from(CHUNKS) {
+            file.write_all_at(&place.to_le_bytes(), place << 18).expect("writes");
+        }
+        let name = Name::parse("mini").expect("a valid name");
+        let new = NewName { name: &name, version: NewVersion::Next, memory_min: MEMORY_MIN };
+        let template = from.add(&image, &new).expect("adds");
+        let manifest = from.manifest(&template.digest).expect("has one");
+        let bytes = fs::read(from.path(&template.digest)).expect("reads");
+        let part = Part::open(&to, template.digest, manifest.clone()).expect("opens");
+        let open = Arc::new(OpenPart::new(part).expect("reads"));
+        assert_eq!(open.chunks(), CHUNKS as usize);
+
+        let comes = open.clone();
+        let coming = std::thread::spawn(move || {
+            for (position, chunk) in (0..).zip(manifest.chunks()) {
+                let at = (chunk.index as usize) << 18;
+                let bytes = &bytes[at..at + manifest.chunk_len(chunk.index)];
+                assert!(comes.put(position, bytes).expect("writes"));
+            }
+        });
+        let followed: Vec<(Inventory, News)> = (0..FOLLOWERS).map(|_| open.follow()).collect();
+        coming.join().expect("all has come");
+        let chunks = open.chunks();
+        drop(open);
+        for (inventory, mut news) in followed {
+            let mut told: Vec<u32> =
+                (0..CHUNKS).filter(|&position| inventory.has(position as usize)).collect();
+            while told.len() < chunks {
+                told.extend(news.next(3).await.expect("there is more to tell"));
+            }
+            told.sort_unstable();
+            assert_eq!(told, (0..CHUNKS).collect::<Vec<u32>>());
         }
     }
 }
