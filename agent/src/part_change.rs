@@ -27,17 +27,21 @@ pub(crate) struct PartChange {
 }
 
 impl PartChange {
-    /// Refuses what can't be carried out. Nothing was changed.
-    pub(crate) fn judge(&self, fragment: &Fragment) -> Result<(), Refusal> {
-        let refuse = |detail: String| Err(Refusal { rule: Rule::Platform, detail });
-        let change = plan::PartChange {
+    /// Returns the change to this part, as it is planned.
+    fn to<'a>(&'a self, fragment: &'a Fragment) -> plan::PartChange<'a> {
+        plan::PartChange {
             before: self.before.as_deref(),
             after: Some(fragment),
             arriving: &self.arriving,
             leaving: &self.leaving,
             here: &[],
-        };
-        match change.not_yet() {
+        }
+    }
+
+    /// Refuses what can't be carried out. Nothing was changed.
+    pub(crate) fn judge(&self, fragment: &Fragment) -> Result<(), Refusal> {
+        let refuse = |detail: String| Err(Refusal { rule: Rule::Platform, detail });
+        match self.to(fragment).not_yet() {
             Some((vm, what)) => refuse(format!(
                 "{vm}: {what} can't be changed yet while the VM stays; leave it as it is, or give the new one another name"
             )),
@@ -61,15 +65,9 @@ impl PartChange {
         let asked = ids.iter().filter(is_asked);
         let found = asked.map(|vm| async move { (vm.name.clone(), limits_of(platform, fragment, vm).await) });
         let limits: BTreeMap<Name, Limits> = join_all(found).await.into_iter().collect();
-        let change = plan::PartChange {
-            before: self.before.as_deref(),
-            after: Some(fragment),
-            arriving: &self.arriving,
-            leaving: &self.leaving,
-            here: &[],
-        };
-        let exact =
-            change.rows_within(|_| Condition::Running, |vm| limits.get(vm).copied().unwrap_or_default());
+        let exact = self
+            .to(fragment)
+            .rows_within(|_| Condition::Running, |vm| limits.get(vm).copied().unwrap_or_default());
         for row in rows.iter_mut().filter(|row| is_live(row)) {
             let is_same = |other: &&Row| {
                 (&other.sign, &other.subject, &other.key) == (&row.sign, &row.subject, &row.key)

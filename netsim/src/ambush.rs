@@ -80,6 +80,8 @@ pub(crate) enum Blow {
     Lost,
     /// Its disk has too little room.
     SpaceShort,
+    /// Its wall clock is set forward by this, in milliseconds.
+    ClockSet(i64),
     /// It loses the journals of its projects, and its agent starts again after this time.
     Amnesia(u64),
     /// Everything from another host to it is held back for this time.
@@ -194,6 +196,7 @@ impl World {
                 }
             }
             Blow::Lost => self.hosts[node].disk.copies.clear(),
+            Blow::ClockSet(by_ms) => self.set_clock(node, by_ms),
             Blow::SpaceShort => self.input(node, Input::SpaceShort),
             Blow::Amnesia(down_ms) => {
                 self.oracle.exempt_amnesiac(self.hosts[node].keys.public());

@@ -13,6 +13,7 @@ use mln_protocol::wire;
 
 use crate::check_decision::Decisions;
 use crate::check_grants::Requests;
+use crate::check_kept::KeptDisks;
 use crate::check_ownership::{Ownerships, Standing};
 use crate::check_signature::is_genuine;
 use crate::disk::Disk;
@@ -35,8 +36,8 @@ pub(crate) struct Oracle {
     passed_on: BTreeSet<Digest>,
     /// How often each author's requests were applied, and the VM's counter after the last.
     applied: BTreeMap<VmId, (u64, BTreeMap<PublicKey, usize>)>,
-    /// Since when VMs are left out and their disks kept, by their owners' clocks.
-    kept_since: BTreeMap<VmId, u64>,
+    /// For how long disks of VMs are kept that are left out.
+    kept: KeptDisks,
     root: PublicKey,
     exempt: Exempt,
     /// What was asked for, and whether whoever asked might.
@@ -95,7 +96,7 @@ impl Oracle {
             counted_in: BTreeMap::new(),
             passed_on: BTreeSet::new(),
             applied: BTreeMap::new(),
-            kept_since: BTreeMap::new(),
+            kept: KeptDisks::default(),
         }
     }
 
@@ -171,6 +172,21 @@ impl Oracle {
         }
     }
 
+    /// Takes note of what a host writes down of a VM of its own.
+    pub(crate) fn note_own_vm(&mut self, by: PublicKey, status: &VmStatus, now_ms: u64) {
+        self.kept.note(by, status, now_ms);
+    }
+
+    /// Takes note of a part of a project that a host writes down.
+    pub(crate) fn note_part(&mut self, digest: Digest, part: &Fragment) {
+        self.decisions.note_part(digest, part);
+    }
+
+    /// A host's wall clock was set.
+    pub(crate) fn note_clock_set(&mut self, key: PublicKey) {
+        self.kept.note_clock_set(key);
+    }
+
     pub(crate) fn broken(&mut self, rule: String) {
         self.violations.push(rule);
     }
@@ -190,7 +206,7 @@ impl Oracle {
         }
         if let Err(error) = wire::verify_record(record.signed().clone(), self.root) {
             self.broken(format!("S4: a record that proves nothing was published: {error}"));
-        } else if !is_genuine(record) {
+        } else if !is_genuine(record, self.root) {
             self.broken(format!("S4: {} publishes what was not signed by whom it says", by.short()));
         }
         let said = (record.counter(), record.digest());
@@ -200,11 +216,6 @@ impl Oracle {
                 self.note_commit(commit);
             }
             Record::Vm(status) => {
-                if status.state == VmState::Kept {
-                    self.kept_since.insert(status.vm.clone(), status.since_unix_ms);
-                } else if status.state != VmState::Removed {
-                    self.kept_since.remove(&status.vm);
-                }
                 self.check_applied(status, by);
             }
             Record::Link(link) => {
@@ -244,11 +255,6 @@ impl Oracle {
     }
 
     fn hear_commit(&mut self, record: &VerifiedRecord) {
-        if let Record::Vm(status) = &***record
-            && status.state == VmState::Kept
-        {
-            self.kept_since.entry(status.vm.clone()).or_insert(status.since_unix_ms);
-        }
         if let Record::Commit(commit) = &***record
             && !self.exempt.hostile.contains(&record.author())
             && self.decisions.born(commit.digest).is_none()
@@ -280,16 +286,19 @@ impl Oracle {
         }
     }
 
-    /// S4: what an honest host passes on was signed by whom it says.
-    fn check_signature(&mut self, by: PublicKey, record: &VerifiedRecord) {
+    /// S4: what an honest host keeps and passes on was signed by whom it says, and by somebody who may.
+    pub(crate) fn check_signature(&mut self, by: PublicKey, record: &VerifiedRecord) {
         let known = self.verified.contains(&record.digest()) || !self.passed_on.insert(record.digest());
         if known {
             return;
         }
-        if let Err(error) = wire::verify_record(record.signed().clone(), self.root) {
-            self.broken(format!("S4: {} passes on a record that proves nothing: {error}", by.short()));
-        } else if !is_genuine(record) {
-            self.broken(format!("S4: {} passes on what was not signed by whom it says", by.short()));
+        if !is_genuine(record, self.root) {
+            self.broken(format!("S4: {} keeps or passes on what nobody who may has signed", by.short()));
+        } else if let Err(error) = wire::verify_record(record.signed().clone(), self.root) {
+            self.broken(format!(
+                "S4: {} keeps or passes on a record that proves nothing: {error}",
+                by.short()
+            ));
         }
     }
 
@@ -351,15 +360,18 @@ impl Oracle {
     }
 
     /// S5: a host that has reserved has room, also where it has restarted since.
-    pub(crate) fn check_promise(&mut self, host: &Name, key: PublicKey, vm: &VmId) {
-        if !self.exempt.is_untold(key) && !self.may_be_late(key) {
+    pub(crate) fn check_promise(&mut self, host: &Name, key: PublicKey, vm: &VmId, disk: &Disk) {
+        // "Removals first": what takes the place of another project has its room as soon as its host has heard that that one
+        // is removed.
+        let makes_room = disk.vms.keys().any(|there| self.decisions.may_go(there));
+        if !self.exempt.is_untold(key) && !self.may_be_late(key) && !makes_room {
             self.broken(format!("S5: {host} promised memory to {vm} that it did not have"));
         }
     }
 
     /// "A late commit still counts, and a host without room then shows the step as blocked."
     fn may_be_late(&self, host: PublicKey) -> bool {
-        !self.decisions.has_only_first_revisions(host)
+        self.decisions.has_grown(host)
     }
 
     /// S1: only the host that a committed revision names may touch a VM, and only its part of it.
@@ -370,7 +382,7 @@ impl Oracle {
         vm: &VmId,
         step: Step,
         fragment: &Fragment,
-        unix_ms: u64,
+        now_ms: u64,
     ) {
         let digest = Digest::of(&wire::encode_fragment(fragment));
         if !self.decisions.is_part_of(host, digest, vm) {
@@ -381,9 +393,17 @@ impl Oracle {
         }
         if step == Step::Remove {
             let (keep_ms, _) = self.decisions.keep_removed_ms(vm);
-            let kept_ms = self.kept_since.get(vm).map_or(0, |since| unix_ms.saturating_sub(*since));
-            if kept_ms < keep_ms && !self.exempt.has_lost_state(key) && !self.exempt.hostile.contains(&key) {
+            let kept_ms = self.kept.kept_ms(vm, now_ms);
+            if kept_ms + self.kept.skew_ms(vm, key, keep_ms) < keep_ms
+                && !self.exempt.has_lost_state(key)
+                && !self.exempt.hostile.contains(&key)
+            {
                 self.broken(format!("S3: {host} deletes {vm} after {kept_ms} ms, to be kept for {keep_ms}"));
+            }
+            // "A removed VM returns under its own identity while its disk is kept": its owner has reserved for that.
+            let excused = self.exempt.has_lost_state(key) || self.exempt.hostile.contains(&key);
+            if self.decisions.is_brought_back(vm) && !excused {
+                self.broken(format!("S3: {host} deletes {vm}, which a revision has brought back"));
             }
             self.decisions.note_deleted(vm);
         }
@@ -418,7 +438,7 @@ impl Oracle {
     }
 
     /// L1: says what a host has not yet brought to an end.
-    pub(crate) fn unsettled(&self, host: &str, node: &Node, disk: &Disk, unix_ms: u64) -> Vec<String> {
+    pub(crate) fn unsettled(&self, host: &str, node: &Node, disk: &Disk, now_ms: u64) -> Vec<String> {
         let mut problems = Vec::new();
         if self.exempt.hostile.contains(&node.key()) {
             // It has lied about its own VMs too, and believes that after a restart.
@@ -446,9 +466,9 @@ impl Oracle {
                 }
                 continue;
             }
-            let kept_until = status.since_unix_ms.saturating_add(self.decisions.keep_removed_ms(id).1);
+            let keep_ms = self.decisions.keep_removed_ms(id).1.saturating_add(KEPT_LATE_MS);
             // Who has given its word that a disk is there keeps it until it is known whether that counts.
-            let is_kept = unix_ms < kept_until + KEPT_LATE_MS || disk.awaits_decision();
+            let is_kept = self.kept.kept_ms(id, now_ms) < keep_ms || disk.awaits_decision();
             if status.state == VmState::Kept && !running && is_kept {
                 continue;
             }

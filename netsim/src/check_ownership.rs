@@ -150,6 +150,22 @@ impl Ownerships {
         vm.ready.insert((ready.epoch, by, ready.root));
     }
 
+    /// "Each step durable before the next": whoever says that a disk lies complete with it has noted that.
+    pub(crate) fn check_ready(&mut self, host: &Name, by: PublicKey, ready: &Ready, disk: &Disk) {
+        let noted = disk.holding(&ready.vm);
+        let is_noted = matches!(noted, Some(Holding::Arrived { epoch, root, .. })
+            if *epoch == ready.epoch && *root == ready.root);
+        // What is said again may have been overtaken by what was signed since.
+        let is_over = matches!(
+            noted,
+            Some(Holding::Claimed { .. } | Holding::Declined { .. } | Holding::Released { .. })
+        );
+        if !is_noted && !is_over {
+            let rule = format!("D: {host} says that {} lies complete there, and has not noted it", ready.vm);
+            self.broken.push((vec![by], rule));
+        }
+    }
+
     /// S3: what is released lies complete with whom it is released to, who has said so.
     pub(crate) fn check_release(
         &mut self,
@@ -341,6 +357,16 @@ impl Ownerships {
             if forgot_release {
                 let rule =
                     format!("S1: after a crash {host} takes itself for the owner of {id}, which it released");
+                self.broken.push((vec![key], rule));
+            }
+            let declined =
+                vm.declines.keys().filter(|(_, by)| *by == key).map(|(epoch, _)| *epoch).next_back();
+            let on_its_way = match disk.holding(id) {
+                Some(Holding::Arriving { epoch, .. } | Holding::Arrived { epoch, .. }) => Some(*epoch),
+                _ => None,
+            };
+            if on_its_way.is_some_and(|epoch| declined.is_some_and(|declined| declined > epoch)) {
+                let rule = format!("D: after a crash {host} does not know that it has declined {id}");
                 self.broken.push((vec![key], rule));
             }
             let owns = claimed.is_some_and(|claimed| released.is_none_or(|released| released < claimed));

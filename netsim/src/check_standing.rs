@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use mln_protocol::id::{Digest, PublicKey};
 use mln_protocol::node::limits::CONFIRM_MS;
-use mln_protocol::node::{HandOver, Input, Message, Write};
-use mln_protocol::record::{RecordKey, VerifiedRecord};
+use mln_protocol::node::{HandOver, Holding, Input, Message, Write};
+use mln_protocol::record::{Record, RecordKey, VerifiedRecord};
 
 use crate::check::Oracle;
 use crate::host::{Honesty, Host};
@@ -115,8 +115,24 @@ impl World {
         let key = self.hosts[node].keys.public();
         let mut signs = false;
         for write in writes {
+            if let Write::Holding(vm, Holding::Arriving { epoch, .. }) = write
+                && self.begun.insert((node, vm.clone(), *epoch))
+            {
+                self.tally.hand_overs.begun += 1;
+            }
+            if let Write::Fragment(digest, part) = write {
+                self.oracle.note_part(*digest, part);
+            }
             let Write::Record(slot, record) = write else { continue };
             self.check_kept(node, record);
+            if self.hosts[node].honesty == Honesty::Honest {
+                self.oracle.check_signature(key, record);
+            }
+            if let Record::Vm(status) = &***record
+                && record.author() == key
+            {
+                self.oracle.note_own_vm(key, status, self.now_ms);
+            }
             signs |= record.author() == key && !matches!(slot, RecordKey::Commit(_));
             if *slot == RecordKey::Host(key) {
                 self.hosts[node].own_key.signed = Some((record.counter(), record.digest()));

@@ -255,7 +255,7 @@ fn report(out: &mut impl Write, ending: &Ending) -> std::io::Result<()> {
     writeln!(
         out,
         "{} events, {} packets delivered, {} records on each node, {} hand-overs",
-        tally.events, tally.delivered, ending.records, tally.handed_over
+        tally.events, tally.delivered, ending.records, tally.hand_overs.claimed
     )?;
     writeln!(out, "trace {}", ending.trace.to_hex())
 }

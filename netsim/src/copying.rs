@@ -137,10 +137,14 @@ impl World {
         {
             self.note_takeover(node, claim);
             if let ClaimBasis::Release(_) = claim.basis {
-                self.tally.handed_over += 1;
+                self.tally.hand_overs.claimed += 1;
             }
         }
+        if let Record::Link(Link::Decline(_)) = &***record {
+            self.tally.hand_overs.declined += 1;
+        }
         let Record::Link(Link::Release(release)) = &***record else { return };
+        self.tally.hand_overs.released += 1;
         let ReleasedDisk::Root(released) = release.disk else { return };
         let there = self.index.get(&release.to).and_then(|&to| self.hosts[to].disk.content(&release.vm));
         let there = there.map(|blocks| blocks.root());

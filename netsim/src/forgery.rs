@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use mln_protocol::id::{Digest, PublicKey};
+use mln_protocol::id::{Digest, Label, Name, PublicKey};
 use mln_protocol::node::{Intention, Message, Operation, RunOrder, RunRequest};
 use mln_protocol::plan::StopLimit;
-use mln_protocol::record::Charge;
+use mln_protocol::record::{
+    Charge, Commit, Consent, Record, Revision, RevisionHost, RevisionVm, VerifiedRecord,
+};
 use mln_protocol::trust::{Amount, Domain, KeyPair, Verified};
 use mln_protocol::wire;
 
 use crate::holder::Holder;
-use crate::host::root_key;
+use crate::host::{Honesty, Host, root_key};
 use crate::hostile::host_status;
 use crate::scene::{Order, Script};
 use crate::stage::{operation, project_of, vm_of};
@@ -29,6 +31,8 @@ pub(crate) enum Forgery {
     SmallCharge,
     /// All parts of a project that don't concern whoever asks for them.
     PartsWanted,
+    /// A part of that project, as if it were one of a project of whoever names it.
+    PartNamed,
 }
 
 /// A key that no grant is for.
@@ -36,10 +40,44 @@ fn stranger() -> KeyPair {
     KeyPair::from_secret([99; 32])
 }
 
+/// Returns a project that a host has for itself alone, and whose one part is this one.
+fn named_part(host: &Host, name: Name, part: Digest) -> VerifiedRecord {
+    let here = RevisionHost {
+        name: host.name.clone(),
+        key: host.keys.public(),
+        fragment: part,
+        vms: vec![RevisionVm { name: name.clone(), birth: None }],
+    };
+    let revision = Revision {
+        project: None,
+        parent: None,
+        label: Label { owner: host.name.clone(), project: name },
+        hosts: vec![here],
+        definition: part,
+        consent: Consent::Majority,
+        made_unix_ms: 0,
+        author: "liar".to_owned(),
+        reason: "build".to_owned(),
+        charge: None,
+        keep_removed_ms: 0,
+    };
+    let digest = Digest::of(&wire::encode_revision(&revision));
+    let reservations = vec![wire::sign_reservation(&host.keys, digest)];
+    wire::sign_record(
+        &host.keys,
+        Record::Commit(Commit { revision, digest, reservations, promises: Vec::new() }),
+    )
+}
+
 impl World {
     /// Lets a host forge something; false where it can't now.
     pub(crate) fn forge_for_script(&mut self, script: &mut Script, node: usize, forgery: Forgery) -> bool {
         let Some(messages) = self.forgeries(script, node, forgery) else { return false };
+        if forgery == Forgery::PartNamed {
+            // From now on it is a liar: its own agent finds a project that it knows nothing of.
+            self.hosts[node].honesty = Honesty::Hostile;
+            self.oracle.exempt_hostile(self.hosts[node].keys.public());
+        }
         for (to, message) in messages {
             self.send(node, to, message);
         }
@@ -83,6 +121,14 @@ impl World {
                 let own = self.hosts[node].keys.public();
                 let wanted = wanted.filter(|(to, _)| *to != own);
                 Some(wanted.map(|(to, part)| (to, Message::FragmentWanted(part))).collect())
+            }
+            Forgery::PartNamed => {
+                let project = project_of(script, machine)?;
+                let part = self.oracle.revision(project.0)?.revision.hosts.first()?.fragment;
+                let record = named_part(&self.hosts[node], script.label.project.clone(), part);
+                let own = self.hosts[node].keys.public();
+                let others = everybody().filter(|to| *to != own);
+                Some(others.map(|to| (to, Message::Records(vec![record.clone()]))).collect())
             }
             Forgery::StrangerAsks => self.asks(script, node, Order::Change(0), &stranger(), None),
             Forgery::SmallCharge => {

@@ -16,7 +16,7 @@ use mln_protocol::record::{
     Ballot, Claim, ClaimBasis, Commit, Consent, Epoch, HostStatus, Link, Promise, Record, RecordKey,
     Revision, RunState, Takeover, VmState, VmStatus,
 };
-use mln_protocol::trust::{Domain, KeyPair, Signed, Verified};
+use mln_protocol::trust::{Domain, KeyPair, Revocation, Signed, Verb, Verified};
 use mln_protocol::wire;
 
 use crate::fault::Fault;
@@ -77,12 +77,16 @@ enum Lie {
     LastTerm,
     /// A takeover by a grant for another project.
     Overreach,
+    /// A takeover that no grant allows.
+    Ungranted,
+    /// A grant taken back that is nobody's to take back but the root key's.
+    Revoke,
     /// A ballot that nobody can outbid.
     HighBallot,
 }
 
 impl Lie {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 16] = [
         Self::Replay,
         Self::Equivocate,
         Self::Garbage,
@@ -96,6 +100,8 @@ impl Lie {
         Self::OtherRun,
         Self::LastTerm,
         Self::Overreach,
+        Self::Ungranted,
+        Self::Revoke,
         Self::HighBallot,
     ];
 }
@@ -258,6 +264,24 @@ impl World {
                 }
                 None => Vec::new(),
             },
+            Lie::Ungranted => match some_vm {
+                Some(view) => {
+                    let verbs = [Verb::View, Verb::Start, Verb::Stop, Verb::Join];
+                    let chain = self.hosts[node].chain_for(&root_key(), verbs);
+                    let (vm, seen) = (view.status.vm, view.status.epoch);
+                    everybody(Message::Records(vec![own(taken_over(vm, seen, chain))]))
+                }
+                None => Vec::new(),
+            },
+            Lie::Revoke => {
+                let chain = self.hosts[victim].chain.clone();
+                let reason = "it is a lie".to_owned();
+                everybody(Message::Records(vec![own(Record::Revocation(Revocation {
+                    chain,
+                    made_unix_ms: 0,
+                    reason,
+                }))]))
+            }
             Lie::HighBallot => {
                 let project = machine.projects().first().map(|project| project.id);
                 let heads = project.and_then(|project| machine.heads(project));
@@ -308,7 +332,7 @@ fn name(text: &str) -> Name {
     Name::parse(text).expect("letters and digits are a name")
 }
 
-fn invented_vm(birth: Digest, by: PublicKey) -> Record {
+pub(crate) fn invented_vm(birth: Digest, by: PublicKey) -> Record {
     Record::Vm(VmStatus {
         counter: 1,
         epoch: Epoch::FIRST,
@@ -323,6 +347,7 @@ fn invented_vm(birth: Digest, by: PublicKey) -> Record {
         boot_order: BootOrder(99),
         address: None,
         since_unix_ms: 0,
+        kept_ms: 0,
         host: name("nowhere"),
         nat: None,
         forwards: Vec::new(),

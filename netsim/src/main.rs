@@ -7,6 +7,7 @@ mod check;
 mod check_bounds;
 mod check_decision;
 mod check_grants;
+mod check_kept;
 mod check_ownership;
 mod check_signature;
 mod check_standing;

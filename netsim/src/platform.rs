@@ -24,8 +24,7 @@ impl World {
         let life = self.hosts[node].life;
         let (name, key) = (self.hosts[node].name.clone(), self.hosts[node].keys.public());
         self.note_step(node, &vm, step);
-        let unix_ms = self.hosts[node].clock.now(self.now_ms).unix_ms;
-        self.oracle.check_step(&name, key, &vm, step, fragment, unix_ms);
+        self.oracle.check_step(&name, key, &vm, step, fragment, self.now_ms);
         let definition = fragment.vms.iter().find(|d| d.name == vm.name).cloned().map(Box::new);
         let ms = match step {
             Step::Build => self.lot.between(50, 500),

@@ -84,10 +84,12 @@ pub(crate) enum Scene {
     Full,
     /// A host that may look at nothing asks for parts of a project.
     Curious,
+    /// Whoever keeps the disk of a VM wants it back, and hears nothing of what the others have promised.
+    PutForward,
 }
 
 impl Scene {
-    pub(crate) const ALL: [(&'static str, Self); 30] = [
+    pub(crate) const ALL: [(&'static str, Self); 31] = [
         ("decline", Self::Decline),
         ("late-run", Self::LateRun),
         ("unpinned", Self::Unpinned),
@@ -118,6 +120,7 @@ impl Scene {
         ("curious", Self::Curious),
         ("forgotten", Self::Forgotten),
         ("pair", Self::Pair),
+        ("put-forward", Self::PutForward),
     ];
 
     /// Returns its name on the command line.
@@ -419,6 +422,10 @@ fn acts(scene: Scene, hosts: &[usize], lot: &mut Lot) -> Vec<Act> {
             if lot.chance(500) {
                 acts.push(Act::Strike(c, Blow::Crash(lot.between(500, 2_000))));
             }
+            if lot.chance(500) {
+                // It is a week later all at once, for all that its host knows.
+                acts.push(Act::Strike(c, Blow::ClockSet(WEEK_MS)));
+            }
             // How long a change takes, or less; or its host has reserved for it, and those who decide on it are heard when
             // the time is over.
             let slow = lot.chance(500);
@@ -475,7 +482,25 @@ fn acts(scene: Scene, hosts: &[usize], lot: &mut Lot) -> Vec<Act> {
             Act::Wait(12_000),
         ],
         Scene::Curious => {
-            vec![Act::Forge(f, Forgery::PartsWanted), Act::Wait(3_000), Act::Ask(d, Order::Change(0), 10_000)]
+            let asked = || [Act::Forge(f, Forgery::PartsWanted), Act::Wait(3_000)];
+            let mut acts = asked().to_vec();
+            acts.push(Act::Ask(d, Order::Change(0), 10_000));
+            acts.extend([Act::Forge(f, Forgery::PartNamed), Act::Wait(4_000)]);
+            acts.extend(asked());
+            acts
+        }
+        Scene::PutForward => {
+            let keep_ms = lot.between(8_000, 20_000);
+            vec![
+                Act::Ask(d, Order::Shelve(2, keep_ms), 15_000),
+                Act::Wait(keep_ms - lot.between(3_000, 6_000)),
+                Act::Lay(Ambush {
+                    moment: Moment::Promised,
+                    blows: vec![(Whom::Host(c), Blow::Isolated(FAULTS_MS))],
+                }),
+                Act::Say(c, Order::TakeIn(2)),
+                Act::Wait(55_000),
+            ]
         }
         Scene::Alone => vec![
             Act::Strike(a, Blow::Isolated(FAULTS_MS)),
@@ -487,6 +512,9 @@ fn acts(scene: Scene, hosts: &[usize], lot: &mut Lot) -> Vec<Act> {
     });
     acts
 }
+
+/// How far a wall clock is set forward, in milliseconds.
+const WEEK_MS: i64 = 7 * 86_400_000;
 
 /// What operators, hosts and strangers ask for who may not, in any order.
 fn holders(hosts: &[usize], lot: &mut Lot) -> Vec<Act> {

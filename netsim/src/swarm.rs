@@ -9,7 +9,7 @@ use crate::fault::{Fault, FaultCount};
 use crate::minimise::minimise;
 use crate::options::Options;
 use crate::replay::{Cuts, Kind, command_line};
-use crate::world::{Ending, World};
+use crate::world::{Ending, HandOverCount, World};
 
 /// After how many worlds a line is printed.
 const LINE_WORLDS: u64 = 100;
@@ -121,7 +121,9 @@ struct Sum {
     changed: u64,
     alone: u64,
     garbage: u64,
-    handed_over: u64,
+    hand_overs: HandOverCount,
+    /// How many VMs were handed over in worlds in which a kind of fault happened.
+    claimed_with: std::collections::BTreeMap<&'static str, u64>,
     faults: FaultCount,
     /// Each world's trace, by its seed: they come in any order.
     traces: std::collections::BTreeMap<u64, blake3::Hash>,
@@ -142,10 +144,12 @@ impl Sum {
         self.changed += tally.started + tally.stopped + tally.removed + tally.changed;
         self.alone += tally.alone;
         self.garbage += tally.garbage;
-        self.handed_over += tally.handed_over;
+        self.hand_overs.merge(&tally.hand_overs);
         self.faults.merge(&tally.faults);
         for (name, fault) in Fault::ALL {
-            *self.worlds_with.entry(name).or_default() += u64::from(tally.faults.of(fault) > 0);
+            let happened = u64::from(tally.faults.of(fault) > 0);
+            *self.worlds_with.entry(name).or_default() += happened;
+            *self.claimed_with.entry(name).or_default() += happened * tally.hand_overs.claimed;
         }
     }
 
@@ -154,19 +158,31 @@ impl Sum {
     }
 
     fn show(&self, out: &mut impl Write) -> std::io::Result<()> {
-        writeln!(out, "{:12} {:>10} {:>8}", "fault", "happened", "worlds")?;
+        writeln!(out, "{:12} {:>10} {:>8} {:>14}", "fault", "happened", "worlds", "handed over")?;
         for (name, fault) in Fault::ALL {
             writeln!(
                 out,
-                "{name:12} {:>10} {:>8}",
+                "{name:12} {:>10} {:>8} {:>14}",
                 self.faults.of(fault),
-                self.worlds_with.get(name).unwrap_or(&0)
+                self.worlds_with.get(name).unwrap_or(&0),
+                self.claimed_with.get(name).unwrap_or(&0)
             )?;
         }
         writeln!(
             out,
-            "{} built, {} started, stopped or removed, {} handed over, {} done alone, {} lies unreadable, {} run twice",
-            self.built, self.changed, self.handed_over, self.alone, self.garbage, self.compared
+            "{} built, {} started, stopped or removed, {} done alone, {} lies unreadable, {} run twice",
+            self.built, self.changed, self.alone, self.garbage, self.compared
+        )?;
+        let moves = &self.hand_overs;
+        writeln!(
+            out,
+            "{} hand-overs begun, {} times ready, {} released, {} claimed, {} declined, {} given up before a release",
+            moves.begun,
+            moves.ready,
+            moves.released,
+            moves.claimed,
+            moves.declined,
+            moves.begun.saturating_sub(moves.claimed + moves.declined)
         )?;
         let mut trace = blake3::Hasher::new();
         for world in self.traces.values() {

@@ -49,7 +49,7 @@ impl World {
             Mishap::DiskFull { node, ms } => self.hosts[node].full_until_ms = self.now_ms + ms,
             Mishap::ClockJump { node, by_ms } => {
                 self.tally.faults.add(Fault::ClockJump);
-                self.hosts[node].clock.ahead_ms += by_ms;
+                self.set_clock(node, by_ms);
             }
             Mishap::BackupTaken { node, extent } => {
                 let disk = &self.hosts[node].disk;
@@ -77,6 +77,13 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Sets a host's wall clock forward, or back.
+    pub(crate) fn set_clock(&mut self, node: usize, by_ms: i64) {
+        let host = &mut self.hosts[node];
+        host.clock.ahead_ms += by_ms;
+        self.oracle.note_clock_set(host.keys.public());
     }
 
     /// Ends an agent without warning: what isn't durable is gone, but for what happens to be on the disk already.

@@ -10,15 +10,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mln_protocol::id::{Digest, ProjectId, PublicKey, VmId};
 use mln_protocol::model::{HookPoint, MemoryMib, Platform, Vm};
-use mln_protocol::node::{Input, Mutation, Node, NodeConfig, OpId, Outcome, Output, Write, WriteId};
+use mln_protocol::node::{HandOver, Input, Message, Node, NodeConfig, OpId, Outcome, Output, Write, WriteId};
 use mln_protocol::plan::{Observed, RunPhase, Step};
-use mln_protocol::record::{ExitStatus, Member, Record, RecordKey, VerifiedRecord};
+use mln_protocol::record::{Epoch, ExitStatus, Member, Record, RecordKey, VerifiedRecord};
 use mln_protocol::wire;
 
 use crate::ambush::{Ambush, Blow};
 use crate::check::Oracle;
 use crate::check_standing::OwnKey;
-use crate::codec::{Codec, Signatures};
+use crate::codec::{Codec, Proof};
 use crate::copying::CopyWork;
 use crate::fault::{Fault, FaultCount};
 use crate::gossip::{Gossip, HEARTBEAT_MS};
@@ -144,6 +144,29 @@ pub(crate) enum Event {
     Operator,
 }
 
+/// How far hand-overs have come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct HandOverCount {
+    /// New hosts that have noted that a VM is on its way there.
+    pub(crate) begun: u64,
+    /// How often a new host has said that a disk is complete there.
+    pub(crate) ready: u64,
+    pub(crate) released: u64,
+    /// Claims of VMs that were released to whoever claims them.
+    pub(crate) claimed: u64,
+    pub(crate) declined: u64,
+}
+
+impl HandOverCount {
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.begun += other.begun;
+        self.ready += other.ready;
+        self.released += other.released;
+        self.claimed += other.claimed;
+        self.declined += other.declined;
+    }
+}
+
 /// What happened, to be shown: a run without faults proves nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tally {
@@ -159,8 +182,7 @@ pub(crate) struct Tally {
     /// Requests of hosts that were alone, which they could carry out.
     pub(crate) alone: u64,
     pub(crate) taken_over: u64,
-    /// Claims of VMs that were released to whoever claims them.
-    pub(crate) handed_over: u64,
+    pub(crate) hand_overs: HandOverCount,
     /// Bytes of hostile senders that nobody could read.
     pub(crate) garbage: u64,
 }
@@ -200,6 +222,8 @@ pub(crate) struct World {
     pub(crate) planned: Vec<Planned>,
     pub(crate) trace: blake3::Hasher,
     pub(crate) tally: Tally,
+    /// The hand-overs that new hosts have begun, each counted once.
+    pub(crate) begun: BTreeSet<(usize, VmId, Epoch)>,
     pub(crate) traffic: Traffic,
     /// What hosts that were alone have been asked for.
     pub(crate) alone: BTreeMap<OpId, usize>,
@@ -229,10 +253,6 @@ impl World {
         let root = root_key();
         let clones = if options.has(Fault::CloneKey) { options.rate(Fault::CloneKey) as usize } else { 0 };
         let grants = if options.scene == Some(Scene::ShortGrants) { Grants::Short } else { Grants::Endless };
-        let signatures = match options.mutation {
-            Some(Mutation::UnsignedAccepted) => Signatures::Ignored,
-            Some(_) | None => Signatures::Checked,
-        };
         let mut hosts: Vec<Host> = (0..options.nodes).map(|index| Host::new(index, &root, grants)).collect();
         let index = hosts.iter().enumerate().map(|(index, host)| (host.keys.public(), index)).collect();
         let names = hosts.iter().map(|host| host.name.clone()).collect();
@@ -257,13 +277,14 @@ impl World {
             clones: BTreeMap::new(),
             overlay,
             network: Network::new(seed),
-            codec: Codec::new(root.public(), signatures),
+            codec: Codec::new(root.public(), Proof::with(options.mutation)),
             workload,
             oracle: Oracle::new(root.public()),
             liars: Vec::new(),
             planned,
             trace: blake3::Hasher::new(),
             tally: Tally::default(),
+            begun: BTreeSet::new(),
             traffic: Traffic::default(),
             alone: BTreeMap::new(),
             ambushes: Vec::new(),
@@ -425,12 +446,7 @@ impl World {
             if expected.0 != sum {
                 problems.push(format!("L1: {} and {} hold different records", expected.1, host.name));
             }
-            problems.extend(self.oracle.unsettled(
-                host.name.as_str(),
-                node,
-                &host.disk,
-                host.clock.now(self.now_ms).unix_ms,
-            ));
+            problems.extend(self.oracle.unsettled(host.name.as_str(), node, &host.disk, self.now_ms));
             if problems.len() > 8 {
                 break;
             }
@@ -595,6 +611,11 @@ impl World {
             Output::Send { to, message } => {
                 self.oracle.note_message(self.hosts[node].keys.public(), &message);
                 self.check_answer(node, &message);
+                if let Message::HandOver(HandOver::Ready(ready)) = &message {
+                    self.tally.hand_overs.ready += 1;
+                    let host = &self.hosts[node];
+                    self.oracle.ownership.check_ready(&host.name, host.keys.public(), ready, &host.disk);
+                }
                 self.check_handed(node, to, &message);
                 self.send(node, to, message);
             }

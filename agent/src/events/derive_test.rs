@@ -38,6 +38,7 @@ fn vm(seed: u8, host: &str, state: VmState, exit: Option<ExitStatus>) -> Verifie
         boot_order: BootOrder(99),
         address: None,
         since_unix_ms: 77,
+        kept_ms: 0,
         nat: None,
         forwards: Vec::new(),
         part: None,

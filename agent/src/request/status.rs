@@ -220,7 +220,7 @@ pub(super) fn kept(node: &Node, now: Now, projects: &[ProjectView], operator: &O
     kept.map(|kept| KeptRow {
         owner: kept.vm.label.owner,
         project: kept.vm.label.project,
-        age_ms: now.unix_ms.saturating_sub(kept.vm.status.since_unix_ms),
+        age_ms: now.unix_ms.saturating_sub(kept.vm.status.kept_since_unix_ms()),
         left_ms: kept.until_unix_ms.saturating_sub(now.unix_ms),
         vm: kept.vm.status.vm.name,
         host: kept.vm.status.host,

@@ -71,6 +71,7 @@ fn vm_status(author: u8, of: usize, vm: usize, counter: u64) -> VerifiedRecord {
         boot_order: BootOrder(0),
         address: None,
         since_unix_ms: 0,
+        kept_ms: 0,
         host: name("oslo"),
         nat: None,
         forwards: Vec::new(),

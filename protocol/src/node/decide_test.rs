@@ -24,6 +24,8 @@ fn config(index: usize) -> NodeConfig {
 struct Mesh {
     nodes: Vec<Node>,
     now_ms: u64,
+    /// How far all wall clocks are ahead.
+    ahead_ms: u64,
     records: Vec<BTreeMap<Vec<u8>, VerifiedRecord>>,
     fragments: Vec<BTreeMap<Digest, Arc<Fragment>>>,
     decisions: Vec<BTreeMap<Digest, DecisionNote>>,
@@ -44,6 +46,7 @@ impl Mesh {
         let mut mesh = Self {
             nodes: (0..count).map(|index| Node::new(config(index), StoredState::default())).collect(),
             now_ms: 0,
+            ahead_ms: 0,
             records: vec![BTreeMap::new(); count],
             fragments: vec![BTreeMap::new(); count],
             decisions: vec![BTreeMap::new(); count],
@@ -75,7 +78,8 @@ impl Mesh {
     fn input(&mut self, index: usize, input: Input) {
         let mut queue = VecDeque::from([(index, input)]);
         while let Some((index, input)) = queue.pop_front() {
-            self.nodes[index].handle(Now { mono_ms: self.now_ms, unix_ms: self.now_ms }, input);
+            let now = self.now();
+            self.nodes[index].handle(now, input);
             while let Some(output) = self.nodes[index].poll_output() {
                 self.output(index, output, &mut queue);
             }
@@ -197,6 +201,11 @@ impl Mesh {
     }
 
     /// Lets time pass, in small steps.
+    /// Returns the time of all hosts.
+    fn now(&self) -> Now {
+        Now { mono_ms: self.now_ms, unix_ms: self.now_ms + self.ahead_ms }
+    }
+
     fn pass(&mut self, seconds: u64) {
         for _ in 0..seconds * 4 {
             self.now_ms += 250;

@@ -237,15 +237,19 @@ impl Node {
     pub(super) fn concerns(&self, now: Now, part: Digest, member: PublicKey) -> bool {
         let named = |commit: &Commit| commit.revision.hosts.iter().any(|host| host.fragment == part);
         let mut named_somewhere = false;
+        let mut by_one = false;
         // Whoever names the part of somebody else's project in one of its own doesn't get it by that.
         let by_all = self.projects.heads().all(|(project, _)| {
             let commits = || self.projects.proven(project);
             let Some(commit) = commits().find(|commit| named(commit)) else { return true };
             named_somewhere = true;
-            commits().any(|commit| commit.host(member).is_some())
-                || self.judge_grants(now, member, &[], Verb::View, &commit.revision.label).is_ok()
+            let concerned = commits().any(|commit| commit.host(member).is_some())
+                || self.judge_grants(now, member, &[], Verb::View, &commit.revision.label).is_ok();
+            by_one |= concerned;
+            concerned || self.mutated_fragment_by_own_name()
         });
-        (named_somewhere && by_all) || self.mutated_fragment_for_anybody()
+        (named_somewhere && by_all && (by_one || !self.mutated_fragment_by_own_name()))
+            || self.mutated_fragment_for_anybody()
     }
 
     /// Returns the grants on which an operation is carried out; none where a user of this host asked for it.

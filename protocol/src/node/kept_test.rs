@@ -53,6 +53,43 @@ fn a_restart_neither_forgets_that_a_disk_is_kept_nor_keeps_it_longer() {
 }
 
 #[test]
+fn a_clock_that_jumps_forward_deletes_nothing_before_its_time() {
+    const WEEK_MS: u64 = 7 * 86_400_000;
+    for off in [false, true] {
+        let mut mesh = Mesh::new();
+        let project = mesh.with_one_left_out();
+        mesh.pass(20);
+        mesh.ahead_ms = WEEK_MS;
+        if off {
+            mesh.restart(1);
+        }
+        // Of the time between the last note and a restart an eighth counts at most.
+        mesh.pass(30);
+        assert_eq!(mesh.removed, [], "off: {off}");
+        let kept = mesh.nodes[0].kept(project);
+        let left_ms = kept[0].until_unix_ms - mesh.now().unix_ms;
+        assert!((1_000..=10_000).contains(&left_ms), "off: {off}, {left_ms} ms are left");
+        mesh.pass(11);
+        assert_eq!(mesh.disks(), ["vm0"], "off: {off}");
+    }
+}
+
+#[test]
+fn a_clock_that_was_set_back_keeps_no_disk_for_longer() {
+    let mut mesh = Mesh::new();
+    mesh.ahead_ms = 86_400_000;
+    mesh.with_one_left_out();
+    mesh.pass(20);
+    mesh.ahead_ms = 0;
+    mesh.pass(20);
+    mesh.restart(1);
+    mesh.pass(19);
+    assert_eq!(mesh.removed, []);
+    mesh.pass(2);
+    assert_eq!(mesh.disks(), ["vm0"]);
+}
+
+#[test]
 fn naming_a_kept_vm_again_brings_it_back_with_its_disk_and_its_identity() {
     let mut mesh = Mesh::new();
     let project = mesh.with_one_left_out();

@@ -153,8 +153,9 @@ pub const BALLOT_JUMP_MAX: u64 = 1 << 32;
 /// coordinator needs that is still there. By lot, up to twice as long.
 pub const UNDECIDED_MS: u64 = 20_000;
 
-/// How many parts a host remembers that it has reserved for one parent's children, the newest ones: one of them may
-/// still be committed.
+/// How many parts a host remembers that it has reserved for one parent's children: one of them may still be committed.
+/// Of those that it keeps no room for any more the oldest is forgotten for one more; where it keeps room for all, it
+/// says no.
 pub const RESERVED_PARTS_MAX: usize = 8;
 
 /// How often a partial change is asked about anew without the hosts that did not reserve.
@@ -163,9 +164,16 @@ pub const PARTIAL_ROUNDS_MAX: u32 = 3;
 /// How many of a project's last revisions a host keeps its parts of, so that they can be gone back to.
 pub const REVISIONS_KEPT: usize = 8;
 
-/// How often, in milliseconds, a host looks whether the time is over for which it keeps the disk of a VM: wall clocks are
-/// set, and machines sleep.
+/// How often at least, in milliseconds, a host looks whether the time is over for which it keeps the disk of a VM, and
+/// notes how much of it has passed.
 pub const KEPT_LOOK_MS: u64 = 3_600_000;
+
+/// How often at most, in milliseconds.
+pub const KEPT_LOOK_MS_MIN: u64 = 1_000;
+
+/// In how many parts that time is noted where the two above allow it. Of the time in which the host's agent was off no more
+/// than one counts for each of its starts.
+pub const KEPT_NOTES: u64 = 8;
 
 /// How often it looks where only a change that is not decided holds a disk, in milliseconds.
 pub const KEPT_HELD_MS: u64 = 10_000;

@@ -1,6 +1,7 @@
 //! Asks whether a rule is in force, where the node acts on it: in all builds but the simulator's, each is.
 
 use super::Node;
+use super::io::Holding;
 
 /// Whether a rule is switched off; always false where the feature `mutants` is.
 macro_rules! mutations {
@@ -32,6 +33,12 @@ mutations! {
     mutated_shadow_unpinned => ShadowUnpinned,
     mutated_claim_before_fsync => ClaimBeforeFsync,
     mutated_note_after_send => NoteAfterSend,
+    mutated_ready_not_noted => ReadyNotNoted,
+    mutated_release_not_noted => ReleaseNotNoted,
+    mutated_claim_not_noted => ClaimNotNoted,
+    mutated_decline_not_noted => DeclineNotNoted,
+    mutated_fragment_by_own_name => FragmentByOwnName,
+    mutated_put_forward_withdrawn => PutForwardWithdrawn,
     mutated_epoch_not_compared => EpochNotCompared,
     mutated_run_request_without_epoch => RunRequestWithoutEpoch,
     mutated_promise_lapses => PromiseLapses,
@@ -60,6 +67,7 @@ mutations! {
     mutated_second_run_ignored => SecondRunIgnored,
     mutated_applied_forgotten => AppliedForgotten,
     mutated_kept_disk_deleted_early => KeptDiskDeletedEarly,
+    mutated_kept_by_wall_clock => KeptByWallClock,
     mutated_kept_disk_not_held => KeptDiskNotHeld,
     mutated_room_not_counted => RoomNotCounted,
     mutated_reservation_never_lapses => ReservationNeverLapses,
@@ -88,4 +96,18 @@ mutations! {
     mutated_ballot_jump_unbounded => BallotJumpUnbounded,
     mutated_half_suffices => HalfSuffices,
     mutated_first_counts_once => FirstCountsOnce,
+}
+
+impl Node {
+    /// Whether a step of a hand-over is not written down, for a mutation.
+    pub(super) fn mutated_not_noted(&self, step: &Holding) -> bool {
+        match step {
+            Holding::Arrived { .. } => self.mutated_ready_not_noted(),
+            Holding::Released { .. } => self.mutated_release_not_noted(),
+            Holding::Claimed { .. } => self.mutated_claim_not_noted(),
+            Holding::Declined { .. } => self.mutated_decline_not_noted(),
+            // The one gives no right but to say no, the other takes none away that the claim of another doesn't.
+            Holding::Arriving { .. } | Holding::Shadow { .. } => false,
+        }
+    }
 }

@@ -33,6 +33,14 @@ pub enum Mutation {
     ClaimBeforeFsync,
     /// What a host has signed about a VM is written down after it has left.
     NoteAfterSend,
+    /// A host doesn't write down that a disk lies complete there before it says so.
+    ReadyNotNoted,
+    /// A host doesn't write down that it has released a VM.
+    ReleaseNotNoted,
+    /// A host doesn't write down that it has claimed a VM.
+    ClaimNotNoted,
+    /// A host doesn't write down that it has declined a VM.
+    DeclineNotNoted,
     /// After a restart a host takes its note for the newest epoch.
     EpochNotCompared,
     /// A request to start or stop is applied whatever epoch its author saw.
@@ -125,6 +133,8 @@ pub enum Mutation {
     AppliedForgotten,
     /// The disk of a VM that is left out goes at once.
     KeptDiskDeletedEarly,
+    /// The time for which a disk is kept goes by its host's wall clock.
+    KeptByWallClock,
     /// A disk goes when its time is over though its host has reserved for a revision that brings the VM back.
     KeptDiskNotHeld,
     /// A host that has restarted keeps no room for what it had said yes to.
@@ -135,6 +145,10 @@ pub enum Mutation {
     TakeoverWithoutRoom,
     /// A part of a project is handed to any member that asks for it.
     FragmentForAnybody,
+    /// A part goes to whoever names it in a project of their own.
+    FragmentByOwnName,
+    /// Whoever gives a change up withdraws it, though it was put forward and may still be decided.
+    PutForwardWithdrawn,
     /// A host that has lost its journal of a project says no even to being left out of it.
     ForgottenNotLetGo,
     /// A host that has lost its journal promises again once it was asked to be left out.
@@ -143,6 +157,10 @@ pub enum Mutation {
     TakeoverTermUnbounded,
     /// A takeover counts whatever projects its grants are for.
     TakeoverScopeIgnored,
+    /// A takeover counts that no grant allows. The simulator's codec switches this one and the next.
+    TakeoverUngranted,
+    /// A grant is taken back by whoever says so.
+    RevocationByAnybody,
     /// Where space is short, a host drops its disk of a VM that somebody has taken over.
     QuarantinedDropped,
     /// A ballot may have any number.
@@ -171,6 +189,12 @@ impl Mutation {
         ("shadow-unpinned", Self::ShadowUnpinned),
         ("claim-before-fsync", Self::ClaimBeforeFsync),
         ("note-after-send", Self::NoteAfterSend),
+        ("ready-not-noted", Self::ReadyNotNoted),
+        ("release-not-noted", Self::ReleaseNotNoted),
+        ("claim-not-noted", Self::ClaimNotNoted),
+        ("decline-not-noted", Self::DeclineNotNoted),
+        ("fragment-by-own-name", Self::FragmentByOwnName),
+        ("put-forward-withdrawn", Self::PutForwardWithdrawn),
         ("epoch-not-compared", Self::EpochNotCompared),
         ("run-request-without-epoch", Self::RunRequestWithoutEpoch),
         ("promise-lapses", Self::PromiseLapses),
@@ -217,6 +241,7 @@ impl Mutation {
         ("own-told-unsigned-believed", Self::OwnToldUnsignedBelieved),
         ("applied-forgotten", Self::AppliedForgotten),
         ("kept-disk-deleted-early", Self::KeptDiskDeletedEarly),
+        ("kept-by-wall-clock", Self::KeptByWallClock),
         ("kept-disk-not-held", Self::KeptDiskNotHeld),
         ("reservation-forgotten", Self::ReservationForgotten),
         ("joined-when-asked", Self::JoinedWhenAsked),
@@ -226,6 +251,8 @@ impl Mutation {
         ("left-out-remembers", Self::LeftOutRemembers),
         ("takeover-term-unbounded", Self::TakeoverTermUnbounded),
         ("takeover-scope-ignored", Self::TakeoverScopeIgnored),
+        ("takeover-ungranted", Self::TakeoverUngranted),
+        ("revocation-by-anybody", Self::RevocationByAnybody),
         ("quarantined-dropped", Self::QuarantinedDropped),
         ("ballot-jump-unbounded", Self::BallotJumpUnbounded),
         ("half-suffices", Self::HalfSuffices),

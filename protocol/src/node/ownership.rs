@@ -111,6 +111,9 @@ impl Node {
     pub(super) fn hold(&mut self, vm: &VmId, holding: Holding) {
         self.holdings.loaded.remove(vm);
         self.holdings.by_vm.insert(vm.clone(), holding.clone());
+        if self.mutated_not_noted(&holding) {
+            return;
+        }
         let write = Write::Holding(vm.clone(), holding);
         if self.mutated_note_after_send() {
             self.outbox.write_late(write);

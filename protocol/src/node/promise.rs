@@ -81,11 +81,31 @@ impl Node {
         if known {
             return;
         }
+        let over = self.reserved_to_forget(parent);
         self.note_decision(parent, |note| {
+            if let Some(over) = over {
+                note.reserved.retain(|(kept, _)| *kept != over);
+            }
             note.reserved.push((child, part));
-            let over = note.reserved.len().saturating_sub(limits::RESERVED_PARTS_MAX);
-            note.reserved.drain(..over);
         });
+    }
+
+    /// Whether this host can remember one more part that it reserves for a child of this parent, or knows this one already.
+    pub(super) fn can_note_reserved(&self, parent: Digest, child: Digest) -> bool {
+        self.decisions.note(parent).is_none_or(|note| {
+            note.reserved.len() < limits::RESERVED_PARTS_MAX
+                || note.reserved.iter().any(|(known, _)| *known == child)
+                || self.reserved_to_forget(parent).is_some()
+        })
+    }
+
+    /// Returns whose part is forgotten where one more is to be remembered: the oldest child of this parent that this host
+    /// keeps no room for any more and hasn't promised. Should it be committed after all, the part is asked for again.
+    fn reserved_to_forget(&self, parent: Digest) -> Option<Digest> {
+        let note = self.decisions.note(parent).filter(|n| n.reserved.len() >= limits::RESERVED_PARTS_MAX)?;
+        let promised = note.promised.as_ref().map(|(_, child)| child.digest);
+        let mut children = note.reserved.iter().map(|(child, _)| *child);
+        children.find(|child| Some(*child) != promised && !self.reservations.is_held(*child))
     }
 
     /// Forgets that a part was reserved for: its coordinator says that it was never put forward.

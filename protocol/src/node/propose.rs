@@ -514,6 +514,9 @@ impl Node {
 
     /// Ends a change that may have been decided, for all that is known here.
     fn undecided_for(&mut self, op: OpId) {
+        if self.mutated_put_forward_withdrawn() {
+            self.withdraw(op);
+        }
         let detail = format!(
             "too few of the hosts that decide on it have promised within {} s; those that have see to it that it is \
              decided, for or against it, as soon as enough are there; look at `mlnctl log`",

@@ -144,6 +144,11 @@ impl Reservations {
         self.by_revision.iter().filter(|(_, reserved)| reserved.stage != Stage::Lapsed)
     }
 
+    /// Whether room is kept for a revision.
+    pub(super) fn is_held(&self, revision: Digest) -> bool {
+        self.by_revision.get(&revision).is_some_and(|reserved| reserved.stage != Stage::Lapsed)
+    }
+
     pub(super) fn memory_mib(&self) -> u32 {
         self.held().map(|(_, reserved)| reserved.memory_mib).sum()
     }

@@ -88,3 +88,26 @@ fn words_of_which_nobody_tells_the_end_are_few() {
     assert!(mesh.reservations[1].len() <= limits::LAPSED_MAX, "{}", mesh.reservations[1].len());
     assert!(mesh.reservations[1].values().all(|note| note.number >= 100), "the oldest are forgotten first");
 }
+
+#[test]
+fn a_host_that_keeps_room_for_many_changes_of_one_project_says_no_to_one_more_and_forgets_none_of_them() {
+    let mut mesh = Mesh::new();
+    let project = mesh.build(&[1]);
+    let noted = |mesh: &Mesh| mesh.decisions[1].values().map(|note| note.reserved.len()).max();
+    mesh.lost = |message| matches!(message, Message::Answer { .. } | Message::Withdraw { .. });
+    let asked = limits::RESERVED_PARTS_MAX as u64;
+    for op in 0..asked {
+        mesh.revise(0, 10 + op, project, lab(&[1], &[(1, &format!("echo {op}"))]), Consent::Majority);
+    }
+    assert_eq!(noted(&mesh), Some(limits::RESERVED_PARTS_MAX));
+    mesh.lost = |_| false;
+    mesh.revise(2, 30, project, lab(&[1], &[(1, "date")]), Consent::Majority);
+    assert_eq!(mesh.refused(30), [Rule::Parent].into());
+    assert_eq!(noted(&mesh), Some(limits::RESERVED_PARTS_MAX));
+    // What it keeps no room for any more makes place.
+    mesh.lost = |message| matches!(message, Message::Answer { .. } | Message::Withdraw { .. });
+    mesh.pass(limits::RESERVATION_MS / 1000 + 1);
+    mesh.revise(2, 31, project, lab(&[1], &[(1, "date")]), Consent::Majority);
+    assert_eq!(noted(&mesh), Some(limits::RESERVED_PARTS_MAX));
+    assert_eq!(mesh.outcomes.get(&OpId(31)), None, "it is not refused: its answer is lost");
+}

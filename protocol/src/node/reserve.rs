@@ -263,6 +263,15 @@ impl Node {
             let detail = "the revision has a VM that was born in one that this host doesn't know".to_owned();
             return Err(Refusal { rule: Rule::Parent, detail });
         }
+        if ask.revision.host(self.me).is_some() && !self.can_note_reserved(parent, ask.digest) {
+            let detail = format!(
+                "this host keeps room for {} other changes of this project, of which none is decided; wait {} s, or until \
+                 those who want them give up",
+                limits::RESERVED_PARTS_MAX,
+                limits::RESERVATION_MS / 1000
+            );
+            return Err(Refusal { rule: Rule::Parent, detail });
+        }
         Ok(())
     }
 

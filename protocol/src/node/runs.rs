@@ -232,6 +232,7 @@ mod tests {
             boot_order: BootOrder(1),
             address: None,
             since_unix_ms: 0,
+            kept_ms: 0,
             host: Name::parse("here").expect("letters are a name"),
             nat: None,
             forwards: Vec::new(),

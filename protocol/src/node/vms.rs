@@ -21,6 +21,7 @@ use crate::record::{Epoch, Nat, Record, RunState, VmState, VmStatus};
 use crate::time::Now;
 use crate::wire;
 
+use kept::KeptTime;
 pub use kept::KeptVm;
 
 /// The VMs that this host owns.
@@ -51,8 +52,8 @@ struct OwnedVm {
     failures: u32,
     disk: Disk,
     guest: applying::Guest,
-    /// Since when, in milliseconds since 1970, it is left out and its disk kept: it takes no room meanwhile.
-    kept_unix_ms: Option<u64>,
+    /// For how long it has been left out and its disk kept: it takes no room meanwhile.
+    kept: Option<KeptTime>,
     build: Build,
 }
 
@@ -64,7 +65,7 @@ impl OwnedVm {
 
     /// Whether its memory and ports are kept for it.
     fn takes_room(&self) -> bool {
-        self.kept_unix_ms.is_none()
+        self.kept.is_none()
     }
 
     /// Whether somebody wants it down, or gone.
@@ -287,8 +288,8 @@ impl Node {
         let gone = (had_disk || made) && observed == Observed::Absent;
         let disk = if gone { Disk::Lost } else { Disk::Sound };
         let known = stored.is_some();
-        let kept_unix_ms =
-            stored.as_ref().filter(|status| status.state == VmState::Kept).map(|status| status.since_unix_ms);
+        let kept = stored.as_ref().filter(|status| status.state == VmState::Kept);
+        let kept = kept.map(|status| KeptTime::resumed(now, status, self.projects.keep_removed_ms(id)));
         let status = stored.unwrap_or_else(|| VmStatus {
             counter: 0,
             vm: id.clone(),
@@ -304,6 +305,7 @@ impl Node {
             boot_order: definition.boot_order,
             address: guest_address(definition),
             since_unix_ms: now.unix_ms,
+            kept_ms: 0,
             host: self.config.name.clone(),
             nat: None,
             forwards: Vec::new(),
@@ -326,7 +328,7 @@ impl Node {
             failures: 0,
             disk,
             guest: applying::Guest::default(),
-            kept_unix_ms,
+            kept,
             build: Build::Free,
         };
         self.vms.owned.insert(id.clone(), vm);
@@ -552,7 +554,7 @@ impl Node {
             (Observed::Running(RunPhase::Booting), _) => VmState::Booting,
             (Observed::Running(RunPhase::Ready), _) => VmState::Up,
             (Observed::Down { .. } | Observed::Lost, _)
-                if vm.kept_unix_ms.is_some() && vm.existence == Existence::Unwanted =>
+                if vm.kept.is_some() && vm.existence == Existence::Unwanted =>
             {
                 VmState::Kept
             }
@@ -596,9 +598,10 @@ impl Node {
         let Some(vm) = self.vms.owned.get_mut(id) else { return };
         vm.build = Build::Free;
         if vm.status.state != state {
-            let kept = vm.kept_unix_ms.filter(|_| state == VmState::Kept);
             vm.status.state = state;
-            vm.status.since_unix_ms = kept.unwrap_or(now.unix_ms);
+            vm.status.since_unix_ms = now.unix_ms;
+            vm.status.kept_ms = 0;
+            vm.note_kept(now);
         }
         self.publish_vm(now, id);
     }

@@ -35,6 +35,9 @@ pub struct VmStatus {
     pub address: Option<IpAddr>,
     /// Since when `state` holds, by its host's clock, in milliseconds since 1970.
     pub since_unix_ms: u64,
+    /// For how long, in milliseconds, its disk had been kept until `since_unix_ms`, as its host has counted; 0 where it
+    /// isn't kept.
+    pub kept_ms: u64,
     /// The name of its service host.
     pub host: Name,
     /// Whether it reaches the outside by its host's address translation, as of its last start; none where it has
@@ -44,6 +47,13 @@ pub struct VmStatus {
     pub forwards: Vec<Forward>,
     /// The part of the project whose definition it has; none is the one that it was born with.
     pub part: Option<Digest>,
+}
+
+impl VmStatus {
+    /// Returns since when its disk is kept, in milliseconds since 1970, by its host's clock as it was when it said so.
+    pub fn kept_since_unix_ms(&self) -> u64 {
+        self.since_unix_ms.saturating_sub(self.kept_ms)
+    }
 }
 
 /// Whether a VM reaches the outside by its host's address translation.

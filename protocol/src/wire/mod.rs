@@ -64,9 +64,9 @@ pub use message::{
     MessageError, decode_message, decode_message_with, encode_ask, encode_message, encode_record_key,
     encode_run_request,
 };
-#[cfg(feature = "mutants")]
-pub use record::trust_record;
 pub use record::{REASON_BYTES_MAX, RecordError, sign_record, verify_record};
+#[cfg(feature = "mutants")]
+pub use record::{trust_record, unproven_record};
 pub use refusal::Refusal;
 pub use reservation::{decode_reservation_note, encode_reservation_note};
 pub use snapshot::{SNAPSHOT_BYTES_MAX, SnapshotDiskWire, SnapshotVmWire, SnapshotWire};

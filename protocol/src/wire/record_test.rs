@@ -32,6 +32,7 @@ fn vm_status() -> VmStatus {
         boot_order: BootOrder(10),
         address: Some(std::net::IpAddr::from([10, 0, 0, 1])),
         since_unix_ms: 5,
+        kept_ms: 0,
         host: named("oslo"),
         nat: None,
         forwards: Vec::new(),
@@ -56,6 +57,16 @@ fn what_a_vm_has_of_the_outside_comes_back_and_costs_others_nothing() {
 fn the_part_that_a_vm_has_comes_back_with_what_it_has_of_the_outside() {
     for nat in [None, Some(Nat::Up)] {
         let status = VmStatus { nat, part: Some(Digest([7; 32])), ..vm_status() };
+        let record = sign_record(&keys(1), Record::Vm(status.clone()));
+        let back = verify_record(record.signed().clone(), keys(0).public()).expect("it is genuine");
+        assert_eq!(**back, Record::Vm(status));
+    }
+}
+
+#[test]
+fn how_long_a_disk_has_been_kept_comes_back() {
+    for kept_ms in [0, 1, u64::MAX] {
+        let status = VmStatus { state: VmState::Kept, kept_ms, ..vm_status() };
         let record = sign_record(&keys(1), Record::Vm(status.clone()));
         let back = verify_record(record.signed().clone(), keys(0).public()).expect("it is genuine");
         assert_eq!(**back, Record::Vm(status));

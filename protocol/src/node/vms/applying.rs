@@ -187,7 +187,7 @@ impl Node {
     /// Says in the status of a VM which part's definition it has.
     pub(super) fn note_part(&mut self, id: &VmId) {
         let born = self.projects.birthplace(id).map(|host| host.fragment);
-        let says_so = |vm: &&mut OwnedVm| vm.kept_unix_ms.is_none() && vm.has_definition(id);
+        let says_so = |vm: &&mut OwnedVm| vm.kept.is_none() && vm.has_definition(id);
         let Some(vm) = self.vms.owned.get_mut(id).filter(says_so) else { return };
         let part = vm.guest.digest(&vm.fragment);
         vm.status.part = Some(part).filter(|part| Some(*part) != born);

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::*;
 use crate::id::{Label, ProjectId};
 use crate::lang::{NoIncludes, parse};
-use crate::model::{MemoryMib, Platform, Project};
+use crate::model::Project;
 use crate::node::{
     BuildOrder, ExistingProject, Holding, Input, NodeConfig, OnFailure, OpId, Operation, Outcome, Output,
     ReviseContent, ReviseOrder, RunOrder, RunningVms, StoredState, Write, limits,
@@ -11,7 +11,7 @@ use crate::node::{
 use crate::plan::StopLimit;
 use crate::record::{Consent, ExitStatus, RecordKey, VerifiedRecord};
 use crate::resolve::{self, Options};
-use crate::trust::{Domain, Grant, KeyPair, Verb, mesh_of};
+use crate::sample::{self, name};
 
 /// One host alone, whose disk is kept, and whose steps end when a test says so.
 struct Host {
@@ -34,28 +34,8 @@ fn project(text: &str) -> Project {
     resolved.project
 }
 
-fn name(text: &str) -> Name {
-    Name::parse(text).expect("a name")
-}
-
 fn config() -> NodeConfig {
-    let (root, keys) = (KeyPair::from_secret([99; 32]), KeyPair::from_secret([1; 32]));
-    let grant = Grant {
-        mesh: mesh_of(root.public()),
-        subject: keys.public(),
-        name: Some(name("oslo")),
-        verbs: Verb::ALL.into_iter().collect(),
-        passes: 1,
-        not_after_unix_ms: None,
-        scope: crate::trust::Scope::default(),
-    };
-    let chain = vec![root.sign(Domain::Grant, grant.to_bytes())];
-    NodeConfig {
-        platforms: vec![Platform::Uml],
-        memory_limit: MemoryMib(1024),
-        agent_version: "1".to_owned(),
-        ..NodeConfig::new(keys, name("oslo"), chain)
-    }
+    sample::member(sample::keys(1), "oslo", 1024)
 }
 
 impl Host {

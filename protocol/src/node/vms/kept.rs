@@ -6,8 +6,11 @@
 //!    └──── wanted again, on this host, while the disk is there
 //! ```
 //!
-//! How long is said by the revision that leaves a VM out; since when, by what its owner has published of it, which is
-//! durable before anybody hears it. A kept VM takes no memory and no ports. It comes back with its own identity where its
+//! How long is said by the revision that leaves a VM out. What has passed of it is counted by the host's monotonic clock,
+//! and noted now and then in what its owner publishes of it, with the wall clock's time of the note: wall clocks are set, and
+//! a disk must not go by that. Of the time between the last note and a restart no more counts than lies between two notes,
+//! and nothing where the wall clock was set back; so a host that is off for long keeps disks longer, and one that
+//! starts with a wrong clock deletes none for it. A kept VM takes no memory and no ports. It comes back with its own identity where its
 //! disk is: elsewhere, and once the disk has gone, its name means another VM. Its owner signs for each revision that
 //! brings it back, and holds the disk until it is decided whether that counts.
 
@@ -33,6 +36,47 @@ pub struct KeptVm {
     pub until_unix_ms: u64,
 }
 
+/// For how long a disk has been kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KeptTime {
+    /// How long that was when it was noted last, in milliseconds.
+    counted_ms: u64,
+    /// When it was noted last, on the monotonic clock.
+    noted_ms: u64,
+}
+
+impl KeptTime {
+    fn begun(now: Now) -> Self {
+        Self { counted_ms: 0, noted_ms: now.mono_ms }
+    }
+
+    /// Goes on after a restart with what was noted before.
+    pub(super) fn resumed(now: Now, status: &VmStatus, keep_ms: u64) -> Self {
+        let off_ms = now.unix_ms.saturating_sub(status.since_unix_ms).min(note_interval_ms(keep_ms));
+        Self { counted_ms: status.kept_ms.saturating_add(off_ms), noted_ms: now.mono_ms }
+    }
+
+    fn total_ms(self, now: Now) -> u64 {
+        self.counted_ms.saturating_add(now.mono_ms.saturating_sub(self.noted_ms))
+    }
+}
+
+/// Returns after how long, in milliseconds, it is noted again for how long a disk has been kept that is to be kept for
+/// `keep_ms`.
+fn note_interval_ms(keep_ms: u64) -> u64 {
+    (keep_ms / limits::KEPT_NOTES).clamp(limits::KEPT_LOOK_MS_MIN, limits::KEPT_LOOK_MS)
+}
+
+impl super::OwnedVm {
+    /// Puts it into its status for how long its disk has been kept, if it is.
+    pub(super) fn note_kept(&mut self, now: Now) {
+        let Some(kept) = self.kept.as_mut().filter(|_| self.status.state == VmState::Kept) else { return };
+        *kept = KeptTime { counted_ms: kept.total_ms(now), noted_ms: now.mono_ms };
+        self.status.since_unix_ms = now.unix_ms;
+        self.status.kept_ms = kept.counted_ms;
+    }
+}
+
 impl Node {
     /// Whether the disk of a VM of ours, which is stopped and left out, is kept for now. Looks again when that may be over.
     pub(super) fn keeps(&mut self, now: Now, id: &VmId) -> bool {
@@ -40,11 +84,22 @@ impl Node {
         if keep_ms == 0 || self.mutated_kept_disk_deleted_early() {
             return false;
         }
+        let by_wall_clock = self.mutated_kept_by_wall_clock();
         let Some(vm) = self.vms.owned.get_mut(id) else { return false };
         if vm.busy.is_some() {
             return true;
         }
-        let since_unix_ms = *vm.kept_unix_ms.get_or_insert(now.unix_ms);
+        let kept = *vm.kept.get_or_insert_with(|| KeptTime::begun(now));
+        let kept_ms = if by_wall_clock {
+            now.unix_ms.saturating_sub(vm.status.kept_since_unix_ms())
+        } else {
+            kept.total_ms(now)
+        };
+        let interval_ms = note_interval_ms(keep_ms);
+        let is_told = vm.status.kept_ms >= kept.counted_ms && vm.status.since_unix_ms <= now.unix_ms;
+        if now.mono_ms.saturating_sub(kept.noted_ms) >= interval_ms || !is_told {
+            vm.note_kept(now);
+        }
         if vm.status.run == RunState::Up {
             // What was asked of it before it was left out is over.
             vm.status.run = RunState::Down;
@@ -53,11 +108,11 @@ impl Node {
         }
         (vm.status.nat, vm.status.exit, vm.status.part) = (None, None, None);
         vm.status.forwards.clear();
-        let left_ms = since_unix_ms.saturating_add(keep_ms).saturating_sub(now.unix_ms);
+        let left_ms = keep_ms.saturating_sub(kept_ms);
         let wait_ms = match left_ms {
             0 if self.is_asked_back(id) && !self.mutated_kept_disk_not_held() => limits::KEPT_HELD_MS,
             0 => return false,
-            left_ms => left_ms.min(limits::KEPT_LOOK_MS),
+            left_ms => left_ms.min(interval_ms),
         };
         self.timers.set(Timer::Kept(id.clone()), now.mono_ms + wait_ms);
         self.host_changed(now);
@@ -67,7 +122,7 @@ impl Node {
     /// Lets a VM of ours that was kept take its room again, if it is wanted; false where it has to wait for that.
     pub(super) fn comes_back(&mut self, now: Now, id: &VmId) -> bool {
         let Some(vm) = self.vms.owned.get(id) else { return false };
-        if vm.kept_unix_ms.is_none() || vm.existence == Existence::Unwanted || vm.busy.is_some() {
+        if vm.kept.is_none() || vm.existence == Existence::Unwanted || vm.busy.is_some() {
             return true;
         }
         if !self.vms.has_room(vm.status.memory, self.config.memory_limit) {
@@ -77,7 +132,7 @@ impl Node {
         self.timers.cancel(&Timer::Kept(id.clone()));
         let definition = self.owned(id).map(|(_, _, definition)| definition.clone());
         let Some(vm) = self.vms.owned.get_mut(id) else { return false };
-        vm.kept_unix_ms = None;
+        vm.kept = None;
         let networks = definition.iter().flat_map(|definition| &definition.networks);
         vm.status.forwards = networks.flat_map(|network| network.forwards.clone()).collect();
         self.settle(now, id);
@@ -113,13 +168,13 @@ impl Node {
     /// last.
     pub(in crate::node) fn kept_on(&self, project: ProjectId, name: &Name, host: PublicKey) -> Option<VmId> {
         let kept = self.kept_by(project).filter(|(by, status)| *by == host && status.vm.name == *name);
-        kept.max_by_key(|(_, status)| status.since_unix_ms).map(|(_, status)| status.vm.clone())
+        kept.max_by_key(|(_, status)| status.kept_since_unix_ms()).map(|(_, status)| status.vm.clone())
     }
 
     /// Returns the host that keeps the disk of a project's VM with this name.
     pub(in crate::node) fn keeper(&self, project: ProjectId, name: &Name) -> Option<PlacedHost> {
         let kept = self.kept_by(project).filter(|(_, status)| status.vm.name == *name);
-        let (key, _) = kept.max_by_key(|(_, status)| status.since_unix_ms)?;
+        let (key, _) = kept.max_by_key(|(_, status)| status.kept_since_unix_ms())?;
         Some(PlacedHost { name: self.records.member(key)?.name.clone(), key })
     }
 
@@ -136,7 +191,9 @@ impl Node {
         let Some(label) = self.label(project) else { return Vec::new() };
         self.kept_by(project)
             .map(|(owner, status)| KeptVm {
-                until_unix_ms: status.since_unix_ms.saturating_add(self.projects.keep_removed_ms(&status.vm)),
+                until_unix_ms: status
+                    .kept_since_unix_ms()
+                    .saturating_add(self.projects.keep_removed_ms(&status.vm)),
                 vm: VmView { label: label.clone(), owner, status: status.clone() },
             })
             .collect()
@@ -144,7 +201,7 @@ impl Node {
 
     /// Returns the definition with which a VM of ours was left out, where its disk is kept.
     pub(in crate::node) fn kept_definition(&self, id: &VmId) -> Option<&Vm> {
-        self.vms.owned.get(id).filter(|vm| vm.kept_unix_ms.is_some())?;
+        self.vms.owned.get(id).filter(|vm| vm.kept.is_some())?;
         self.owned(id).map(|(_, _, definition)| definition)
     }
 
@@ -169,6 +226,6 @@ impl Node {
     /// Whether the disk of a VM that a revision brings back is here, and stays until that is decided.
     pub(in crate::node) fn may_come_back(&self, id: &VmId) -> bool {
         let going = |vm: &super::OwnedVm| vm.busy == Some(crate::plan::Step::Remove);
-        self.vms.owned.get(id).is_some_and(|vm| vm.kept_unix_ms.is_some() && !going(vm))
+        self.vms.owned.get(id).is_some_and(|vm| vm.kept.is_some() && !going(vm))
     }
 }
