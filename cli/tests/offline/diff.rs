@@ -84,6 +84,7 @@ fn what_is_not_carried_out_yet_is_told_and_nothing_is_done_about_it() {
 - host gone                          remove
 + host new                           build
 ~ host a     ec2: ami one → ami two  kept
+      this version does not carry it out, so nothing is done about it
 1 added, 1 removed, 1 changed
 ";
     check(folder.path(), &["diff", "a.mln", "b.mln"], 2, told);

@@ -132,6 +132,13 @@ fn hosts_are_added_at_the_end_and_enumerations_scaled() {
     check(crew, &scale("crew"), scaled);
     check(crew, &scale("node"), scaled);
     check(crew, &set("/global/autoenum/crew/numhosts", "7"), scaled);
+    let unknown = |text: &str, class: &str| {
+        let (tree, _) = lang::parse("p.mln", text.to_owned(), &NoIncludes);
+        lang::edit(&tree, &scale(class)).expect_err("there is none").to_string()
+    };
+    assert!(unknown(crew, "nodee").ends_with("; did you mean `node`?"));
+    assert!(unknown(crew, "x").ends_with("; there are: crew, node"));
+    assert!(unknown("host a { }", "x").ends_with("; there is none (a block `autoenum` makes one)"));
     check(
         "global { autoenum { superclass n } }",
         &scale("n"),

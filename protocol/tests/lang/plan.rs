@@ -130,7 +130,7 @@ fn lists_are_told_by_what_came_and_what_went_and_passwords_are_not_shown() {
     check_host(
         "users { a x; b y; c z }",
         "users { b new; c z; d w }",
-        &["- user a live", "~ user b live", "+ user d live"],
+        &["- user a kept", "~ user b live", "+ user d live"],
     );
     check_host("users { a x; b y }", "users { b y; a x }", &["~ order of users live"]);
     check_host(
