@@ -93,14 +93,19 @@ impl Network {
             (None, None) => Vec::new(),
         };
         let entered = enter(&credentials, &targets).await;
-        let entered = entered.map_err(|source| match (&self.word, &source) {
+        let entered = entered.map_err(|source| self.not_entered(source))?;
+        self.remember(&entered);
+        Ok(entered.stream)
+    }
+
+    /// Says why nobody there can be asked, in terms of what was typed.
+    fn not_entered(&self, source: EnterError) -> CommandError {
+        match (&self.word, &source) {
             (Some(Word { text, known }), EnterError::Connect(_)) => {
                 CommandError::UnknownPeer { name: text.clone(), known: known.clone() }
             }
             _ => CommandError::Enter { place: self.place(), source: Box::new(source) },
-        })?;
-        self.remember(&entered);
-        Ok(entered.stream)
+        }
     }
 
     /// Notes in the context where agents answer, so that it works while the first one is off.
@@ -194,6 +199,30 @@ mod tests {
         home.change(|contexts| contexts.remove("lab")).expect("it is there");
         network.note(&["/ip4/10.0.0.2/tcp/1".to_owned()]);
         assert!(home.contexts().expect("as saved").get("lab").is_err(), "it came back");
+    }
+
+    #[test]
+    fn a_word_that_is_neither_a_context_nor_a_machine_is_told_with_the_contexts_that_there_are() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut contexts = Contexts::default();
+        let context = Context {
+            name: mln_protocol::id::Name::parse("lab-oslo").expect("a name"),
+            root: mln_protocol::trust::KeyPair::from_secret([1; 32]).public(),
+            chain: Vec::new(),
+            addresses: Vec::new(),
+        };
+        contexts.add(context).expect("a new name");
+        let told = |text: &str| {
+            let address = address_of(text).expect("it could be an address");
+            let network = Network::named(Home::at(folder.path()), &contexts, text, address);
+            let nobody = mln_door::dial::ConnectError::Unreachable(vec!["failed to lookup".to_owned()]);
+            network.not_entered(EnterError::Connect(nobody))
+        };
+        let error = told("lab-osl");
+        let text = error.to_string();
+        assert!(text.contains("known: lab-oslo, local; did you mean lab-oslo?"), "{text}");
+        assert!(std::error::Error::source(&error).is_none(), "what the resolver says helps nobody");
+        assert!(matches!(told("oslo.example"), CommandError::Enter { .. }), "that is an address");
     }
 
     #[test]

@@ -220,9 +220,12 @@ impl EventLoop {
     }
 }
 
-/// Whether a host says that a disk is to be smaller than it is, which does nothing.
+/// Whether a host says that a disk is to be smaller than it is, which does nothing. One whose size is no longer said just stays.
 fn is_smaller_disk(row: &PlanRow) -> bool {
-    row.kind == "host" && row.key.as_deref() == Some("disk") && row.act == Act::Keep.word()
+    row.kind == "host"
+        && row.key.as_deref() == Some("disk")
+        && row.act == Act::Keep.word()
+        && row.to.is_some()
 }
 
 /// Refuses that.

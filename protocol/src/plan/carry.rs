@@ -12,7 +12,7 @@ use super::row::{Row, Sign, Subject, rows};
 use super::sequence::{PlannedChange, plan};
 use super::setup::SetupChange;
 use crate::id::Name;
-use crate::model::{DiskSize, Fragment, Hooks, MemoryMib, Project, Vm};
+use crate::model::{Fragment, Hooks, MemoryMib, Project, Vm};
 
 /// Whether a VM that is there can have a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,8 +64,6 @@ const DISK_TOO_SHORT: &str =
 const NOT_RUNNING: &str = "it does not run, and has it from its next start on";
 /// Why memory costs nothing at a VM that was started with room for it.
 const HAS_ROOM: &str = "it was started with room for that, by its `memory_max`";
-/// What becomes of a disk that is to be smaller.
-const ONLY_GROWS: &str = "a disk only grows: it stays as large as it is";
 /// What it means to come from another host.
 const MOVE: &str = "its disk is copied while it runs; it is stopped for the last of it, and goes on there";
 
@@ -146,21 +144,6 @@ fn be_gentle(planned: &mut PlannedChange, before: &[Vm], condition: &impl Fn(&Na
         _ => return,
     };
     (planned.act, planned.why) = (Act::Change(Effect::Live), why);
-}
-
-/// Says that nothing is done where a disk is to be smaller than it is.
-fn be_honest(planned: &mut PlannedChange) {
-    let Change::VmChanged { change: VmChange::Disk(disk), .. } = &planned.change else { return };
-    let is_smaller = match (disk.from, disk.to) {
-        (DiskSize::Whole(from), DiskSize::Whole(to)) | (DiskSize::Free(from), DiskSize::Free(to)) => {
-            to < from
-        }
-        // How large a template is, only hosts know.
-        (DiskSize::Template | DiskSize::Whole(_) | DiskSize::Free(_), _) => false,
-    };
-    if is_smaller {
-        (planned.act, planned.why) = (Act::Keep, ONLY_GROWS);
-    }
 }
 
 /// Says what a change costs one VM that runs, where that is more than it costs elsewhere.
@@ -266,7 +249,6 @@ impl PartChange<'_> {
         for planned in &mut planned {
             be_gentle(planned, &before.vms, &condition);
             be_strict(planned, &limits);
-            be_honest(planned);
         }
         let placed = |vm: &Name, effect, why| Row {
             sign: Sign::Moved,
@@ -378,7 +360,7 @@ mod tests {
         check("host a { size 2G }", "host a { size 1G }", &["a"], &["~ a disk kept"]);
         check("host a { size 2G }", "host a { size 3G }", &["a"], &["~ a disk live"]);
         check("host a { free_space 2G }", "host a { free_space 1G }", &[], &["~ a disk kept"]);
-        check("host a { size 2G }", "host a { }", &["a"], &["- a disk live"]);
+        check("host a { size 2G }", "host a { }", &["a"], &["- a disk kept"]);
         check(
             "host a { users { u x; v y } }",
             "host a { users { v z } }",
