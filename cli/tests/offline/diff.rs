@@ -31,7 +31,8 @@ fn changes_are_told_in_their_order_with_counts_last() {
       refused unless asked for: --rebuild web
 ~ host web    memory: 64 MiB → 96 MiB                reboot
       User-Mode Linux has at most the memory that it was started with
-~ host web    disk: 2 GiB → 1 GiB                    live
+~ host web    disk: 2 GiB → 1 GiB                    kept
+      a disk only grows: it stays as large as it is
 - host web    network eth0 gateway: 10.0.0.9         live
 ~ host web    network eth0: switch lan → switch dmz  live
 ~ host db     user anna                              live

@@ -188,7 +188,7 @@ fn edits_that_cannot_be_made_say_why() {
     );
     check(
         &Edit::Scale { class: "m".to_owned(), count: 1 },
-        "no enumeration is named `m` or has that superclass",
+        "no enumeration is named `m` or has that superclass; there are: n",
     );
     check(&Edit::AddHost { name: "web".to_owned(), settings: Vec::new() }, "there is a host `web` already");
 }
