@@ -73,7 +73,10 @@ impl EventLoop {
             Output::Hook { project, point, label, fragment } => self.hook(project, point, label, fragment),
             Output::Pull { vm, from, round } => self.pull(vm, from, round),
             Output::Seal { vm } => self.seal(vm),
-            Output::ReadCopy { vm } => self.read_copy(vm),
+            Output::ReadCopy { vm } => {
+                self.operations.reading_copy(&vm);
+                self.read_copy(vm);
+            }
             Output::Shelve { vm } => self.shelve(vm),
             Output::DropCopy { vm } => self.drop_copy(vm),
             Output::Switches(wanted) => self.switches.want(wanted).await,

@@ -28,8 +28,17 @@ struct Waiting {
     changes: Option<ProjectId>,
     /// The VMs of which something was said, with what was done.
     shown: BTreeMap<Name, Shown>,
-    /// The VM that it takes over, and the host that does.
-    taken: Option<(Name, Name)>,
+    /// The VM that it takes over, and the host that does, with what is to be said of its copy.
+    taken: Option<Taken>,
+}
+
+/// A VM that is taken over.
+#[derive(Debug)]
+struct Taken {
+    vm: VmId,
+    host: Name,
+    /// What its copy is, until that is said.
+    detail: Option<String>,
 }
 
 /// What was said of a VM during a change.
@@ -118,11 +127,20 @@ impl Operations {
         op
     }
 
-    /// Says that a VM is being taken over by a host, and with what.
-    pub(crate) fn taking_over(&mut self, op: OpId, vm: Name, host: Name, detail: String) {
-        let Some(waiting) = self.waiting.get_mut(&op) else { return };
-        waiting.taken = Some((vm, host));
-        waiting.tell_taken(StepState::Begun, detail);
+    /// Notes which VM an operation is to take over, and with what: it is told once nobody refuses it.
+    pub(crate) fn to_take_over(&mut self, op: OpId, vm: VmId, host: Name, detail: String) {
+        if let Some(waiting) = self.waiting.get_mut(&op) {
+            waiting.taken = Some(Taken { vm, host, detail: Some(detail) });
+        }
+    }
+
+    /// Says that the copy of a VM is read, to whoever takes it over.
+    pub(crate) fn reading_copy(&mut self, vm: &VmId) {
+        for waiting in self.waiting.values_mut() {
+            if waiting.taken.as_ref().is_some_and(|taken| taken.vm == *vm) {
+                waiting.tell_begun();
+            }
+        }
     }
 
     /// Returns the project that an operation changes.
@@ -202,9 +220,10 @@ impl Operations {
 
     /// Tells the outcome and ends the wait.
     pub(crate) fn done(&mut self, op: OpId, outcome: Outcome) {
-        let Some(waiting) = self.waiting.remove(&op) else { return };
+        let Some(mut waiting) = self.waiting.remove(&op) else { return };
         let replies: Vec<Reply> = match outcome {
             Outcome::Done => {
+                waiting.tell_begun();
                 waiting.tell_taken(StepState::Done, String::new());
                 Vec::new()
             }
@@ -219,11 +238,18 @@ impl Operations {
 }
 
 impl Waiting {
+    /// Says that a VM is being taken over, and with what, unless that was said.
+    fn tell_begun(&mut self) {
+        if let Some(detail) = self.taken.as_mut().and_then(|taken| taken.detail.take()) {
+            self.tell_taken(StepState::Begun, detail);
+        }
+    }
+
     /// Says how far it is with the VM that is taken over, where one is.
     fn tell_taken(&self, state: StepState, detail: String) {
-        let Some((vm, host)) = self.taken.clone() else { return };
+        let Some(Taken { vm, host, .. }) = &self.taken else { return };
         let project = self.project.clone();
-        let (vm, host, step) = (Some(vm), Some(host), Step::TakeOver);
+        let (vm, host, step) = (Some(vm.name.clone()), Some(host.clone()), Step::TakeOver);
         // Whoever no longer listens doesn't need to be told.
         let _ = self.reply.post(Reply::Progress(Progress { project, vm, host, step, state, detail }));
     }
@@ -236,9 +262,14 @@ fn changed_state(
     host: &Name,
     state: &VmState,
 ) -> Option<(Step, StepState)> {
+    let is_first = !shown.contains_key(vm);
     let known =
         shown.entry(vm.clone()).or_insert_with(|| Shown { step: None, from: host.clone(), ran: false });
     let before = known.step;
+    if is_first && matches!(state, VmState::Kept | VmState::Removed) {
+        // It was left out by an earlier change, and may be about to come back by this one.
+        return None;
+    }
     if known.from != *host {
         // Its new owner says so: it has arrived, and does there what it did.
         let step_state = match state {
@@ -306,9 +337,15 @@ fn remedy(rule: Rule, host: &str) -> Option<String> {
         Rule::UnknownHost => {
             Some("the author of the project; or that host joins: mlnctl token new".to_owned())
         }
-        Rule::HostOff | Rule::NoAnswer => Some(format!("whoever runs {host}: mlnd run")),
+        Rule::HostOff => Some(format!(
+            "whoever runs {host}: mlnd run; where it is gone for good, you, for each of its machines of which another host has a \
+             copy: mlnctl takeover PROJECT/HOST"
+        )),
+        Rule::NoAnswer => Some(format!("whoever runs {host}: mlnd run")),
         Rule::LabelInUse => {
-            Some("the project's owner, by remove or build -r; if it is being built, wait".to_owned())
+            Some(
+                "the project's owner, by mlnctl upgrade -f FILE, or by mlnctl remove; if it is being built, wait".to_owned(),
+            )
         }
         Rule::Memory => Some(format!("whoever runs {host}: memory_mib in its config.toml")),
         Rule::Template => Some(
@@ -334,7 +371,11 @@ fn remedy(rule: Rule, host: &str) -> Option<String> {
         Rule::GrantLimit => {
             Some("you, by removing what the grant pays for; or whoever gave it, by a wider one: mlnctl grant".to_owned())
         }
-        Rule::DiskLoss => Some("the author of the project: another name for the new VM".to_owned()),
+        Rule::DiskLoss => Some(
+            "the author of the project: leave the template or disk as it is; or give the new machine another name, and take what \
+             is to be kept over with mlnctl cp"
+                .to_owned(),
+        ),
         Rule::Majority => Some("whoever runs the hosts that are off: mlnd run".to_owned()),
         Rule::Ownership => {
             Some("whoever runs the host that owns it; or, where that is gone, whoever may take it over".to_owned())
@@ -399,6 +440,17 @@ mod tests {
         assert_eq!(tell("bergen", VmState::Down), Some((Step::Move, StepState::Begun)));
         assert_eq!(tell("bergen", VmState::Booting), Some((Step::Move, StepState::Begun)));
         assert_eq!(tell("bergen", VmState::Up), Some((Step::Move, StepState::Done)));
+    }
+
+    #[test]
+    fn what_was_left_out_before_is_not_shown_as_removed_by_the_change_that_brings_it_back() {
+        let name = |text: &str| Name::parse(text).expect("a name");
+        let mut shown = BTreeMap::new();
+        let mut tell = |vm: &str, state| changed_state(&mut shown, &name(vm), &name("oslo"), &state);
+        assert_eq!(tell("back", VmState::Kept), None);
+        assert_eq!(tell("back", VmState::Down), None);
+        assert_eq!(tell("gone", VmState::Down), None);
+        assert_eq!(tell("gone", VmState::Kept), Some((Step::Remove, StepState::Done)));
     }
 
     #[test]

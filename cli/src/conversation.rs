@@ -172,7 +172,7 @@ impl Agent {
             return Ok(Self::Network(Box::new(Network::of_context(home, context))));
         }
         match address_of(&text) {
-            Some(address) => Ok(Self::Network(Box::new(Network::at(home, &contexts, address)))),
+            Some(address) => Ok(Self::Network(Box::new(Network::named(home, &contexts, &text, address)))),
             None => Err(CommandError::Usage(UsageError::PeerAddress(text))),
         }
     }

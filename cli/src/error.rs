@@ -30,6 +30,26 @@ pub enum CommandError {
         /// Why.
         source: Box<EnterError>,
     },
+    /// What `--peer` names is no context, and no agent answers at a machine of that name. Nothing was asked.
+    #[error("--peer {name} is no context ({known}), and no agent answers at a machine called {name}")]
+    UnknownPeer {
+        /// What was named.
+        name: String,
+        /// The contexts that there are.
+        known: String,
+    },
+    /// A host that the project doesn't have. Nothing was changed.
+    #[error("{project} has no host {host}{meant} (it has {known})")]
+    NoSuchHost {
+        /// Which project.
+        project: String,
+        /// What was named.
+        host: String,
+        /// Which one may be meant, as the rest of a sentence.
+        meant: String,
+        /// Those that it has.
+        known: String,
+    },
     /// The token is none.
     #[error("this is no token")]
     Token(#[source] TokenError),
@@ -191,7 +211,7 @@ impl CommandError {
     /// Returns how `mlnctl` ends because of it.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::NoAgent(_) | Self::NoConversation { .. } => Exit::NoAgent,
+            Self::NoAgent(_) | Self::NoConversation { .. } | Self::UnknownPeer { .. } => Exit::NoAgent,
             Self::Enter { source, .. } => match **source {
                 EnterError::Refused { .. } => Exit::Refused,
                 EnterError::Connect(_)
@@ -206,7 +226,7 @@ impl CommandError {
             Self::Join(JoinError::Refused(_)) => Exit::Refused,
             Self::Token(_) => Exit::Usage,
             Self::NotGranted(_) | Self::Chain(_) => Exit::Refused,
-            Self::NotPermitted(_) | Self::NotLive { .. } => Exit::Refused,
+            Self::NotPermitted(_) | Self::NotLive { .. } | Self::NoSuchHost { .. } => Exit::Refused,
             Self::BrokeOff(_)
             | Self::TooLong { .. }
             | Self::ProjectFile(_)

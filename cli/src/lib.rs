@@ -29,8 +29,8 @@ pub fn run(line: impl IntoIterator<Item = OsString>) -> Exit {
     if command::completions::answer_shell(&line) {
         return Exit::Done;
     }
-    match args::parse(line) {
+    match args::parse(line.iter().cloned()) {
         Ok(args) => command::run(args),
-        Err(error) => ui::screen::usage(&error),
+        Err(error) => ui::screen::usage(error, &line),
     }
 }

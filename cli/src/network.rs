@@ -2,11 +2,12 @@
 
 use mln_door::dial::{Target, without_peer};
 use mln_door::key::peer_id_of;
-use mln_door::operator::{Credentials, Entered, OperatorStream, enter};
+use mln_door::operator::{Credentials, EnterError, Entered, OperatorStream, enter};
 use mln_door::{Multiaddr, names};
+use mln_protocol::lang::did_you_mean;
 use mln_protocol::wire::PeerAddresses;
 
-use crate::context::{Context, Contexts, Home};
+use crate::context::{Context, Contexts, Home, LOCAL};
 use crate::error::CommandError;
 
 /// What this program calls itself to agents.
@@ -20,12 +21,33 @@ pub struct Network {
     context: Option<Context>,
     /// Where to ask, instead of where the context says.
     address: Option<Multiaddr>,
+    /// The single word that the address was made of, and the contexts that it is none of.
+    word: Option<Word>,
+}
+
+/// A word that may have been meant as a context.
+#[derive(Debug)]
+struct Word {
+    text: String,
+    known: String,
 }
 
 impl Network {
     /// Returns the agents of a context.
     pub fn of_context(home: Home, context: Context) -> Self {
-        Self { home, context: Some(context), address: None }
+        Self { home, context: Some(context), address: None, word: None }
+    }
+
+    /// Returns the agent of a machine by the name that was typed, which is no context; see [`Network::at`].
+    pub fn named(home: Home, contexts: &Contexts, text: &str, address: Multiaddr) -> Self {
+        let mut names = contexts.all.iter().map(|context| context.name.as_str()).collect::<Vec<_>>();
+        names.push(LOCAL);
+        let is_word = !text.contains(['.', ':', '/', '[']);
+        let word = is_word.then(|| Word {
+            text: text.to_owned(),
+            known: format!("known: {}{}", names.join(", "), did_you_mean(text, names.iter().copied())),
+        });
+        Self { word, ..Self::at(home, contexts, address) }
     }
 
     /// Returns the agent at an address, to be shown the grants of the context that is used, or else of the only one.
@@ -40,7 +62,7 @@ impl Network {
                 all.iter().find(knows).or(all.first()).cloned()
             }
         };
-        Self { home, context, address: Some(address) }
+        Self { home, context, address: Some(address), word: None }
     }
 
     /// Returns the context whose grants are shown; none where this user has none.
@@ -71,10 +93,19 @@ impl Network {
             (None, None) => Vec::new(),
         };
         let entered = enter(&credentials, &targets).await;
-        let entered = entered
-            .map_err(|source| CommandError::Enter { place: self.place(), source: Box::new(source) })?;
+        let entered = entered.map_err(|source| self.not_entered(source))?;
         self.remember(&entered);
         Ok(entered.stream)
+    }
+
+    /// Says why nobody there can be asked, in terms of what was typed.
+    fn not_entered(&self, source: EnterError) -> CommandError {
+        match (&self.word, &source) {
+            (Some(Word { text, known }), EnterError::Connect(_)) => {
+                CommandError::UnknownPeer { name: text.clone(), known: known.clone() }
+            }
+            _ => CommandError::Enter { place: self.place(), source: Box::new(source) },
+        }
     }
 
     /// Notes in the context where agents answer, so that it works while the first one is off.
@@ -168,6 +199,30 @@ mod tests {
         home.change(|contexts| contexts.remove("lab")).expect("it is there");
         network.note(&["/ip4/10.0.0.2/tcp/1".to_owned()]);
         assert!(home.contexts().expect("as saved").get("lab").is_err(), "it came back");
+    }
+
+    #[test]
+    fn a_word_that_is_neither_a_context_nor_a_machine_is_told_with_the_contexts_that_there_are() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut contexts = Contexts::default();
+        let context = Context {
+            name: mln_protocol::id::Name::parse("lab-oslo").expect("a name"),
+            root: mln_protocol::trust::KeyPair::from_secret([1; 32]).public(),
+            chain: Vec::new(),
+            addresses: Vec::new(),
+        };
+        contexts.add(context).expect("a new name");
+        let told = |text: &str| {
+            let address = address_of(text).expect("it could be an address");
+            let network = Network::named(Home::at(folder.path()), &contexts, text, address);
+            let nobody = mln_door::dial::ConnectError::Unreachable(vec!["failed to lookup".to_owned()]);
+            network.not_entered(EnterError::Connect(nobody))
+        };
+        let error = told("lab-osl");
+        let text = error.to_string();
+        assert!(text.contains("known: lab-oslo, local; did you mean lab-oslo?"), "{text}");
+        assert!(std::error::Error::source(&error).is_none(), "what the resolver says helps nobody");
+        assert!(matches!(told("oslo.example"), CommandError::Enter { .. }), "that is an address");
     }
 
     #[test]

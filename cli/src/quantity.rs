@@ -4,7 +4,7 @@ use mln_link::message::rfc3339;
 
 /// Why a text is no length of time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a length of time is a number of seconds, or has a unit: 90, 0.5, 500ms, 90s, 5m, 1h, 7d")]
+#[error("a length of time is a number of seconds, or has a unit: 90, 0.5, 500ms, 90s, 5m, 1h, 7d, 2w")]
 pub struct DurationError;
 
 /// The longest length of time, in milliseconds: ten years. Far from any overflow.
@@ -20,6 +20,7 @@ pub fn parse_duration_ms(text: &str) -> Result<u64, DurationError> {
         "m" | "min" => 60_000.0,
         "h" => 3_600_000.0,
         "d" => 86_400_000.0,
+        "w" => 7.0 * 86_400_000.0,
         _ => return Err(DurationError),
     };
     let ms = number.parse::<f64>().map_err(|_| DurationError)? * unit_ms;
@@ -79,6 +80,7 @@ mod tests {
             ("1h", 3_600_000),
             ("5m", 300_000),
             ("7d", 604_800_000),
+            ("1w", 604_800_000),
             ("0", 0),
         ] {
             assert_eq!(parse_duration_ms(text), Ok(ms), "{text}");

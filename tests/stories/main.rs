@@ -33,6 +33,7 @@ mod survival;
 mod twins;
 mod unprivileged;
 mod upgrade;
+mod words;
 mod world;
 
 use std::time::Duration;

@@ -48,7 +48,10 @@ fn an_operator_without_an_agent_builds_and_runs_commands_within_their_grant() {
 
     // Whoever has no grant is refused, and is told what to do about it.
     let eve = site.host("eve");
-    eve.mlnctl(&["--peer", &oslo, "list"]).ended(3).says("mlnctl ctx join TOKEN");
+    eve.mlnctl(&["--peer", &oslo, "list"])
+        .ended(3)
+        .says("`mlnctl key` prints it")
+        .says("mlnctl ctx join TEXT");
     eve.mlnctl(&["ctx", "join", &for_anna, "--as", "eve"]).ended(3).says("the token is for another name");
     let nobody = oslo.replace("/tcp/", "/tcp/1");
     let nobody = &nobody[..nobody.len() - 1];

@@ -24,6 +24,8 @@ pub mod content;
 pub mod drive;
 #[cfg(feature = "host")]
 mod files;
+#[cfg(feature = "host")]
+pub(crate) mod fit;
 pub mod folder;
 pub mod scan;
 pub mod state;

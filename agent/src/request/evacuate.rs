@@ -6,14 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use mln_link::Reply;
 use mln_link::message::{Evacuate, EvacuateBut, Evacuation, EvacuationRefused, EvacuationRow};
 use mln_protocol::id::{Digest, Label, Name, ProjectId, PublicKey};
-use mln_protocol::lang::{self, Severity};
+use mln_protocol::lang::{self, Severity, did_you_mean};
 use mln_protocol::model::{Definition, Project};
+use mln_protocol::node::{Reach, Rule};
 use mln_protocol::plan::{Candidate, evacuate};
 use mln_protocol::resolve::{self, Options};
 
 use super::change::not_kept;
 use super::prepare::NoFiles;
 use super::room::ask_rooms;
+use super::takeover::age;
 use super::{answer, refusal};
 use crate::control::{Operator, ReplySender};
 use crate::definition;
@@ -42,7 +44,10 @@ impl EventLoop {
                     answer(&reply, []);
                 }
             }
-            Evacuation::Away => self.away(order.host, Vec::new(), operator, reply),
+            Evacuation::Away => match self.evacuation_of_absent(&order.host, operator) {
+                Some(refused) => answer(&reply, [refused]),
+                None => self.away(order.host, Vec::new(), operator, reply),
+            },
         }
     }
 
@@ -60,8 +65,46 @@ impl EventLoop {
             return None;
         }
         let known: Vec<&str> = members.iter().map(Name::as_str).collect();
-        let text = format!("there is no service host {host}; there are {}", known.join(", "));
+        let meant = did_you_mean(host.as_str(), known.iter().copied());
+        let text = format!("there is no service host {host}{meant} (there are {})", known.join(", "));
         Some(refusal("no-such-host", text, None))
+    }
+
+    /// Refuses to empty a host that is off: nobody else has its disks, but as copies.
+    fn evacuation_of_absent(&self, host: &Name, operator: &Operator) -> Option<Reply> {
+        let view = self.node.hosts().into_iter().find(|view| view.name == *host)?;
+        if view.reach != Reach::Away {
+            return None;
+        }
+        let label = |project| self.node.label(project).filter(|label| operator.sees(label));
+        let on_it = self.node.placed_on(host).into_iter();
+        let on_it: Vec<String> =
+            on_it.filter_map(|(project, vm)| Some(format!("{}/{vm}", label(project)?))).collect();
+        let (first, others) = on_it.split_first()?;
+        let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
+        let since = self.last_heard(view.key);
+        let text = format!(
+            "{host} is off{since}, and the disks of {first}{more} are on it: they move when it is back and this is said again"
+        );
+        let who = format!(
+            "whoever runs {host}: mlnd run; where it is gone for good, you, by a copy where another host has one: mlnctl takeover \
+             {first}"
+        );
+        let mut refused = refusal(Rule::HostOff.code(), text, Some(&who));
+        if let Reply::Refused(refused) = &mut refused {
+            refused.host = Some(host.clone());
+        }
+        Some(refused)
+    }
+
+    /// Returns since when nothing was heard of a host that is off, for people; nothing where that is not known.
+    pub(super) fn last_heard(&self, host: PublicKey) -> String {
+        let view = self.node.hosts().into_iter().find(|view| view.key == host);
+        let status = view.and_then(|view| view.status);
+        let now = self.clock.now().unix_ms;
+        status.map_or_else(String::new, |status| {
+            format!(" (last heard of {} ago)", age(now, status.measured_unix_ms))
+        })
     }
 
     /// Returns what has gone from a host and could come back.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use mln_link::InputQueue;
 use mln_link::message::{ExecExit, Input, OutputStream, Reply, Request, Terminal, TerminalSize, VmRef};
 use mln_protocol::id::{Name, PublicKey, VmId};
+use mln_protocol::lang::did_you_mean;
 use mln_protocol::node::VmView;
 use rustix::io::Errno;
 use tokio::time::{Instant, sleep};
@@ -41,7 +42,9 @@ impl EventLoop {
             self.node.vm(project.id, &wanted.vm).ok_or_else(|| {
                 let known: Vec<String> =
                     self.node.vms(project.id).iter().map(|vm| vm.status.vm.name.to_string()).collect();
-                let text = format!("{} has no VM {}; it has {}", project.label, wanted.vm, known.join(", "));
+                let meant = did_you_mean(wanted.vm.as_str(), known.iter().map(String::as_str));
+                let text =
+                    format!("{} has no VM {}{meant} (it has {})", project.label, wanted.vm, known.join(", "));
                 Box::new(refusal("no-such-vm", text, None))
             })
         });

@@ -7,8 +7,8 @@ use mln_link::message::{Consider, Plan, PlanRow, PlanSign, Request, Silence};
 use mln_link::{Client, Reply};
 use mln_protocol::id::{Label, Name, PublicKey, VmId};
 use mln_protocol::model::Fragment;
-use mln_protocol::node::{Ask, HostRefusal, Inquiry, Intention, Message, Refusal, Rule};
-use mln_protocol::plan::{Effect, Row, Sign};
+use mln_protocol::node::{Ask, HostRefusal, Inquiry, Intention, Message, Refusal, ReviseContent, Rule};
+use mln_protocol::plan::{Act, Effect, Row, Sign};
 use mln_protocol::record::Consent;
 use mln_protocol::trust::Verified;
 use mln_protocol::wire;
@@ -54,7 +54,19 @@ impl EventLoop {
         };
         let partial = matches!(intention, Intention::Revise(order) if order.consent == Consent::Partial);
         let head = self.head_of(&label);
-        let hosts = inquiries.iter().map(|inquiry| inquiry.name.clone()).collect();
+        let asked =
+            |inquiry: &&Inquiry| inquiry.host == self.node.key() || self.connected.contains(&inquiry.host);
+        let mut hosts: Vec<Name> =
+            inquiries.iter().filter(asked).map(|inquiry| inquiry.name.clone()).collect();
+        if hosts.is_empty() {
+            // None at all would say that nothing changes.
+            hosts = inquiries.iter().map(|inquiry| inquiry.name.clone()).collect();
+        }
+        // A text says what people want now; what they go back to, or choose, may be older than a disk that has grown.
+        let is_text = match intention {
+            Intention::Revise(order) => matches!(order.content, ReviseContent::Definition { .. }),
+            Intention::Build(_) => false,
+        };
         let plan = Plan { owner: label.owner, project: label.project, head, hosts };
         let mut asked: JoinSet<HostAnswer> = JoinSet::new();
         for inquiry in inquiries {
@@ -69,6 +81,9 @@ impl EventLoop {
             for HostAnswer { rows: of_host, others: more, .. } in answers {
                 of_host.into_iter().for_each(|row| add(&mut rows, row));
                 others.extend(more);
+            }
+            if is_text {
+                others.extend(rows.iter().filter(|row| is_smaller_disk(row)).map(smaller_disk));
             }
             // Whoever has gone misses nothing.
             if reply.post(Reply::Plan(plan)).and_then(|()| reply.post_rows(rows, Reply::PlanRows)).is_ok() {
@@ -96,7 +111,10 @@ impl EventLoop {
             let other = if partial {
                 Reply::Warning { text: format!("{name} is off: its part stays as it is") }
             } else {
-                let detail = "it is off; its part can't be done meanwhile".to_owned();
+                let since = self.last_heard(host);
+                let detail = format!(
+                    "{name} is off{since}: its part can't be done, and nothing of it moves, until it is back"
+                );
                 refused(by(&name, Refusal { rule: Rule::HostOff, detail }))
             };
             asked.spawn(async move { HostAnswer { rows: Vec::new(), others: vec![other], host: name } });
@@ -200,6 +218,30 @@ impl EventLoop {
             (rows, verdict.err())
         }
     }
+}
+
+/// Whether a host says that a disk is to be smaller than it is, which does nothing. One whose size is no longer said just stays.
+fn is_smaller_disk(row: &PlanRow) -> bool {
+    row.kind == "host"
+        && row.key.as_deref() == Some("disk")
+        && row.act == Act::Keep.word()
+        && row.to.is_some()
+}
+
+/// Refuses that.
+fn smaller_disk(row: &PlanRow) -> Reply {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    Reply::Refused(mln_link::message::Refusal {
+        host: row.hosts.first().cloned(),
+        vm: row.name.clone(),
+        rule: Rule::Disk.code().to_owned(),
+        text: format!("a disk only grows: it has {}, and {} is less", text(&row.from), text(&row.to)),
+        who_can_change: Some(
+            "the author of the project: leave its size as it is; for a smaller disk, another host under another name, and \
+             mlnctl cp for what is to be kept"
+                .to_owned(),
+        ),
+    })
 }
 
 /// Returns a row for each VM that goes to another host: how much there is to be sent at most.

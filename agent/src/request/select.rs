@@ -3,6 +3,7 @@
 use mln_link::Reply;
 use mln_link::message::{ProjectRef, ProjectSelection, Target};
 use mln_protocol::id::{Label, Name};
+use mln_protocol::lang::did_you_mean;
 use mln_protocol::node::{Node, ProjectView, VmView};
 
 use super::refusal;
@@ -27,12 +28,18 @@ pub(super) fn project(node: &Node, wanted: &ProjectRef, operator: &Name) -> Resu
                 return Ok(found.clone());
             }
             let known: Vec<String> = projects.iter().map(|project| project.label.to_string()).collect();
+            let names = projects.iter().map(|project| project.label.project.as_str());
+            let meant = did_you_mean(wanted.project.as_str(), names);
             let known = if known.is_empty() {
                 "none is built".to_owned()
             } else {
                 format!("known: {}", known.join(", "))
             };
-            Err(Box::new(refusal("no-such-project", format!("there is no project {wanted}; {known}"), None)))
+            Err(Box::new(refusal(
+                "no-such-project",
+                format!("there is no project {wanted}{meant} ({known})"),
+                None,
+            )))
         }
         ([only], _) => Ok((*only).clone()),
         (_, [own]) => Ok((**own).clone()),
@@ -105,7 +112,8 @@ pub(super) fn vms(node: &Node, target: &Target, operator: &Name) -> Result<Vec<V
     let all: Vec<VmView> = projects.iter().flat_map(|project| node.vms(project.id)).collect();
     if let Some(missing) = target.vms.iter().find(|name| !all.iter().any(|vm| vm.status.vm.name == **name)) {
         let known: Vec<&str> = all.iter().map(|vm| vm.status.vm.name.as_str()).collect();
-        let text = format!("there is no virtual machine {missing}; known: {}", known.join(", "));
+        let meant = did_you_mean(missing.as_str(), known.iter().copied());
+        let text = format!("there is no virtual machine {missing}{meant} (known: {})", known.join(", "));
         return Err(Box::new(refusal("no-such-vm", text, None)));
     }
     let wanted = |vm: &VmView| target.vms.is_empty() || target.vms.contains(&vm.status.vm.name);

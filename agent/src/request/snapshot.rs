@@ -96,6 +96,14 @@ impl EventLoop {
             hosts,
         };
         tokio::spawn(async move {
+            if snapshot.order == SnapshotOrder::List {
+                let (rows, wrong) = round.list().await;
+                // What some have is worth knowing also where others don't answer.
+                if reply.post_rows(rows, Reply::Snapshots).is_ok() {
+                    answer(&reply, wrong);
+                }
+                return;
+            }
             let replies = match round.carry_out(snapshot.order).await {
                 Ok(rows) => return finish(&reply, rows),
                 Err(replies) => replies,
@@ -190,10 +198,18 @@ pub(super) fn row(taken: Taken, label: &Label, host: &Name) -> SnapshotRow {
     }
 }
 
+/// Returns the command that lists the snapshots of a project.
+fn listing(label: &Label) -> String {
+    format!("mlnctl snapshot list -p {label}")
+}
+
 impl Round {
     async fn carry_out(&self, order: SnapshotOrder) -> Result<Vec<SnapshotRow>, Vec<Reply>> {
         match &order {
-            SnapshotOrder::List => self.all(SnapshotStep::List, None).await,
+            SnapshotOrder::List => {
+                let (rows, wrong) = self.list().await;
+                if wrong.is_empty() { Ok(rows) } else { Err(wrong) }
+            }
             SnapshotOrder::Take(name) => {
                 for step in [SnapshotStep::Freeze, SnapshotStep::Copy, SnapshotStep::Keep] {
                     let hosts: Vec<&Name> = self.hosts.values().collect();
@@ -229,12 +245,13 @@ impl Round {
                     return Err(vec![refusal(
                         "snapshot",
                         text,
-                        Some("you, by another snapshot: mlnctl snapshot list"),
+                        Some(&format!("you, by another snapshot: {}", self.listing())),
                     )]);
                 }
                 if parts.is_empty() {
                     let text = format!("{} has no snapshot {name}", self.label);
-                    return Err(vec![refusal("snapshot", text, Some("you: mlnctl snapshot list"))]);
+                    let who = format!("you: {}", self.listing());
+                    return Err(vec![refusal("snapshot", text, Some(&who))]);
                 }
                 let hosts: Vec<&Name> = parts.iter().map(|row| &row.host).collect();
                 self.some(SnapshotStep::Check, Some(name), &hosts).await?;
@@ -243,11 +260,30 @@ impl Round {
             SnapshotOrder::Remove(name) => {
                 if !self.is_known(name).await {
                     let text = format!("{} has no snapshot {name}", self.label);
-                    return Err(vec![refusal("snapshot", text, Some("you: mlnctl snapshot list"))]);
+                    let who = format!("you: {}", self.listing());
+                    return Err(vec![refusal("snapshot", text, Some(&who))]);
                 }
                 self.all(SnapshotStep::Drop, Some(name)).await
             }
         }
+    }
+
+    /// Returns what hosts have of snapshots, and what went wrong where that can't be known.
+    async fn list(&self) -> (Vec<SnapshotRow>, Vec<Reply>) {
+        let (mut rows, mut wrong) = (Vec::new(), Vec::new());
+        let hosts: Vec<&Name> = self.hosts.values().collect();
+        for (_, answered) in self.each(SnapshotStep::List, None, &hosts).await {
+            match answered {
+                Ok(more) => rows.extend(more),
+                Err(replies) => wrong.extend(replies),
+            }
+        }
+        (rows, wrong)
+    }
+
+    /// Returns the command that lists the snapshots of the project.
+    fn listing(&self) -> String {
+        listing(&self.label)
     }
 
     /// Whether some host has a part of a snapshot, or may have one: it doesn't answer.
@@ -271,8 +307,7 @@ impl Round {
     async fn ask_here(&self, part: SnapshotPart) -> Result<Vec<SnapshotRow>, Vec<Reply>> {
         let (answer, heard) = oneshot::channel();
         let own = Work::Snapshot(Box::new(OwnPart { project: self.project, part, answer }));
-        let ending =
-            || vec![failure("snapshot", "the agent is about to end".to_owned(), &["mlnctl snapshot list"])];
+        let ending = || vec![failure("snapshot", "the agent is about to end".to_owned(), &[&self.listing()])];
         if self.results.send(own).await.is_err() {
             return Err(ending());
         }
@@ -431,14 +466,14 @@ impl Here {
     }
 
     fn wrong(&self, what: &str, error: &SnapshotError) -> Box<Reply> {
-        let next = ["mlnctl snapshot list"];
+        let next = listing(&self.label);
         let mut reply = match error {
             SnapshotError::Exists { .. }
             | SnapshotError::Missing { .. }
             | SnapshotError::TooMany
             | SnapshotError::Another { .. }
             | SnapshotError::OtherDrives { .. } => {
-                return self.refused("snapshot", chain(error), "you: mlnctl snapshot list");
+                return self.refused("snapshot", chain(error), &format!("you: {next}"));
             }
             SnapshotError::Freeze(_)
             | SnapshotError::TooSlow
@@ -449,7 +484,7 @@ impl Here {
             | SnapshotError::About(_)
             | SnapshotError::Step(_)
             | SnapshotError::Io { .. }
-            | SnapshotError::CutOff => failure(what, chain(error), &next),
+            | SnapshotError::CutOff => failure(what, chain(error), &[&next]),
         };
         if let Reply::Failed(failure) = &mut reply {
             failure.host = Some(self.host.clone());

@@ -3,6 +3,7 @@
 use mln_link::InputQueue;
 use mln_link::message::{OwnerHeard, ProjectRef, Request, TakeOver, VmRef};
 use mln_protocol::id::{Label, VmId};
+use mln_protocol::lang::did_you_mean;
 use mln_protocol::node::{self, CopyHere, Operation};
 
 use super::exec::pass_on;
@@ -26,7 +27,9 @@ impl EventLoop {
         };
         let Some(vm) = self.node.vm_named(project.id, &order.vm.vm) else {
             let known: Vec<String> = self.node.places(project.id).keys().map(ToString::to_string).collect();
-            let text = format!("{} has no VM {}; it has {}", project.label, order.vm.vm, known.join(", "));
+            let meant = did_you_mean(order.vm.vm.as_str(), known.iter().map(String::as_str));
+            let text =
+                format!("{} has no VM {}{meant} (it has {})", project.label, order.vm.vm, known.join(", "));
             return answer(&reply, [refusal("no-such-vm", text, None)]);
         };
         let here = self.node.copy_here(&vm);
@@ -90,7 +93,7 @@ impl EventLoop {
         };
         let author = format!("{} at {}", operator.name, self.identity.name);
         let op = self.operations.begin(reply, Kind::TakeOver, Some(label.project));
-        self.operations.taking_over(op, vm.name.clone(), self.identity.name.clone(), copy);
+        self.operations.to_take_over(op, vm.clone(), self.identity.name.clone(), copy);
         self.operate(op, Operation::TakeOver { vm, owner, author }, operator).await;
     }
 
@@ -109,7 +112,7 @@ fn full_name(label: &Label, vm: &VmId) -> VmRef {
 }
 
 /// Returns how long ago something was, in the largest unit that gives at least two of it.
-fn age(now_unix_ms: u64, then_unix_ms: u64) -> String {
+pub(super) fn age(now_unix_ms: u64, then_unix_ms: u64) -> String {
     let seconds = now_unix_ms.saturating_sub(then_unix_ms) / 1000;
     match seconds {
         0..120 => format!("{seconds} s"),

@@ -29,6 +29,7 @@ use mln_protocol::wire::{
 };
 use tokio::time::Instant;
 
+use crate::disk::fit::DriveFiles;
 use crate::disk::transfer::Turn;
 use crate::image::{Sweep, sparse};
 use crate::platform::{Platform, StepError};
@@ -400,16 +401,10 @@ impl Snapshots {
                 let vm = Name::parse(&vm.name).map_err(|_| DecodeError::Invalid { what: "name" })?;
                 return Err(SnapshotError::Elsewhere { vm });
             };
-            let mut drives = Vec::new();
-            for drive in self.shared.platform.disk(id)?.drives {
-                let bytes = drive.path.metadata().map_err(at(&drive.path))?.len();
-                drives.push((drive.path.file_name().unwrap_or_default().to_owned(), bytes));
-            }
-            let mut copies: Vec<(OsString, u64)> =
-                vm.disks.iter().map(|disk| (OsString::from(&disk.file), disk.bytes)).collect();
-            drives.sort();
-            copies.sort();
-            if drives != copies {
+            let disk = self.shared.platform.disk(id)?;
+            let drives = DriveFiles::at(disk.drives.iter().map(|drive| &drive.path));
+            let copies = vm.disks.iter().map(|disk| (OsString::from(&disk.file), disk.bytes));
+            if drives.map_err(at(&self.shared.folder))? != DriveFiles::new(copies) {
                 return Err(SnapshotError::OtherDrives { vm: id.name.clone() });
             }
         }

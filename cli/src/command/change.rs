@@ -7,7 +7,8 @@ use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args};
 use mln_link::Request;
 use mln_link::message::{
-    Change, ChangeConsent, ChangeContent, LeftOut, PlanSign, ProjectRef, ProjectSelection, Start, Target,
+    Change, ChangeConsent, ChangeContent, KEEP_REMOVED_MS, LeftOut, PlanSign, ProjectRef, ProjectSelection,
+    Start, Target,
 };
 use mln_protocol::id::Name;
 
@@ -39,9 +40,9 @@ pub struct ChangeArgs {
     #[arg(short, long, env = "MLN_LIVE", value_name = "HOST", value_delimiter = ':', value_parser = Name::parse)]
     live: Vec<Name>,
     /// For how long the disks of machines that are left out are kept: they come back with them, by rollback or when they
-    /// are named again. 0 deletes them at once
-    #[arg(long = "keep-removed", env = "MLN_KEEP_REMOVED", value_name = "TIME", default_value = "7d", value_parser = parse_duration_ms)]
-    keep_removed_ms: u64,
+    /// are named again. 0 deletes them at once. What is left out already keeps the time that it was given [default: 7d]
+    #[arg(long = "keep-removed", env = "MLN_KEEP_REMOVED", value_name = "TIME", value_parser = parse_duration_ms)]
+    keep_removed_ms: Option<u64>,
     /// Why, for those who read the log
     #[arg(long, env = "MLN_REASON", value_name = "TEXT")]
     reason: Option<String>,
@@ -74,7 +75,7 @@ impl ChangeArgs {
             from_head: wanted.from_head.clone(),
             seen: None,
             reason: self.reason.clone().unwrap_or_else(|| wanted.reason.to_owned()),
-            keep_removed_ms: self.keep_removed_ms,
+            keep_removed_ms: self.keep_removed_ms.unwrap_or(KEEP_REMOVED_MS),
         }
     }
 }
@@ -98,6 +99,13 @@ pub async fn run(
         return Ok(screen.outcome(&planned));
     }
     if plan.hosts.is_empty() {
+        if args.keep_removed_ms.is_some() {
+            screen.notice(
+                "--keep-removed is for what this change leaves out, which is nothing: a disk that is kept already keeps the \
+                 time that it was given. `mlnctl gc` lists those; to give one another, name its machine again (upgrade), and \
+                 leave it out anew",
+            );
+        }
         return Ok(screen.outcome(&planned));
     }
     let stopped = planned.plan_rows.iter().find(|row| {

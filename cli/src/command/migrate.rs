@@ -6,7 +6,8 @@ use clap::Args;
 use mln_link::Request;
 use mln_link::message::{ChangeContent, Definition, ProjectRef};
 use mln_protocol::id::Name;
-use mln_protocol::lang::{self, Edit, NoIncludes, SourceId};
+use mln_protocol::lang::{self, Edit, NoIncludes, SourceId, did_you_mean};
+use mln_protocol::resolve::{self, Options};
 
 use super::change::{self, ChangeArgs, Wanted};
 use crate::conversation::Agent;
@@ -35,6 +36,16 @@ pub struct Migrate {
 pub async fn run(args: Migrate, agent: &Agent, screen: &Screen) -> Result<Exit, CommandError> {
     let answer = agent.ask(&Request::Definition(args.project.clone()), screen).await?;
     let Some(definition) = &answer.definition else { return Ok(screen.outcome(&answer)) };
+    let known = hosts_of(definition);
+    if let Some(missing) = args.host.iter().find(|host| !known.is_empty() && !known.contains(host)) {
+        let names: Vec<&str> = known.iter().map(Name::as_str).collect();
+        return Err(CommandError::NoSuchHost {
+            project: args.project.to_string(),
+            host: missing.to_string(),
+            meant: did_you_mean(missing.as_str(), names.iter().copied()),
+            known: names.join(", "),
+        });
+    }
     let places: Vec<(&str, &str)> = args.host.iter().map(|host| (host.as_str(), args.to.as_str())).collect();
     let source = placed(definition, &places)?;
     let wanted = Wanted {
@@ -46,6 +57,15 @@ pub async fn run(args: Migrate, agent: &Agent, screen: &Screen) -> Result<Exit, 
         path: PathBuf::new(),
     };
     change::run(&args.change, wanted, agent, screen).await
+}
+
+/// Returns the hosts that a project has by its text; none where that can't be understood here.
+fn hosts_of(definition: &Definition) -> Vec<Name> {
+    let (tree, _) = lang::parse("project", definition.source.clone(), &NoIncludes);
+    let variables = definition.vars.iter().cloned().collect();
+    let owner = Some(definition.owner.clone());
+    let project = resolve::resolve(&tree, &Options { variables, owner }).project;
+    project.vms.into_iter().map(|vm| vm.name).collect()
 }
 
 /// Returns the text of a project with these hosts on these service hosts.

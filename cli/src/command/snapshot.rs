@@ -55,12 +55,28 @@ pub async fn run(args: Snapshot, agent: &Agent, screen: &Screen) -> Result<Exit,
         Snapshot::Restore(Named { project, name }) => (project, SnapshotOrder::Restore(name)),
         Snapshot::Rm(Named { project, name }) => (project, SnapshotOrder::Remove(name)),
     };
-    let lists = order == SnapshotOrder::List;
+    let done = match &order {
+        SnapshotOrder::List => None,
+        SnapshotOrder::Take(name) => Some(format!("{project}: snapshot {name} is taken")),
+        SnapshotOrder::Restore(name) => {
+            Some(format!("{project} has the disks of snapshot {name}; it is down still"))
+        }
+        SnapshotOrder::Remove(name) => Some(format!("{project}: snapshot {name} is removed")),
+    };
     let answer = agent.ask(&Request::Snapshot(message::Snapshot { project, order }), screen).await?;
-    if lists {
+    let Some(done) = done else {
         let rows = &answer.snapshots;
-        screen.answer(|layout| snapshots::table(rows, layout), || snapshots::json(rows));
+        let is_known = answer.silences.is_empty() && answer.refusals.is_empty() && answer.failures.is_empty();
+        // No line at all would say that there is no snapshot.
+        let table = |layout| {
+            if rows.is_empty() && !is_known { String::new() } else { snapshots::table(rows, layout) }
+        };
+        screen.answer(table, || snapshots::json(rows));
         return Ok(screen.troubles(&answer));
+    };
+    let exit = screen.outcome(&answer);
+    if exit == Exit::Done {
+        screen.notice(&done);
     }
-    Ok(screen.outcome(&answer))
+    Ok(exit)
 }

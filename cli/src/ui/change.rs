@@ -12,6 +12,12 @@ use crate::quantity::date_time;
 /// How wide the lines of a plan are, in characters.
 const COLUMNS: usize = 80;
 
+/// What is done about a machine that comes back with its disk.
+const RETURN: &str = "return";
+
+/// What is done about what stays as it is.
+const KEPT: &str = "kept";
+
 /// How many digits of a digest are shown.
 const DIGITS: usize = 8;
 
@@ -53,10 +59,15 @@ pub fn plan(plan: &Plan, rows: &[PlanRow]) -> String {
         .collect();
     let lines = table::without_titles(&columns, cells, Spacing::Aligned, COLUMNS);
     let mut text = String::new();
-    for (line, row) in lines.lines().zip(rows) {
+    let next = rows.iter().skip(1).map(Some).chain([None]);
+    for ((line, row), next) in lines.lines().zip(rows).zip(next) {
         text += &format!("{line}\n");
         let is_kept = row.act == "remove" && row.why.contains("disk is kept");
-        if matches!(row.act.as_str(), "reboot" | "rebuild" | "move" | "return") || is_kept {
+        // What several lines in a row have in common is said once.
+        let is_said_later =
+            row.act == KEPT && next.is_some_and(|next| next.act == KEPT && next.why == row.why);
+        let is_told = matches!(row.act.as_str(), "reboot" | "rebuild" | "move" | RETURN | KEPT) || is_kept;
+        if is_told && !is_said_later {
             text += &format!("      {}\n", super::text::printable(&row.why));
         }
     }
@@ -68,23 +79,40 @@ pub fn plan(plan: &Plan, rows: &[PlanRow]) -> String {
     text + &format!("{}; {at}; asked: {}\n", counted(rows), asked.join(", "))
 }
 
-/// How many things come, go, change and move: what has several lines counts once.
-fn counts(rows: &[PlanRow]) -> [(usize, &'static str); 4] {
-    let mut subjects: std::collections::BTreeMap<(&str, Option<&str>), PlanSign> = Default::default();
+/// What becomes of a thing in all its lines, the least telling first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fate {
+    Changed,
+    Removed,
+    Added,
+    /// It comes back with its disk.
+    Returned,
+    Moved,
+}
+
+/// How many things come, come back, go, change and move: what has several lines counts once. A name that goes at one host and
+/// comes at another is one thing that comes.
+fn counts(rows: &[PlanRow]) -> [(usize, &'static str); 5] {
+    let mut subjects: std::collections::BTreeMap<(&str, Option<&str>), Fate> = Default::default();
     for row in rows {
-        let sign = if row.key.is_none() { row.sign } else { PlanSign::Changed };
+        let fate = match (row.sign, &row.key) {
+            (PlanSign::Added, None) if row.act == RETURN => Fate::Returned,
+            (PlanSign::Added, None) => Fate::Added,
+            (PlanSign::Removed, None) => Fate::Removed,
+            (PlanSign::Moved, None) => Fate::Moved,
+            (_, Some(_)) | (PlanSign::Changed, None) => Fate::Changed,
+        };
         let name = row.name.as_ref().map(|name| name.as_str());
-        let known = subjects.entry((row.kind.as_str(), name)).or_insert(sign);
-        if sign == PlanSign::Moved {
-            *known = sign;
-        }
+        let known = subjects.entry((row.kind.as_str(), name)).or_insert(fate);
+        *known = fate.max(*known);
     }
-    let count = |wanted| subjects.values().filter(|sign| **sign == wanted).count();
+    let count = |wanted| subjects.values().filter(|fate| **fate == wanted).count();
     [
-        (count(PlanSign::Added), "added"),
-        (count(PlanSign::Removed), "removed"),
-        (count(PlanSign::Changed), "changed"),
-        (count(PlanSign::Moved), "moved"),
+        (count(Fate::Added), "added"),
+        (count(Fate::Returned), "returned"),
+        (count(Fate::Removed), "removed"),
+        (count(Fate::Changed), "changed"),
+        (count(Fate::Moved), "moved"),
     ]
 }
 

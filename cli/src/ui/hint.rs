@@ -24,13 +24,15 @@ pub fn for_error(error: &CommandError) -> Vec<String> {
         CommandError::NoConversation { .. } => &["is --peer the control socket of an agent?"],
         CommandError::Enter { source, .. } => match &**source {
             EnterError::Refused { why: Refusal::ChainLength, .. } => &[
-                "this key has no grant: ask somebody of the mesh for a token (`mlnctl token new --role operator`), and redeem it with `mlnctl ctx join TOKEN`",
+                "your key has no grant there: `mlnctl key` prints it; send it to somebody who is in the mesh",
+                "they say `mlnctl grant --to KEY --name YOU` (or, on a host, `mlnctl token new --role operator`) and send you what it prints; you take that with `mlnctl ctx join TEXT`",
             ],
             EnterError::Refused { why: Refusal::Expired, .. } => &[
                 "your grant has ended: join again with a new token, `mlnctl ctx join TOKEN`; or is a clock wrong?",
             ],
             EnterError::Refused { why: Refusal::Revoked, .. } => &[
-                "your grant was taken back: whoever did that has said why, `mlnctl grant list` at a host shows it",
+                "your grant, or the one that it came from, was taken back; `mlnctl grant list` on a host says by whom and why",
+                "who may give grants can give you a new one: `mlnctl grant --to KEY`, with what `mlnctl key` prints here; you take it with `mlnctl ctx join TEXT`",
             ],
             EnterError::Refused { .. } => &[
                 "`mlnctl ctx show` says what your grants allow; a new token is redeemed with `mlnctl ctx join TOKEN`",
@@ -96,9 +98,9 @@ pub fn for_error(error: &CommandError) -> Vec<String> {
         CommandError::Usage(UsageError::ProjectsFolder(_)) => {
             &["name the project with -p NAME or -p OWNER/NAME; `mlnctl list` shows what there is"]
         }
-        CommandError::Usage(UsageError::PeerAddress(_)) => {
-            &["give a path such as DIR/mlnd.sock, a name from `mlnctl ctx list`, or HOST[:PORT]"]
-        }
+        CommandError::Usage(UsageError::PeerAddress(_)) | CommandError::UnknownPeer { .. } => &[
+            "--peer takes a control socket or data folder (DIR/mlnd.sock), `local`, a context of `mlnctl ctx list`, or HOST[:PORT] as the network knows it; what hosts are called in the mesh it does not know: `mlnctl peers` has their addresses",
+        ],
         CommandError::Usage(UsageError::NoContext) => {
             &["`mlnctl ctx list` shows them; `mlnctl ctx use NAME`"]
         }
@@ -118,6 +120,7 @@ pub fn for_error(error: &CommandError) -> Vec<String> {
         CommandError::Usage(UsageError::SshName(_) | UsageError::SshNowhere) => {
             &["`mlnctl status` lists the hosts of projects"]
         }
+        CommandError::NoSuchHost { .. } => &["`mlnctl status -p PROJECT` lists its hosts"],
         CommandError::NotLive { .. } => &["leave it in the project, or leave it out of -l"],
         CommandError::Edit { .. } => &["`mlnctl show -p PROJECT --source` prints the text"],
         CommandError::Interrupted { .. } => &["see how far it is with `mlnctl status`"],

@@ -20,3 +20,4 @@ pub mod snapshots;
 pub mod table;
 pub mod terminal;
 pub mod text;
+mod usage;

@@ -16,8 +16,13 @@ pub fn describe(rows: &[Row]) -> String {
     let cells = rows.iter().map(|row| vec![subject(row), what(row), row.act.word().to_owned()]).collect();
     let lines = table::without_titles(&columns, cells, Spacing::Aligned, COLUMNS);
     let mut text = String::new();
-    for (line, row) in lines.lines().zip(rows) {
-        text += &format!("{line}\n{}", reason(row));
+    let next = rows.iter().skip(1).map(Some).chain([None]);
+    for ((line, row), next) in lines.lines().zip(rows).zip(next) {
+        text += &format!("{line}\n");
+        // What several lines in a row have in common is said once.
+        if !next.is_some_and(|next| row.act == Act::Keep && (next.act, next.why) == (row.act, row.why)) {
+            text += &reason(row);
+        }
     }
     text + &counted(counts(rows)) + "\n"
 }
@@ -39,10 +44,10 @@ fn what(row: &Row) -> String {
 /// Returns why something is stopped, and how to ask for what is refused.
 fn reason(row: &Row) -> String {
     let why = match row.act {
-        Act::Build | Act::Remove | Act::Keep | Act::Return | Act::Change(Effect::Live) => {
-            return String::new();
+        Act::Build | Act::Remove | Act::Return | Act::Change(Effect::Live) => return String::new(),
+        Act::Keep | Act::Change(Effect::Reboot | Effect::Rebuild | Effect::Move) => {
+            format!("      {}\n", row.why)
         }
-        Act::Change(Effect::Reboot | Effect::Rebuild | Effect::Move) => format!("      {}\n", row.why),
     };
     match (row.permission, row.subject.name()) {
         (Permission::Refused(_), Some(name)) => {

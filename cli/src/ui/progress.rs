@@ -81,7 +81,8 @@ impl Board {
         let (doing, done) = words(progress.step);
         let (mark, what) = match progress.state {
             StepState::Done => {
-                self.done += 1;
+                // What is fetched is a part of what is built from it.
+                self.done += usize::from(progress.step != Step::Fetch);
                 ('✔', done.to_owned())
             }
             StepState::Unchanged => {

@@ -1,5 +1,6 @@
 //! The one place that writes to standard output and standard error.
 
+use std::ffi::OsString;
 use std::future::pending;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -15,8 +16,8 @@ use super::progress::{self, Board, SPINNER_MS};
 use super::report::{self, Paint};
 use super::rows::{self, Layout};
 use super::table::Spacing;
-use super::{change, diagnostic, document, hint, json, text};
-use crate::args::Output;
+use super::{change, diagnostic, document, hint, json, text, usage};
+use crate::args::{Args, Output};
 use crate::conversation::Answer;
 use crate::error::CommandError;
 use crate::exit::Exit;
@@ -352,21 +353,12 @@ fn exit_of(answer: &Answer) -> Exit {
 }
 
 /// Writes what the parser of the command line has to say: an error, help or the version.
-pub fn usage(error: &clap::Error) -> Exit {
+pub fn usage(mut error: clap::Error, line: &[OsString]) -> Exit {
+    let hints = usage::explain(&mut error, &<Args as clap::CommandFactory>::command(), line);
     // A closed pipe is no reason to complain about the command line.
     let _ = error.print();
-    if let Some(hint) = help_hint(error) {
-        write_err(&format!("hint: {hint}\n"));
-    }
+    hints.iter().for_each(|hint| write_err(&format!("hint: {}\n", text::printable(hint))));
     if error.use_stderr() { Exit::Usage } else { Exit::Done }
-}
-
-/// Returns what to say to somebody who looks for help in the way of other programs.
-fn help_hint(error: &clap::Error) -> Option<&'static str> {
-    let found = error.get(clap::error::ContextKind::InvalidArg);
-    matches!(found, Some(clap::error::ContextValue::String(found)) if found == "-h").then_some(
-        "-h is a host of a project, as ever; `mlnctl --help` and `mlnctl COMMAND --help` print help",
-    )
 }
 
 /// Writes to standard output; whoever closed it doesn't want to read more.

@@ -1,8 +1,8 @@
 //! Plans and changes as `mlnctl` shows and asks for them.
 
 use mln_link::message::{
-    ChangeConsent, ChangeContent, LeftOut, Plan, PlanRow, PlanSign, Refusal, RevisionRef, RevisionRow,
-    RevisionStanding, UnsettledRow,
+    ChangeConsent, ChangeContent, Definition, LeftOut, Plan, PlanRow, PlanSign, Refusal, RevisionRef,
+    RevisionRow, RevisionStanding, Silence, UnsettledRow,
 };
 use mln_link::{Reply, Request};
 use serde_json::Value;
@@ -155,4 +155,62 @@ fn status_names_what_is_not_settled() {
     let told = stderr(&output);
     assert!(told.contains("aaaaaaaa, cccccccc contradict each other"), "{told}");
     assert!(told.contains("mlnctl resolve -p anna/p HEAD") && told.contains("has extra"), "{told}");
+}
+
+#[test]
+fn what_comes_back_is_counted_as_that_and_what_stays_as_it_is_says_why() {
+    let (_folder, path) = file();
+    let mut back = row(PlanSign::Added, "b", None, "return");
+    back.hosts = vec![name("bergen")];
+    let mut account = row(PlanSign::Removed, "a", Some("user anna"), "kept");
+    account.why = "the account stays in the guest".to_owned();
+    let other = PlanRow { key: Some("user bob".to_owned()), ..account.clone() };
+    let rows = vec![account, other, row(PlanSign::Removed, "b", None, "remove"), back];
+    let replies = vec![plan(&["oslo", "bergen"]), Reply::PlanRows(rows)];
+    let (_, output) = ScriptedAgent::answering(replies.clone()).run(&["plan", "-f", &path]);
+    let text = stdout(&output);
+    assert!(text.contains("1 returned, 1 changed;"), "{text}");
+    assert_eq!(text.matches("the account stays in the guest").count(), 1, "{text}");
+    let (_, output) = ScriptedAgent::answering(replies).run(&["plan", "-f", &path, "--json"]);
+    let document: Value = serde_json::from_str(stdout(&output)).expect("a document");
+    assert_eq!((&document["counts"]["returned"], &document["counts"]["removed"]), (&1.into(), &0.into()));
+}
+
+#[test]
+fn a_time_for_what_is_kept_already_is_said_to_change_nothing() {
+    let (_folder, path) = file();
+    let line = ["upgrade", "-f", &path, "--yes", "--keep-removed", "1w"];
+    let (asked, output) = ScriptedAgent::answering(vec![plan(&[])]).run(&line);
+    let Request::Plan(change) = asked else { panic!("{asked:?}") };
+    assert_eq!((change.keep_removed_ms, output.status.code()), (7 * 86_400_000, Some(0)));
+    assert!(stderr(&output).contains("keeps the time that it was given"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_host_that_a_project_lacks_is_told_before_anything_is_planned() {
+    let definition = Definition {
+        owner: name("anna"),
+        project: name("p"),
+        revision: revision(2),
+        source: "global { project p }\nhost router1 { }\nhost router2 { }\n".to_owned(),
+        vars: Vec::new(),
+    };
+    let reply = Reply::Definition(Box::new(definition));
+    let line = ["migrate", "-p", "p", "-h", "ruter1", "--to", "oslo", "--yes"];
+    let (_, output) = ScriptedAgent::answering(vec![reply]).run(&line);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    let said = "p has no host ruter1; did you mean router1? (it has router1, router2)";
+    assert!(stderr(&output).contains(said), "{}", stderr(&output));
+}
+
+#[test]
+fn a_snapshot_says_that_it_is_done_and_a_list_what_is_not_known() {
+    let (_, output) = ScriptedAgent::answering(vec![]).run(&["snapshot", "take", "-p", "p", "before"]);
+    assert_eq!(stderr(&output), "p: snapshot before is taken\n");
+    let silent = Reply::Silent(Silence { host: name("bergen"), text: "it is off".to_owned() });
+    let (_, output) = ScriptedAgent::answering(vec![silent.clone()]).run(&["snapshot", "list", "-p", "p"]);
+    assert_eq!((stdout(&output), output.status.code()), ("", Some(5)));
+    assert!(stderr(&output).contains("no answer from bergen"), "{}", stderr(&output));
+    let (_, output) = ScriptedAgent::answering(vec![]).run(&["snapshot", "list", "-p", "p"]);
+    assert!(stdout(&output).starts_with("Snapshot"), "{}", stdout(&output));
 }

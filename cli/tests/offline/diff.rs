@@ -31,7 +31,8 @@ fn changes_are_told_in_their_order_with_counts_last() {
       refused unless asked for: --rebuild web
 ~ host web    memory: 64 MiB → 96 MiB                reboot
       User-Mode Linux has at most the memory that it was started with
-~ host web    disk: 2 GiB → 1 GiB                    live
+~ host web    disk: 2 GiB → 1 GiB                    kept
+      a disk only grows: it stays as large as it is
 - host web    network eth0 gateway: 10.0.0.9         live
 ~ host web    network eth0: switch lan → switch dmz  live
 ~ host db     user anna                              live
@@ -84,6 +85,7 @@ fn what_is_not_carried_out_yet_is_told_and_nothing_is_done_about_it() {
 - host gone                          remove
 + host new                           build
 ~ host a     ec2: ami one → ami two  kept
+      this version does not carry it out, so nothing is done about it
 1 added, 1 removed, 1 changed
 ";
     check(folder.path(), &["diff", "a.mln", "b.mln"], 2, told);

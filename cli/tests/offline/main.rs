@@ -136,7 +136,11 @@ fn query_prints_one_value_on_each_line() {
     check("/host/router2/network/eth0/address", 0, "10.10.2.2/24\n");
     check("/host/router2/memory", 0, "64M\n");
     check("/host/router2/network", 0, "eth0\neth1\n");
-    check("/host/router2/users", 0, "root ring\n");
+    check(
+        "/host/router2/users",
+        0,
+        "root $6$mlnexample$vCC4bExvynnXqz3hHdGSR.63CnciIwB1MuxjocrSgFDuBBEWVEbXDM7U3Hy/j4nXmPSzYKGGRxF/gy96e/90x1\n",
+    );
     check("/global/project", 0, "ring\n");
     check("/switch/A", 0, "");
     check("/host/router2/size", 1, "");

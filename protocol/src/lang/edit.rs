@@ -129,10 +129,18 @@ pub enum EditError {
         name: String,
     },
     /// No enumeration has that name or superclass.
-    #[error("no enumeration is named `{class}` or has that superclass")]
+    #[error("no enumeration is named `{class}` or has that superclass; {}", match (meant, known.as_slice()) {
+        (Some(meant), _) => format!("did you mean `{meant}`?"),
+        (None, []) => "there is none (a block `autoenum` makes one)".to_owned(),
+        (None, known) => format!("there are: {}", known.join(", ")),
+    })]
     NotEnumerated {
         /// The name.
         class: String,
+        /// The names and superclasses of those that there are.
+        known: Vec<String>,
+        /// The one of them that may be meant.
+        meant: Option<String>,
     },
     /// Several enumerations have that superclass.
     #[error("{count} enumerations have the superclass `{class}`: name the enumeration")]
@@ -337,11 +345,14 @@ fn scale(tree: &Tree, class: &str, count: u32) -> Result<Vec<Fix>, EditError> {
         .flat_map(|global| place::blocks(tree, &global.nodes, "autoenum", None))
         .collect();
     let is_named = |block: &&&Block| place::name(tree, block).as_deref() == Some(class);
-    let is_of_class = |block: &&&Block| {
-        let superclass = Place::of(block).entries(tree, |found| found.canonical == "superclass").pop();
-        matches!(superclass, Some((_, Node::Statement(statement)))
-            if statement.words.get(1).is_some_and(|&word| value::meant(tree.word(word)) == class))
+    let superclass = |block: &Block| match Place::of(block)
+        .entries(tree, |found| found.canonical == "superclass")
+        .pop()?
+    {
+        (_, Node::Statement(statement)) => statement.words.get(1).map(|&word| value::meant(tree.word(word))),
+        _ => None,
     };
+    let is_of_class = |block: &&&Block| superclass(block).as_deref() == Some(class);
     let found = match enumerations.iter().find(is_named) {
         Some(block) => vec![*block],
         None => enumerations.iter().filter(is_of_class).copied().collect(),
@@ -353,7 +364,15 @@ fn scale(tree: &Tree, class: &str, count: u32) -> Result<Vec<Fix>, EditError> {
             Ok(keyword
                 .map_or_else(Vec::new, |keyword| set_keyword(tree, &Place::of(block), keyword, Some(&count))))
         }
-        [] => Err(EditError::NotEnumerated { class: class.to_owned() }),
+        [] => {
+            let names = enumerations.iter().filter_map(|block| place::name(tree, block));
+            let mut known: Vec<String> =
+                names.chain(enumerations.iter().filter_map(|block| superclass(block))).collect();
+            known.sort();
+            known.dedup();
+            let meant = nearest_name(class, &known);
+            Err(EditError::NotEnumerated { class: class.to_owned(), known, meant })
+        }
         many => Err(EditError::EnumeratedOften { class: class.to_owned(), count: many.len() }),
     }
 }

@@ -37,7 +37,7 @@ pub use edit::{Edit, EditError, Setting, edit};
 pub use explanation::Explanation;
 pub use fold::fold;
 pub use format::format;
-pub use nearest::nearest;
+pub use nearest::{did_you_mean, nearest};
 pub use parser::{INCLUDE_DEPTH_MAX, NESTING_MAX, SOURCE_BYTES_MAX, SOURCES_MAX, parse, parse_with};
 pub use plugged::{AmendedSetting, Amendment, AmendmentError, Made, Plugged};
 pub use rewrite::{Rewritten, rewrite};

@@ -33,6 +33,11 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     best.map(|(_, candidate)| candidate)
 }
 
+/// Returns the end of a sentence that says that a word is unknown: which of the candidates is near, or nothing.
+pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(word, candidates).map_or_else(String::new, |near| format!("; did you mean {near}?"))
+}
+
 /// Longer words are not compared.
 const LETTERS_MAX: usize = 64;
 /// No more candidates are compared.

@@ -9,7 +9,7 @@ use super::limits;
 use super::message::{Refusal, Rule, RunningVms};
 use super::vote::Vote;
 use crate::id::{Digest, Name, ProjectId, PublicKey, VmId};
-use crate::lang::nearest;
+use crate::lang::did_you_mean;
 use crate::model::{Blob, Fragment, HostAddress, Project};
 use crate::plan::{PlacedHost, PlacementError, fragments};
 use crate::record::{Commit, Consent, Reservation, Revision, RevisionHost, RevisionVm};
@@ -314,8 +314,7 @@ impl Node {
             let known: Vec<&str> = self.records.members().map(|(_, member)| member.name.as_str()).collect();
             let refusal = |error: PlacementError| {
                 let unknown = |what: &dyn std::fmt::Display, host: &HostAddress| {
-                    let meant = nearest(&host.0, known.iter().copied());
-                    let meant = meant.map_or_else(String::new, |name| format!("; did you mean {name}?"));
+                    let meant = did_you_mean(&host.0, known.iter().copied());
                     format!("{what}: there is no service host {host}{meant} (there are {})", known.join(", "))
                 };
                 let detail = match &error {

@@ -379,7 +379,10 @@ impl Node {
             let detail = if built && ask.replaces.is_some() {
                 format!("there are two projects {label}; remove one by its digest: mlnctl remove -p DIGEST")
             } else if built {
-                format!("there is a project {label} already; build with -r to replace it")
+                format!(
+                    "there is a project {label} already; `mlnctl upgrade -f FILE` changes it and keeps its disks, `mlnctl build -r \
+                     -f FILE` replaces it by a new one"
+                )
             } else {
                 format!("{label} is being built right now")
             };

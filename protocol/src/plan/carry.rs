@@ -356,6 +356,20 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_that_is_to_be_smaller_and_an_account_that_is_left_out_stay_as_they_are() {
+        check("host a { size 2G }", "host a { size 1G }", &["a"], &["~ a disk kept"]);
+        check("host a { size 2G }", "host a { size 3G }", &["a"], &["~ a disk live"]);
+        check("host a { free_space 2G }", "host a { free_space 1G }", &[], &["~ a disk kept"]);
+        check("host a { size 2G }", "host a { }", &["a"], &["- a disk kept"]);
+        check(
+            "host a { users { u x; v y } }",
+            "host a { users { v z } }",
+            &["a"],
+            &["- a user u kept", "~ a user v live"],
+        );
+    }
+
+    #[test]
     fn memory_is_had_at_once_as_far_as_the_guest_was_started_with_room_for_it() {
         let before = "host a { memory 64M; memory_max 128M }";
         check(before, "host a { memory 128M; memory_max 128M }", &["a"], &["~ a memory live"]);

@@ -38,7 +38,7 @@ pub enum Act {
     Remove,
     /// What stays is changed.
     Change(Effect),
-    /// Nothing: it is not carried out yet.
+    /// Nothing: it is not carried out yet, or stays as it is for good.
     Keep,
     /// A VM that was left out is taken up again, with its disk.
     Return,
@@ -221,7 +221,8 @@ fn of_template(template: &Replaced<Option<TemplateRef>>) -> Impact {
 
 fn of_disk(disk: &Replaced<DiskSize>) -> Impact {
     let growth = live("the file system grows as it is used");
-    let shrinks = live("a disk does not shrink: it stays as large as it is");
+    let why = "a disk only grows: it stays as large as it is";
+    let shrinks = Impact { act: Act::Keep, why, loss: None };
     match (disk.from, disk.to) {
         (DiskSize::Whole(from), DiskSize::Whole(to)) | (DiskSize::Free(from), DiskSize::Free(to)) => {
             if to < from { shrinks } else { growth }

@@ -146,6 +146,9 @@ pub fn rows(planned: &[PlannedChange]) -> Vec<Row> {
     planned.iter().flat_map(rows_of).collect()
 }
 
+/// What becomes of an account that a host no longer names.
+const ACCOUNT_STAYS: &str = "the account stays in the guest, and works: lock it there, as by `mlnctl exec PROJECT/HOST -- passwd -l USER`";
+
 /// A row before it is known whose it is.
 pub(super) type Item = (Sign, Option<String>, Option<String>, Option<String>);
 
@@ -169,17 +172,22 @@ fn rows_of(planned: &PlannedChange) -> Vec<Row> {
         Change::VmChanged { vm, change } => (Subject::Host(vm.clone()), items_of_vm(change)),
     };
     let moves = planned.act == Act::Change(Effect::Move);
+    let is_of_users = matches!(&planned.change, Change::VmChanged { change: VmChange::Users(_), .. });
     items
         .into_iter()
-        .map(|(sign, key, from, to)| Row {
-            sign: if moves { Sign::Moved } else { sign },
-            subject: subject.clone(),
-            key,
-            from,
-            to,
-            act: planned.act,
-            why: planned.why,
-            permission: planned.permission,
+        .map(|(sign, key, from, to)| {
+            let stays = is_of_users && sign == Sign::Removed && planned.act == Act::Change(Effect::Live);
+            let (act, why) = if stays { (Act::Keep, ACCOUNT_STAYS) } else { (planned.act, planned.why) };
+            Row {
+                sign: if moves { Sign::Moved } else { sign },
+                subject: subject.clone(),
+                key,
+                from,
+                to,
+                act,
+                why,
+                permission: planned.permission,
+            }
         })
         .collect()
 }

@@ -132,6 +132,13 @@ fn hosts_are_added_at_the_end_and_enumerations_scaled() {
     check(crew, &scale("crew"), scaled);
     check(crew, &scale("node"), scaled);
     check(crew, &set("/global/autoenum/crew/numhosts", "7"), scaled);
+    let unknown = |text: &str, class: &str| {
+        let (tree, _) = lang::parse("p.mln", text.to_owned(), &NoIncludes);
+        lang::edit(&tree, &scale(class)).expect_err("there is none").to_string()
+    };
+    assert!(unknown(crew, "nodee").ends_with("; did you mean `node`?"));
+    assert!(unknown(crew, "x").ends_with("; there are: crew, node"));
+    assert!(unknown("host a { }", "x").ends_with("; there is none (a block `autoenum` makes one)"));
     check(
         "global { autoenum { superclass n } }",
         &scale("n"),
@@ -181,7 +188,7 @@ fn edits_that_cannot_be_made_say_why() {
     );
     check(
         &Edit::Scale { class: "m".to_owned(), count: 1 },
-        "no enumeration is named `m` or has that superclass",
+        "no enumeration is named `m` or has that superclass; there are: n",
     );
     check(&Edit::AddHost { name: "web".to_owned(), settings: Vec::new() }, "there is a host `web` already");
 }

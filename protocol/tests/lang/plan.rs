@@ -130,7 +130,7 @@ fn lists_are_told_by_what_came_and_what_went_and_passwords_are_not_shown() {
     check_host(
         "users { a x; b y; c z }",
         "users { b new; c z; d w }",
-        &["- user a live", "~ user b live", "+ user d live"],
+        &["- user a kept", "~ user b live", "+ user d live"],
     );
     check_host("users { a x; b y }", "users { b y; a x }", &["~ order of users live"]);
     check_host(
@@ -160,8 +160,8 @@ fn what_would_lose_a_disk_is_refused_unless_the_host_is_named() {
 
 #[test]
 fn a_disk_that_is_to_be_smaller_stays_as_it_is_and_nothing_is_lost() {
-    check_host("size 2G", "size 1G", &["~ disk 2 GiB → 1 GiB live"]);
-    check_host("free_space 2G", "", &["- disk 2 GiB of free space live"]);
+    check_host("size 2G", "size 1G", &["~ disk 2 GiB → 1 GiB kept"]);
+    check_host("free_space 2G", "", &["- disk 2 GiB of free space kept"]);
     check_host("size 2G", "free_space 2G", &["~ disk 2 GiB → 2 GiB of free space live"]);
 }
 

@@ -18,6 +18,7 @@ use mln_protocol::id::VmId;
 
 use super::{Shared, blocking, whose};
 use crate::disk::DiskFolder;
+use crate::disk::fit::DriveFiles;
 use crate::holder::{FolderLock, files};
 use crate::image::sparse;
 use crate::platform::StepError;
@@ -67,15 +68,7 @@ impl Shared {
 
 /// Refuses copies that are not those of all drives, each of its length.
 fn fits(own: &[PathBuf], copies: &[PathBuf]) -> io::Result<()> {
-    let described = |paths: &[PathBuf]| -> io::Result<Vec<(std::ffi::OsString, u64)>> {
-        let mut described = Vec::new();
-        for path in paths {
-            described.push((path.file_name().unwrap_or_default().to_owned(), path.metadata()?.len()));
-        }
-        described.sort();
-        Ok(described)
-    };
-    if described(own)? == described(copies)? {
+    if DriveFiles::at(own)? == DriveFiles::at(copies)? {
         return Ok(());
     }
     Err(io::Error::other("the VM has other drives by now, or drives of another size: it stays as it is"))
