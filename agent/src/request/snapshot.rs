@@ -60,15 +60,24 @@ impl fmt::Debug for OwnPart {
 
 type StepAnswer = Result<Vec<SnapshotRow>, Box<Reply>>;
 
+/// Which hosts a round is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Had {
+    /// Those that own VMs of the project.
+    Now,
+    /// Those that did so in some revision as well.
+    Ever,
+}
+
 /// The hosts of a project, asked one step after the other.
-struct Round {
+pub(super) struct Round {
     project: ProjectId,
     label: Label,
     me: PublicKey,
     mesh: MeshHandle,
     results: mpsc::Sender<Work>,
-    header: Vec<u8>,
-    hosts: BTreeMap<PublicKey, Name>,
+    pub(super) header: Vec<u8>,
+    pub(super) hosts: BTreeMap<PublicKey, Name>,
 }
 
 impl EventLoop {
@@ -77,24 +86,8 @@ impl EventLoop {
             Ok(project) => project,
             Err(wrong) => return answer(&reply, [*wrong]),
         };
-        let owners = self.node.vms(project.id).into_iter().map(|vm| (vm.owner, vm.status.host));
-        let mut hosts: BTreeMap<PublicKey, Name> = owners.collect();
-        if !matches!(snapshot.order, SnapshotOrder::Take(_)) {
-            // Who had VMs of it may have a part of an older one.
-            let path = self.node.heads(project.id).into_iter().flat_map(|heads| heads.path());
-            let revisions = path.filter_map(|revision| self.node.revision(*revision));
-            let named = revisions.flat_map(|revision| &revision.revision.hosts);
-            hosts.extend(named.map(|host| (host.key, host.name.clone())));
-        }
-        let round = Round {
-            project: project.id,
-            label: project.label,
-            me: self.node.key(),
-            mesh: self.mesh.clone(),
-            results: self.results.clone(),
-            header: operator.header(),
-            hosts,
-        };
+        let ever = if matches!(snapshot.order, SnapshotOrder::Take(_)) { Had::Now } else { Had::Ever };
+        let round = self.round(project.id, project.label, ever, operator);
         tokio::spawn(async move {
             let replies = match round.carry_out(snapshot.order).await {
                 Ok(rows) => return finish(&reply, rows),
@@ -102,6 +95,21 @@ impl EventLoop {
             };
             answer(&reply, replies);
         });
+    }
+
+    /// Returns the hosts that have VMs of a project, to be asked step by step.
+    pub(super) fn round(&self, project: ProjectId, label: Label, had: Had, operator: &Operator) -> Round {
+        let owners = self.node.vms(project).into_iter().map(|vm| (vm.owner, vm.status.host));
+        let mut hosts: BTreeMap<PublicKey, Name> = owners.collect();
+        if had == Had::Ever {
+            // Who had VMs of it may have a part of an older one.
+            let path = self.node.heads(project).into_iter().flat_map(|heads| heads.path());
+            let revisions = path.filter_map(|revision| self.node.revision(*revision));
+            let named = revisions.flat_map(|revision| &revision.revision.hosts);
+            hosts.extend(named.map(|host| (host.key, host.name.clone())));
+        }
+        let (me, mesh, results) = (self.node.key(), self.mesh.clone(), self.results.clone());
+        Round { project, label, me, mesh, results, header: operator.header(), hosts }
     }
 
     /// Does this host's part for another one.
@@ -191,7 +199,7 @@ pub(super) fn row(taken: Taken, label: &Label, host: &Name) -> SnapshotRow {
 }
 
 impl Round {
-    async fn carry_out(&self, order: SnapshotOrder) -> Result<Vec<SnapshotRow>, Vec<Reply>> {
+    pub(super) async fn carry_out(&self, order: SnapshotOrder) -> Result<Vec<SnapshotRow>, Vec<Reply>> {
         match &order {
             SnapshotOrder::List => self.all(SnapshotStep::List, None).await,
             SnapshotOrder::Take(name) => {
@@ -220,22 +228,7 @@ impl Round {
                 Ok(Vec::new())
             }
             SnapshotOrder::Restore(name) => {
-                let rows = self.all(SnapshotStep::List, None).await?;
-                let parts: Vec<&SnapshotRow> = rows.iter().filter(|row| row.name == *name).collect();
-                let wanted = parts.iter().flat_map(|row| &row.hosts);
-                let mut missing = wanted.filter(|host| parts.iter().all(|row| row.host != **host));
-                if let Some(host) = missing.next() {
-                    let text = format!("the snapshot {name} is not whole: {host} does not have its part");
-                    return Err(vec![refusal(
-                        "snapshot",
-                        text,
-                        Some("you, by another snapshot: mlnctl snapshot list"),
-                    )]);
-                }
-                if parts.is_empty() {
-                    let text = format!("{} has no snapshot {name}", self.label);
-                    return Err(vec![refusal("snapshot", text, Some("you: mlnctl snapshot list"))]);
-                }
+                let parts = self.parts(name).await?;
                 let hosts: Vec<&Name> = parts.iter().map(|row| &row.host).collect();
                 self.some(SnapshotStep::Check, Some(name), &hosts).await?;
                 self.some(SnapshotStep::Restore, Some(name), &hosts).await
@@ -248,6 +241,23 @@ impl Round {
                 self.all(SnapshotStep::Drop, Some(name)).await
             }
         }
+    }
+
+    /// Returns what the hosts have of a snapshot that is whole.
+    pub(super) async fn parts(&self, name: &Name) -> Result<Vec<SnapshotRow>, Vec<Reply>> {
+        let mut parts = self.all(SnapshotStep::List, None).await?;
+        parts.retain(|row| row.name == *name);
+        let mut wanted = parts.iter().flat_map(|row| &row.hosts);
+        if let Some(host) = wanted.find(|host| parts.iter().all(|row| row.host != **host)) {
+            let text = format!("the snapshot {name} is not whole: {host} does not have its part");
+            let who = Some("you, by another snapshot: mlnctl snapshot list");
+            return Err(vec![refusal("snapshot", text, who)]);
+        }
+        if parts.is_empty() {
+            let text = format!("{} has no snapshot {name}", self.label);
+            return Err(vec![refusal("snapshot", text, Some("you: mlnctl snapshot list"))]);
+        }
+        Ok(parts)
     }
 
     /// Whether some host has a part of a snapshot, or may have one: it doesn't answer.

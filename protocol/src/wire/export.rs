@@ -130,7 +130,9 @@ pub enum ExportError {
     #[error("this export is of a later version than this program reads: upgrade it")]
     Version,
     /// The end is missing.
-    #[error("the file ends at byte {at}, and more has to follow: it was cut off; copy it again, or export again")]
+    #[error(
+        "the file ends at byte {at}, and more has to follow: it was cut off; copy it again, or export again"
+    )]
     Truncated {
         /// Where it ends.
         at: u64,
@@ -396,7 +398,11 @@ impl ExportReader {
             };
         }
         if self.stage == Stage::Over {
-            return if self.waiting.is_empty() { Ok(None) } else { Err(self.order("something behind the end")) };
+            return if self.waiting.is_empty() {
+                Ok(None)
+            } else {
+                Err(self.order("something behind the end"))
+            };
         }
         let Some([kind, a, b, c, length @ ..]) = self.waiting.first_chunk::<HEADER_BYTES>().copied() else {
             return Ok(None);
@@ -409,8 +415,7 @@ impl ExportReader {
         if length_bytes > PAYLOAD_BYTES_MAX {
             return Err(self.order("a record longer than any"));
         }
-        let (payload_end, end) =
-            (HEADER_BYTES + length_bytes, HEADER_BYTES + length_bytes + CHECK_BYTES);
+        let (payload_end, end) = (HEADER_BYTES + length_bytes, HEADER_BYTES + length_bytes + CHECK_BYTES);
         if self.waiting.len() < end {
             return Ok(None);
         }

@@ -1,0 +1,83 @@
+//! What is said of an exported project: that it is written, and what is in it.
+
+use std::time::Duration;
+
+use mln_protocol::wire::{DISK_BLOCK_BYTES, ExportContents, ExportedDisk};
+use serde_json::{Value, json};
+
+use super::rows::Layout;
+use super::table::{name, number, text, with_titles};
+use crate::quantity::{date_time, seconds, short_bytes};
+
+/// Returns the table of `import --check`.
+pub fn table(contents: &ExportContents, layout: Layout) -> String {
+    let columns = [name("Name"), text("Kind"), number("Blocks"), number("In file"), text("Image")];
+    let line = |disk: &ExportedDisk, kind: &str, image: String| {
+        vec![
+            disk.name.to_string(),
+            kind.to_owned(),
+            short_bytes(disk.blocks.saturating_mul(DISK_BLOCK_BYTES as u64)),
+            short_bytes(disk.bytes),
+            image,
+        ]
+    };
+    let below = |disk: &ExportedDisk| {
+        let template = disk.drives.iter().find_map(|drive| drive.template.as_ref());
+        template.map_or_else(String::new, |template| format!("{} {}", template.name, template.digest.short()))
+    };
+    let vms = contents.vms.iter().map(|vm| line(vm, "host", below(vm)));
+    let images = contents.images.iter().map(|(image, disk)| line(disk, "image", image.digest.short()));
+    let lines: Vec<Vec<String>> = vms.chain(images).collect();
+    let mut out = String::new();
+    if let Some(head) = &contents.head {
+        let (size, date) = (short_bytes(contents.bytes), date_time(head.taken_unix_ms));
+        out = format!("{} as of {date}, {size}, whole: {}\n", head.label, root(contents));
+    }
+    out + &with_titles(&columns, lines, layout.columns)
+}
+
+fn root(contents: &ExportContents) -> String {
+    contents.root.map_or_else(String::new, |root| root.to_string())
+}
+
+/// Returns the same as an object.
+pub fn json(contents: &ExportContents) -> Value {
+    let disk = |disk: &ExportedDisk| {
+        let template = disk.drives.iter().find_map(|drive| drive.template.as_ref());
+        json!({
+            "name": disk.name.as_str(),
+            "blocks": disk.blocks,
+            "bytes": disk.bytes,
+            "root": disk.root.to_string(),
+            "drives": disk.drives.iter().map(|drive| json!({ "name": drive.name.as_str(), "bytes": drive.bytes })).collect::<Vec<_>>(),
+            "image": template.map(|template| json!({ "name": template.name.as_str(), "digest": template.digest.to_string() })),
+        })
+    };
+    let images = contents.images.iter().map(|(image, _)| {
+        json!({ "name": image.name.as_str(), "version": image.version, "digest": image.digest.to_string() })
+    });
+    json!({
+        "owner": contents.head.as_ref().map(|head| head.label.owner.to_string()),
+        "project": contents.head.as_ref().map(|head| head.label.project.to_string()),
+        "taken_unix_ms": contents.head.as_ref().map(|head| head.taken_unix_ms),
+        "bytes": contents.bytes,
+        "digest": root(contents),
+        "hosts": contents.vms.iter().map(disk).collect::<Vec<_>>(),
+        "images": images.collect::<Vec<_>>(),
+    })
+}
+
+/// Returns what is said of a file that is written.
+pub fn exported(file: &str, contents: &ExportContents, took: Duration) -> String {
+    let (size, hosts) = (short_bytes(contents.bytes), contents.vms.len());
+    format!("{file}: {hosts} hosts, {size}, {}, digest {}", seconds(milliseconds(took)), root(contents))
+}
+
+/// Returns the same as an event.
+pub fn exported_json(file: &str, contents: &ExportContents, took: Duration) -> Value {
+    json!({ "event": "exported", "file": file, "ms": milliseconds(took), "contents": json(contents) })
+}
+
+fn milliseconds(took: Duration) -> u64 {
+    u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
+}
