@@ -201,7 +201,7 @@ impl Outflow<'_> {
 impl Exporting {
     async fn carry_out(&self, snapshot: Option<Name>, reply: &ReplySender) -> Result<(), Ended> {
         if let Some(name) = snapshot {
-            return self.write(&name, reply).await;
+            return self.write(&self.ever, &name, reply).await;
         }
         self.sweep().await;
         let mut lot = [0; 8];
@@ -210,7 +210,7 @@ impl Exporting {
         let name = Name::parse(&format!("{EXPORTING}{:016x}", u64::from_le_bytes(lot)))
             .expect("letters, a hyphen and digits are a name");
         self.round.carry_out(SnapshotOrder::Take(name.clone())).await?;
-        let written = self.write(&name, reply).await;
+        let written = self.write(&self.round, &name, reply).await;
         if self.round.carry_out(SnapshotOrder::Remove(name.clone())).await.is_err() {
             tracing::warn!(%name, project = %self.label, "a snapshot that was taken for an export is left for now");
         }
@@ -219,7 +219,7 @@ impl Exporting {
 
     /// Removes what exports have left whose agent was killed.
     async fn sweep(&self) {
-        let Ok(rows) = self.ever.carry_out(SnapshotOrder::List).await else { return };
+        let Ok(rows) = self.round.carry_out(SnapshotOrder::List).await else { return };
         let is_left = |row: &&SnapshotRow| {
             row.name.as_str().starts_with(EXPORTING)
                 && row.taken_unix_ms.saturating_add(LEFT_AFTER_MS) < self.unix_ms
@@ -227,12 +227,13 @@ impl Exporting {
         let left: BTreeSet<Name> = rows.iter().filter(is_left).map(|row| row.name.clone()).collect();
         for name in left {
             // The next export tries it again.
-            let _ = self.ever.carry_out(SnapshotOrder::Remove(name)).await;
+            let _ = self.round.carry_out(SnapshotOrder::Remove(name)).await;
         }
     }
 
-    async fn write(&self, snapshot: &Name, reply: &ReplySender) -> Result<(), Ended> {
-        let parts = self.ever.parts(snapshot).await?;
+    /// Writes all of it, as it is in a snapshot of which only these hosts can have a part.
+    async fn write(&self, hosts: &Round, snapshot: &Name, reply: &ReplySender) -> Result<(), Ended> {
+        let parts = hosts.parts(snapshot).await?;
         let there: BTreeSet<&Name> = parts.iter().flat_map(|part| &part.vms).collect();
         if let Some(vm) = self.vms.iter().find(|vm| !there.contains(vm)) {
             let text = format!("the snapshot {snapshot} has no disk of {vm}, which the project has by now");

@@ -19,6 +19,7 @@ use crate::causes::chain;
 use crate::control::{Operator, Origin, ReplySender};
 use crate::disk::transfer::Turn;
 use crate::event_loop::{EventLoop, Work};
+use crate::export::EXPORTING;
 use crate::mesh::MeshHandle;
 use crate::snapshot::{SnapshotError, Snapshots, Taken};
 
@@ -86,6 +87,12 @@ impl EventLoop {
             Ok(project) => project,
             Err(wrong) => return answer(&reply, [*wrong]),
         };
+        if let SnapshotOrder::Take(name) = &snapshot.order
+            && name.as_str().starts_with(EXPORTING)
+        {
+            let text = format!("names that begin with {EXPORTING} are those of exports, and go with them");
+            return answer(&reply, [refusal("snapshot", text, Some("you, by another name"))]);
+        }
         let ever = if matches!(snapshot.order, SnapshotOrder::Take(_)) { Had::Now } else { Had::Ever };
         let round = self.round(project.id, project.label, ever, operator);
         tokio::spawn(async move {

@@ -122,3 +122,34 @@ fn read(path: &Path) -> Result<ExportContents, CommandError> {
         while reader.record().map_err(CommandError::Export)?.is_some() {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mln_protocol::wire::ExportWriter;
+    use std::io::Write;
+
+    #[test]
+    fn a_project_gets_its_new_name_and_places_in_its_text() {
+        let text = "global {\n  project ring # ours\n}\nhost a {\n  service_host oslo\n}\n".to_owned();
+        let value = Some("again".to_owned());
+        let text = edited(text, &Edit::Set(Setting { path: "/global/project".to_owned(), value }));
+        let (host, service_host) = parse_place("a=bergen").expect("a place");
+        let edit = Edit::Place { host: host.to_string(), service_host };
+        let text = edited(text.expect("it has a name"), &edit).expect("it has such a host");
+        assert_eq!(text, "global {\n  project again # ours\n}\nhost a {\n  service_host bergen\n}\n");
+        assert!(parse_place("a").is_err());
+    }
+
+    #[test]
+    fn a_file_that_is_none_or_was_cut_off_is_refused_with_the_byte() {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        file.write_all(b"global { project ring }\n").expect("room");
+        let error = read(file.path()).expect_err("it is none");
+        assert!(matches!(error, CommandError::Export(ExportError::NotExport)), "{error}");
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        file.write_all(&ExportWriter::begin().1).expect("room");
+        let error = read(file.path()).expect_err("it is cut off").to_string();
+        assert!(error.starts_with("the file ends at byte 13"), "{error}");
+    }
+}

@@ -69,8 +69,12 @@ pub fn json(contents: &ExportContents) -> Value {
 
 /// Returns what is said of a file that is written.
 pub fn exported(file: &str, contents: &ExportContents, took: Duration) -> String {
-    let (size, hosts) = (short_bytes(contents.bytes), contents.vms.len());
-    format!("{file}: {hosts} hosts, {size}, {}, digest {}", seconds(milliseconds(took)), root(contents))
+    let size = short_bytes(contents.bytes);
+    let hosts = match contents.vms.len() {
+        1 => "1 host".to_owned(),
+        many => format!("{many} hosts"),
+    };
+    format!("{file}: {hosts}, {size}, {}, digest {}", seconds(milliseconds(took)), root(contents))
 }
 
 /// Returns the same as an event.
@@ -80,4 +84,39 @@ pub fn exported_json(file: &str, contents: &ExportContents, took: Duration) -> V
 
 fn milliseconds(took: Duration) -> u64 {
     u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mln_protocol::id::{Digest, Label, Name};
+    use mln_protocol::wire::{DriveShape, DriveTemplate, ExportHead};
+
+    #[test]
+    fn it_is_said_what_is_in_a_file() {
+        let name = |text: &str| Name::parse(text).expect("a name");
+        let template = DriveTemplate { name: name("mini"), digest: Digest([1; 32]) };
+        let vm = ExportedDisk {
+            name: name("r1"),
+            drives: vec![DriveShape { name: name("root"), bytes: 1 << 30, template: Some(template) }],
+            blocks: 512,
+            bytes: 4096,
+            root: Digest([2; 32]),
+        };
+        let head =
+            ExportHead { label: Label { owner: name("anna"), project: name("ring") }, taken_unix_ms: 0 };
+        let contents = ExportContents {
+            head: Some(head),
+            vms: vec![vm],
+            bytes: 5000,
+            root: Some(Digest([3; 32])),
+            ..ExportContents::default()
+        };
+        let layout = Layout { columns: 80, status_spacing: super::super::table::Spacing::Aligned };
+        let said = table(&contents, layout);
+        assert!(said.starts_with("anna/ring as of ") && said.contains("mini 01010101"), "{said}");
+        let said = json(&contents);
+        assert_eq!((&said["hosts"][0]["blocks"], &said["bytes"]), (&json!(512), &json!(5000)));
+        assert!(exported("f", &contents, Duration::from_millis(1500)).contains("f: 1 host, "));
+    }
 }

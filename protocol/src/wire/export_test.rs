@@ -201,6 +201,17 @@ fn a_file_that_is_another_one_is_refused() {
 }
 
 #[test]
+fn only_agents_that_know_of_imported_disks_read_a_part_with_one() {
+    let disk = Blob { from: Blob::disk_of(&named("a")), digest: Digest([1; 32]), bytes: 9, mode: 0o600 };
+    let mut fragment = crate::model::Fragment { blobs: vec![disk], ..Default::default() };
+    let bytes = crate::wire::encode_fragment(&fragment);
+    assert_eq!(bytes[..2], [5, 0]);
+    assert_eq!(crate::wire::decode_fragment(&bytes), Ok(fragment.clone()));
+    fragment.blobs[0].from = "disk".to_owned();
+    assert_eq!(crate::wire::encode_fragment(&fragment)[..2], [1, 0]);
+}
+
+#[test]
 fn the_bytes_of_version_1_never_change() {
     let (bytes, _) = written(&records(&mut Lot(11)));
     let golden = include_str!("golden/export_1.hex");
