@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use mln_protocol::id::Digest;
+use mln_protocol::id::{Digest, PublicKey};
+use mln_protocol::model::Blob;
+use tempfile::NamedTempFile;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::identity::replace_file;
@@ -15,6 +18,18 @@ const BLOB_FOLDER: &str = "blobs";
 
 /// The largest file that a project may bring, in bytes.
 const BLOB_BYTES_MAX: u64 = crate::control::BUILD_FILES_BYTES_MAX;
+
+/// How the name of a file begins that is being written.
+const PART: &str = ".part-";
+
+/// How much of a disk is read at a time, in bytes.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// How long a host may be silent that sends a disk.
+const PIECE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How many hosts are asked for a disk.
+const HOSTS_ASKED_MAX: usize = 8;
 
 /// The contents that this host holds.
 #[derive(Clone, Debug)]
@@ -53,7 +68,7 @@ impl Blobs {
             .map_err(|source| BlobError::File { path: folder.clone(), source })?;
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
             // What a killed agent was writing; one that stays only takes room.
-            if entry.file_name().as_encoded_bytes().starts_with(b".part-") {
+            if entry.file_name().as_encoded_bytes().starts_with(PART.as_bytes()) {
                 let _ = std::fs::remove_file(entry.path());
             }
         }
@@ -112,9 +127,102 @@ impl Blobs {
         self.put(&bytes).map(|_| ())
     }
 
+    /// Returns an empty file to be filled and adopted; else it goes with the value, or when the agent starts.
+    pub(crate) fn stage(&self) -> io::Result<NamedTempFile> {
+        tempfile::Builder::new().prefix(PART).tempfile_in(&self.folder)
+    }
+
+    /// Stores a staged file, durably. That it has this digest is the caller's word.
+    pub(crate) fn adopt(&self, file: NamedTempFile, digest: Digest) -> Result<(), BlobError> {
+        let path = self.path(digest);
+        let failed = |source| BlobError::File { path: path.clone(), source };
+        file.as_file().sync_all().map_err(failed)?;
+        file.persist(&path).map_err(|error| failed(error.error))?;
+        std::fs::File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(failed)
+    }
+
+    /// Makes sure that the disk of a VM is here, fetching it from one of these hosts if need be; returns where it is.
+    pub(crate) async fn fetch_disk(
+        &self,
+        mesh: &MeshHandle,
+        hosts: &[PublicKey],
+        disk: &Blob,
+    ) -> Result<PathBuf, BlobError> {
+        let path = self.path(disk.digest);
+        if path.metadata().is_ok_and(|found| found.len() == disk.bytes) {
+            return Ok(path);
+        }
+        let mut last = BlobError::Missing;
+        for host in hosts.iter().take(HOSTS_ASKED_MAX) {
+            match self.fetch_disk_from(mesh, *host, disk).await {
+                Ok(()) => return Ok(path),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn fetch_disk_from(
+        &self,
+        mesh: &MeshHandle,
+        host: PublicKey,
+        disk: &Blob,
+    ) -> Result<(), BlobError> {
+        let staged = self.stage().map_err(|source| BlobError::File { path: self.folder.clone(), source })?;
+        let to = staged.reopen().map_err(|source| BlobError::File { path: self.folder.clone(), source })?;
+        let mut to = tokio::fs::File::from_std(to);
+        let opened = mesh.open_stream(host, StreamKind::Bulk, &disk.digest.0).await;
+        let mut stream = opened.map_err(|error| BlobError::Stream(io::Error::other(error)))?;
+        let mut length = [0; 8];
+        match stream.read_exact(&mut length).await {
+            Ok(_) if u64::from_le_bytes(length) == disk.bytes => {}
+            Ok(_) => return Err(BlobError::Forged),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(BlobError::Missing),
+            Err(error) => return Err(BlobError::Stream(error)),
+        }
+        let (mut hasher, mut left) = (blake3::Hasher::new(), disk.bytes);
+        let mut piece = vec![0; PIECE_BYTES];
+        while left > 0 {
+            let wanted = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let read = tokio::time::timeout(PIECE_TIMEOUT, stream.read(&mut piece[..wanted])).await;
+            let count =
+                read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(BlobError::Stream)?;
+            if count == 0 {
+                return Err(BlobError::Stream(io::ErrorKind::UnexpectedEof.into()));
+            }
+            hasher.update(&piece[..count]);
+            let written = to.write_all(&piece[..count]).await;
+            written.map_err(|source| BlobError::File { path: self.folder.clone(), source })?;
+            left -= count as u64;
+        }
+        to.flush().await.map_err(|source| BlobError::File { path: self.folder.clone(), source })?;
+        if Digest(*hasher.finalize().as_bytes()) != disk.digest {
+            return Err(BlobError::Forged);
+        }
+        let (blobs, digest) = (self.clone(), disk.digest);
+        let adopted = tokio::task::spawn_blocking(move || blobs.adopt(staged, digest));
+        adopted.await.map_err(|_| BlobError::Missing)?
+    }
+
+    /// Forgets the disk of a VM that is built: it has it.
+    pub(crate) fn forget_disk(&self, disk: &Blob) {
+        // One that stays only takes room until nobody names it.
+        let _ = std::fs::remove_file(self.path(disk.digest));
+    }
+
     /// Answers another host that asks for contents: their length and them, or nothing.
     pub(crate) async fn serve(&self, header: &[u8], mut stream: MeshStream) -> io::Result<()> {
         let digest = <[u8; 32]>::try_from(header).map(Digest);
+        if let Ok(digest) = digest
+            && let Ok(mut file) = tokio::fs::File::open(self.path(digest)).await
+            && let length = file.metadata().await?.len()
+            && length > BLOB_BYTES_MAX
+        {
+            // A disk: whoever gets it sees whether it is the right one.
+            stream.write_all(&length.to_le_bytes()).await?;
+            tokio::io::copy(&mut file, &mut stream).await?;
+            return stream.shutdown().await;
+        }
         if let Some(bytes) = digest.ok().and_then(|digest| self.get(digest).ok()) {
             stream.write_all(&(bytes.len() as u64).to_le_bytes()).await?;
             stream.write_all(&bytes).await?;

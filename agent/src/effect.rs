@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mln_protocol::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
-use mln_protocol::model::{Fragment, HookPoint, TemplateRef, Vm};
+use mln_protocol::model::{Blob, Fragment, HookPoint, TemplateRef, Vm};
 use mln_protocol::node::{Input, Message, Outcome, Output, Refusal, Rule, RunVerdict, Write};
 use mln_protocol::plan::{Observed, RunPhase, Step, StopLimit};
 use mln_protocol::record::ExitStatus;
@@ -15,6 +15,7 @@ use tracing::{debug, info, warn};
 use crate::blob::Blobs;
 use crate::causes::chain;
 use crate::event_loop::{EventLoop, Fetching, Work};
+use crate::export::ImportedDisk;
 use crate::image::exchange::{Exchange, Wanted, newest};
 use crate::image::{Sweep, Template};
 use crate::mesh::MeshHandle;
@@ -22,8 +23,8 @@ use crate::moving::{self, ArrivalCheck, Outlook, take_up};
 use crate::operations::join_reason;
 use crate::part_change::PartChange;
 use crate::platform::{
-    self, Applied, BootProgress, BuildRequest, Configuration, End, FileContent, Platform, StepError, Stop,
-    TemplateFacts, VmEvent, VmEventKind,
+    self, Applied, BootProgress, BuildRequest, Configuration, End, FileContent, FirstContent, Platform,
+    StepError, Stop, TemplateFacts, VmEvent, VmEventKind,
 };
 use crate::uplinks;
 
@@ -129,7 +130,16 @@ impl EventLoop {
         let (platform, blobs) = (self.platform.clone(), self.blobs.clone());
         // What was wanted of its drives before comes first.
         let over = self.works.over(&vm);
-        let fetcher = Fetcher { exchange: self.exchange.clone(), results: self.results.clone() };
+        // What an import brought is for the VMs that were born with it: one that bears such a name later is another.
+        let birth = self.node.revision(vm.birth);
+        let is_first = birth.is_some_and(|commit| commit.revision.parent.is_none());
+        let project = birth.map(|commit| commit.project());
+        let fetcher = Fetcher {
+            exchange: self.exchange.clone(),
+            results: self.results.clone(),
+            mesh: self.mesh.clone(),
+            holders: project.filter(|_| is_first).map(|project| self.holders(project)),
+        };
         self.spawn(async move {
             over.await;
             info!(%vm, %label, ?step, "begins");
@@ -256,7 +266,11 @@ pub(crate) async fn check_part(
     source: Option<PublicKey>,
     fragment: &Fragment,
 ) -> Result<(), Refusal> {
-    for blob in &fragment.blobs {
+    let disks: u64 = fragment.blobs.iter().filter(|blob| blob.is_disk()).map(|blob| blob.bytes).sum();
+    if disks > 0 {
+        check_room(arrivals.platform, disks).await?;
+    }
+    for blob in fragment.blobs.iter().filter(|blob| !blob.is_disk()) {
         blobs.fetch(mesh, source, blob.digest).await.map_err(|error| {
             let detail = format!("{}: {}; try again", blob.from, chain(&error));
             Refusal { rule: Rule::Files, detail }
@@ -284,6 +298,22 @@ pub(crate) async fn check_part(
         let detail = "asking for what switches lead to was cut off; try again".to_owned();
         Err(Refusal { rule: Rule::Platform, detail })
     })
+}
+
+/// Sees whether there is room for disks that are fetched when their VMs are built: for them as they come and, at the very
+/// least, as much again for what is made of them.
+async fn check_room(platform: &dyn Platform, disks: u64) -> Result<(), Refusal> {
+    let (wanted, available) = (disks.saturating_mul(2), platform.probe().await.disk_available.0);
+    if wanted <= available {
+        return Ok(());
+    }
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    let detail = format!(
+        "the imported disks take {} MiB, and {} MiB are free: remove what is not needed there",
+        mib(wanted),
+        mib(available)
+    );
+    Err(Refusal { rule: Rule::Disk, detail })
 }
 
 /// Asks the platform about a VM. Where its template is not here, somebody else must have it and this host room for it;
@@ -393,9 +423,31 @@ async fn carry_out(
 struct Fetcher {
     exchange: Exchange,
     results: mpsc::Sender<Work>,
+    mesh: MeshHandle,
+    /// Who may have what the VM's disk begins with; none where it begins as its template.
+    holders: Option<Vec<PublicKey>>,
 }
 
 impl Fetcher {
+    /// Returns what the disk of a VM begins with that came with its project.
+    async fn first(
+        &self,
+        blobs: &Blobs,
+        disk: &Blob,
+        vm: &VmId,
+        label: &Label,
+    ) -> Result<Option<Arc<dyn FirstContent>>, StepError> {
+        let Some(holders) = &self.holders else { return Ok(None) };
+        let fetched = blobs.fetch_disk(&self.mesh, holders, disk).await;
+        let path = fetched
+            .map_err(|error| StepError::Fetch { text: format!("its imported disk: {}", chain(&error)) })?;
+        let (label, name, file) = (label.clone(), vm.name.clone(), path.clone());
+        let opened = tokio::task::spawn_blocking(move || ImportedDisk::open(file, &label, &name)).await;
+        let opened = opened.unwrap_or_else(|_| Err(std::io::ErrorKind::Interrupted.into()));
+        let opened = opened.map_err(|source| StepError::io("reading", path, source))?;
+        Ok(Some(Arc::new(opened)))
+    }
+
     async fn fetch(&self, template: TemplateRef, vm: &VmId, label: &Label) -> Result<Template, StepError> {
         let tell = |progress| {
             let fetching = Fetching { vm: vm.name.clone(), label: label.clone(), progress };
@@ -426,9 +478,18 @@ async fn build(
     };
     let files = contents(blobs, &vm, fragment)?;
     let guest_names = fragment.guest_names.clone();
-    platform
-        .build(BuildRequest { id: id.clone(), vm, label, template: checked.template, guest_names, files })
-        .await
+    let disk = fragment.blobs.iter().find(|blob| blob.from == Blob::disk_of(&id.name));
+    let first = match disk {
+        // One that is there has it already.
+        Some(disk) if !platform.has_copy(id).await? => fetcher.first(blobs, disk, id, &label).await?,
+        Some(_) | None => None,
+    };
+    let template = checked.template;
+    platform.build(BuildRequest { id: id.clone(), vm, label, template, guest_names, files, first }).await?;
+    if let Some(disk) = disk {
+        blobs.forget_disk(disk);
+    }
+    Ok(())
 }
 
 /// Gives a VM that is about to start what its definition says by now.

@@ -115,6 +115,8 @@ pub(crate) enum Work {
     Store(StoreNews),
     /// A step for a snapshot that this agent has asked itself for.
     Snapshot(Box<OwnPart>),
+    /// An import has come to its end, one way or the other: what it brought is wanted by who has built from it alone.
+    Imported,
 }
 
 /// How far the fetch of an image is that a VM of this host waits for.
@@ -170,7 +172,7 @@ impl EventLoop {
                     Work::Input(input) => self.handle(*input).await,
                     Work::Prepared(prepared) => self.build_prepared(*prepared).await,
                     Work::PreparedChange(prepared) => self.change_prepared(*prepared).await,
-                    Work::Planned => self.work_over(),
+                    Work::Planned | Work::Imported => self.work_over(),
                     Work::Fetching(fetching) => {
                         self.operations.fetching(&fetching, &self.identity.name);
                     }

@@ -27,6 +27,8 @@ mod effect;
 mod event_loop;
 #[cfg(feature = "host")]
 mod events;
+#[cfg(feature = "host")]
+mod export;
 mod ext4;
 pub mod guest;
 #[cfg(feature = "uml")]

@@ -8,11 +8,11 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
     build::Build, completions::Completions, console::Console, cp::Cp, ctx::Ctx, daemon_status::DaemonStatus,
-    doctor::Doctor, evacuate::Evacuate, events::Events, exec::Exec, gc::Gc, grant::Grant, grant::Revoke,
-    key::Key, log::Log, logs::Logs, manual::Manual, migrate::Migrate, peers::Peers, plan::Plan,
-    remove::Remove, resolve::Resolve, rollback::Rollback, scale::Scale, snapshot::Snapshot, ssh::Ssh,
-    start::Start, status::Status, stop::Stop, takeover::Takeover, template::Template, token::Token,
-    upgrade::Upgrade,
+    doctor::Doctor, evacuate::Evacuate, events::Events, exec::Exec, export::Export, gc::Gc, grant::Grant,
+    grant::Revoke, import::Import, key::Key, log::Log, logs::Logs, manual::Manual, migrate::Migrate,
+    peers::Peers, plan::Plan, remove::Remove, resolve::Resolve, rollback::Rollback, scale::Scale,
+    snapshot::Snapshot, ssh::Ssh, start::Start, status::Status, stop::Stop, takeover::Takeover,
+    template::Template, token::Token, upgrade::Upgrade,
 };
 use crate::offline::Offline;
 
@@ -153,6 +153,10 @@ pub enum Online {
     /// The disks of a project's hosts at one instant: take, list, restore, remove
     #[command(subcommand)]
     Snapshot(Snapshot),
+    /// Write a whole project into one file: its text, and all of its disks at one instant
+    Export(Export),
+    /// Build a project from a file that export wrote, with the disks that it had
+    Import(Import),
     /// Print the versions of mlnctl and of the agent
     Version,
     /// Show what happened in the mesh, and with --follow what happens

@@ -137,6 +137,9 @@ pub enum CommandError {
         /// Why.
         source: mln_protocol::lang::EditError,
     },
+    /// What was to be an exported project is none, or is damaged. Nothing was built, and no such file was written.
+    #[error(transparent)]
+    Export(mln_protocol::wire::ExportError),
     /// The arguments don't make sense together. Nothing was asked.
     #[error("{0}")]
     Usage(UsageError),
@@ -236,6 +239,7 @@ impl CommandError {
             | Self::Copy(_)
             | Self::Guest { .. }
             | Self::Edit { .. }
+            | Self::Export(_)
             | Self::Program { .. }
             | Self::Terminal(_) => Exit::Failed,
             Self::Interrupted { signal } => Exit::of_signal(*signal),

@@ -141,7 +141,11 @@ where
         | Request::EvacuateBut(_)
         | Request::Room
         | Request::Snapshot(_)
-        | Request::SnapshotPart(_) => Vec::new(),
+        | Request::SnapshotPart(_)
+        | Request::Export(_)
+        | Request::ExportPart(_)
+        // It may be as long as disks are: its bytes are taken as they come.
+        | Request::Import(_) => Vec::new(),
     };
     Ok(Some((request, files)))
 }

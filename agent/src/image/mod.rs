@@ -38,3 +38,5 @@ pub use garbage::{Collected, Garbage, GarbageKind, ImageUse, Sweep};
 pub use recipe::{Recipe, RecipeError, build_mini, build_recipe};
 pub use store::{Exclusive, Holding, ImageStore, NewName, NewVersion, Template};
 pub(crate) use store::{IMAGE_MTIME, MEMORY_MIN};
+#[cfg(feature = "host")]
+pub(crate) use work::WorkFolder;

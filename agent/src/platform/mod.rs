@@ -20,6 +20,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mln_protocol::id::{Digest, Label, Name, VmId};
@@ -251,6 +252,17 @@ pub struct BuildRequest {
     pub guest_names: Vec<(Name, IpAddr)>,
     /// Its files.
     pub files: Vec<FileContent>,
+    /// What is on its drives from the start; none is what the template has.
+    pub first: Option<Arc<dyn FirstContent>>,
+}
+
+/// What is on the drives of a VM from the start.
+pub trait FirstContent: fmt::Debug + Send + Sync {
+    /// Returns the drives that it is for.
+    fn drives(&self) -> &[DriveShape];
+
+    /// Writes it to new drives that are like those, durably. When it fails, there is no telling what is on them.
+    fn write(&self, disk: VmDisk) -> std::io::Result<()>;
 }
 
 /// The copy of a VM's drives that is to be made.

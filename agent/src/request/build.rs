@@ -15,12 +15,12 @@ use crate::operations::Kind;
 /// A build that was asked for, with what has come of its source.
 #[derive(Debug)]
 pub(crate) struct Prepared {
-    reply: ReplySender,
-    operator: Operator,
-    author: String,
-    existing: ExistingProject,
-    on_failure: OnFailure,
-    result: Result<(Label, Project, Vec<Blob>), Vec<Reply>>,
+    pub(super) reply: ReplySender,
+    pub(super) operator: Operator,
+    pub(super) author: String,
+    pub(super) existing: ExistingProject,
+    pub(super) on_failure: OnFailure,
+    pub(super) result: Result<(Label, Project, Vec<Blob>), Vec<Reply>>,
 }
 
 impl EventLoop {

@@ -147,7 +147,7 @@ impl EventLoop {
     }
 
     /// Returns the connected hosts that may have what a project was submitted as, likeliest first.
-    pub(super) fn holders(&self, project: ProjectId) -> Vec<PublicKey> {
+    pub(crate) fn holders(&self, project: ProjectId) -> Vec<PublicKey> {
         let me = self.node.key();
         let head = self.node.heads(project).and_then(|heads| self.node.revision(heads.head()));
         let mut hosts: Vec<PublicKey> =

@@ -8,9 +8,11 @@ mod doctor;
 mod evacuate;
 mod events;
 mod exec;
+mod export;
 mod gc;
 mod grant;
 mod hosts;
+mod import;
 mod log;
 mod logs;
 mod permit;
@@ -104,6 +106,9 @@ impl EventLoop {
             Request::TakeOver(order) => self.request_takeover(order, &operator, reply, input).await,
             Request::Snapshot(snapshot) => self.request_snapshot(snapshot, &operator, reply),
             Request::SnapshotPart(part) => self.request_snapshot_part(part, &operator, reply),
+            Request::Export(export) => self.request_export(export, &operator, reply),
+            Request::ExportPart(part) => self.request_export_part(part, &operator, reply),
+            Request::Import(import) => self.request_import(import, &operator, reply, input),
         }
     }
 

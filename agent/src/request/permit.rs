@@ -1,8 +1,8 @@
 //! Who may ask for what: one table of what each request needs, and one rule per way by which it came.
 
 use mln_link::message::{
-    ChangeConsent, Existing, LeftOut, ProjectRef, ProjectSelection, Refusal, Removal, Request, Role,
-    Snapshot, SnapshotOrder, SnapshotStep, Start, Stop, VmRef,
+    ChangeConsent, Existing, Export, ExportImages, Import, LeftOut, ProjectRef, ProjectSelection, Refusal,
+    Removal, Request, Role, Snapshot, SnapshotOrder, SnapshotStep, Start, Stop, VmRef,
 };
 use mln_protocol::id::{Name, PublicKey};
 use mln_protocol::node::Node;
@@ -53,6 +53,11 @@ fn needs(request: &Request) -> &'static [Verb] {
         Request::SnapshotPart(part) if part.step == SnapshotStep::List => &[Verb::View],
         // A disk that is what it was before is a change of the project.
         Request::Snapshot(_) | Request::SnapshotPart(_) => &[Verb::Upgrade],
+        // Who has a VM's disk has read all that a command in it could.
+        Request::Export(Export { snapshot: Some(_), .. }) | Request::ExportPart(_) => &[Verb::Exec],
+        Request::Export(Export { snapshot: None, .. }) => &[Verb::Exec, Verb::Upgrade],
+        Request::Import(Import { images: ExportImages::Named, .. }) => &[Verb::Build],
+        Request::Import(Import { images: ExportImages::Along, .. }) => &[Verb::Build, Verb::Template],
         Request::Start(_) => &[Verb::Start],
         Request::Stop(_) => &[Verb::Stop],
         Request::Remove(remove) => match remove.removal {
@@ -91,6 +96,7 @@ fn may_be_passed_on(request: &Request) -> bool {
             | Request::TakeOver(_)
             | Request::Room
             | Request::SnapshotPart(_)
+            | Request::ExportPart(_)
     )
 }
 
@@ -128,11 +134,13 @@ fn reach(request: &Request) -> Reach<'_> {
         Request::Plan(change) | Request::Upgrade(change) => {
             change.project.as_ref().map_or(Reach::Changed, Reach::Project)
         }
-        Request::Build(_) | Request::Consider(_) => Reach::Changed,
+        Request::Build(_) | Request::Consider(_) | Request::Import(_) => Reach::Changed,
         // To which host, is looked at by that one.
         Request::TakeOver(order) => Reach::Project(&order.vm.project),
         Request::Snapshot(snapshot) => Reach::Project(&snapshot.project),
         Request::SnapshotPart(part) => Reach::Project(&part.project),
+        Request::Export(export) => Reach::Project(&export.project),
+        Request::ExportPart(part) => Reach::Project(&part.project),
         Request::Exec(exec) => Reach::Inside(&exec.vm),
         Request::Terminal(terminal) => Reach::Inside(&terminal.vm),
         Request::Console(console) => Reach::Inside(&console.vm),

@@ -2,8 +2,8 @@ use std::collections::BTreeSet;
 
 use mln_link::message::{
     Build, Change, ChangeContent, Consider, Console, Evacuate, EvacuateBut, Evacuation, EventReading, Events,
-    Exec, GcMode, GrantOrder, LogExtent, Logs, OnFailure, OperatorToken, OwnerHeard, Remove, Revoke,
-    SnapshotPart, Status, StopManner, TakeOver, Target, TemplateChoice, TemplatePull, TemplatePush,
+    Exec, ExportPart, GcMode, GrantOrder, LogExtent, Logs, OnFailure, OperatorToken, OwnerHeard, Remove,
+    Revoke, SnapshotPart, Status, StopManner, TakeOver, Target, TemplateChoice, TemplatePull, TemplatePush,
     TemplateRecipe, TemplateRemoval, TemplateRemove, Terminal, TerminalSize,
 };
 use serde::Deserialize;
@@ -161,7 +161,21 @@ fn table() -> Vec<Row> {
         (snapshot(SnapshotOrder::Remove(mini())), &[U], false, "project"),
         (snapshot_part(SnapshotStep::List), &[V], true, "project"),
         (snapshot_part(SnapshotStep::Copy), &[U], true, "project"),
+        (export(Some(mini())), &[E], false, "project"),
+        (export(None), &[E, U], false, "project"),
+        (Request::ExportPart(ExportPart { project: lab(), snapshot: mini() }), &[E], true, "project"),
+        (import(ExportImages::Named), &[B], false, "changed"),
+        (import(ExportImages::Along), &[B, T], false, "changed"),
     ]
+}
+
+fn export(snapshot: Option<Name>) -> Request {
+    Request::Export(Export { project: lab(), snapshot, images: ExportImages::Along })
+}
+
+fn import(images: ExportImages) -> Request {
+    let project = Name::parse("lab").expect("a name");
+    Request::Import(Import { project, source: String::new(), vars: Vec::new(), images })
 }
 
 fn lab() -> ProjectRef {

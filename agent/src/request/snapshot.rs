@@ -19,6 +19,7 @@ use crate::causes::chain;
 use crate::control::{Operator, Origin, ReplySender};
 use crate::disk::transfer::Turn;
 use crate::event_loop::{EventLoop, Work};
+use crate::export::EXPORTING;
 use crate::mesh::MeshHandle;
 use crate::snapshot::{SnapshotError, Snapshots, Taken};
 
@@ -60,15 +61,24 @@ impl fmt::Debug for OwnPart {
 
 type StepAnswer = Result<Vec<SnapshotRow>, Box<Reply>>;
 
+/// Which hosts a round is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Had {
+    /// Those that own VMs of the project.
+    Now,
+    /// Those that did so in some revision as well.
+    Ever,
+}
+
 /// The hosts of a project, asked one step after the other.
-struct Round {
+pub(super) struct Round {
     project: ProjectId,
     label: Label,
     me: PublicKey,
     mesh: MeshHandle,
     results: mpsc::Sender<Work>,
-    header: Vec<u8>,
-    hosts: BTreeMap<PublicKey, Name>,
+    pub(super) header: Vec<u8>,
+    pub(super) hosts: BTreeMap<PublicKey, Name>,
 }
 
 impl EventLoop {
@@ -77,24 +87,14 @@ impl EventLoop {
             Ok(project) => project,
             Err(wrong) => return answer(&reply, [*wrong]),
         };
-        let owners = self.node.vms(project.id).into_iter().map(|vm| (vm.owner, vm.status.host));
-        let mut hosts: BTreeMap<PublicKey, Name> = owners.collect();
-        if !matches!(snapshot.order, SnapshotOrder::Take(_)) {
-            // Who had VMs of it may have a part of an older one.
-            let path = self.node.heads(project.id).into_iter().flat_map(|heads| heads.path());
-            let revisions = path.filter_map(|revision| self.node.revision(*revision));
-            let named = revisions.flat_map(|revision| &revision.revision.hosts);
-            hosts.extend(named.map(|host| (host.key, host.name.clone())));
+        if let SnapshotOrder::Take(name) = &snapshot.order
+            && name.as_str().starts_with(EXPORTING)
+        {
+            let text = format!("names that begin with {EXPORTING} are those of exports, and go with them");
+            return answer(&reply, [refusal("snapshot", text, Some("you, by another name"))]);
         }
-        let round = Round {
-            project: project.id,
-            label: project.label,
-            me: self.node.key(),
-            mesh: self.mesh.clone(),
-            results: self.results.clone(),
-            header: operator.header(),
-            hosts,
-        };
+        let ever = if matches!(snapshot.order, SnapshotOrder::Take(_)) { Had::Now } else { Had::Ever };
+        let round = self.round(project.id, project.label, ever, operator);
         tokio::spawn(async move {
             if snapshot.order == SnapshotOrder::List {
                 let (rows, wrong) = round.list().await;
@@ -110,6 +110,21 @@ impl EventLoop {
             };
             answer(&reply, replies);
         });
+    }
+
+    /// Returns the hosts that have VMs of a project, to be asked step by step.
+    pub(super) fn round(&self, project: ProjectId, label: Label, had: Had, operator: &Operator) -> Round {
+        let owners = self.node.vms(project).into_iter().map(|vm| (vm.owner, vm.status.host));
+        let mut hosts: BTreeMap<PublicKey, Name> = owners.collect();
+        if had == Had::Ever {
+            // Who had VMs of it may have a part of an older one.
+            let path = self.node.heads(project).into_iter().flat_map(|heads| heads.path());
+            let revisions = path.filter_map(|revision| self.node.revision(*revision));
+            let named = revisions.flat_map(|revision| &revision.revision.hosts);
+            hosts.extend(named.map(|host| (host.key, host.name.clone())));
+        }
+        let (me, mesh, results) = (self.node.key(), self.mesh.clone(), self.results.clone());
+        Round { project, label, me, mesh, results, header: operator.header(), hosts }
     }
 
     /// Does this host's part for another one.
@@ -204,7 +219,7 @@ fn listing(label: &Label) -> String {
 }
 
 impl Round {
-    async fn carry_out(&self, order: SnapshotOrder) -> Result<Vec<SnapshotRow>, Vec<Reply>> {
+    pub(super) async fn carry_out(&self, order: SnapshotOrder) -> Result<Vec<SnapshotRow>, Vec<Reply>> {
         match &order {
             SnapshotOrder::List => {
                 let (rows, wrong) = self.list().await;
@@ -236,23 +251,7 @@ impl Round {
                 Ok(Vec::new())
             }
             SnapshotOrder::Restore(name) => {
-                let rows = self.all(SnapshotStep::List, None).await?;
-                let parts: Vec<&SnapshotRow> = rows.iter().filter(|row| row.name == *name).collect();
-                let wanted = parts.iter().flat_map(|row| &row.hosts);
-                let mut missing = wanted.filter(|host| parts.iter().all(|row| row.host != **host));
-                if let Some(host) = missing.next() {
-                    let text = format!("the snapshot {name} is not whole: {host} does not have its part");
-                    return Err(vec![refusal(
-                        "snapshot",
-                        text,
-                        Some(&format!("you, by another snapshot: {}", self.listing())),
-                    )]);
-                }
-                if parts.is_empty() {
-                    let text = format!("{} has no snapshot {name}", self.label);
-                    let who = format!("you: {}", self.listing());
-                    return Err(vec![refusal("snapshot", text, Some(&who))]);
-                }
+                let parts = self.parts(name).await?;
                 let hosts: Vec<&Name> = parts.iter().map(|row| &row.host).collect();
                 self.some(SnapshotStep::Check, Some(name), &hosts).await?;
                 self.some(SnapshotStep::Restore, Some(name), &hosts).await
@@ -284,6 +283,24 @@ impl Round {
     /// Returns the command that lists the snapshots of the project.
     fn listing(&self) -> String {
         listing(&self.label)
+    }
+
+    /// Returns what the hosts have of a snapshot that is whole.
+    pub(super) async fn parts(&self, name: &Name) -> Result<Vec<SnapshotRow>, Vec<Reply>> {
+        let mut parts = self.all(SnapshotStep::List, None).await?;
+        parts.retain(|row| row.name == *name);
+        let mut wanted = parts.iter().flat_map(|row| &row.hosts);
+        if let Some(host) = wanted.find(|host| parts.iter().all(|row| row.host != **host)) {
+            let text = format!("the snapshot {name} is not whole: {host} does not have its part");
+            let who = format!("you, by another snapshot: {}", self.listing());
+            return Err(vec![refusal("snapshot", text, Some(&who))]);
+        }
+        if parts.is_empty() {
+            let text = format!("{} has no snapshot {name}", self.label);
+            let who = format!("you: {}", self.listing());
+            return Err(vec![refusal("snapshot", text, Some(&who))]);
+        }
+        Ok(parts)
     }
 
     /// Whether some host has a part of a snapshot, or may have one: it doesn't answer.

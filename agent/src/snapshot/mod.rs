@@ -29,8 +29,10 @@ use mln_protocol::wire::{
 };
 use tokio::time::Instant;
 
+use crate::disk::DriveFile;
 use crate::disk::fit::DriveFiles;
 use crate::disk::transfer::Turn;
+use crate::export::EXPORTING;
 use crate::image::{Sweep, sparse};
 use crate::platform::{Platform, StepError};
 pub(crate) use freeze::FreezeError;
@@ -207,7 +209,8 @@ impl Snapshots {
         let folder = data.join("snapshots");
         for project in fs::read_dir(&folder).into_iter().flatten().flatten() {
             for entry in fs::read_dir(project.path()).into_iter().flatten().flatten() {
-                if is_hidden(&entry.path())
+                let is_left = entry.file_name().to_string_lossy().starts_with(EXPORTING);
+                if (is_left || is_hidden(&entry.path()))
                     && let Err(error) = fs::remove_dir_all(entry.path())
                 {
                     tracing::warn!(folder = %entry.path().display(), %error, "a leftover stays; remove it by hand");
@@ -486,6 +489,47 @@ impl Snapshots {
             }
         }
         left
+    }
+
+    /// Returns a folder for what has to be noted while a project's snapshots are read; it goes with the value.
+    pub(crate) fn scratch(&self, project: ProjectId) -> Result<tempfile::TempDir, SnapshotError> {
+        let folder = self.project(project);
+        let made = tempfile::Builder::new().prefix(".reading-").tempdir_in(&folder);
+        made.map_err(at(&folder))
+    }
+
+    /// Returns the drives of a snapshot's VMs that this host has, each over what is below it, after all of it was found to be
+    /// what was written. Blocks.
+    pub(crate) fn drives(
+        &self,
+        project: ProjectId,
+        name: &Name,
+    ) -> Result<Vec<(Name, Vec<DriveFile>)>, SnapshotError> {
+        let about = self.find(project, name)?.about;
+        let folder = self.project(project).join(name.as_str());
+        verify(&folder, &about)?;
+        let mut all = Vec::new();
+        for vm in &about.vms {
+            let vm_name = Name::parse(&vm.name).map_err(|_| DecodeError::Invalid { what: "name" })?;
+            let id = VmId { birth: Digest(vm.birth), name: vm_name.clone() };
+            let mut drives = match self.shared.platform.disk(&id) {
+                Err(StepError::NoSuchVm { .. }) => return Err(SnapshotError::Elsewhere { vm: vm_name }),
+                found => found?.drives,
+            };
+            let is_in = |drive: &DriveFile| {
+                vm.disks
+                    .iter()
+                    .any(|disk| drive.path.file_name().is_some_and(|name| name == disk.file.as_str()))
+            };
+            if drives.len() != vm.disks.len() || !drives.iter().all(is_in) {
+                return Err(SnapshotError::OtherDrives { vm: vm_name });
+            }
+            for drive in &mut drives {
+                drive.path = folder.join(&vm.name).join(drive.path.file_name().unwrap_or_default());
+            }
+            all.push((vm_name, drives));
+        }
+        Ok(all)
     }
 
     fn find(&self, project: ProjectId, name: &Name) -> Result<Taken, SnapshotError> {

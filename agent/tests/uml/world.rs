@@ -299,6 +299,7 @@ pub(crate) fn request(vm: Vm, template: Digest, files: Vec<FileContent>) -> Buil
         template,
         guest_names: vec![(name("peer"), [10, 0, 0, 2].into())],
         files,
+        first: None,
         vm,
     }
 }

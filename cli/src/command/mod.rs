@@ -12,8 +12,10 @@ pub mod doctor;
 pub mod evacuate;
 pub mod events;
 pub mod exec;
+pub mod export;
 pub mod gc;
 pub mod grant;
+pub mod import;
 pub mod key;
 pub mod list;
 pub mod log;
@@ -71,6 +73,9 @@ pub fn run(args: Args) -> Exit {
         Command::Key(args) if args.is_of_host() => Asking::ConfirmKey,
         Command::Key(args) => {
             return key::run(&args, &screen).unwrap_or_else(|error| report(&screen, &error));
+        }
+        Command::Online(Online::Import(args)) if args.only_checks() => {
+            return import::check(&args, &screen).unwrap_or_else(|error| report(&screen, &error));
         }
         Command::Ctx(ctx) => Asking::Ctx(ctx),
         Command::Online(online) => Asking::Agent(Box::new(online)),
@@ -152,6 +157,8 @@ async fn dispatch(
         Online::Template(args) => template::run(args, agent, screen).await,
         Online::Gc(args) => gc::run(args, agent, screen).await,
         Online::Snapshot(args) => snapshot::run(args, agent, screen).await,
+        Online::Export(args) => export::run(args, agent, screen).await,
+        Online::Import(args) => import::run(args, agent, screen).await,
         Online::Version => version::run(agent, screen).await,
         Online::Events(args) => events::run(args, agent, screen).await,
         Online::Doctor(args) => doctor::run(args, peer, agent, screen).await,

@@ -123,6 +123,7 @@ pub fn for_error(error: &CommandError) -> Vec<String> {
         CommandError::NoSuchHost { .. } => &["`mlnctl status -p PROJECT` lists its hosts"],
         CommandError::NotLive { .. } => &["leave it in the project, or leave it out of -l"],
         CommandError::Edit { .. } => &["`mlnctl show -p PROJECT --source` prints the text"],
+        CommandError::Export(_) => &["`mlnctl import --check FILE` says what is in one that is whole"],
         CommandError::Interrupted { .. } => &["see how far it is with `mlnctl status`"],
         CommandError::TooLong { .. } => &["split the project, or move text into files that it copies"],
         CommandError::Usage(UsageError::CopyName(_))

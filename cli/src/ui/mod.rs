@@ -5,6 +5,7 @@ pub mod change;
 pub mod diagnostic;
 pub mod document;
 pub mod explanation;
+pub mod exports;
 pub mod hint;
 pub mod json;
 pub mod outcome;

@@ -89,4 +89,15 @@ pub struct Blob {
 impl Blob {
     /// What a [`super::Definition`] is called among the contents of a project: no file has an empty path.
     pub const DEFINITION: &str = "";
+
+    /// Returns what the disk is called that a VM is built with, where that is not its template's alone: no file's path has a
+    /// line break in it. A part of a project has it for as long as it stands as it was imported.
+    pub fn disk_of(vm: &Name) -> String {
+        format!("\n{vm}")
+    }
+
+    /// Whether it is the disk of a VM, which is fetched when that is built, and not before.
+    pub fn is_disk(&self) -> bool {
+        self.from.starts_with('\n')
+    }
 }

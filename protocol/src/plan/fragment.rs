@@ -83,9 +83,10 @@ pub fn fragments(
             .collect();
         fragment.hooks.clone_from(&project.hooks);
         fragment.guest_names.clone_from(&guest_names);
-        let wanted: BTreeSet<&str> =
-            fragment.vms.iter().flat_map(|vm| vm.files.iter().map(|file| file.from.as_str())).collect();
-        fragment.blobs = blobs.iter().filter(|blob| wanted.contains(blob.from.as_str())).cloned().collect();
+        let files = fragment.vms.iter().flat_map(|vm| vm.files.iter().map(|file| file.from.clone()));
+        let disks = fragment.vms.iter().map(|vm| Blob::disk_of(&vm.name));
+        let wanted: BTreeSet<String> = files.chain(disks).collect();
+        fragment.blobs = blobs.iter().filter(|blob| wanted.contains(&blob.from)).cloned().collect();
     }
     let mut astray = Vec::new();
     for switch in project.switches.iter().filter(|switch| switch.settings.uplink.is_some()) {

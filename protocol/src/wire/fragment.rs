@@ -26,6 +26,10 @@ const VERSION_LATER: u16 = 3;
 /// The version of those with the most memory of each VM behind that, in MiB.
 const VERSION_MEMORY: u16 = 4;
 
+/// The version of those with the disk of a VM among their contents. It has the same shape: an agent that would build such a
+/// VM with an empty disk must not read it.
+const VERSION_DISKS: u16 = 5;
+
 /// The longest path, shell line or password of a definition, in bytes.
 pub(super) const LINE_BYTES_MAX: usize = 64 << 10;
 
@@ -136,6 +140,7 @@ pub fn encode_fragment(fragment: &Fragment) -> Vec<u8> {
     let most: Vec<Option<u32>> =
         fragment.vms.iter().map(|vm| vm.setup.memory_max.map(|most| most.0)).collect();
     let version = match (has_more, has_later) {
+        _ if fragment.blobs.iter().any(Blob::is_disk) => VERSION_DISKS,
         _ if most.iter().any(Option::is_some) => VERSION_MEMORY,
         (_, true) => VERSION_LATER,
         (true, false) => VERSION_MORE,
@@ -181,7 +186,7 @@ pub fn decode_fragment(bytes: &[u8]) -> Result<Fragment, DecodeError> {
             let (wire, more, links, guests) = decode(bytes, MESSAGE_BYTES_MAX)?;
             (wire, more, links, guests, Vec::new())
         }
-        VERSION_MEMORY => decode(bytes, MESSAGE_BYTES_MAX)?,
+        VERSION_MEMORY | VERSION_DISKS => decode(bytes, MESSAGE_BYTES_MAX)?,
         found => return Err(DecodeError::Unknown { what: "fragment version", found: found.into() }),
     };
     let placement = |(vm, host): (String, String)| Ok(Placement { vm: name(&vm)?, host: name(&host)? });

@@ -9,6 +9,7 @@ mod claim;
 mod commit;
 mod definition;
 mod disk;
+mod export;
 mod fragment;
 mod fragment_guest;
 mod fragment_links;
@@ -42,6 +43,10 @@ pub use disk::{
     DISK_FRAME_BYTES_MAX, DISK_NODE_BYTES, DISK_REGION_BLOCKS, DISK_TABLE_BYTES_MAX, DiskAsk, DiskBatch,
     DiskBlockKind, DiskBlocks, DiskCompare, DiskFrame, DiskHave, DiskPlace, DiskRound, DiskShape, DiskTable,
     DiskTableRegion, DriveShape, DriveTemplate,
+};
+pub use export::{
+    EXPORT_PIECE_BYTES_MAX, ExportContents, ExportError, ExportHead, ExportImage, ExportReader, ExportRecord,
+    ExportWriter, ExportedDisk,
 };
 pub use fragment::{decode_fragment, encode_fragment};
 pub use grant::{GrantWire, SignedWire, decode_chain, encode_chain};

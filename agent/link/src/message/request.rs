@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::change::{Change, Consider};
 use super::event::Events;
+use super::export::{Export, ExportPart, Import};
 use super::grant::{GrantOrder, Revoke};
 use super::image::{GcMode, TemplateChoice, TemplatePull, TemplatePush, TemplateRemove};
 use super::inside::{Console, Logs, Terminal, TerminalSize};
@@ -127,6 +128,12 @@ pub enum Request {
     Snapshot(Snapshot),
     /// From one agent to another: its part of that.
     SnapshotPart(SnapshotPart),
+    /// A whole project, as output.
+    Export(Export),
+    /// From one agent to another: its part of that.
+    ExportPart(ExportPart),
+    /// Build a project from an export; its bytes follow as input.
+    Import(Import),
 }
 
 impl Request {
@@ -170,6 +177,8 @@ impl Request {
             Self::Evacuate(_) | Self::EvacuateBut(_) | Self::Room => "evacuate",
             Self::TakeOver(_) => "takeover",
             Self::Snapshot(_) | Self::SnapshotPart(_) => "snapshot",
+            Self::Export(_) | Self::ExportPart(_) => "export",
+            Self::Import(_) => "import",
         }
     }
 }

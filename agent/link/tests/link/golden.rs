@@ -8,15 +8,15 @@ use std::path::Path;
 use mln_link::message::{
     AgentVersion, Build, Change, ChangeConsent, ChangeContent, Consider, Console, DaemonStatusRow,
     Definition, DoctorRow, Evacuate, EvacuateBut, Evacuation, EvacuationRefused, EvacuationRow, EventReading,
-    EventRow, Events, Exec, ExecExit, Existing, Failure, FileHead, ForwardRow, GarbageKind, GarbageReport,
-    GarbageRow, GcMode, HostLiveness, KeptRow, LanRow, LeftOut, LogExtent, Logs, NatState, OnFailure,
-    OperatorToken, OutputStream, OutsideRow, OwnerHeard, Package, PeerLink, PeerRow, Plan, PlanRow, PlanSign,
-    PortProtocol, Progress, ProjectRef, ProjectRow, ProjectSelection, Refusal, Removal, Remove, Revised,
-    RevisionRef, RevisionRow, RevisionStanding, Role, Room, Silence, Snapshot, SnapshotOrder, SnapshotPart,
-    SnapshotRow, SnapshotStep, Start, Status, StatusRow, StatusWait, Step, StepState, Stop, StopManner,
-    TakeOver, Target, TemplateChoice, TemplateHostRow, TemplatePull, TemplatePush, TemplateRecipe,
-    TemplateRemoval, TemplateRemove, TemplateRow, Terminal, TerminalSize, Token, UnsettledRow, Verdict,
-    VmRef, VmState, WaitFor,
+    EventRow, Events, Exec, ExecExit, Existing, Export, ExportImages, ExportPart, Failure, FileHead,
+    ForwardRow, GarbageKind, GarbageReport, GarbageRow, GcMode, HostLiveness, Import, KeptRow, LanRow,
+    LeftOut, LogExtent, Logs, NatState, OnFailure, OperatorToken, OutputStream, OutsideRow, OwnerHeard,
+    Package, PeerLink, PeerRow, Plan, PlanRow, PlanSign, PortProtocol, Progress, ProjectRef, ProjectRow,
+    ProjectSelection, Refusal, Removal, Remove, Revised, RevisionRef, RevisionRow, RevisionStanding, Role,
+    Room, Silence, Snapshot, SnapshotOrder, SnapshotPart, SnapshotRow, SnapshotStep, Start, Status,
+    StatusRow, StatusWait, Step, StepState, Stop, StopManner, TakeOver, Target, TemplateChoice,
+    TemplateHostRow, TemplatePull, TemplatePush, TemplateRecipe, TemplateRemoval, TemplateRemove,
+    TemplateRow, Terminal, TerminalSize, Token, UnsettledRow, Verdict, VmRef, VmState, WaitFor,
 };
 use mln_link::{Input, Reply, Request};
 use mln_protocol::id::{Name, hex};
@@ -142,6 +142,14 @@ fn requests() -> Vec<Request> {
             name: Some(name("s")),
             step: SnapshotStep::List,
             hosts: vec![name("oslo")],
+        }),
+        Request::Export(Export { project: ring(), snapshot: Some(name("s")), images: ExportImages::Along }),
+        Request::ExportPart(ExportPart { project: ring(), snapshot: name("s") }),
+        Request::Import(Import {
+            project: name("ring"),
+            source: "t".to_owned(),
+            vars: vec![("n".to_owned(), "v".to_owned())],
+            images: ExportImages::Named,
         }),
     ]
 }

@@ -13,9 +13,10 @@ use mln_protocol::wire::seed::{
 
 use super::folder::VmFolders;
 use super::{check, configure, drives, outside};
+use crate::disk::{Access, Shape};
 use crate::holder::files;
 use crate::image::{IMAGE_MTIME, ImageStore, cow, seed};
-use crate::platform::{BuildRequest, FileContent, StepError};
+use crate::platform::{BuildRequest, FileContent, FirstContent, StepError};
 
 /// Whom a guest asks for names.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -59,7 +60,9 @@ pub(super) fn build(
 fn fill(folder: &Path, images: &ImageStore, request: &BuildRequest) -> Result<(), StepError> {
     let (image_bytes, file_system_bytes) = images.sizes(&request.template)?;
     let disk_bytes = check::disk_bytes(request.vm.disk, file_system_bytes)?;
-    let backing_bytes = image_bytes.max(disk_bytes.unwrap_or(0));
+    let root = request.first.iter().flat_map(|first| first.drives()).find(|drive| drive.template.is_some());
+    let root_bytes = root.map_or(0, |root| root.bytes);
+    let backing_bytes = image_bytes.max(disk_bytes.unwrap_or(0)).max(root_bytes);
     let backing = images.backing(&request.template, backing_bytes)?;
 
     let disk = folder.join(files::DISK);
@@ -84,7 +87,27 @@ fn fill(folder: &Path, images: &ImageStore, request: &BuildRequest) -> Result<()
         interfaces: interfaces(request).collect(),
     };
     // It also makes the entries of the folder durable.
-    write(folder, files::VM, &vm)
+    write(folder, files::VM, &vm)?;
+    match &request.first {
+        Some(first) => write_first(folder, images, &**first),
+        None => Ok(()),
+    }
+}
+
+/// Gives new drives what is on them from the start.
+fn write_first(folder: &Path, images: &ImageStore, first: &dyn FirstContent) -> Result<(), StepError> {
+    let disk = super::copies::disk_in(images, folder.to_owned())?;
+    let written = || {
+        let drives = disk.open(Access::Read)?;
+        let shapes: Vec<_> = drives.iter().map(|drive| drive.shape().clone()).collect();
+        if !Shape::are_same(&shapes, first.drives()) {
+            let what = "the definition gives it other drives than those that came with it";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        }
+        first.write(disk.clone())?;
+        File::open(folder)?.sync_all()
+    };
+    written().map_err(|source| StepError::io("writing", folder, source))
 }
 
 /// Writes the drive that tells the guest what it is, where there is no such file yet.

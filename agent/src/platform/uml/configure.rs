@@ -44,7 +44,7 @@ pub(super) fn configure(
     };
     let Configuration { id, vm, label, guest_names, files: contents } = configuration;
     let template = Digest(known.wire.template);
-    let request = BuildRequest { id, vm, label, template, guest_names, files: contents };
+    let request = BuildRequest { id, vm, label, template, guest_names, files: contents, first: None };
     let disk_bytes = disk_bytes(images, &known.wire, request.vm.disk)?;
     let backing_bytes = make_room(&folder, images, &known.wire, disk_bytes)?;
     redrive::redrive(&folder, &request, disk_bytes)?;

@@ -118,7 +118,7 @@ fn prepare(
 ) -> Result<Prepared, StepError> {
     let Configuration { id, vm, label, guest_names, files: contents } = configuration;
     let template = Digest(known.wire.template);
-    let request = BuildRequest { id, vm, label, template, guest_names, files: contents };
+    let request = BuildRequest { id, vm, label, template, guest_names, files: contents, first: None };
     let disk_bytes = configure::disk_bytes(images, &known.wire, request.vm.disk)?;
     let length = configure::disk_length(folder)?;
     let is_too_large = disk_bytes.is_some_and(|wanted| wanted > length);

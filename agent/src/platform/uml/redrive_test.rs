@@ -25,6 +25,7 @@ fn request(inside: &str) -> BuildRequest {
         template: Digest([2; 32]),
         guest_names: Vec::<(Name, IpAddr)>::new(),
         files: Vec::new(),
+        first: None,
     }
 }
 

@@ -1,0 +1,135 @@
+//! `mlnctl export`: a whole project into one file.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::builder::FalseyValueParser;
+use clap::{ArgAction, Args};
+use mln_link::message::{self, ExportImages, OutputStream, ProjectRef};
+use mln_link::{Reply, Request};
+use mln_protocol::id::Name;
+use mln_protocol::wire::{ExportContents, ExportReader};
+use tempfile::NamedTempFile;
+
+use crate::conversation::{Agent, Answer, Signals};
+use crate::error::CommandError;
+use crate::exit::Exit;
+use crate::ui::exports;
+use crate::ui::screen::Screen;
+
+/// The arguments of `export`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples: mlnctl export -p ring ring.mlnx\n          \
+    mlnctl export -p ring --snapshot before-lab3 - | ssh vault 'cat > ring.mlnx'")]
+pub struct Export {
+    /// The project: NAME, or OWNER/NAME
+    #[arg(short, long, env = "MLN_PROJECT", value_parser = ProjectRef::parse)]
+    project: ProjectRef,
+    /// The file to write, or - for standard output
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// As its disks are in this snapshot [default: one that is taken for it, and removed afterwards]
+    #[arg(long, env = "MLN_SNAPSHOT", value_name = "NAME", value_parser = Name::parse)]
+    snapshot: Option<Name>,
+    /// With the images that its disks are layers over: for a mesh that doesn't have them
+    #[arg(long, env = "MLN_WITH_IMAGES", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    with_images: bool,
+}
+
+/// Where the bytes go.
+enum Target {
+    Stdout,
+    /// A file that has its name only when all of it is there.
+    File(NamedTempFile, PathBuf),
+}
+
+impl Target {
+    fn open(path: &Path) -> Result<Self, CommandError> {
+        if path == Path::new("-") {
+            return Ok(Self::Stdout);
+        }
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let made = tempfile::Builder::new().prefix(&format!(".{name}.")).tempfile_in(folder);
+        let file = made.map_err(|source| CommandError::File { path: path.to_owned(), source })?;
+        Ok(Self::File(file, path.to_owned()))
+    }
+
+    async fn write(&mut self, bytes: &[u8], screen: &Screen) -> Result<(), CommandError> {
+        match self {
+            Self::Stdout => {
+                screen.pass_through(OutputStream::Stdout, bytes).await.map_err(CommandError::Terminal)
+            }
+            Self::File(file, path) => {
+                file.write_all(bytes).map_err(|source| CommandError::File { path: path.clone(), source })
+            }
+        }
+    }
+
+    /// Makes it durable, and gives it its name.
+    fn finish(self) -> Result<(), CommandError> {
+        let Self::File(file, path) = self else { return Ok(()) };
+        let failed = |source| CommandError::File { path: path.clone(), source };
+        file.as_file().sync_all().map_err(failed)?;
+        file.persist(&path).map_err(|error| failed(error.error))?;
+        Ok(())
+    }
+}
+
+/// Writes a project into a file; there is none unless it is whole.
+pub async fn run(args: Export, agent: &Agent, screen: &Screen) -> Result<Exit, CommandError> {
+    let mut target = Target::open(&args.file)?;
+    let began = Instant::now();
+    let request = Request::Export(message::Export {
+        project: args.project,
+        snapshot: args.snapshot,
+        images: if args.with_images { ExportImages::Along } else { ExportImages::Named },
+    });
+    let (answer, contents) = receive(&request, &mut target, agent, screen).await?;
+    let Some(contents) = contents else { return Ok(screen.outcome(&answer)) };
+    let is_stream = matches!(target, Target::Stdout);
+    target.finish()?;
+    if is_stream {
+        // What is on standard output is the export alone.
+        return Ok(screen.troubles(&answer));
+    }
+    let file = args.file.display().to_string();
+    let words = exports::exported(&file, &contents, began.elapsed());
+    screen.copied(&words, || exports::exported_json(&file, &contents, began.elapsed()));
+    Ok(screen.troubles(&answer))
+}
+
+/// Returns what was in it too, where it came whole.
+async fn receive(
+    request: &Request,
+    target: &mut Target,
+    agent: &Agent,
+    screen: &Screen,
+) -> Result<(Answer, Option<ExportContents>), CommandError> {
+    let mut signals = Signals::listen().map_err(CommandError::Terminal)?;
+    // The sending half is kept until the end: dropping it would be no harm, but says something else.
+    let (_input, mut replies) = agent.begin(request).await?;
+    let (mut reader, mut answer) = (ExportReader::whole(), Answer::default());
+    loop {
+        // Both arms are cancel-safe: a reply that isn't whole stays in its reader.
+        let reply = tokio::select! {
+            reply = replies.next() => reply.map_err(CommandError::BrokeOff)?,
+            signal = signals.next() => return Err(CommandError::Interrupted { signal }),
+        };
+        match reply {
+            None => break,
+            Some(Reply::Output { stream: OutputStream::Stdout, bytes }) => {
+                target.write(&bytes, screen).await?;
+                reader.push(&bytes);
+                while reader.record().map_err(CommandError::Export)?.is_some() {}
+            }
+            Some(reply) => answer.note(reply),
+        }
+    }
+    if !answer.refusals.is_empty() || !answer.failures.is_empty() || !answer.silences.is_empty() {
+        return Ok((answer, None));
+    }
+    let contents = reader.end().map_err(CommandError::Export)?;
+    Ok((answer, Some(contents)))
+}
