@@ -177,11 +177,6 @@ impl Oracle {
         self.kept.note(by, status, now_ms);
     }
 
-    /// Takes note of a part of a project that a host writes down.
-    pub(crate) fn note_part(&mut self, digest: Digest, part: &Fragment) {
-        self.decisions.note_part(digest, part);
-    }
-
     /// A host's wall clock was set.
     pub(crate) fn note_clock_set(&mut self, key: PublicKey) {
         self.kept.note_clock_set(key);
@@ -360,18 +355,15 @@ impl Oracle {
     }
 
     /// S5: a host that has reserved has room, also where it has restarted since.
-    pub(crate) fn check_promise(&mut self, host: &Name, key: PublicKey, vm: &VmId, disk: &Disk) {
-        // "Removals first": what takes the place of another project has its room as soon as its host has heard that that one
-        // is removed.
-        let makes_room = disk.vms.keys().any(|there| self.decisions.may_go(there));
-        if !self.exempt.is_untold(key) && !self.may_be_late(key) && !makes_room {
+    pub(crate) fn check_promise(&mut self, host: &Name, key: PublicKey, vm: &VmId) {
+        if !self.exempt.is_untold(key) && !self.may_be_late(key) {
             self.broken(format!("S5: {host} promised memory to {vm} that it did not have"));
         }
     }
 
     /// "A late commit still counts, and a host without room then shows the step as blocked."
     fn may_be_late(&self, host: PublicKey) -> bool {
-        self.decisions.has_grown(host)
+        !self.decisions.has_only_first_revisions(host)
     }
 
     /// S1: only the host that a committed revision names may touch a VM, and only its part of it.

@@ -60,7 +60,7 @@ impl World {
         let Record::Vm(status) = &***record else { return };
         let host = &self.hosts[node];
         if host.node.as_ref().is_some_and(|machine: &Node| machine.lacks_room(&status.vm)) {
-            self.oracle.check_promise(&host.name, host.keys.public(), &status.vm, &host.disk);
+            self.oracle.check_promise(&host.name, host.keys.public(), &status.vm);
         }
     }
 }

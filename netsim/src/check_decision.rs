@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mln_protocol::id::{Digest, Name, ProjectId, PublicKey, VmId};
-use mln_protocol::model::Fragment;
 use mln_protocol::record::{Commit, Consent, Revision};
 
 /// Every revision that anybody has published.
@@ -13,8 +12,6 @@ pub(crate) struct Decisions {
     commits: BTreeMap<Digest, Commit>,
     /// VMs whose disks their owners have deleted, or have begun to.
     deleted: BTreeSet<VmId>,
-    /// How much memory each VM of a part takes, in MiB, for parts that somebody has written down.
-    memory: BTreeMap<Digest, BTreeMap<Name, u32>>,
 }
 
 impl Decisions {
@@ -185,39 +182,14 @@ impl Decisions {
         self.commits.values().filter(removes).any(|commit| commit.project() == project)
     }
 
-    /// Takes note of what is in a part that somebody has written down.
-    pub(crate) fn note_part(&mut self, digest: Digest, part: &Fragment) {
-        let vms = || part.vms.iter().map(|vm| (vm.name.clone(), vm.memory.0)).collect();
-        self.memory.entry(digest).or_insert_with(vms);
-    }
-
-    /// Whether a change has made a host carry more than before: a VM that was not there, or more memory for one that was.
-    /// Only such a change can be committed late, when the room that was reserved for it is somebody else's; a build can't,
-    /// since whoever has asked for it decides, and does so in time.
-    pub(crate) fn has_grown(&self, host: PublicKey) -> bool {
-        self.commits.values().any(|child| {
-            let Some(parent) = child.revision.parent.and_then(|parent| self.commits.get(&parent)) else {
-                // Whoever doesn't know the parent can't tell what has changed.
-                return child.revision.parent.is_some();
-            };
-            let (before, after) = (self.takes(parent, host), self.takes(child, host));
-            after.iter().any(|(vm, mib)| {
-                mib.is_none_or(|mib| before.get(vm).is_none_or(|was| was.is_none_or(|was| mib > was)))
+    /// Whether no project with a part on this host was ever changed: only then can nothing have been committed late.
+    pub(crate) fn has_only_first_revisions(&self, host: PublicKey) -> bool {
+        let mut here = self.commits.values().filter(|c| c.revision.hosts.iter().any(|part| part.key == host));
+        here.all(|commit| commit.revision.parent.is_none())
+            && self.commits.values().all(|child| {
+                let parent = child.revision.parent.and_then(|parent| self.commits.get(&parent));
+                !parent.is_some_and(|parent| parent.revision.hosts.iter().any(|part| part.key == host))
             })
-        })
-    }
-
-    /// Returns which VMs a host has by a revision, each with its memory in MiB, where that is known.
-    fn takes(&self, commit: &Commit, host: PublicKey) -> BTreeMap<VmId, Option<u32>> {
-        let parts = commit.revision.hosts.iter().filter(|part| part.key == host);
-        let vms = parts.flat_map(|part| {
-            let memory = self.memory.get(&part.fragment);
-            ids(part, commit.digest).map(move |vm| {
-                let mib = memory.and_then(|memory| memory.get(&vm.name)).copied();
-                (vm, mib)
-            })
-        });
-        vms.collect()
     }
 
     /// Returns the revisions of which this is a part, each with whether a host has or had any part of its project.

@@ -120,9 +120,6 @@ impl World {
             {
                 self.tally.hand_overs.begun += 1;
             }
-            if let Write::Fragment(digest, part) = write {
-                self.oracle.note_part(*digest, part);
-            }
             let Write::Record(slot, record) = write else { continue };
             self.check_kept(node, record);
             if self.hosts[node].honesty == Honesty::Honest {
