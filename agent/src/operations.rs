@@ -128,7 +128,7 @@ impl Operations {
     }
 
     /// Notes which VM an operation is to take over, and with what: it is told once nobody refuses it.
-    pub(crate) fn to_take_over(&mut self, op: OpId, vm: VmId, host: Name, detail: String) {
+    pub(crate) fn will_take_over(&mut self, op: OpId, vm: VmId, host: Name, detail: String) {
         if let Some(waiting) = self.waiting.get_mut(&op) {
             waiting.taken = Some(Taken { vm, host, detail: Some(detail) });
         }

@@ -93,7 +93,7 @@ impl EventLoop {
         };
         let author = format!("{} at {}", operator.name, self.identity.name);
         let op = self.operations.begin(reply, Kind::TakeOver, Some(label.project));
-        self.operations.to_take_over(op, vm.clone(), self.identity.name.clone(), copy);
+        self.operations.will_take_over(op, vm.clone(), self.identity.name.clone(), copy);
         self.operate(op, Operation::TakeOver { vm, owner, author }, operator).await;
     }
 
