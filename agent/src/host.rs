@@ -13,6 +13,7 @@ use libp2p::Multiaddr;
 use mln_protocol::id::{Digest, Name};
 use mln_protocol::model::{Platform as PlatformKind, Rate};
 use mln_protocol::node::{Input, Node, NodeConfig, StoredState};
+use mln_protocol::record::Record;
 use mln_protocol::trust::Role;
 use mln_protocol::wire::Token;
 use nix::unistd::{Gid, Uid};
@@ -485,6 +486,13 @@ pub(crate) fn uml_config(folder: &Path, config: &Config) -> anyhow::Result<UmlCo
     Ok(uml)
 }
 
+/// Returns the contents that may be wanted: of files, and what projects were submitted as. The node knows better later.
 fn used_blobs(stored: &StoredState) -> BTreeSet<Digest> {
-    stored.fragments.iter().flat_map(|(_, fragment)| fragment.blobs.iter().map(|blob| blob.digest)).collect()
+    let files =
+        stored.fragments.iter().flat_map(|(_, fragment)| fragment.blobs.iter().map(|blob| blob.digest));
+    let submitted = stored.records.iter().filter_map(|record| match &***record {
+        Record::Commit(commit) => Some(commit.revision.definition),
+        _ => None,
+    });
+    files.chain(submitted).collect()
 }

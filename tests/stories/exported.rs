@@ -21,6 +21,14 @@ fn a_project_comes_back_from_a_file_with_what_its_machines_had_on_their_disks() 
     let sums = ["left", "right"]
         .map(|vm| site.host("oslo").shell(&format!("pair/{vm}"), "sha256sum </root/noise").done());
 
+    // What a project was submitted as outlives all its agents.
+    for name in ["oslo", "bergen"] {
+        site.host(name).kill();
+        site.host(name).run();
+    }
+    site.host("bergen").is_connected_to(1);
+    site.host("bergen").ctl(&["status", "-p", "pair", "--wait", "up", "--timeout", "60"]).ended(0);
+
     // From any host, of machines that run, and nothing is left of the snapshot that was taken for it.
     let folder = site.host("bergen").folder().to_owned();
     let path = |name: &str| folder.join(name).to_str().expect("a path of ours").to_owned();

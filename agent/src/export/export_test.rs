@@ -183,5 +183,5 @@ fn an_image_comes_along_as_the_image_that_it_was() {
     staging.end().expect("it is whole").keep().expect("there is room");
     let there = to.images.list();
     assert_eq!((there.len(), there[0].digest, there[0].memory_min.0), (1, added.digest, 48));
-    assert_eq!(there[0].version, "7");
+    assert_eq!((&there[0].version[..], there[0].added_unix_ms), ("7", added.added_unix_ms));
 }

@@ -78,13 +78,14 @@ pub(crate) fn image(
     let work = images.work_folder()?;
     let unnamed = Name::parse("image").expect("five letters are a name");
     let known = images.list().into_iter().find(|template| template.digest == *digest);
-    let (name, version, memory_min) = match known {
-        Some(known) => (known.name, known.version, known.memory_min),
-        None => (unnamed, "1".to_owned(), MEMORY_MIN),
+    let (name, version, memory_min, added_unix_ms) = match known {
+        Some(known) => (known.name, known.version, known.memory_min, known.added_unix_ms),
+        None => (unnamed, "1".to_owned(), MEMORY_MIN, 0),
     };
-    let image = ExportImage { name: name.clone(), version, digest: *digest, memory_mib_min: memory_min.0 };
+    let (memory_mib_min, digest) = (memory_min.0, *digest);
+    let image = ExportImage { name: name.clone(), version, digest, memory_mib_min, added_unix_ms };
     put(records, ExportRecord::Image(image))?;
-    give(&plain(work.path(), name, images.path(digest).as_path()), records)
+    give(&plain(work.path(), name, images.path(&digest).as_path()), records)
 }
 
 /// Returns a file as the only drive of a disk, with nothing below it.

@@ -242,7 +242,7 @@ impl Staged {
     /// Keeps the images and disks that came; returns the disks as contents of the project. Blocks.
     pub(crate) fn keep(self) -> Result<Vec<Blob>, StageError> {
         for (image, work) in self.arrived {
-            let version = NewVersion::Elsewhere(&image.version, 0);
+            let version = NewVersion::Elsewhere(&image.version, image.added_unix_ms);
             let memory_min = MemoryMib(image.memory_mib_min);
             let new = NewName { name: &image.name, version, memory_min };
             let added = self.images.add(&work.path().join("image"), &new)?;

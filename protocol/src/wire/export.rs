@@ -62,6 +62,8 @@ pub struct ExportImage {
     pub digest: Digest,
     /// The least memory that a guest of it boots with, in MiB.
     pub memory_mib_min: u32,
+    /// When it was made, in milliseconds since 1970.
+    pub added_unix_ms: u64,
 }
 
 /// A part of an export.
@@ -178,6 +180,7 @@ struct ImageWire {
     version: String,
     digest: [u8; 32],
     memory_mib_min: u32,
+    added_unix_ms: u64,
 }
 
 impl ExportRecord {
@@ -207,6 +210,7 @@ impl ExportRecord {
                 version: image.version.clone(),
                 digest: image.digest.0,
                 memory_mib_min: image.memory_mib_min,
+                added_unix_ms: image.added_unix_ms,
             }),
             Self::Vm(vm) => vm.as_str().as_bytes().to_vec(),
             Self::Frame(frame) => frame.to_bytes(),
@@ -234,7 +238,13 @@ impl ExportRecord {
                 // A version is a file's name where it is kept.
                 let version = name(&wire.version)?.to_string();
                 let (name, digest) = (name(&wire.name)?, Digest(wire.digest));
-                Self::Image(ExportImage { name, version, digest, memory_mib_min: wire.memory_mib_min })
+                Self::Image(ExportImage {
+                    name,
+                    version,
+                    digest,
+                    memory_mib_min: wire.memory_mib_min,
+                    added_unix_ms: wire.added_unix_ms,
+                })
             }
             5 => Self::Vm(name(std::str::from_utf8(payload).map_err(|_| DecodeError::Malformed)?)?),
             6 => Self::Frame(DiskFrame::from_bytes(payload)?),

@@ -69,6 +69,7 @@ fn records(lot: &mut Lot) -> Vec<ExportRecord> {
             version: "1".to_owned(),
             digest: Digest([at as u8; 32]),
             memory_mib_min: 40,
+            added_unix_ms: 5,
         }));
         frames(lot, &mut all, false);
     }
