@@ -70,7 +70,7 @@ enum Section {
 #[derive(Debug)]
 struct Disk {
     file: BufWriter<NamedTempFile>,
-    hasher: blake3::Hasher,
+    hasher: Box<blake3::Hasher>,
     bytes: u64,
 }
 
@@ -158,7 +158,7 @@ impl Staging {
             }
             ExportRecord::Vm(vm) => {
                 let file = BufWriter::new(self.blobs.stage()?);
-                let mut disk = Disk { file, hasher: blake3::Hasher::new(), bytes: 0 };
+                let mut disk = Disk { file, hasher: Box::new(blake3::Hasher::new()), bytes: 0 };
                 disk.write_all(&preamble(&self.label, &vm))?;
                 self.section = Some(Section::Vm(vm, disk));
             }
