@@ -28,6 +28,9 @@ const PIECE_BYTES: usize = 256 << 10;
 /// How long a host may be silent that sends a disk.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// What must stay free beside disks that come, in bytes: the agent writes down there what it promises.
+const FREE_BYTES_MIN: u64 = 64 << 20;
+
 /// How many hosts are asked for a disk.
 const HOSTS_ASKED_MAX: usize = 8;
 
@@ -132,6 +135,20 @@ impl Blobs {
         tempfile::Builder::new().prefix(PART).tempfile_in(&self.folder)
     }
 
+    /// Fails where there is no room for so many bytes of a disk beside what must stay free.
+    pub(crate) fn room_for(&self, bytes: u64) -> io::Result<()> {
+        let found = rustix::fs::statvfs(&self.folder)?;
+        let free = found.f_bavail.saturating_mul(found.f_frsize).saturating_sub(FREE_BYTES_MIN);
+        if bytes <= free {
+            return Ok(());
+        }
+        let text = format!(
+            "there is no room for {bytes} bytes more in {} beside what must stay free",
+            self.folder.display()
+        );
+        Err(io::Error::new(io::ErrorKind::StorageFull, text))
+    }
+
     /// Stores a staged file, durably. That it has this digest is the caller's word.
     pub(crate) fn adopt(&self, file: NamedTempFile, digest: Digest) -> Result<(), BlobError> {
         let path = self.path(digest);
@@ -168,7 +185,8 @@ impl Blobs {
         host: PublicKey,
         disk: &Blob,
     ) -> Result<(), BlobError> {
-        let staged = self.stage().map_err(|source| BlobError::File { path: self.folder.clone(), source })?;
+        let staged = self.room_for(disk.bytes).and_then(|()| self.stage());
+        let staged = staged.map_err(|source| BlobError::File { path: self.folder.clone(), source })?;
         let to = staged.reopen().map_err(|source| BlobError::File { path: self.folder.clone(), source })?;
         let mut to = tokio::fs::File::from_std(to);
         let opened = mesh.open_stream(host, StreamKind::Bulk, &disk.digest.0).await;

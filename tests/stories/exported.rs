@@ -11,6 +11,12 @@ fn a_project_comes_back_from_a_file_with_what_its_machines_had_on_their_disks() 
     let mut site = Site::mesh(&["oslo", "bergen"]);
     let project = site.project("pair", PAIR);
     site.host("oslo").ctl(&["build", "-f", &project]).done();
+    // What a project was submitted as outlives all its agents.
+    for name in ["oslo", "bergen"] {
+        site.host(name).kill();
+        site.host(name).run();
+    }
+    site.host("oslo").is_connected_to(1);
     site.host("oslo").ctl(&["start", "-p", "pair"]).done();
     site.host("oslo").ctl(&["status", "-p", "pair", "--wait", "up", "--timeout", "90"]).ended(0);
     for vm in ["left", "right"] {
@@ -20,14 +26,6 @@ fn a_project_comes_back_from_a_file_with_what_its_machines_had_on_their_disks() 
     }
     let sums = ["left", "right"]
         .map(|vm| site.host("oslo").shell(&format!("pair/{vm}"), "sha256sum </root/noise").done());
-
-    // What a project was submitted as outlives all its agents.
-    for name in ["oslo", "bergen"] {
-        site.host(name).kill();
-        site.host(name).run();
-    }
-    site.host("bergen").is_connected_to(1);
-    site.host("bergen").ctl(&["status", "-p", "pair", "--wait", "up", "--timeout", "60"]).ended(0);
 
     // From any host, of machines that run, and nothing is left of the snapshot that was taken for it.
     let folder = site.host("bergen").folder().to_owned();

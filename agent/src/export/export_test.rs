@@ -146,6 +146,8 @@ fn what_is_cut_off_or_changed_leaves_nothing() {
     let error = staging(&here).take(&damaged).expect_err("it is damaged");
     assert!(matches!(error, StageError::Export(ExportError::Changed { .. })), "{error}");
     assert_eq!(kept(&here), 0);
+    let full = here.blobs.room_for(u64::MAX).expect_err("no disk is that large");
+    assert_eq!(full.kind(), io::ErrorKind::StorageFull);
     // What a killed agent was receiving goes when it starts.
     let (_, left) = here.blobs.stage().expect("a file").keep().expect("it stays");
     Blobs::open(&here.path).expect("a store");

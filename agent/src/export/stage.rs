@@ -62,7 +62,7 @@ pub(crate) struct Staging {
 
 #[derive(Debug)]
 enum Section {
-    Vm(Name, Disk),
+    Vm(Name, Box<Disk>),
     Image(ExportImage, Image),
 }
 
@@ -160,7 +160,7 @@ impl Staging {
                 let file = BufWriter::new(self.blobs.stage()?);
                 let mut disk = Disk { file, hasher: Box::new(blake3::Hasher::new()), bytes: 0 };
                 disk.write_all(&preamble(&self.label, &vm))?;
-                self.section = Some(Section::Vm(vm, disk));
+                self.section = Some(Section::Vm(vm, Box::new(disk)));
             }
             ExportRecord::Image(image) => {
                 if !self.takes_images {
@@ -180,7 +180,9 @@ impl Staging {
         let is_end = matches!(frame, DiskFrame::End { .. });
         self.section = match self.section.take() {
             Some(Section::Vm(vm, mut disk)) => {
-                write_frame(&mut disk, &frame.to_bytes())?;
+                let bytes = frame.to_bytes();
+                self.blobs.room_for(bytes.len() as u64)?;
+                write_frame(&mut *disk, &bytes)?;
                 if !is_end {
                     Some(Section::Vm(vm, disk))
                 } else {
