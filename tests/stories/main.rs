@@ -6,6 +6,7 @@ mod copied;
 mod durable;
 mod events;
 mod exec;
+mod full_disk;
 mod gossip;
 mod grants;
 mod images;

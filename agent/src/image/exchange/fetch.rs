@@ -16,8 +16,9 @@ use tracing::{info, warn};
 
 use super::inventory::heard;
 use super::limits::{
-    CHUNK_BLOCK_BYTES_MAX, CHUNK_TIMEOUT, CHUNKS_IN_FLIGHT_MAX, CHUNKS_SHARED_MAX, MANIFEST_TIMEOUT,
-    PEERS_ASKED_MAX, PROGRESS_INTERVAL, SOURCE_LOOK, SOURCE_PATIENCE, SOURCE_PAUSE, SOURCES_MAX, WAIT_MAX,
+    CHUNK_BLOCK_BYTES_MAX, CHUNK_TIMEOUT, CHUNKS_ALONE_MAX, CHUNKS_IN_FLIGHT_MAX, CHUNKS_SHARED_MAX,
+    MANIFEST_TIMEOUT, PEERS_ASKED_MAX, PROGRESS_INTERVAL, SOURCE_LOOK, SOURCE_PATIENCE, SOURCE_PAUSE,
+    SOURCES_MAX, WAIT_MAX,
 };
 use super::open::OpenPart;
 use super::serve::{is_absent, unpack};
@@ -420,7 +421,7 @@ impl<'a> Fetch<'a> {
         let mut conversation: Option<MeshStream> = None;
         let mut asked: VecDeque<u32> = VecDeque::new();
         loop {
-            let most = if self.swarm().is_alone() { CHUNKS_IN_FLIGHT_MAX } else { CHUNKS_SHARED_MAX };
+            let most = in_flight(self.swarm().sources());
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
@@ -467,7 +468,7 @@ impl<'a> Fetch<'a> {
                 let index = self.open.manifest().chunks()[position as usize].index;
                 return Err(Setback::Wrong { what: format!("chunk {index}") });
             }
-            self.swarm().got(position);
+            self.swarm().got(peer, position, now());
             self.changed.notify_waiters();
             self.meter().note(bytes, &self.open);
         }
@@ -501,6 +502,14 @@ impl<'a> Fetch<'a> {
         );
         (meter.tell)(FetchProgress { bytes, bytes_all: bytes, bytes_per_s: meter.rate() });
         Ok(())
+    }
+}
+
+/// Returns how many chunks are asked for at a time of each of so many sources.
+fn in_flight(sources: usize) -> usize {
+    match sources {
+        0 | 1 => CHUNKS_ALONE_MAX,
+        several => (CHUNKS_IN_FLIGHT_MAX / several).clamp(1, CHUNKS_SHARED_MAX),
     }
 }
 

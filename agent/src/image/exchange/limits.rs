@@ -14,8 +14,13 @@ pub(super) const MANIFEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a host may take for a chunk; on a slow line several are under way.
 pub(super) const CHUNK_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Chunks that are asked for and not yet here: what a fetch holds of an image in memory, and what is on the line.
-pub(super) const CHUNKS_IN_FLIGHT_MAX: usize = 8;
+/// Chunks that are asked for and not yet here, where there is one source alone.
+pub(super) const CHUNKS_ALONE_MAX: usize = 8;
+
+/// The same of all sources together, where there are several: what waits at one of them keeps what others wait for from
+/// coming, and what those who fetch have asked for comes in one queue with their own questions. Each is asked for one at
+/// least.
+pub(super) const CHUNKS_IN_FLIGHT_MAX: usize = 16;
 
 /// The longest block with a chunk: how it is packed, and the chunk.
 pub(super) const CHUNK_BLOCK_BYTES_MAX: usize = 1 + mln_protocol::wire::CHUNK_BYTES as usize;
@@ -57,4 +62,4 @@ pub(super) const INVENTORY_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) const FOLLOWERS_MAX: usize = 128;
 
 /// How often a source that can't be asked for anything right now is looked at again.
-pub(super) const WAIT_MAX: Duration = Duration::from_secs(2);
+pub(super) const WAIT_MAX: Duration = Duration::from_millis(500);
