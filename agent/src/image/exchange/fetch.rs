@@ -17,8 +17,8 @@ use tracing::{info, warn};
 use super::inventory::heard;
 use super::limits::{
     CHUNK_BLOCK_BYTES_MAX, CHUNK_TIMEOUT, CHUNKS_ALONE_MAX, CHUNKS_IN_FLIGHT_MAX, CHUNKS_SHARED_MAX,
-    MANIFEST_TIMEOUT, PEERS_ASKED_MAX, PROGRESS_INTERVAL, SOURCE_LOOK, SOURCE_PATIENCE, SOURCE_PAUSE,
-    SOURCES_MAX, WAIT_MAX,
+    MANIFEST_TIMEOUT, PEERS_ASKED_MAX, PROGRESS_INTERVAL, SOURCE_LOOK, SOURCE_LOOK_MIN, SOURCE_PATIENCE,
+    SOURCE_PAUSE, SOURCES_MAX, WAIT_MAX,
 };
 use super::open::OpenPart;
 use super::serve::{is_absent, unpack};
@@ -329,6 +329,7 @@ impl<'a> Fetch<'a> {
         let mut offering: Vec<PublicKey> = Vec::new();
         // Where the last look has failed to bring anybody, the next one comes sooner.
         let mut next_look = Instant::now();
+        let mut last_look = next_look;
         loop {
             if self.swarm().is_whole() {
                 return Ok(());
@@ -345,7 +346,8 @@ impl<'a> Fetch<'a> {
                         }
                     }
                     let idle = active.is_empty() || offering.is_empty();
-                    next_look = Instant::now() + if idle { SOURCE_PAUSE } else { SOURCE_LOOK };
+                    last_look = Instant::now();
+                    next_look = last_look + if idle { SOURCE_PAUSE } else { SOURCE_LOOK };
                     looking = Box::pin(self.exchange.candidates(self.digest, wanted));
                 }
                 Some((candidate, ended)) = asking.next() => {
@@ -356,6 +358,9 @@ impl<'a> Fetch<'a> {
                         self.exchange.note_setback(self.digest, &candidate, setback, &mut setbacks).await?;
                     }
                 }
+                // Who fetches the same is a source. Whoever began first would else ask the others only when all lines are
+                // busy, and that takes long then.
+                () = self.open.asked(), if !is_due => next_look = next_look.min(last_look + SOURCE_LOOK_MIN),
                 () = sleep_until(next_look), if !is_due => {}
             }
             let is_late = self.meter().moved.elapsed() >= SOURCE_PATIENCE;

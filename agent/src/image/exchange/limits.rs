@@ -55,8 +55,11 @@ pub(super) const SOURCES_MAX: usize = 24;
 /// How often further sources are looked for.
 pub(super) const SOURCE_LOOK: Duration = Duration::from_secs(2);
 
-/// How long a host may take to say what it has of an image.
-pub(super) const INVENTORY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often at most, when somebody seems to fetch the same.
+pub(super) const SOURCE_LOOK_MIN: Duration = Duration::from_millis(250);
+
+/// How long a host may take to say what it has of an image: on busy lines the question waits behind what is under way.
+pub(super) const INVENTORY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How many are told at a time of what comes of images that are being fetched here.
 pub(super) const FOLLOWERS_MAX: usize = 128;
