@@ -2,6 +2,7 @@
 //! is forgotten, and no VM is lost or runs twice.
 
 use std::collections::BTreeMap;
+use std::ffi::CStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -275,11 +276,13 @@ fn a_lost_index_is_made_anew_and_a_damaged_journal_stops_its_project_alone() {
 }
 
 /// A small disk of its own below a folder, gone when the test is.
-struct SmallDisk(Option<PathBuf>);
+#[derive(Default)]
+pub(crate) struct SmallDisk(Option<PathBuf>);
 
 impl SmallDisk {
-    fn mount(&mut self, folder: &Path) {
-        mount("none", folder, "tmpfs", MountFlags::empty(), c"size=128m").expect("the test is root's");
+    /// Mounts it; `size` is an option of tmpfs.
+    pub(crate) fn mount(&mut self, folder: &Path, size: &CStr) {
+        mount("none", folder, "tmpfs", MountFlags::empty(), size).expect("the test is root's");
         self.0 = Some(folder.to_owned());
     }
 }
@@ -297,9 +300,9 @@ impl Drop for SmallDisk {
 #[test]
 fn a_full_disk_refuses_what_is_new_and_stops_nothing_else() {
     // It is unmounted after the site has ended all processes on it.
-    let mut disk = SmallDisk(None);
+    let mut disk = SmallDisk::default();
     let mut site = Site::bare();
-    site.settle_in("oslo", |folder| disk.mount(folder));
+    site.settle_in("oslo", |folder| disk.mount(folder, c"size=128m"));
     let (kept, more) = (site.project("single", SINGLE), site.project("more", &two("more")));
     let host = site.host("oslo");
     host.ctl(&["build", "-f", &kept]).done();
@@ -345,7 +348,7 @@ host vm { memory 64M; service_host oslo }
 ";
 
 /// Lets a file take nearly all of its disk, while others write there, too.
-fn fill_up(file: &File, folder: &Path) {
+pub(crate) fn fill_up(file: &File, folder: &Path) {
     const PIECE_BYTES: u64 = 1 << 20;
     let mut length = 0;
     loop {
@@ -364,9 +367,9 @@ fn fill_up(file: &File, folder: &Path) {
 #[test]
 fn a_disk_that_fills_up_while_a_machine_comes_costs_nothing_and_it_comes_when_there_is_room() {
     // It is unmounted after the site has ended all processes on it.
-    let mut disk = SmallDisk(None);
+    let mut disk = SmallDisk::default();
     let mut site = Site::bare();
-    site.settle_in("bergen", |folder| disk.mount(folder));
+    site.settle_in("bergen", |folder| disk.mount(folder, c"size=128m"));
     site.add("oslo");
     site.host("oslo").take_images();
     // Slow enough for its new host's disk to fill up meanwhile.

@@ -7,6 +7,7 @@ mod durable;
 mod events;
 mod exec;
 mod exported;
+mod full_disk;
 mod gossip;
 mod grants;
 mod images;

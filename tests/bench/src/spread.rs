@@ -39,9 +39,9 @@ pub(crate) fn bench(scale: Scale) -> Vec<Figure> {
     link::limit(&mut site, &names);
 
     let mut figures = Vec::new();
-    let (one, _) = ours(&mut site, &names[..2], "single");
+    let one = ours(&mut site, &names[..2], "single").seconds;
     for &hosts in scale.spread {
-        let (seconds, processor) = ours(&mut site, &names[..=hosts], &format!("many{hosts}"));
+        let Round { seconds, processor, sent } = ours(&mut site, &names[..=hosts], &format!("many{hosts}"));
         let torrent = by_torrent(&mut site, &names[..=hosts]);
         let figure = |what: &str, unit, goal, ours: f64| {
             let what = format!("{what}, {NOISE_MIB} MiB to {hosts} hosts of {} Mbit/s", link::MEGABITS);
@@ -59,9 +59,13 @@ pub(crate) fn bench(scale: Scale) -> Vec<Figure> {
             figure("processor", Unit::Seconds, Goal::Known, processor)
                 .against("aria2c", Sample::single(torrent.1)),
         );
+        figures.push(
+            figure("sent by the source", Unit::Bytes, Goal::Known, sent)
+                .against("the template", Sample::single((NOISE_MIB << 20) as f64)),
+        );
     }
     if let Some(&hosts) = scale.spread.iter().min() {
-        let (seconds, _) = ours(&mut site, &names[..=hosts], "again");
+        let Round { seconds, .. } = ours(&mut site, &names[..=hosts], "again");
         let what = format!("time, {NOISE_MIB} MiB to {hosts} hosts of {} Mbit/s", link::MEGABITS);
         let theirs = from_one_source(&mut site, &names[..=hosts]);
         figures.push(
@@ -72,22 +76,34 @@ pub(crate) fn bench(scale: Scale) -> Vec<Figure> {
     figures
 }
 
-/// Has all hosts but the first fetch a new template from the first and from each other. Returns the seconds until
-/// the last has it, and what the agents have used of processors meanwhile, in seconds.
-fn ours(site: &mut Site, names: &[String], name: &str) -> (f64, f64) {
+/// What it took to spread a template.
+#[derive(Debug, Clone, Copy)]
+struct Round {
+    /// The seconds until the last had it.
+    seconds: f64,
+    /// What the agents used of processors meanwhile, in seconds.
+    processor: f64,
+    /// The bytes that left the only host that had it, frames' heads and all else that it said included.
+    sent: f64,
+}
+
+/// Has all hosts but the first fetch a new template from the first and from each other.
+fn ours(site: &mut Site, names: &[String], name: &str) -> Round {
     let image = noise(site, &names[0], name);
     let path = image.to_str().expect("the site's folder is made of ASCII");
     site.host(&names[0]).ctl(&["template", "add", name, "-f", path]).done();
     let agents: Vec<u32> = names.iter().map(|name| site.host(name).agent_process()).collect();
     let used = || agents.iter().filter_map(|pid| processor_seconds(*pid)).sum::<f64>();
-    let (before, began) = (used(), Instant::now());
+    let (before, sent, began) = (used(), link::sent(site.host(&names[0])), Instant::now());
     let pulls: Vec<_> =
         names[1..].iter().map(|host| site.host(host).ctl_begin(&["template", "pull", name])).collect();
     for mut pull in pulls {
         let status = pull.wait().expect("it is ours");
         assert!(status.success(), "a host could not fetch {name}: {status}");
     }
-    let taken = (seconds_since(began), used() - before);
+    let seconds = seconds_since(began);
+    let taken =
+        Round { seconds, processor: used() - before, sent: (link::sent(site.host(&names[0])) - sent) as f64 };
     // The next one is another; room is not what is measured.
     for host in names {
         site.host(host).ctl(&["template", "rm", name]).done();

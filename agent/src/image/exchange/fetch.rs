@@ -16,8 +16,9 @@ use tracing::{info, warn};
 
 use super::inventory::heard;
 use super::limits::{
-    CHUNK_BLOCK_BYTES_MAX, CHUNK_TIMEOUT, CHUNKS_IN_FLIGHT_MAX, CHUNKS_SHARED_MAX, MANIFEST_TIMEOUT,
-    PEERS_ASKED_MAX, PROGRESS_INTERVAL, SOURCE_LOOK, SOURCE_PATIENCE, SOURCE_PAUSE, SOURCES_MAX, WAIT_MAX,
+    CHUNK_BLOCK_BYTES_MAX, CHUNK_TIMEOUT, CHUNKS_ALONE_MAX, CHUNKS_IN_FLIGHT_MAX, CHUNKS_SHARED_MAX,
+    MANIFEST_TIMEOUT, PEERS_ASKED_MAX, PROGRESS_INTERVAL, SOURCE_LOOK, SOURCE_LOOK_MIN, SOURCE_PATIENCE,
+    SOURCE_PAUSE, SOURCES_MAX, WAIT_MAX,
 };
 use super::open::OpenPart;
 use super::serve::{is_absent, unpack};
@@ -328,6 +329,7 @@ impl<'a> Fetch<'a> {
         let mut offering: Vec<PublicKey> = Vec::new();
         // Where the last look has failed to bring anybody, the next one comes sooner.
         let mut next_look = Instant::now();
+        let mut last_look = next_look;
         loop {
             if self.swarm().is_whole() {
                 return Ok(());
@@ -344,7 +346,8 @@ impl<'a> Fetch<'a> {
                         }
                     }
                     let idle = active.is_empty() || offering.is_empty();
-                    next_look = Instant::now() + if idle { SOURCE_PAUSE } else { SOURCE_LOOK };
+                    last_look = Instant::now();
+                    next_look = last_look + if idle { SOURCE_PAUSE } else { SOURCE_LOOK };
                     looking = Box::pin(self.exchange.candidates(self.digest, wanted));
                 }
                 Some((candidate, ended)) = asking.next() => {
@@ -355,6 +358,9 @@ impl<'a> Fetch<'a> {
                         self.exchange.note_setback(self.digest, &candidate, setback, &mut setbacks).await?;
                     }
                 }
+                // Who fetches the same is a source. Whoever began first would else ask the others only when all lines are
+                // busy, and that takes long then.
+                () = self.open.asked(), if !is_due => next_look = next_look.min(last_look + SOURCE_LOOK_MIN),
                 () = sleep_until(next_look), if !is_due => {}
             }
             let is_late = self.meter().moved.elapsed() >= SOURCE_PATIENCE;
@@ -420,7 +426,7 @@ impl<'a> Fetch<'a> {
         let mut conversation: Option<MeshStream> = None;
         let mut asked: VecDeque<u32> = VecDeque::new();
         loop {
-            let most = if self.swarm().is_alone() { CHUNKS_IN_FLIGHT_MAX } else { CHUNKS_SHARED_MAX };
+            let most = in_flight(self.swarm().sources());
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
@@ -467,7 +473,7 @@ impl<'a> Fetch<'a> {
                 let index = self.open.manifest().chunks()[position as usize].index;
                 return Err(Setback::Wrong { what: format!("chunk {index}") });
             }
-            self.swarm().got(position);
+            self.swarm().got(peer, position, now());
             self.changed.notify_waiters();
             self.meter().note(bytes, &self.open);
         }
@@ -501,6 +507,14 @@ impl<'a> Fetch<'a> {
         );
         (meter.tell)(FetchProgress { bytes, bytes_all: bytes, bytes_per_s: meter.rate() });
         Ok(())
+    }
+}
+
+/// Returns how many chunks are asked for at a time of each of so many sources.
+fn in_flight(sources: usize) -> usize {
+    match sources {
+        0 | 1 => CHUNKS_ALONE_MAX,
+        several => (CHUNKS_IN_FLIGHT_MAX / several).clamp(1, CHUNKS_SHARED_MAX),
     }
 }
 

@@ -14,8 +14,13 @@ pub(super) const MANIFEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a host may take for a chunk; on a slow line several are under way.
 pub(super) const CHUNK_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Chunks that are asked for and not yet here: what a fetch holds of an image in memory, and what is on the line.
-pub(super) const CHUNKS_IN_FLIGHT_MAX: usize = 8;
+/// Chunks that are asked for and not yet here, where there is one source alone.
+pub(super) const CHUNKS_ALONE_MAX: usize = 8;
+
+/// The same of all sources together, where there are several: what waits at one of them keeps what others wait for from
+/// coming, and what those who fetch have asked for comes in one queue with their own questions. Each is asked for one at
+/// least.
+pub(super) const CHUNKS_IN_FLIGHT_MAX: usize = 16;
 
 /// The longest block with a chunk: how it is packed, and the chunk.
 pub(super) const CHUNK_BLOCK_BYTES_MAX: usize = 1 + mln_protocol::wire::CHUNK_BYTES as usize;
@@ -50,11 +55,14 @@ pub(super) const SOURCES_MAX: usize = 24;
 /// How often further sources are looked for.
 pub(super) const SOURCE_LOOK: Duration = Duration::from_secs(2);
 
-/// How long a host may take to say what it has of an image.
-pub(super) const INVENTORY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often at most, when somebody seems to fetch the same.
+pub(super) const SOURCE_LOOK_MIN: Duration = Duration::from_millis(250);
+
+/// How long a host may take to say what it has of an image: on busy lines the question waits behind what is under way.
+pub(super) const INVENTORY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How many are told at a time of what comes of images that are being fetched here.
 pub(super) const FOLLOWERS_MAX: usize = 128;
 
 /// How often a source that can't be asked for anything right now is looked at again.
-pub(super) const WAIT_MAX: Duration = Duration::from_secs(2);
+pub(super) const WAIT_MAX: Duration = Duration::from_millis(500);

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mln_protocol::wire::{Inventory, Manifest};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::image::ImageError;
 use crate::image::part::Part;
@@ -18,6 +18,8 @@ pub(super) struct OpenPart {
     file: Arc<File>,
     /// The positions of the chunks that are here, in the order in which they came.
     here: watch::Sender<Vec<u32>>,
+    /// Somebody has asked what is here: most likely it fetches the same.
+    asked: Notify,
 }
 
 impl OpenPart {
@@ -28,7 +30,8 @@ impl OpenPart {
         let here = manifest.chunks().iter().enumerate();
         let here = here.filter(|(_, chunk)| !missing.contains(&chunk.index));
         let here = here.filter_map(|(position, _)| u32::try_from(position).ok()).collect();
-        Ok(Self { part: Mutex::new(Some(part)), manifest, file, here: watch::Sender::new(here) })
+        let (here, asked) = (watch::Sender::new(here), Notify::new());
+        Ok(Self { part: Mutex::new(Some(part)), manifest, file, here, asked })
     }
 
     pub(super) fn manifest(&self) -> &Manifest {
@@ -61,12 +64,18 @@ impl OpenPart {
     /// Returns what is here and hears of what comes: at first, nothing is news, and nothing is told twice. Whoever
     /// counts what was told knows by that when all was.
     pub(super) fn follow(&self) -> (Inventory, News) {
+        self.asked.notify_one();
         let mut changes = self.here.subscribe();
         let (told, held) = {
             let here = changes.borrow_and_update();
             (here.len(), self.among(&here))
         };
         (Inventory::part(self.chunks(), |position| held[position]), News { changes, told })
+    }
+
+    /// Waits until somebody has asked what is here since the last time. Cancel-safe.
+    pub(super) async fn asked(&self) {
+        self.asked.notified().await;
     }
 
     /// Whether a chunk, by its place, is here.

@@ -2,8 +2,10 @@
 //!
 //! Every chunk is asked of one source at a time. A source with all of it gives each of those that fetch another share:
 //! whose share a chunk is follows from their keys alone, so they need not talk about it, and what all want leaves that
-//! source once. The rest comes from each other, what few have first. What a nearer source has is not asked of one that is
-//! far. Only who has nothing else to wait for asks for the share of another.
+//! source once. The rest comes from each other, what few have first. Once so many have all of it that none of them has to be
+//! spared, all of them are asked. What a nearer source has is not asked of one that is far, as long as the nearer one is
+//! prompt: what it takes for a chunk is measured, and a chunk that doesn't come makes it slow. Only who has nothing else to
+//! wait for asks for the share of another.
 //!
 //! Nothing here knows of streams or files; chunks are counted as in an [`Inventory`](mln_protocol::wire::Inventory).
 
@@ -18,10 +20,23 @@ const NEAR: Duration = Duration::from_millis(5);
 /// A source is much nearer than another if this many of its round trips are one of the other's.
 const MUCH_NEARER: u32 = 4;
 
+/// A source that takes longer for a chunk keeps nobody from asking those that are farther: it is what limits the fetch.
+const PROMPT: Duration = Duration::from_millis(100);
+
+/// How much of what a source takes for a chunk is what it took for the last one: one part of so many.
+const LAST_TOOK: u32 = 4;
+
 /// After how long without a new chunk somebody who fetches is no longer counted on for its share.
 const STALLED_AFTER: Duration = Duration::from_secs(10);
 
-/// After how long a chunk may be asked of a second source, when there is nothing else to ask for.
+/// A chunk may be asked of a second source, when there is nothing else to ask for, once the first has had it for so many
+/// times as long as it usually takes.
+const SLOW_TIMES: u32 = 3;
+
+/// But not before that.
+const SLOW_AFTER_MIN: Duration = Duration::from_millis(300);
+
+/// And at the latest then, also where it isn't known how long the first takes.
 const SLOW_AFTER: Duration = Duration::from_secs(2);
 
 /// Of how many sources one chunk is asked at a time.
@@ -44,6 +59,8 @@ struct Source {
     weight: u64,
     held: Held,
     round_trip: Duration,
+    /// How long it takes from when a chunk is asked for until it is here, if that is known.
+    takes: Option<Duration>,
     /// When it last told of a new chunk.
     gained: Instant,
 }
@@ -74,6 +91,24 @@ impl Source {
     fn is_much_nearer(&self, than: &Self) -> bool {
         self.round_trip.max(NEAR) * MUCH_NEARER <= than.round_trip
     }
+
+    /// Takes in how long a chunk took.
+    fn took(&mut self, time: Duration) {
+        self.takes = Some(match self.takes {
+            Some(takes) => takes - takes / LAST_TOOK + time / LAST_TOOK,
+            None => time,
+        });
+    }
+
+    /// Takes in that a chunk has come from elsewhere before it came from here.
+    fn was_outrun(&mut self, after: Duration) {
+        self.takes = Some(self.takes.map_or(after, |takes| takes.max(after)));
+    }
+
+    /// Returns after how long a chunk that it was asked for is late.
+    fn patience(&self) -> Duration {
+        self.takes.map_or(SLOW_AFTER, |takes| (takes * SLOW_TIMES).clamp(SLOW_AFTER_MIN, SLOW_AFTER))
+    }
 }
 
 /// How much a chunk is wanted of a source: smaller is more.
@@ -99,9 +134,9 @@ impl Swarm {
         self.missing == 0
     }
 
-    /// Returns whether one source is all that there is.
-    pub(super) fn is_alone(&self) -> bool {
-        self.sources.len() == 1
+    /// Returns how many sources there are.
+    pub(super) fn sources(&self) -> usize {
+        self.sources.len()
     }
 
     /// Takes in a source that has these chunks, or all where `held` is none.
@@ -113,7 +148,8 @@ impl Swarm {
         now: Instant,
     ) {
         let held = held.map_or(Held::Whole, Held::Part);
-        self.sources.insert(peer, Source { weight: weight(peer), held, round_trip, gained: now });
+        let source = Source { weight: weight(peer), held, round_trip, takes: None, gained: now };
+        self.sources.insert(peer, source);
     }
 
     /// Takes in that a source has more.
@@ -153,9 +189,16 @@ impl Swarm {
         });
     }
 
-    /// A chunk is here.
-    pub(super) fn got(&mut self, position: u32) {
-        self.asked.remove(&position);
+    /// A chunk is here, by what a source gave.
+    pub(super) fn got(&mut self, peer: PublicKey, position: u32, now: Instant) {
+        for (of, since) in self.asked.remove(&position).unwrap_or_default() {
+            let time = now.duration_since(since);
+            match self.sources.get_mut(&of) {
+                Some(source) if of == peer => source.took(time),
+                Some(source) => source.was_outrun(time),
+                None => {}
+            }
+        }
         if let Some(here) = self.here.get_mut(position as usize).filter(|here| !**here) {
             *here = true;
             self.missing -= 1;
@@ -174,12 +217,22 @@ impl Swarm {
     /// Returns the chunk that a source is to be asked for next; none where it has to wait.
     pub(super) fn pick(&mut self, peer: PublicKey, now: Instant) -> Option<u32> {
         let source = self.sources.get(&peer)?;
-        let from_whole = source.is_whole();
         let others: Vec<&Source> =
             self.sources.iter().filter(|(other, _)| **other != peer).map(|(_, other)| other).collect();
-        let nearer: Vec<&Source> =
-            others.iter().copied().filter(|other| other.is_much_nearer(source)).collect();
+        let waited = self.waited(now);
+        let is_prompt = |key: &PublicKey, source: &Source| {
+            let waited = waited.get(key).copied().unwrap_or_default();
+            source.takes.unwrap_or_default().max(waited) <= PROMPT
+        };
+        let nearer: Vec<&Source> = self
+            .sources
+            .iter()
+            .filter(|(key, other)| other.is_much_nearer(source) && is_prompt(key, other))
+            .map(|(_, other)| other)
+            .collect();
         let fetching: Vec<&Source> = others.iter().copied().filter(|other| !other.is_whole()).collect();
+        // Those that have all of it are spared while they are fewer than those that fetch.
+        let is_spared = source.is_whole() && others.len() - fetching.len() < fetching.len();
         let rivals: Vec<u64> = fetching
             .iter()
             .filter(|other| now.duration_since(other.gained) < STALLED_AFTER)
@@ -196,7 +249,7 @@ impl Swarm {
             .map(|position| {
                 let holders = fetching.iter().filter(|other| other.has(position)).count();
                 let own = mix(self.me, position);
-                let urge = if !from_whole {
+                let urge = if !is_spared {
                     Urge::Own
                 } else if holders > 0 {
                     Urge::Elsewhere
@@ -222,12 +275,25 @@ impl Swarm {
         Some(position)
     }
 
-    /// Returns the chunk that has been asked of another source for the longest time, if that is long, and this one has it.
+    /// Returns for how long each source has been waited for, by the oldest chunk that it was asked for.
+    fn waited(&self, now: Instant) -> BTreeMap<PublicKey, Duration> {
+        let mut waited: BTreeMap<PublicKey, Duration> = BTreeMap::new();
+        for (of, since) in self.asked.values().flatten() {
+            let longest = waited.entry(*of).or_default();
+            *longest = now.duration_since(*since).max(*longest);
+        }
+        waited
+    }
+
+    /// Returns the chunk that has been asked of another source for the longest time, if it is late, and this one has it.
     fn slow(&self, peer: PublicKey, now: Instant) -> Option<usize> {
         let source = self.sources.get(&peer)?;
+        let is_late = |(of, since): &(PublicKey, Instant)| {
+            self.sources.get(of).is_none_or(|of| now.duration_since(*since) >= of.patience())
+        };
         let late = |asked: &[(PublicKey, Instant)]| {
             let since = asked.iter().map(|(_, since)| *since).max()?;
-            (asked.len() < ASKED_TWICE_MAX && now.duration_since(since) >= SLOW_AFTER).then_some(since)
+            (asked.len() < ASKED_TWICE_MAX && asked.iter().all(is_late)).then_some(since)
         };
         let all = self.asked.iter().filter(|(position, _)| source.has(**position as usize));
         let oldest = all.filter_map(|(position, asked)| Some((late(asked)?, *position))).min()?;

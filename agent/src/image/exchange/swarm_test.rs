@@ -26,7 +26,7 @@ fn one_source_is_asked_for_everything_once() {
     let mut all = picked(&mut swarm, key(9), now);
     all.sort_unstable();
     assert_eq!(all, (0..CHUNKS as u32).collect::<Vec<_>>());
-    all.iter().for_each(|&position| swarm.got(position));
+    all.iter().for_each(|&position| swarm.got(key(9), position, now));
     assert!(swarm.is_whole());
 }
 
@@ -74,7 +74,7 @@ fn who_waits_for_nothing_else_asks_for_anothers_share() {
     let mut swarm = Swarm::new(key(1), vec![false; CHUNKS]);
     swarm.add(key(9), None, near(), now);
     swarm.add(key(2), Some(vec![false; CHUNKS]), near(), now);
-    picked(&mut swarm, key(9), now).iter().for_each(|&position| swarm.got(position));
+    picked(&mut swarm, key(9), now).iter().for_each(|&position| swarm.got(key(9), position, now));
     let more = picked(&mut swarm, key(9), now);
     assert_eq!(more.len(), 1, "one after the other");
 }
@@ -113,6 +113,82 @@ fn a_chunk_that_is_late_is_asked_of_one_more_source() {
 }
 
 #[test]
+fn a_near_source_that_gives_nothing_keeps_nobody_from_a_far_one() {
+    let began = Instant::now();
+    let mut swarm = Swarm::new(key(1), vec![false; CHUNKS]);
+    let (near_one, far_one) = (key(9), key(8));
+    swarm.add(near_one, None, near(), began);
+    swarm.add(far_one, None, Duration::from_millis(80), began);
+    // The near one takes what it is asked for, three at a time, and gives none of it.
+    let taken: Vec<u32> = std::iter::from_fn(|| swarm.pick(near_one, began)).take(3).collect();
+    assert_eq!((taken.len(), swarm.pick(far_one, began)), (3, None), "at first the near one is asked");
+    let (mut now, mut asked) = (began, Vec::new());
+    while !swarm.is_whole() {
+        now += Duration::from_millis(100);
+        asked.extend(swarm.pick(far_one, now));
+        for position in asked.drain(..) {
+            swarm.got(far_one, position, now + Duration::from_millis(50));
+        }
+        assert!(now - began < Duration::from_secs(120), "{} are missing", swarm.missing);
+    }
+    let fair = Duration::from_millis(100) * u32::try_from(CHUNKS).expect("few chunks");
+    assert!(
+        now - began < fair + SLOW_AFTER * 2,
+        "little longer than without the near one: {:?}",
+        now - began
+    );
+}
+
+#[test]
+fn a_near_source_that_takes_long_is_not_the_only_one_that_is_asked() {
+    let began = Instant::now();
+    let mut swarm = Swarm::new(key(1), vec![false; CHUNKS]);
+    swarm.add(key(8), None, Duration::from_millis(80), began);
+    swarm.add(key(9), None, near(), began);
+    let position = swarm.pick(key(9), began).expect("it has all");
+    let mut now = began + Duration::from_millis(700);
+    swarm.got(key(9), position, now);
+    assert!(swarm.pick(key(8), now).is_some(), "the line to the near one is full");
+    for _ in 0..20 {
+        let position = swarm.pick(key(9), now).expect("it is asked as well");
+        now += Duration::from_millis(10);
+        swarm.got(key(9), position, now);
+    }
+    assert_eq!(swarm.pick(key(8), now), None, "it is prompt again");
+}
+
+#[test]
+fn a_chunk_is_late_by_what_its_source_usually_takes() {
+    let began = Instant::now();
+    let mut swarm = Swarm::new(key(1), vec![false; 2]);
+    swarm.add(key(8), None, near(), began);
+    let first = swarm.pick(key(8), began).expect("it has all");
+    let now = began + Duration::from_millis(200);
+    swarm.got(key(8), first, now);
+    let second = swarm.pick(key(8), now).expect("it has all");
+    swarm.add(key(9), None, near(), now);
+    assert_eq!(swarm.pick(key(9), now + Duration::from_millis(200) * (SLOW_TIMES - 1)), None);
+    assert_eq!(swarm.pick(key(9), now + Duration::from_millis(200) * SLOW_TIMES), Some(second));
+}
+
+#[test]
+fn those_that_have_all_are_spared_only_while_they_are_few() {
+    let now = Instant::now();
+    let mut swarm = Swarm::new(key(1), vec![false; CHUNKS]);
+    swarm.add(key(9), None, near(), now);
+    swarm.add(key(2), Some(vec![true; CHUNKS - 1].into_iter().chain([false]).collect()), near(), now);
+    swarm.add(key(3), Some(vec![false; CHUNKS]), near(), now);
+    assert_eq!(
+        swarm.pick(key(9), now).map(|_| ()),
+        Some(()),
+        "where nothing is waited for, one is asked for"
+    );
+    assert!(picked(&mut swarm, key(9), now).len() <= 1, "two fetch, and the first of them has nearly all");
+    swarm.gained(key(3), &(0..CHUNKS as u32).collect::<Vec<_>>(), now);
+    assert!(picked(&mut swarm, key(9), now).len() > CHUNKS / 2, "there is another by now that has all");
+}
+
+#[test]
 fn a_source_that_lacks_what_it_promised_is_not_asked_for_it_again() {
     let now = Instant::now();
     let mut swarm = Swarm::new(key(1), vec![false; 2]);
@@ -126,17 +202,18 @@ fn a_source_that_lacks_what_it_promised_is_not_asked_for_it_again() {
 }
 
 /// Lets hosts fetch from one that has all and from each other, in rounds; in each, every host sends as many chunks as it
-/// may. Returns the number of rounds, and how many chunks left the first.
-fn simulate(hosts: u8, per_round: usize) -> (usize, usize) {
+/// may. Returns the number of rounds, and how many chunks left the first. `round_trip` is what the first host that is named
+/// has measured to the second.
+fn simulate(hosts: u8, per_round: usize, round_trip: fn(PublicKey, PublicKey) -> Duration) -> (usize, usize) {
     let began = Instant::now();
     let seed = key(200);
     let everybody: Vec<PublicKey> = (1..=hosts).map(key).collect();
     let mut swarms: BTreeMap<PublicKey, Swarm> = BTreeMap::new();
     for &me in &everybody {
         let mut swarm = Swarm::new(me, vec![false; CHUNKS]);
-        swarm.add(seed, None, near(), began);
+        swarm.add(seed, None, round_trip(me, seed), began);
         for &other in everybody.iter().filter(|&&other| other != me) {
-            swarm.add(other, Some(vec![false; CHUNKS]), near(), began);
+            swarm.add(other, Some(vec![false; CHUNKS]), round_trip(me, other), began);
         }
         swarms.insert(me, swarm);
     }
@@ -149,7 +226,10 @@ fn simulate(hosts: u8, per_round: usize) -> (usize, usize) {
             for sender in std::iter::once(seed).chain(everybody.iter().copied().filter(|&one| one != me)) {
                 let queue = queues.entry(sender).or_default();
                 // As a fetch does: one source alone is asked for more at a time.
-                let ahead = if swarm.is_alone() { 8 } else { 3 };
+                let ahead = match swarm.sources() {
+                    1 => 8,
+                    several => (16 / several).clamp(1, 3),
+                };
                 while queue.iter().filter(|(by, _)| *by == me).count() < ahead
                     && let Some(position) = swarm.pick(sender, now)
                 {
@@ -162,7 +242,7 @@ fn simulate(hosts: u8, per_round: usize) -> (usize, usize) {
             for _ in 0..per_round {
                 let Some((to, position)) = queue.pop_front() else { break };
                 sent_by_seed += usize::from(*sender == seed);
-                swarms.get_mut(&to).expect("it asked").got(position);
+                swarms.get_mut(&to).expect("it asked").got(*sender, position, now);
                 news.push((to, position));
             }
         }
@@ -182,8 +262,23 @@ fn many_take_little_longer_than_one_and_the_first_gives_little_more_than_once() 
     let per_round = 4;
     let alone = CHUNKS / per_round;
     for hosts in [1, 2, 8, 16] {
-        let (rounds, sent) = simulate(hosts, per_round);
+        let (rounds, sent) = simulate(hosts, per_round, |_, _| near());
         assert!(rounds * 10 <= alone * 13, "{hosts} hosts took {rounds} rounds, one takes {alone}");
         assert!(sent * 10 <= CHUNKS * 13, "{hosts} hosts had {sent} chunks of the first, of {CHUNKS}");
+    }
+}
+
+#[test]
+fn a_line_that_was_busy_when_it_was_measured_makes_nobody_slow() {
+    // What each has measured to the others depends on what was on the lines at that moment: most are far.
+    let per_round = 4;
+    let round_trip = |me: PublicKey, other: PublicKey| match (me.0[0] ^ other.0[1]) % 8 {
+        0 => near(),
+        _ => Duration::from_millis(120),
+    };
+    for hosts in [8, 16] {
+        let (rounds, _) = simulate(hosts, per_round, round_trip);
+        let alone = CHUNKS / per_round;
+        assert!(rounds * 10 <= alone * 13, "{hosts} hosts took {rounds} rounds, one takes {alone}");
     }
 }
