@@ -5,8 +5,9 @@ use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use mln_protocol::id::Name;
 use mln_protocol::lang::{self, Code, Diagnostic, LoadError, Rewritten, SourceLoader, Tree};
-use mln_protocol::model::{Kept, Project};
+use mln_protocol::model::{Kept, Mandate, Project};
 use mln_protocol::resolve::{Options, PluginFile};
 
 use crate::plugin::{self, Allowed, Plugins, Shelf, Understood};
@@ -36,6 +37,8 @@ pub struct LoadedProject {
     pub files: Vec<LoadedFile>,
     /// The project; not to be built if one of the diagnostics is an error.
     pub project: Project,
+    /// What its VMs may decide.
+    pub mandates: BTreeMap<Name, Mandate>,
     /// What the project says that is not carried out yet.
     pub kept: Vec<Kept>,
     /// Everything that is wrong.
@@ -166,8 +169,8 @@ fn load_from(
     }
     lang::sort(&mut diagnostics);
     let source = lang::fold(&tree);
-    let (project, kept) = (resolved.project, resolved.kept);
-    Ok(LoadedProject { source, files, project, kept, diagnostics, tree, options, made_files })
+    let (project, mandates, kept) = (resolved.project, resolved.mandates, resolved.kept);
+    Ok(LoadedProject { source, files, project, mandates, kept, diagnostics, tree, options, made_files })
 }
 
 fn read_guest_file(path: &Path) -> io::Result<(Vec<u8>, u32)> {

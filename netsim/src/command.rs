@@ -38,6 +38,8 @@ enum Command {
     Availability(AvailabilityArguments),
     /// Follow messages through the model of gossip alone, over links that are all alike
     Gossip(GossipArguments),
+    /// See what the built-in policies make of the published loads
+    Policy(PolicyArguments),
 }
 
 #[derive(Args)]
@@ -49,6 +51,16 @@ struct AvailabilityArguments {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Draws what was measured into this folder, as SVG
+    #[arg(long)]
+    plot: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct PolicyArguments {
+    /// How many runs, each with a seed of its own, from 1 on
+    #[arg(long, default_value_t = 20)]
+    seeds: u64,
+    /// Draws the first run into this folder, as SVG
     #[arg(long)]
     plot: Option<PathBuf>,
 }
@@ -149,6 +161,9 @@ pub(crate) fn run() -> std::io::Result<ExitCode> {
         Command::Scale(arguments) => {
             let sizes: Vec<usize> = arguments.nodes.iter().map(|nodes| *nodes.max(&10)).collect();
             scale::run(&mut out, &sizes, arguments.seed, arguments.plot.as_deref())?
+        }
+        Command::Policy(arguments) => {
+            crate::policy::run(&mut out, arguments.seeds.max(1), arguments.plot.as_deref())?
         }
         Command::Explore(arguments) => crate::explore::run(&mut out, &arguments)?,
     };

@@ -31,6 +31,11 @@ impl Lot {
         (self.draw() % len as u64) as usize
     }
 
+    /// Draws from 0 to 1, 1 excluded.
+    pub(crate) fn share(&mut self) -> f64 {
+        (self.draw() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
     /// Whether something happens that has this chance, in thousandths.
     pub(crate) fn chance(&mut self, per_mille: u64) -> bool {
         self.draw() % 1000 < per_mille

@@ -35,6 +35,7 @@ mod options;
 mod overlay;
 mod platform;
 mod plot;
+mod policy;
 mod queue;
 mod regions;
 mod replay;

@@ -10,6 +10,9 @@ const RIGHT: f64 = 20.0;
 const TOP: f64 = 40.0;
 const BOTTOM: f64 = 120.0;
 
+/// Of lines with more points than these only the line is drawn.
+const DOTS_MAX: usize = 50;
+
 /// Told apart by people who see colours differently, too (Okabe, Ito, 2008).
 const COLOURS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000"];
 const DASHES: [&str; 3] = ["", "6 4", "2 3"];
@@ -120,7 +123,7 @@ impl Chart {
             let style =
                 format!("fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\" stroke-dasharray=\"{dash}\"");
             put(format!("<polyline points=\"{}\" {style}/>", line.join(" ")));
-            for (x, y) in &places {
+            for (x, y) in places.iter().filter(|_| places.len() <= DOTS_MAX) {
                 put(format!("<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\" fill=\"{colour}\"/>"));
             }
             let (column, row) = (index % 2, index / 2);

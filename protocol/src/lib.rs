@@ -12,6 +12,7 @@ pub mod lang;
 pub mod model;
 pub mod node;
 pub mod plan;
+pub mod policy;
 pub mod record;
 pub mod resolve;
 #[cfg(test)]

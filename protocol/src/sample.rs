@@ -1,8 +1,11 @@
 //! Values that the tests of several modules begin with.
 
+use std::collections::BTreeMap;
+
 use crate::id::{Digest, Label, Name};
 use crate::model::{BootOrder, DiskSize, HostAddress, MemoryMib, Platform, Vm};
 use crate::node::NodeConfig;
+use crate::policy::{HostSeen, Sight, Tenure};
 use crate::record::{Commit, Consent, HostStatus, Revision, RevisionHost, RevisionVm};
 use crate::trust::{Domain, Grant, KeyPair, Scope, Verb, mesh_of};
 use crate::wire;
@@ -99,5 +102,27 @@ pub(crate) fn host_status(counter: u64) -> HostStatus {
         memory_limit: MemoryMib(1),
         agent_version: String::new(),
         measured_unix_ms: 0,
+    }
+}
+
+/// What the VM `web` sees on a host, of these hosts: their names, which are their sites' too, whose they are, and how
+/// far they are. There are no gauges.
+pub(crate) fn sight(host: &str, hosts: &[(&str, Tenure, Option<u32>)]) -> Sight {
+    let seen = |(named, tenure, round_trip_ms): &(&str, Tenure, Option<u32>)| HostSeen {
+        name: name(named),
+        site: name(named),
+        tenure: *tenure,
+        round_trip_ms: *round_trip_ms,
+    };
+    Sight {
+        now_ms: 0,
+        vm: name("web"),
+        host: name(host),
+        classes: BTreeMap::new(),
+        volumes: 0,
+        hosts: hosts.iter().map(seen).collect(),
+        cloud_spent_ms: 0,
+        gauges: BTreeMap::new(),
+        decided: Vec::new(),
     }
 }

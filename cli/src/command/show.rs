@@ -32,10 +32,15 @@ pub async fn run(
             ShowForm::Text => screen.text(&definition.source),
             ShowForm::Understood => {
                 let owner = Some(&definition.owner);
-                let json = || {
-                    convert::project_json_with(&resolved.project, owner, &diagnostics, tree.sources(), &[])
+                let shown = convert::Shown {
+                    project: &resolved.project,
+                    mandates: &resolved.mandates,
+                    owner,
+                    diagnostics: &diagnostics,
+                    sources: tree.sources(),
+                    made_files: &[],
                 };
-                screen.answer_text(|| project::describe(&resolved.project), || json() + "\n");
+                screen.answer_text(|| project::describe(&resolved.project), || shown.to_json() + "\n");
             }
         }
     }

@@ -96,10 +96,15 @@ impl Show {
         };
         let code = verdict(&loaded);
         if json {
-            let sources = loaded.tree.sources();
-            let made = &loaded.made_files;
-            let answer =
-                convert::project_json_with(&loaded.project, None, &loaded.diagnostics, sources, made) + "\n";
+            let shown = convert::Shown {
+                project: &loaded.project,
+                mandates: &loaded.mandates,
+                owner: None,
+                diagnostics: &loaded.diagnostics,
+                sources: loaded.tree.sources(),
+                made_files: &loaded.made_files,
+            };
+            let answer = shown.to_json() + "\n";
             return Outcome { answer, complaint: String::new(), code };
         }
         Outcome { answer: project::describe(&loaded.project), complaint: complaint(&loaded, drawing), code }

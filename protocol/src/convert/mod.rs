@@ -6,10 +6,11 @@ mod diagnostic;
 mod explanation;
 mod plan;
 mod plugin;
+mod policy;
 mod project;
 
 pub use diagnostic::{diagnostics_json, rewritten_json};
 pub use explanation::{explanation_json, explanations_json};
 pub use plan::plan_json;
 pub use plugin::{AnswerError, plugin_answer, plugin_request};
-pub use project::{project_json, project_json_with};
+pub use project::{Shown, project_json};

@@ -1,14 +1,16 @@
 //! A resolved project in the shape of `show --json`.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use serde::Serialize;
 
+use super::policy::PolicyJson;
 use crate::id::Name;
 use crate::lang::{Diagnostic, Sources};
 use crate::model::{
-    AddressPlan, Attachment, Delay, DiskSize, Forward, Group, HookPoint, Mount, MountSource, Network,
-    Project, Rate, Switch, SwitchSettings, TemplateRef, Vm,
+    AddressPlan, Attachment, Delay, DiskSize, Forward, Group, HookPoint, Mandate, Mount, MountSource,
+    Network, Project, Rate, Switch, SwitchSettings, TemplateRef, Vm,
 };
 use crate::resolve::PluginFile;
 
@@ -53,6 +55,9 @@ struct HostJson<'a> {
     mounts: Vec<MountJson<'a>>,
     nice: Option<i8>,
     cpus: &'a [u16],
+    /// Not there where it has none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    policies: Vec<PolicyJson<'a>>,
     /// Always null as long as clouds are not carried out; there, so that the shape doesn't change.
     ec2: Option<()>,
 }
@@ -201,6 +206,7 @@ impl<'a> From<&'a Vm> for HostJson<'a> {
             mounts: vm.setup.mounts.iter().map(MountJson::from).collect(),
             nice: vm.scheduling.nice,
             cpus: &vm.scheduling.cpus,
+            policies: Vec::new(),
             ec2: None,
         }
     }
@@ -327,43 +333,62 @@ fn shape<'a>(project: &'a Project, owner: Option<&'a Name>) -> ShowJson<'a> {
     }
 }
 
-/// Returns the project as `show --json` prints it, on several lines. The owner is known once it is submitted.
+/// Returns the project as `show --json` prints it, without what its VMs may decide.
 pub fn project_json(
     project: &Project,
     owner: Option<&Name>,
     diagnostics: &[Diagnostic],
     sources: &Sources,
 ) -> String {
-    project_json_with(project, owner, diagnostics, sources, &[])
+    let mandates = BTreeMap::new();
+    Shown { project, mandates: &mandates, owner, diagnostics, sources, made_files: &[] }.to_json()
 }
 
-/// Returns the project as `show --json` prints it, with the files that plugins have made for it.
-pub fn project_json_with(
-    project: &Project,
-    owner: Option<&Name>,
-    diagnostics: &[Diagnostic],
-    sources: &Sources,
-    made_files: &[PluginFile],
-) -> String {
-    let shape = ShowJson {
-        made_files: made_files
-            .iter()
-            .map(|file| MadeFileJson {
-                from: &file.from,
-                bytes: file.bytes.len(),
-                text: std::str::from_utf8(&file.bytes).ok(),
-            })
-            .collect(),
-        diagnostics: diagnostics
-            .iter()
-            .map(|diagnostic| DiagnosticJson {
-                code: diagnostic.code.as_str(),
-                severity: diagnostic.severity().word(),
-                line: sources.position(diagnostic.span).line,
-                message: &diagnostic.message,
-            })
-            .collect(),
-        ..shape(project, owner)
-    };
-    serde_json::to_string_pretty(&shape).expect("strings, numbers and lists of them always serialize")
+/// What is shown of a project.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'a> {
+    /// The project.
+    pub project: &'a Project,
+    /// What its VMs may decide.
+    pub mandates: &'a BTreeMap<Name, Mandate>,
+    /// Its owner; known once it is submitted.
+    pub owner: Option<&'a Name>,
+    /// What is wrong with it.
+    pub diagnostics: &'a [Diagnostic],
+    /// Where that is.
+    pub sources: &'a Sources,
+    /// The files that plugins have made for it.
+    pub made_files: &'a [PluginFile],
+}
+
+impl Shown<'_> {
+    /// Returns it as `show --json` prints it, on several lines.
+    pub fn to_json(&self) -> String {
+        let Self { project, mandates, owner, diagnostics, sources, made_files } = *self;
+        let mut shape = ShowJson {
+            made_files: made_files
+                .iter()
+                .map(|file| MadeFileJson {
+                    from: &file.from,
+                    bytes: file.bytes.len(),
+                    text: std::str::from_utf8(&file.bytes).ok(),
+                })
+                .collect(),
+            diagnostics: diagnostics
+                .iter()
+                .map(|diagnostic| DiagnosticJson {
+                    code: diagnostic.code.as_str(),
+                    severity: diagnostic.severity().word(),
+                    line: sources.position(diagnostic.span).line,
+                    message: &diagnostic.message,
+                })
+                .collect(),
+            ..shape(project, owner)
+        };
+        for (host, vm) in shape.hosts.iter_mut().zip(&project.vms) {
+            let policies = mandates.get(&vm.name).into_iter().flat_map(|mandate| &mandate.policies);
+            host.policies = policies.map(PolicyJson::from).collect();
+        }
+        serde_json::to_string_pretty(&shape).expect("strings, numbers and lists of them always serialize")
+    }
 }

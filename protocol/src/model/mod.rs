@@ -10,6 +10,7 @@ mod impairment;
 mod kept;
 mod nat;
 mod network;
+mod policy;
 mod project;
 mod setup;
 mod size;
@@ -25,6 +26,7 @@ pub use network::{
     AddressPlan, Attachment, Forward, InterfaceAddress, Mac, Network, Switch, SwitchKind, SwitchMember,
     SwitchSettings, Transport, Uplink,
 };
+pub use policy::{BuiltinName, Decider, Mandate, May, Policy};
 pub use project::{Blob, Fragment, HostAddress, Placement, Project};
 pub use setup::{Group, GuestSetup, Mount, MountSource, Scheduling};
 pub use size::{DiskBytes, MemoryMib};

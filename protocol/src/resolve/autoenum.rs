@@ -16,9 +16,10 @@ pub(super) fn guests<'a>(definitions: &'a Definitions<'a>, expander: &mut Expand
     for member in &definitions.members {
         match member {
             Member::Host(name, host) => guests.push(Guest::of_host(name, host)),
-            Member::Enumeration(_, named) => {
+            Member::Enumeration(name, named) => {
                 let room = VMS_MAX.saturating_sub(guests.len());
-                let enumeration = Enumeration { definitions, named, expander };
+                let name = name.as_deref();
+                let enumeration = Enumeration { definitions, name, named, expander };
                 guests.extend(enumeration.guests(room));
             }
         }
@@ -47,6 +48,7 @@ fn too_large(span: Span) -> Diagnostic {
 
 struct Enumeration<'e, 'a> {
     definitions: &'a Definitions<'a>,
+    name: Option<&'a str>,
     named: &'a Named<'a>,
     expander: &'e mut Expander<'a>,
 }
@@ -121,6 +123,7 @@ impl<'a> Enumeration<'_, 'a> {
                 name: format!("{prefix}{:0width$}", index + 1),
                 name_span: self.named.name_span,
                 body: None,
+                enumeration: self.name,
                 superclass: superclass.clone(),
                 service_host: service_hosts.get(index).cloned(),
                 address: range.as_ref().map(|range| range.address(index)),

@@ -199,6 +199,8 @@ pub(super) struct Guest<'a> {
     pub(super) name_span: Span,
     /// What its own block says; none for a VM that an enumeration makes.
     pub(super) body: Option<&'a Body<'a>>,
+    /// The name of the enumeration that makes it, where that has one.
+    pub(super) enumeration: Option<&'a str>,
     /// Its superclass, for a VM that an enumeration makes.
     pub(super) superclass: Option<(String, Span)>,
     /// Settings that an enumeration makes: keyword and value.
@@ -226,6 +228,7 @@ impl<'a> Guest<'a> {
             name: name.to_owned(),
             name_span: host.name_span,
             body: Some(&host.body),
+            enumeration: None,
             superclass: None,
             service_host: None,
             address: None,

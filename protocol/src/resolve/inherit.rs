@@ -25,6 +25,8 @@ pub(super) struct Chain<'a> {
     pub(super) bodies: Vec<&'a Body<'a>>,
     /// How many of them, the last ones, amend the host.
     pub(super) amending: usize,
+    /// The names of the superclasses, the nearest first.
+    pub(super) classes: Vec<&'a str>,
     pub(super) variables: Variables<'a>,
 }
 
@@ -84,7 +86,7 @@ impl<'a> Inheritance<'a> {
             .iter()
             .flat_map(|body| body.variables.iter().map(|(name, value)| (*name, value.clone())))
             .collect();
-        Chain { bodies, amending, variables }
+        Chain { bodies, amending, classes: names, variables }
     }
 
     fn parent(&self, body: &'a Body<'a>, expander: &mut Expander<'a>) -> Option<(String, Span)> {

@@ -36,7 +36,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::Name;
 use crate::lang::{Code, Diagnostic, SourceId, Span, Tree};
-use crate::model::{Claimed, ClaimedPlace, Kept, Project, Switch};
+use crate::model::{Claimed, ClaimedPlace, Kept, Mandate, Project, Switch};
 
 use definitions::{Definitions, Guest};
 use expand::{Expander, Scope};
@@ -66,6 +66,8 @@ pub struct Resolved {
     pub diagnostics: Vec<Diagnostic>,
     /// What the project says that is not carried out yet.
     pub kept: Vec<Kept>,
+    /// What each VM counts among and may decide; not for those that have no class and no policy.
+    pub mandates: BTreeMap<Name, Mandate>,
     /// What the project says to its plugins.
     pub claimed: Vec<Claimed>,
     /// Where each file that guests receive is first asked for, by its path.
@@ -89,6 +91,7 @@ pub fn resolve(tree: &Tree, options: &Options) -> Resolved {
     let mut vms = Vec::with_capacity(guests.len());
     let mut kept = Vec::new();
     kept::Keeper { expander: &mut expander, kept: &mut kept }.outside_of_hosts(&definitions);
+    let mut mandates = BTreeMap::new();
     let mut claimed = Vec::new();
     claimed_outside_of_hosts(&definitions, &mut expander, &mut claimed);
     check_amendments(&definitions, &guests, &mut expander);
@@ -99,6 +102,7 @@ pub fn resolve(tree: &Tree, options: &Options) -> Resolved {
             segments: &mut segments,
             file_places: &mut file_places,
             kept: &mut kept,
+            mandates: &mut mandates,
             claimed: &mut claimed,
         };
         vms.extend(maker.vm(&definitions, guest, &chain));
@@ -113,7 +117,7 @@ pub fn resolve(tree: &Tree, options: &Options) -> Resolved {
 
     let name = name.unwrap_or_else(|| Name::parse(UNNAMED).expect("a literal of letters only"));
     let project = Project { name, vms, switches, hooks };
-    Resolved { project, diagnostics: expander.report.finish(), kept, claimed, file_places }
+    Resolved { project, diagnostics: expander.report.finish(), kept, mandates, claimed, file_places }
 }
 
 /// Adds what `global` and the switches say to plugins, and the plugins' settings.
@@ -190,6 +194,7 @@ fn check_unused_superclasses<'a>(
             segments: &mut segments,
             file_places: &mut file_places,
             kept: &mut kept,
+            mandates: &mut BTreeMap::new(),
             claimed: &mut Vec::new(),
         };
         maker.vm(definitions, &guest, &chain);

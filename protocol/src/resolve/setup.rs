@@ -18,11 +18,11 @@ use super::expand::Expander;
 
 /// The most disks of its own that a guest may have beside the first, swap included: User-Mode Linux has eight drives,
 /// of which the disk, the configuration and the guest agent are three.
-const DISKS_MAX: usize = 5;
+pub(super) const DISKS_MAX: usize = 5;
 /// The smallest disk that is made, in bytes: file systems need some room for themselves.
-const DISK_BYTES_MIN: u64 = 1 << 20;
+pub(super) const DISK_BYTES_MIN: u64 = 1 << 20;
 /// The largest disk that is made, in bytes.
-const DISK_BYTES_MAX: u64 = 8 << 40;
+pub(super) const DISK_BYTES_MAX: u64 = 8 << 40;
 /// The file systems that a disk can be made with.
 const MADE: [&str; 3] = ["ext2", "ext3", "ext4"];
 /// The type by which a folder of the service host is mounted.

@@ -10,13 +10,13 @@ use super::host::{self, MergedHost};
 use super::inherit::{Chain, Merged, MergedContent};
 use super::kept::Keeper;
 use super::network::{NetworkMaker, Segments};
-use super::policy;
+use super::policy::policies;
 use super::size::{self, SizeError};
 use crate::id::{Digest, Name};
 use crate::lang::{Code, Diagnostic, Node, Span};
 use crate::model::{
-    BootOrder, Claimed, ClaimedPlace, DiskSize, GuestFile, HostAddress, Kept, MemoryMib, Platform, Section,
-    TemplateRef, User, Vm,
+    BootOrder, Claimed, ClaimedPlace, DiskSize, GuestFile, HostAddress, Kept, Mandate, MemoryMib, Platform,
+    Section, TemplateRef, User, Vm,
 };
 
 /// The memory of a VM whose file gives none.
@@ -32,6 +32,7 @@ pub(super) struct Maker<'m, 'a> {
     pub(super) segments: &'m mut Segments<'a>,
     pub(super) file_places: &'m mut BTreeMap<String, Span>,
     pub(super) kept: &'m mut Vec<Kept>,
+    pub(super) mandates: &'m mut BTreeMap<Name, Mandate>,
     pub(super) claimed: &'m mut Vec<Claimed>,
 }
 
@@ -47,7 +48,13 @@ impl<'a> Maker<'_, 'a> {
         let scope = host::scope(definitions, guest, chain);
         let MergedHost { body, networks } = MergedHost::of(guest, chain, scope, self.expander);
         let platform = self.platform(&body);
-        policy::check(&body, scope, definitions, self.expander);
+        let policies = policies(&body, scope, definitions, self.expander);
+        let classes = chain.classes.iter().copied().chain(guest.enumeration);
+        let mandate =
+            Mandate { classes: classes.filter_map(|class| Name::parse(class).ok()).collect(), policies };
+        if mandate != Mandate::default() {
+            self.mandates.insert(name.clone(), mandate);
+        }
         let section = Section::Host(name.clone());
         let mut gatherer = Gatherer { expander: self.expander, claimed: self.claimed };
         gatherer.add(&chain.bodies, scope, claimed::host_place(&name));

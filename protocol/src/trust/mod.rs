@@ -3,6 +3,9 @@
 //! Nothing in this project acts on a value that is not [`Verified`]; the only way to get one is
 //! [`Signed::verify`]. A grant's expiry is judged once, by whoever acts on it, by the time that it is given.
 
+mod envelope;
+#[cfg(test)]
+mod envelope_test;
 mod grant;
 mod issue;
 mod join;
@@ -12,6 +15,10 @@ mod revocation;
 mod scope;
 mod signed;
 
+pub use envelope::{
+    Asked, Constitution, Cost, Destination, EnvelopeError, Spent, Step, Surroundings, Touched, Use, UseKind,
+    judge as judge_envelope,
+};
 #[cfg(feature = "mutants")]
 pub(crate) use grant::admit_widened;
 pub use grant::{AdmitError, CHAIN_LINKS_MAX, Grant, Link, Role, ScopeError, Standing, Verb, admit, mesh_of};

@@ -43,6 +43,10 @@ fn value(context: Context, keyword: &Keyword) -> &'static str {
         (Context::Network, "switch") => "lan",
         (Context::Global, "plugins") => "made",
         (Context::Network, "tun_address") => "10.0.0.7",
+        (Context::Policy, "builtin") => "scale",
+        (Context::Policy, "run") => "/bin/true",
+        (Context::Policy, "every" | "grace") => "5s",
+        (Context::Policy, "may") => "move oslo",
         (_, canonical) => {
             VALUES.iter().find(|(word, _)| *word == canonical).map_or("other", |(_, value)| value)
         }

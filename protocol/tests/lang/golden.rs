@@ -31,12 +31,21 @@ fn outcome(folder: &str, name: &str, text: &str) -> (String, Vec<Diagnostic>) {
     let options = options(&variables_of(text));
     let path = format!("{folder}/{name}");
     let (tree, resolved, diagnostics) = understand(&path, text, &loader, &options);
-    let shown = convert::project_json(&resolved.project, None, &[], tree.sources());
+    let shown = convert::Shown {
+        project: &resolved.project,
+        mandates: &resolved.mandates,
+        owner: None,
+        diagnostics: &[],
+        sources: tree.sources(),
+        made_files: &[],
+    };
+    let shown = shown.to_json();
 
     let folded = lang::fold(&tree);
     let (_, again, new_diagnostics) = understand(&path, &folded, &NoIncludes, &options);
     if diagnostics.iter().all(|diagnostic| diagnostic.severity() == Severity::Warning) {
         assert_eq!(resolved.project, again.project, "{path}: folding changes the project");
+        assert_eq!(resolved.mandates, again.mandates, "{path}: folding changes what VMs may decide");
         assert_eq!(diagnostics.len(), new_diagnostics.len(), "{path}: folding changes the diagnostics");
     }
 

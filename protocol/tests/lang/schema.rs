@@ -17,15 +17,34 @@ fn validator() -> Validator {
     jsonschema::draft202012::new(&schema()).expect("the schema is one")
 }
 
-/// Returns what is shown of each case, its diagnostics included.
+/// Returns what is shown of each case, its diagnostics included; without what VMs may decide.
 fn shown() -> Vec<(String, Value)> {
+    let strip = |mut value: Value| {
+        for host in value.pointer_mut("/hosts").and_then(Value::as_array_mut).into_iter().flatten() {
+            host.as_object_mut().and_then(|host| host.shift_remove("policies"));
+        }
+        value
+    };
+    shown_whole().into_iter().map(|(path, value)| (path, strip(value))).collect()
+}
+
+/// Returns all that is shown of each case, its diagnostics included.
+fn shown_whole() -> Vec<(String, Value)> {
     let loader = Folder(crate_folder().join("tests/lang"));
     let show = |folder: &str, case: &std::path::Path| {
         let text = std::fs::read_to_string(case).expect("cases are text");
         let name = case.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let path = format!("{folder}/{name}");
         let (tree, resolved, diagnostics) = understand(&path, &text, &loader, &options(&variables_of(&text)));
-        let json = convert::project_json(&resolved.project, None, &diagnostics, tree.sources());
+        let shown = convert::Shown {
+            project: &resolved.project,
+            mandates: &resolved.mandates,
+            owner: None,
+            diagnostics: &diagnostics,
+            sources: tree.sources(),
+            made_files: &[],
+        };
+        let json = shown.to_json();
         (path, serde_json::from_str(&json).expect("what is shown is JSON"))
     };
     ["ok", "wrong"]
@@ -38,7 +57,7 @@ fn shown() -> Vec<(String, Value)> {
 fn every_case_is_shown_as_the_schema_says() {
     let validator = validator();
     let mut astray = Vec::new();
-    for (path, value) in shown() {
+    for (path, value) in shown_whole() {
         astray.extend(
             validator.iter_errors(&value).map(|error| format!("{path}: {}: {error}", error.instance_path())),
         );
@@ -91,5 +110,21 @@ fn the_schema_misses_nothing_and_lets_nothing_else_pass() {
         ["\"uid\":1003", "\"mode\":\"0600\"", "\"mac\":\"02:", "\"members\":[\"", "\"severity\":\"warning\""]
     {
         assert!(seen.contains(kind), "no case shows {kind}");
+    }
+}
+
+#[test]
+fn the_schema_of_policies_misses_nothing_and_lets_nothing_else_pass() {
+    let validator = validator();
+    let whole =
+        shown_whole().into_iter().find(|(path, _)| path == "ok/policy.mln").expect("the case is there").1;
+    let hosts = whole.pointer("/hosts").and_then(Value::as_array).map_or(0, Vec::len);
+    for host in 0..hosts {
+        let policies = format!("/hosts/{host}/policies");
+        let there = whole.pointer(&policies).and_then(Value::as_array).map_or(0, Vec::len);
+        for policy in 0..there {
+            let passed = let_pass(&whole, &format!("{policies}/{policy}"), &validator);
+            assert_eq!(passed, Vec::<String>::new(), "{policies}/{policy}");
+        }
     }
 }
