@@ -376,7 +376,15 @@ impl Ownerships {
             });
             // What was taken over before there was anything of it here is let go of.
             let taken = vm.standing(key) == Standing::Quarantined && disk.content(id).is_none();
-            if owns && noted < claimed && !removed && !taken {
+            // A release may be noted that never left: whoever goes on by that knows of the claim before it.
+            let giving_up = match disk.holding(id) {
+                Some(Holding::Released { release, .. }) => match &***release {
+                    Record::Link(link) => Some(link.epoch()),
+                    _ => None,
+                },
+                _ => None,
+            };
+            if owns && noted.max(giving_up) < claimed && !removed && !taken {
                 let rule = format!("S1: after a crash {host} does not know of its claim on {id}");
                 self.broken.push((vec![key], rule));
             }
