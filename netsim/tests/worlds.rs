@@ -140,3 +140,15 @@ fn a_skipped_round_of_ballots_is_found_with_the_way_to_it() {
     assert!(line(&all, "violation: S2").contains("two children of one revision are committed"), "{all}");
     assert!(all.contains("  1. host0 is asked for change 0"), "{all}");
 }
+
+#[test]
+fn the_built_in_policies_are_as_good_as_they_have_to_be() {
+    let output = netsim(&["policy", "--seeds", "3"]);
+    let all = text(&output);
+    assert!(output.status.success(), "{all}");
+    for row in
+        ["published, as then", "published rule", "ours ", "2  ", "3  ", "   10    100 min       65 min"]
+    {
+        line(&all, row);
+    }
+}

@@ -56,7 +56,15 @@ fn check_golden(golden: &Path, found: &str) {
 
 fn shown(understood: &Understood) -> String {
     let Understood { tree, resolved, files, .. } = understood;
-    convert::project_json_with(&resolved.project, None, &[], tree.sources(), files) + "\n"
+    let shown = convert::Shown {
+        project: &resolved.project,
+        mandates: &resolved.mandates,
+        owner: None,
+        diagnostics: &[],
+        sources: tree.sources(),
+        made_files: files,
+    };
+    shown.to_json() + "\n"
 }
 
 #[test]

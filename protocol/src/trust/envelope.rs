@@ -81,12 +81,13 @@ pub enum Cost {
     Hourly,
 }
 
-/// What a policy's budget has been used for, by all VMs that have it, as counted from the chain of revisions.
+/// What a policy's budget has been used for, by all VMs that inherit it from one place, as whoever judges counts it from
+/// the chain of revisions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spent {
     /// The hours in clouds that were reserved today.
     pub cloud_hours: u32,
-    /// The volumes that this VM was given.
+    /// The volumes that were given.
     pub volumes: u32,
     /// How long ago something was decided by it, in milliseconds; none if nothing ever was.
     pub last_ms_ago: Option<u64>,
