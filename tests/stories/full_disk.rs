@@ -19,9 +19,9 @@ fn add_big(site: &mut Site, host: &str) -> String {
     let mini = host.ctl(&["template", "list", "--json"]).json();
     let digest = mini[0]["digest"].as_str().expect("it has a template").to_owned();
     let path = host.folder().join("big.img");
-    let copied =
-        Command::new("install").args(["-m", "600"]).arg(host.folder().join(format!("images/{digest}.img")));
-    assert!(copied.arg(&path).status().expect("it is there").success());
+    let mut copy = Command::new("install");
+    copy.args(["-m", "600"]).arg(host.folder().join(format!("images/{digest}.img")));
+    assert!(copy.arg(&path).status().expect("it is there").success());
     // Behind the file system.
     let noise = ["if=/dev/urandom", "bs=1M", "seek=64", "conv=notrunc", "status=none"];
     let mut dd = Command::new("dd");
