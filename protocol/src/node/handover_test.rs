@@ -565,3 +565,21 @@ fn who_waits_for_a_vm_hears_that_it_was_taken_over() {
         matches!(outcome, Outcome::Failed(failures) if failures[0].reason.contains("oslo took it over"));
     assert!(told, "{outcome:?}");
 }
+
+/// The host went down after it had noted that it released the VM, and before it had put the disk aside: that took room
+/// for ever, belonged to nobody, and was in the way when the VM came back.
+#[test]
+fn a_disk_that_was_not_put_aside_in_time_is_at_the_next_start() {
+    let mut cluster = Cluster::new(512);
+    let vm = cluster.ring_with_a_running_vm();
+    cluster.loses = |output| is_link(output, |link| matches!(link, crate::record::Link::Release(_)));
+    cluster.place(&vm, 1, &[0, 1, 2]);
+    cluster.end_steps();
+    assert!(matches!(cluster.holding(0, &vm), Some(Holding::Released { made: true, .. })));
+    let mut node = Node::new(config(0, 512), stored(&cluster.nodes[0]));
+    let found = vec![(vm.clone(), Observed::Down { exit: Some(ExitStatus::Code(0)) })];
+    node.handle(Now { mono_ms: 0, unix_ms: 0 }, Input::Start { found });
+    let outputs = std::iter::from_fn(|| node.poll_output());
+    let shelved = outputs.filter(|output| matches!(output, Output::Shelve { vm: shelved } if *shelved == vm));
+    assert_eq!(shelved.count(), 1);
+}

@@ -94,6 +94,7 @@ impl Node {
     /// Takes up every VM that the records and the disk say is ours.
     pub(super) fn adopt_all(&mut self, now: Now, found: Vec<(VmId, Observed)>) {
         self.vms.found = found.into_iter().collect();
+        self.shelve_again();
         let projects: Vec<ProjectId> = self.projects.heads().map(|(project, _)| project).collect();
         self.vms.adopting = true;
         for project in projects {
@@ -102,6 +103,21 @@ impl Node {
         self.vms.adopting = false;
         self.next_queued(now);
         self.resume_releases(now);
+    }
+
+    /// Has the disks put aside that this host has given away, and had not put aside when it went down.
+    fn shelve_again(&mut self) {
+        let is_given_away = |holding: &Holding| match holding {
+            Holding::Released { made, .. } => *made,
+            Holding::Shadow { .. } => true,
+            Holding::Claimed { .. }
+            | Holding::Arriving { .. }
+            | Holding::Arrived { .. }
+            | Holding::Declined { .. } => false,
+        };
+        for vm in self.vms.found.keys().filter(|vm| self.holdings.get(vm).is_some_and(is_given_away)) {
+            self.outbox.push(Output::Shelve { vm: vm.clone() });
+        }
     }
 
     /// Goes on with releases that were not yet claimed when this host went down.
