@@ -115,6 +115,10 @@ pub(crate) fn run(
                 writeln!(out, "violation: {violation}")?;
             }
         }
+        if up == HOSTS && sum.0.iter().any(|(tried, done)| done < tried) {
+            held = false;
+            writeln!(out, "violation: L1: something fails though every host is up")?;
+        }
         let cells: Vec<String> =
             sum.0.iter().map(|(tried, done)| format!("{:>20}", format!("{done} of {tried}"))).collect();
         writeln!(
@@ -279,5 +283,22 @@ fn chart(rows: &[(usize, Tried)]) -> Chart {
         x: Axis { name: "hosts that are up, in %".to_owned(), is_logarithmic: false },
         y: Axis { name: "operations that succeed, in %".to_owned(), is_logarithmic: false },
         series,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_succeeds_where_all_hosts_are_up() {
+        let hosts = 12;
+        let (tried, violations) = try_everything(World::new(Options::scale(1, hosts)), hosts);
+        assert_eq!(violations, [""; 0]);
+        for (kind, name) in Kind::ALL {
+            let (count, done) = tried.0[kind as usize];
+            assert!(count > 0, "{name}");
+            assert_eq!(done, count, "{name}");
+        }
     }
 }

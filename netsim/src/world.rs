@@ -670,10 +670,10 @@ impl World {
                     self.oracle.check_alone(&self.hosts[alone], &outcome, can_fail);
                     self.tally.alone += 1;
                 }
-                None if self.script_done(node, op, &outcome) => {}
                 None if self.orders.contains_key(&op) => {
                     self.orders.insert(op, Some(outcome));
                 }
+                None if self.script_done(node, op, &outcome) => {}
                 None => self.workload.done(node, op, &outcome, &mut self.tally),
             },
         }
