@@ -32,7 +32,9 @@ pub(crate) struct Oracle {
     seen: BTreeSet<(VmId, PublicKey, Epoch, u64)>,
     /// The newest epoch in which each VM's counter was seen.
     counted_in: BTreeMap<VmId, Epoch>,
-    /// Records that hosts have passed on and that were looked at.
+    /// Records that hosts have written down and that were looked at.
+    written: BTreeSet<Digest>,
+    /// The same of those that they have passed on.
     passed_on: BTreeSet<Digest>,
     /// How often each author's requests were applied, and the VM's counter after the last.
     applied: BTreeMap<VmId, (u64, BTreeMap<PublicKey, usize>)>,
@@ -94,6 +96,7 @@ impl Oracle {
             requests: BTreeMap::new(),
             seen: BTreeSet::new(),
             counted_in: BTreeMap::new(),
+            written: BTreeSet::new(),
             passed_on: BTreeSet::new(),
             applied: BTreeMap::new(),
             kept: KeptDisks::default(),
@@ -281,15 +284,24 @@ impl Oracle {
         }
     }
 
-    /// S4: what an honest host keeps and passes on was signed by whom it says, and by somebody who may.
-    pub(crate) fn check_signature(&mut self, by: PublicKey, record: &VerifiedRecord) {
+    /// S4: what an honest host writes down was signed by whom it says, and by somebody who may. Judged by the simulator's
+    /// own verification alone: what the program says of its own records is heard once others get them, where the rules
+    /// of ownership are looked at in the same moment.
+    pub(crate) fn check_kept_signature(&mut self, by: PublicKey, record: &VerifiedRecord) {
+        let known = self.verified.contains(&record.digest()) || !self.written.insert(record.digest());
+        if !known && !is_genuine(record, self.root) {
+            self.broken(format!("S4: {} keeps or passes on what nobody who may has signed", by.short()));
+        }
+    }
+
+    /// S4: the same for what it passes on, which moreover proves itself to everybody who verifies it.
+    fn check_signature(&mut self, by: PublicKey, record: &VerifiedRecord) {
         let known = self.verified.contains(&record.digest()) || !self.passed_on.insert(record.digest());
         if known {
             return;
         }
-        if !is_genuine(record, self.root) {
-            self.broken(format!("S4: {} keeps or passes on what nobody who may has signed", by.short()));
-        } else if let Err(error) = wire::verify_record(record.signed().clone(), self.root) {
+        self.check_kept_signature(by, record);
+        if let Err(error) = wire::verify_record(record.signed().clone(), self.root) {
             self.broken(format!(
                 "S4: {} keeps or passes on a record that proves nothing: {error}",
                 by.short()

@@ -123,7 +123,7 @@ impl World {
             let Write::Record(slot, record) = write else { continue };
             self.check_kept(node, record);
             if self.hosts[node].honesty == Honesty::Honest {
-                self.oracle.check_signature(key, record);
+                self.oracle.check_kept_signature(key, record);
             }
             if let Record::Vm(status) = &***record
                 && record.author() == key

@@ -37,6 +37,9 @@ struct Mesh {
     away: BTreeSet<usize>,
     /// Messages of these kinds get lost.
     lost: fn(&Message) -> bool,
+    /// Whether the platforms take their time, and what they are looking at meanwhile.
+    holds_checks: bool,
+    being_checked: Vec<(usize, Digest)>,
     outcomes: BTreeMap<OpId, Outcome>,
 }
 
@@ -57,6 +60,8 @@ impl Mesh {
             removed: Vec::new(),
             away: BTreeSet::new(),
             lost: |_| false,
+            holds_checks: false,
+            being_checked: Vec::new(),
             outcomes: BTreeMap::new(),
         };
         for index in 0..count {
@@ -146,6 +151,7 @@ impl Mesh {
                 }
                 queue.push_back((from, Input::Persisted(id)));
             }
+            Output::Check { revision, .. } if self.holds_checks => self.being_checked.push((from, revision)),
             Output::Check { revision, .. } => {
                 queue.push_back((from, Input::Checked { revision, verdict: Ok(()) }));
             }
@@ -200,12 +206,12 @@ impl Mesh {
         self.connect(index);
     }
 
-    /// Lets time pass, in small steps.
     /// Returns the time of all hosts.
     fn now(&self) -> Now {
         Now { mono_ms: self.now_ms, unix_ms: self.now_ms + self.ahead_ms }
     }
 
+    /// Lets time pass, in small steps.
     fn pass(&mut self, seconds: u64) {
         for _ in 0..seconds * 4 {
             self.now_ms += 250;

@@ -236,3 +236,38 @@ fn a_plan_says_which_vm_comes_back_and_whose_disk_is_kept() {
         ["- remove the project no longer has it; its disk is kept for a while, see mlnctl gc"]
     );
 }
+
+/// One word too many used to make a host forget the oldest that it kept no room for: also one for the return of a disk, which
+/// was then deleted in its time, though that return could still be decided.
+#[test]
+fn the_word_that_holds_a_disk_is_not_forgotten_for_another_one() {
+    const LONG_MS: u64 = 2 * limits::RESERVATION_MS;
+    let mut mesh = Mesh::new();
+    let project = mesh.build(&[0, 1]);
+    mesh.revise_keeping(0, 2, project, lab(&[0], &[]), Consent::Majority, LONG_MS);
+    assert_eq!(mesh.outcomes.get(&OpId(2)), Some(&Outcome::Done));
+    mesh.lost = |message| matches!(message, Message::Answer { .. } | Message::Withdraw { .. });
+    mesh.revise(0, 10, project, lab(&[0, 1], &[]), Consent::Majority);
+    let words = |mesh: &Mesh| -> Vec<Digest> {
+        let reserved = mesh.decisions[1].values().flat_map(|note| &note.reserved);
+        reserved.map(|(child, _)| *child).collect()
+    };
+    let [back] = words(&mesh)[..] else { panic!("one word") };
+    let beside = |op: u64| {
+        let mut lab = lab(&[0, 2], &[(2, &format!("echo {op}"))]);
+        lab.vms[1].service_host = Some(HostAddress(NAMES[1].to_owned()));
+        lab
+    };
+    let most = limits::RESERVED_PARTS_MAX;
+    for op in 11..10 + most as u64 {
+        mesh.revise(0, op, project, beside(op), Consent::Majority);
+    }
+    mesh.pass(limits::RESERVATION_MS / 1000 + 1);
+    let before = words(&mesh);
+    assert!(before.len() == most && before[0] == back, "it is the oldest");
+    mesh.revise(2, 30, project, beside(30), Consent::Majority);
+    let after = words(&mesh);
+    assert!(after.len() == most && after[0] == back && !after.contains(&before[1]), "the next one goes");
+    mesh.pass(LONG_MS / 1000);
+    assert_eq!(mesh.removed, [], "its return may still be decided");
+}

@@ -154,8 +154,8 @@ pub const BALLOT_JUMP_MAX: u64 = 1 << 32;
 pub const UNDECIDED_MS: u64 = 20_000;
 
 /// How many parts a host remembers that it has reserved for one parent's children: one of them may still be committed.
-/// Of those that it keeps no room for any more the oldest is forgotten for one more; where it keeps room for all, it
-/// says no.
+/// Of those that it keeps no room for any more, and that bring no kept disk back, the oldest is forgotten for one more;
+/// where there is none, it says no.
 pub const RESERVED_PARTS_MAX: usize = 8;
 
 /// How often a partial change is asked about anew without the hosts that did not reserve.

@@ -100,12 +100,18 @@ impl Node {
     }
 
     /// Returns whose part is forgotten where one more is to be remembered: the oldest child of this parent that this host
-    /// keeps no room for any more and hasn't promised. Should it be committed after all, the part is asked for again.
+    /// keeps no room for any more and hasn't promised. Should it be committed after all, the part is asked for again. A disk
+    /// can't be: the note that holds one is never forgotten for another.
     fn reserved_to_forget(&self, parent: Digest) -> Option<Digest> {
         let note = self.decisions.note(parent).filter(|n| n.reserved.len() >= limits::RESERVED_PARTS_MAX)?;
         let promised = note.promised.as_ref().map(|(_, child)| child.digest);
-        let mut children = note.reserved.iter().map(|(child, _)| *child);
-        children.find(|child| Some(*child) != promised && !self.reservations.is_held(*child))
+        let mut children = note.reserved.iter();
+        let over = children.find(|(child, part)| {
+            Some(*child) != promised
+                && !self.reservations.is_held(*child)
+                && !self.brings_kept_back(*child, *part)
+        });
+        over.map(|(child, _)| *child)
     }
 
     /// Forgets that a part was reserved for: its coordinator says that it was never put forward.

@@ -111,3 +111,27 @@ fn a_host_that_keeps_room_for_many_changes_of_one_project_says_no_to_one_more_an
     assert_eq!(noted(&mesh), Some(limits::RESERVED_PARTS_MAX));
     assert_eq!(mesh.outcomes.get(&OpId(31)), None, "it is not refused: its answer is lost");
 }
+
+#[test]
+fn of_changes_that_are_looked_at_at_the_same_time_no_more_get_a_yes_than_are_remembered() {
+    let mut mesh = Mesh::new();
+    let project = mesh.build(&[1]);
+    let most = limits::RESERVED_PARTS_MAX;
+    mesh.lost = |message| matches!(message, Message::Withdraw { .. } | Message::Ballot { .. });
+    mesh.holds_checks = true;
+    for op in 0..3 * most as u64 {
+        mesh.revise(0, 10 + op, project, lab(&[1], &[(1, &format!("echo {op}"))]), Consent::Majority);
+    }
+    assert!(mesh.being_checked.len() > most, "{}", mesh.being_checked.len());
+    mesh.lost =
+        |message| matches!(message, Message::Answer { verdict: Ok(_), .. } | Message::Withdraw { .. });
+    for (node, revision) in std::mem::take(&mut mesh.being_checked) {
+        mesh.input(node, Input::Checked { revision, verdict: Ok(()) });
+    }
+    assert_eq!(mesh.decisions[1].values().map(|note| note.reserved.len()).max(), Some(most));
+    assert_eq!(mesh.reservations[1].len(), most, "no room is kept for what got a no");
+    let refused = (10..10 + 3 * most as u64).filter(|op| mesh.outcomes.contains_key(&OpId(*op)));
+    for op in refused.collect::<Vec<u64>>() {
+        assert_eq!(mesh.refused(op), [Rule::Parent].into());
+    }
+}

@@ -263,16 +263,24 @@ impl Node {
             let detail = "the revision has a VM that was born in one that this host doesn't know".to_owned();
             return Err(Refusal { rule: Rule::Parent, detail });
         }
-        if ask.revision.host(self.me).is_some() && !self.can_note_reserved(parent, ask.digest) {
-            let detail = format!(
-                "this host keeps room for {} other changes of this project, of which none is decided; wait {} s, or until \
-                 those who want them give up",
-                limits::RESERVED_PARTS_MAX,
-                limits::RESERVATION_MS / 1000
-            );
-            return Err(Refusal { rule: Rule::Parent, detail });
+        if ask.revision.host(self.me).is_some() {
+            self.judge_noted(parent, ask.digest)?;
         }
         Ok(())
+    }
+
+    /// Refuses one more child of a parent than this host can remember that it has given its word to.
+    fn judge_noted(&self, parent: Digest, child: Digest) -> Result<(), Refusal> {
+        if self.can_note_reserved(parent, child) {
+            return Ok(());
+        }
+        let detail = format!(
+            "this host has said yes to {} other changes of this project, of which none is decided; wait {} s, or until \
+             those who want them give up",
+            limits::RESERVED_PARTS_MAX,
+            limits::RESERVATION_MS / 1000
+        );
+        Err(Refusal { rule: Rule::Parent, detail })
     }
 
     /// Judges a part that is to be carried here; returns the memory in MiB that it takes beside what is there.
@@ -449,6 +457,10 @@ impl Node {
         let Some(reserved) = self.reservations.by_revision.get(&revision) else { return };
         let coordinator = reserved.coordinator;
         let verdict = if self.own_runs.signs() { verdict } else { Err(self.doubled_refusal()) };
+        // Others were asked about, too, while the platform looked at this one.
+        let noted = reserved.parent.filter(|_| reserved.fragment.is_some());
+        let verdict =
+            verdict.and_then(|()| noted.map_or(Ok(()), |parent| self.judge_noted(parent, revision)));
         let Some(reserved) = self.reservations.by_revision.get_mut(&revision) else { return };
         match verdict {
             Ok(()) => {

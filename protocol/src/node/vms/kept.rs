@@ -145,16 +145,26 @@ impl Node {
     fn is_asked_back(&self, id: &VmId) -> bool {
         let project = self.projects.project_of(id);
         let of_project = |parent| self.projects.commit(parent).map(|parent| parent.project()) == project;
-        let has_it = |child: Digest, part: Digest| match self.projects.commit(child) {
+        let mut noted = self.decisions.reserved().filter(|(parent, ..)| of_project(*parent));
+        let promised = |child: &crate::record::Commit| child.placed().any(|(vm, _)| vm == *id);
+        noted.any(|(_, child, part)| self.has_vm(child, part, id))
+            || self.decisions.promised_children().any(promised)
+            || self.reservations.asked_for(project, &id.name)
+    }
+
+    /// Whether a revision that this host has signed for with this part has a VM.
+    fn has_vm(&self, child: Digest, part: Digest, id: &VmId) -> bool {
+        match self.projects.commit(child) {
             Some(child) => child.placed().any(|(vm, _)| vm == *id),
             // Of what isn't known yet, names must do.
             None => self.definition_in(part, id).is_some(),
-        };
-        let mut noted = self.decisions.reserved().filter(|(parent, ..)| of_project(*parent));
-        let promised = |child: &crate::record::Commit| child.placed().any(|(vm, _)| vm == *id);
-        noted.any(|(_, child, part)| has_it(child, part))
-            || self.decisions.promised_children().any(promised)
-            || self.reservations.asked_for(project, &id.name)
+        }
+    }
+
+    /// Whether a revision that this host has signed for with this part brings a VM back whose disk is here.
+    pub(in crate::node) fn brings_kept_back(&self, child: Digest, part: Digest) -> bool {
+        let mut left_out = self.vms.owned.keys().filter(|id| self.projects.fate(id) == Some(Fate::Removed));
+        left_out.any(|id| self.has_vm(child, part, id))
     }
 
     /// Whether a VM is ours, nothing is being done with it, and it is on its way to nobody: only then may its disk be given
