@@ -123,8 +123,7 @@ pub enum Refusal {
     /// The host shares no such path.
     #[error(
         "mount {path}: this host lets no VM have that; whoever runs it can allow it in config.toml, and then restart the \
-         agent: [share] folders = [{:?}]",
-        parent(path)
+         agent: [share] folders = [{path:?}]"
     )]
     NotShared {
         /// The path that was asked for.
@@ -185,12 +184,6 @@ pub enum Refusal {
         /// The most that are possible.
         limit: usize,
     },
-}
-
-/// Returns the folder that would have to be shared for a path.
-fn parent(path: &str) -> String {
-    let parent = std::path::Path::new(path).parent().unwrap_or(std::path::Path::new("/"));
-    parent.to_string_lossy().into_owned()
 }
 
 /// Why a step failed. Unless a variant says otherwise nothing was changed, and it can be tried again.

@@ -99,7 +99,7 @@ impl EventLoop {
     }
 
     pub(super) async fn request_remove(&mut self, remove: &Remove, operator: &Operator, reply: ReplySender) {
-        let project = match select::project(&self.node, &remove.project, &operator.name) {
+        let project = match select::project(&self.node, &remove.project, operator) {
             Ok(project) => project,
             Err(wrong) => return answer(&reply, [*wrong]),
         };

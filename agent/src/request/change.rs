@@ -69,7 +69,7 @@ impl EventLoop {
         };
         // A text with what the project has already: that is the head's.
         let base = match (&vars, &change.project) {
-            (None, Some(project)) => match select::project(&self.node, project, &operator.name) {
+            (None, Some(project)) => match select::project(&self.node, project, operator) {
                 Ok(project) => self.node.submitted(project.id).into_iter().next(),
                 Err(wrong) => return answer(&reply, [*wrong]),
             },
@@ -231,7 +231,7 @@ impl EventLoop {
         reply: ReplySender,
     ) {
         let wanted = match &change.project {
-            Some(project) => select::project(&self.node, project, &operator.name),
+            Some(project) => select::project(&self.node, project, operator),
             None => Err(Box::new(refusal("malformed", "it is not said which project".to_owned(), None))),
         };
         let project = match wanted {
@@ -334,7 +334,7 @@ impl EventLoop {
 
     /// Answers with what a project was submitted as.
     pub(super) fn request_definition(&self, wanted: &ProjectRef, operator: &Operator, reply: ReplySender) {
-        let project = match select::project(&self.node, wanted, &operator.name) {
+        let project = match select::project(&self.node, wanted, operator) {
             Ok(project) => project,
             Err(wrong) => return answer(&reply, [*wrong]),
         };

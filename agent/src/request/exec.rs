@@ -38,7 +38,7 @@ impl EventLoop {
             let text = format!("{} leads into no VM", request.word());
             return answer(&reply, [refusal("no-such-vm", text, None)]);
         };
-        let found = select::project(&self.node, &wanted.project, &operator.name).and_then(|project| {
+        let found = select::project(&self.node, &wanted.project, operator).and_then(|project| {
             self.node.vm(project.id, &wanted.vm).ok_or_else(|| {
                 let known: Vec<String> =
                     self.node.vms(project.id).iter().map(|vm| vm.status.vm.name.to_string()).collect();

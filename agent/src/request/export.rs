@@ -76,7 +76,7 @@ type Ended = Vec<Reply>;
 
 impl EventLoop {
     pub(super) fn request_export(&self, export: Export, operator: &Operator, reply: ReplySender) {
-        let project = match select::project(&self.node, &export.project, &operator.name) {
+        let project = match select::project(&self.node, &export.project, operator) {
             Ok(project) => project,
             Err(wrong) => return answer(&reply, [*wrong]),
         };
@@ -120,7 +120,7 @@ impl EventLoop {
             let text = "this is asked by another agent; you want mlnctl export".to_owned();
             return answer(&reply, [refusal("malformed", text, None)]);
         };
-        let project = match select::project(&self.node, &part.project, &operator.name) {
+        let project = match select::project(&self.node, &part.project, operator) {
             Ok(project) => project,
             Err(wrong) => return answer(&reply, [*wrong]),
         };

@@ -12,7 +12,7 @@ use crate::event_loop::EventLoop;
 
 impl EventLoop {
     pub(super) fn request_log(&self, wanted: &ProjectRef, operator: &Operator, reply: &ReplySender) {
-        let project = match select::project(&self.node, wanted, &operator.name) {
+        let project = match select::project(&self.node, wanted, operator) {
             Ok(project) => project,
             // What was removed has a log still.
             Err(wrong) => match select::removed(&self.node, wanted, operator) {

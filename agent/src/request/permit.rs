@@ -208,7 +208,7 @@ pub(super) fn judge_scope(node: &Node, operator: &Operator, request: &Request) -
         }
         Reach::Mesh | Reach::Changed | Reach::AllProjects | Reach::Everything => return Ok(()),
     };
-    let Ok(project) = select::project(node, project, &operator.name) else { return Ok(()) };
+    let Ok(project) = select::project(node, project, operator) else { return Ok(()) };
     standing.covers(&project.label).map_err(may_not)?;
     let view = inside.and_then(|vm| node.vm(project.id, vm));
     match view.and_then(|view| host(node, view.owner)) {
@@ -240,11 +240,7 @@ pub(super) fn judge(
             None => Ok(()),
             Some(verb) => Err(refusal(
                 format!("{} may not {word}: the grant has no {}; it has {verbs}", operator.name, verb.word()),
-                Some(format!(
-                    "whoever gave the grant, by a wider one: mlnctl token new --role operator --may {},{}",
-                    verbs.words().join(","),
-                    verb.word()
-                )),
+                Some(format!("whoever gave the grant, by one more: {}", granting(operator, verbs, verb))),
             )),
         },
         Origin::Peer { key } => match (may_be_passed_on(request), peer_verbs) {
@@ -264,6 +260,24 @@ pub(super) fn judge(
             },
         },
     }
+}
+
+/// Returns the command that gives an operator one verb more, for the same projects and on the same hosts.
+fn granting(operator: &Operator, verbs: Verbs, verb: Verb) -> String {
+    let mut command =
+        format!("mlnctl grant --to {} --may {},{}", operator.name, verbs.words().join(","), verb.word());
+    let Some(link) = operator.standing.as_ref().and_then(|standing| standing.links.last()) else {
+        return command;
+    };
+    let scope = &link.grant.scope;
+    let projects: Vec<String> = scope.projects.iter().map(ToString::to_string).collect();
+    let hosts: Vec<String> = scope.hosts.iter().map(ToString::to_string).collect();
+    for (flag, patterns) in [("projects", projects), ("hosts", hosts)] {
+        if !patterns.is_empty() {
+            command.push_str(&format!(" --{flag} '{}'", patterns.join(",")));
+        }
+    }
+    command
 }
 
 /// Refuses what the grants leave out of whoever a host passes it on for, where it says who that is.

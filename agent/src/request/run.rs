@@ -34,7 +34,7 @@ impl EventLoop {
         operator: &Operator,
         reply: ReplySender,
     ) {
-        let vms = match select::vms(&self.node, &target, &operator.name) {
+        let vms = match select::vms(&self.node, &target, operator) {
             Ok(vms) => vms.into_iter().map(|vm| vm.status.vm).collect(),
             Err(wrong) => return answer(&reply, [*wrong]),
         };

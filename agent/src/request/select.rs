@@ -2,7 +2,7 @@
 
 use mln_link::Reply;
 use mln_link::message::{ProjectRef, ProjectSelection, Target};
-use mln_protocol::id::{Label, Name};
+use mln_protocol::id::Label;
 use mln_protocol::lang::did_you_mean;
 use mln_protocol::node::{Node, ProjectView, VmView};
 
@@ -14,21 +14,28 @@ const DIGEST_DIGITS_MIN: usize = 8;
 
 /// Returns the project that a name means to an operator: their own, or the only one of that name; or the one whose
 /// digest begins so.
-pub(super) fn project(node: &Node, wanted: &ProjectRef, operator: &Name) -> Result<ProjectView, Box<Reply>> {
+pub(super) fn project(
+    node: &Node,
+    wanted: &ProjectRef,
+    operator: &Operator,
+) -> Result<ProjectView, Box<Reply>> {
     let projects = node.projects();
     let named: Vec<&ProjectView> = projects
         .iter()
         .filter(|project| project.label.project == wanted.project)
         .filter(|project| wanted.owner.as_ref().is_none_or(|owner| project.label.owner == *owner))
         .collect();
-    let own: Vec<&&ProjectView> = named.iter().filter(|project| project.label.owner == *operator).collect();
+    let own: Vec<&&ProjectView> =
+        named.iter().filter(|project| project.label.owner == operator.name).collect();
     match (named.as_slice(), own.as_slice()) {
         ([], _) => {
             if let Some(found) = by_digest(&projects, wanted) {
                 return Ok(found.clone());
             }
-            let known: Vec<String> = projects.iter().map(|project| project.label.to_string()).collect();
-            let names = projects.iter().map(|project| project.label.project.as_str());
+            // Others' projects are not listed either.
+            let seen = || projects.iter().filter(|project| operator.sees(&project.label));
+            let known: Vec<String> = seen().map(|project| project.label.to_string()).collect();
+            let names = seen().map(|project| project.label.project.as_str());
             let meant = did_you_mean(wanted.project.as_str(), names);
             let known = if known.is_empty() {
                 "none is built".to_owned()
@@ -104,7 +111,7 @@ fn ambiguous(what: &str, several: &[&ProjectView]) -> Box<Reply> {
 }
 
 /// Returns the VMs that a request is about, in the order of their projects and names.
-pub(super) fn vms(node: &Node, target: &Target, operator: &Name) -> Result<Vec<VmView>, Box<Reply>> {
+pub(super) fn vms(node: &Node, target: &Target, operator: &Operator) -> Result<Vec<VmView>, Box<Reply>> {
     let projects = match &target.projects {
         ProjectSelection::All => node.projects(),
         ProjectSelection::One(wanted) => vec![project(node, wanted, operator)?],

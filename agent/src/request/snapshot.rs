@@ -83,7 +83,7 @@ pub(super) struct Round {
 
 impl EventLoop {
     pub(super) fn request_snapshot(&self, snapshot: Snapshot, operator: &Operator, reply: ReplySender) {
-        let project = match select::project(&self.node, &snapshot.project, &operator.name) {
+        let project = match select::project(&self.node, &snapshot.project, operator) {
             Ok(project) => project,
             Err(wrong) => return answer(&reply, [*wrong]),
         };
@@ -138,7 +138,7 @@ impl EventLoop {
             let text = "this is asked by another agent; you want mlnctl snapshot".to_owned();
             return answer(&reply, [refusal("malformed", text, None)]);
         };
-        let project = match select::project(&self.node, &part.project, &operator.name) {
+        let project = match select::project(&self.node, &part.project, operator) {
             Ok(project) => project,
             Err(wrong) => return answer(&reply, [*wrong]),
         };

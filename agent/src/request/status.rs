@@ -150,7 +150,7 @@ fn in_vain(node: &Node, waiter: &Waiter, waited_ms: u64) -> Option<String> {
     if waiter.until == WaitFor::Down || waited_ms < HOPE_MS {
         return None;
     }
-    let vms = select::vms(node, &waiter.request.target, &waiter.operator.name).ok()?;
+    let vms = select::vms(node, &waiter.request.target, &waiter.operator).ok()?;
     let idle = vms.iter().find(|vm| vm.status.run == RunState::Down && vm.status.state == VmState::Down)?;
     let ended = idle.status.exit.map_or_else(String::new, |exit| format!(", ended with {exit}"));
     Some(format!("{} on {} is down{ended}, and nobody starts it", idle.status.vm.name, idle.status.host))
@@ -170,9 +170,7 @@ fn is_complete(node: &Node, request: &Status, operator: &Operator, rows: &[Statu
             let seen = node.projects().into_iter().filter(|project| operator.sees(&project.label));
             seen.map(|project| project.vms).sum()
         }
-        ProjectSelection::One(one) => {
-            select::project(node, one, &operator.name).map_or(0, |project| project.vms)
-        }
+        ProjectSelection::One(one) => select::project(node, one, operator).map_or(0, |project| project.vms),
     };
     !request.target.vms.is_empty() || rows.len() >= wanted
 }
@@ -196,7 +194,7 @@ fn unsettled(
 ) -> Result<Vec<UnsettledRow>, Box<Reply>> {
     let projects = match projects {
         ProjectSelection::All => node.projects(),
-        ProjectSelection::One(wanted) => vec![select::project(node, wanted, &operator.name)?],
+        ProjectSelection::One(wanted) => vec![select::project(node, wanted, operator)?],
     };
     let row = |project: ProjectView| {
         let heads = node.heads(project.id)?;
@@ -275,13 +273,13 @@ fn rows(node: &Node, now: Now, request: &Status, operator: &Operator) -> Result<
             age_ms,
         }
     };
-    let mut found = select::vms(node, &request.target, &operator.name)?;
+    let mut found = select::vms(node, &request.target, operator)?;
     found.retain(|vm| operator.sees(&vm.label));
     let outside = found.iter().filter_map(outside).collect();
     let unsettled = unsettled(node, &request.target.projects, operator)?;
     let projects = match &request.target.projects {
         ProjectSelection::All => node.projects(),
-        ProjectSelection::One(wanted) => vec![select::project(node, wanted, &operator.name)?],
+        ProjectSelection::One(wanted) => vec![select::project(node, wanted, operator)?],
     };
     let kept = kept(node, now, &projects, operator);
     Ok(Rows { vms: found.into_iter().map(row).collect(), outside, unsettled, kept })

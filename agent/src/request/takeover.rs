@@ -21,7 +21,7 @@ impl EventLoop {
         reply: ReplySender,
         input: InputQueue,
     ) {
-        let project = match select::project(&self.node, &order.vm.project, &operator.name) {
+        let project = match select::project(&self.node, &order.vm.project, operator) {
             Ok(project) => project,
             Err(wrong) => return answer(&reply, [*wrong]),
         };
