@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mln_protocol::id::{Digest, PublicKey};
 use mln_protocol::model::Blob;
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::identity::replace_file;
@@ -33,6 +33,12 @@ const FREE_BYTES_MIN: u64 = 64 << 20;
 
 /// How many hosts are asked for a disk.
 const HOSTS_ASKED_MAX: usize = 8;
+
+/// How many times the hosts are asked for a disk, where a connection was lost.
+const ROUNDS: u32 = 3;
+
+/// How long is waited before they are asked again.
+const ROUND_PAUSE: Duration = Duration::from_secs(5);
 
 /// The contents that this host holds.
 #[derive(Clone, Debug)]
@@ -61,6 +67,23 @@ pub(crate) enum BlobError {
     /// What was sent, or what is on the disk, is something else.
     #[error("what was found under its digest is something else")]
     Forged,
+}
+
+impl BlobError {
+    /// Whether another try may go otherwise: a connection was lost, and comes back.
+    fn may_pass(&self) -> bool {
+        matches!(self, Self::Stream(_))
+    }
+}
+
+/// Returns which of two failures says more: that a host doesn't have it says least, since most don't.
+fn most_telling(one: BlobError, other: BlobError) -> BlobError {
+    let rank = |error: &BlobError| match error {
+        BlobError::Missing => 0,
+        BlobError::Forged => 1,
+        BlobError::Stream(_) | BlobError::File { .. } => 2,
+    };
+    if rank(&other) >= rank(&one) { other } else { one }
 }
 
 impl Blobs {
@@ -150,10 +173,10 @@ impl Blobs {
     }
 
     /// Stores a staged file, durably. That it has this digest is the caller's word.
-    pub(crate) fn adopt(&self, file: NamedTempFile, digest: Digest) -> Result<(), BlobError> {
+    pub(crate) fn adopt(&self, file: TempPath, digest: Digest) -> Result<(), BlobError> {
         let path = self.path(digest);
         let failed = |source| BlobError::File { path: path.clone(), source };
-        file.as_file().sync_all().map_err(failed)?;
+        std::fs::File::open(&file).and_then(|file| file.sync_all()).map_err(failed)?;
         file.persist(&path).map_err(|error| failed(error.error))?;
         std::fs::File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(failed)
     }
@@ -170,10 +193,20 @@ impl Blobs {
             return Ok(path);
         }
         let mut last = BlobError::Missing;
-        for host in hosts.iter().take(HOSTS_ASKED_MAX) {
-            match self.fetch_disk_from(mesh, *host, disk).await {
-                Ok(()) => return Ok(path),
-                Err(error) => last = error,
+        for round in 0..ROUNDS {
+            if round > 0 {
+                tokio::time::sleep(ROUND_PAUSE).await;
+            }
+            for host in hosts.iter().take(HOSTS_ASKED_MAX) {
+                match self.fetch_disk_from(mesh, *host, disk).await {
+                    Ok(()) => return Ok(path),
+                    // Nobody else has more room for it.
+                    Err(error @ BlobError::File { .. }) => return Err(error),
+                    Err(error) => last = most_telling(last, error),
+                }
+            }
+            if !last.may_pass() {
+                break;
             }
         }
         Err(last)
@@ -192,7 +225,8 @@ impl Blobs {
         let opened = mesh.open_stream(host, StreamKind::Bulk, &disk.digest.0).await;
         let mut stream = opened.map_err(|error| BlobError::Stream(io::Error::other(error)))?;
         let mut length = [0; 8];
-        match stream.read_exact(&mut length).await {
+        let read = tokio::time::timeout(PIECE_TIMEOUT, stream.read_exact(&mut length)).await;
+        match read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(_) if u64::from_le_bytes(length) == disk.bytes => {}
             Ok(_) => return Err(BlobError::Forged),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(BlobError::Missing),
@@ -218,7 +252,7 @@ impl Blobs {
             return Err(BlobError::Forged);
         }
         let (blobs, digest) = (self.clone(), disk.digest);
-        let adopted = tokio::task::spawn_blocking(move || blobs.adopt(staged, digest));
+        let adopted = tokio::task::spawn_blocking(move || blobs.adopt(staged.into_temp_path(), digest));
         adopted.await.map_err(|_| BlobError::Missing)?
     }
 
@@ -267,4 +301,20 @@ async fn receive(stream: &mut MeshStream) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     stream.take(length).read_to_end(&mut bytes).await?;
     Ok(Some(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_connection_is_tried_again_and_that_most_hosts_have_nothing_is_not_what_is_said() {
+        let lost = || BlobError::Stream(io::ErrorKind::TimedOut.into());
+        for (one, other) in [(lost(), BlobError::Missing), (BlobError::Missing, lost())] {
+            let told = most_telling(one, other);
+            assert!(told.may_pass(), "{told}");
+        }
+        let told = most_telling(BlobError::Missing, BlobError::Forged);
+        assert!(!told.may_pass() && matches!(told, BlobError::Forged), "{told}");
+    }
 }

@@ -130,15 +130,17 @@ impl EventLoop {
         let (platform, blobs) = (self.platform.clone(), self.blobs.clone());
         // What was wanted of its drives before comes first.
         let over = self.works.over(&vm);
-        // What an import brought is for the VMs that were born with it: one that bears such a name later is another.
-        let birth = self.node.revision(vm.birth);
-        let is_first = birth.is_some_and(|commit| commit.revision.parent.is_none());
-        let project = birth.map(|commit| commit.project());
+        // By the revision in which it was born: a change that came before it was built takes nothing from its disk.
+        let imported = self.node.imported_disk(&vm).map(|(label, disk)| Imported {
+            disk: disk.clone(),
+            label: label.clone(),
+            holders: self.node.vm_project(&vm).map(|project| self.holders(project)).unwrap_or_default(),
+        });
         let fetcher = Fetcher {
             exchange: self.exchange.clone(),
             results: self.results.clone(),
             mesh: self.mesh.clone(),
-            holders: project.filter(|_| is_first).map(|project| self.holders(project)),
+            imported,
         };
         self.spawn(async move {
             over.await;
@@ -419,33 +421,37 @@ async fn carry_out(
     }
 }
 
+/// The disk that came with a VM's project.
+struct Imported {
+    disk: Blob,
+    /// What the project was called then.
+    label: Label,
+    /// Who may have it.
+    holders: Vec<PublicKey>,
+}
+
 /// Fetches the templates of VMs that are to be built, and says how far that is.
 struct Fetcher {
     exchange: Exchange,
     results: mpsc::Sender<Work>,
     mesh: MeshHandle,
-    /// Who may have what the VM's disk begins with; none where it begins as its template.
-    holders: Option<Vec<PublicKey>>,
+    /// What the VM's disk begins with; none where it begins as its template.
+    imported: Option<Imported>,
 }
 
 impl Fetcher {
-    /// Returns what the disk of a VM begins with that came with its project.
-    async fn first(
-        &self,
-        blobs: &Blobs,
-        disk: &Blob,
-        vm: &VmId,
-        label: &Label,
-    ) -> Result<Option<Arc<dyn FirstContent>>, StepError> {
-        let Some(holders) = &self.holders else { return Ok(None) };
-        let fetched = blobs.fetch_disk(&self.mesh, holders, disk).await;
-        let path = fetched
-            .map_err(|error| StepError::Fetch { text: format!("its imported disk: {}", chain(&error)) })?;
-        let (label, name, file) = (label.clone(), vm.name.clone(), path.clone());
-        let opened = tokio::task::spawn_blocking(move || ImportedDisk::open(file, &label, &name)).await;
+    /// Returns what the disk of a VM begins with that came with its project. Where that can't be had, the VM isn't built.
+    async fn first(&self, blobs: &Blobs, imported: &Imported, vm: &VmId) -> Result<ImportedDisk, StepError> {
+        let Imported { disk, label, holders } = imported;
+        let failed = |error: &dyn std::error::Error| StepError::ImportedDisk {
+            vm: vm.name.clone(),
+            text: chain(error),
+        };
+        let path = blobs.fetch_disk(&self.mesh, holders, disk).await.map_err(|error| failed(&error))?;
+        let (label, name) = (label.clone(), vm.name.clone());
+        let opened = tokio::task::spawn_blocking(move || ImportedDisk::open(path, &label, &name)).await;
         let opened = opened.unwrap_or_else(|_| Err(std::io::ErrorKind::Interrupted.into()));
-        let opened = opened.map_err(|source| StepError::io("reading", path, source))?;
-        Ok(Some(Arc::new(opened)))
+        opened.map_err(|error| failed(&error))
     }
 
     async fn fetch(&self, template: TemplateRef, vm: &VmId, label: &Label) -> Result<Template, StepError> {
@@ -468,7 +474,17 @@ async fn build(
     fragment: &Fragment,
 ) -> Result<(), StepError> {
     let definition = fragment.vms.iter().find(|vm| vm.name == id.name);
-    let vm = definition.ok_or_else(|| StepError::NoSuchVm { vm: id.clone() })?.clone();
+    let mut vm = definition.ok_or_else(|| StepError::NoSuchVm { vm: id.clone() })?.clone();
+    let imported = fetcher.imported.as_ref();
+    let first = match imported {
+        // One that is there has it already.
+        Some(imported) if !platform.has_copy(id).await? => Some(fetcher.first(blobs, imported, id).await?),
+        Some(_) | None => None,
+    };
+    if let Some(below) = first.as_ref().and_then(ImportedDisk::template) {
+        // Whatever the definition starts from by now: its disk is a layer over this one.
+        vm.template = Some(TemplateRef::Exact(below.name.clone(), below.digest));
+    }
     let checked = match platform.check(&vm).await {
         Err(platform::Refusal::Template(error)) if error.is_missing() => {
             let template = fetcher.fetch(platform.template_of(&vm), id, &label).await?;
@@ -478,16 +494,11 @@ async fn build(
     };
     let files = contents(blobs, &vm, fragment)?;
     let guest_names = fragment.guest_names.clone();
-    let disk = fragment.blobs.iter().find(|blob| blob.from == Blob::disk_of(&id.name));
-    let first = match disk {
-        // One that is there has it already.
-        Some(disk) if !platform.has_copy(id).await? => fetcher.first(blobs, disk, id, &label).await?,
-        Some(_) | None => None,
-    };
+    let first = first.map(|first| Arc::new(first) as Arc<dyn FirstContent>);
     let template = checked.template;
     platform.build(BuildRequest { id: id.clone(), vm, label, template, guest_names, files, first }).await?;
-    if let Some(disk) = disk {
-        blobs.forget_disk(disk);
+    if let Some(imported) = imported {
+        blobs.forget_disk(&imported.disk);
     }
     Ok(())
 }

@@ -131,6 +131,24 @@ fn what_came_in_is_on_the_drives_that_are_made_of_it() {
 }
 
 #[test]
+fn no_file_stays_open_for_a_disk_that_came() {
+    let here = here();
+    let bytes = exported(&here.path.join("from"));
+    let mut staging = staging(&here);
+    staging.take(&bytes).expect("it is as it was");
+    let open = fs::read_dir("/proc/self/fd").expect("it is there").flatten();
+    let open = open.filter_map(|entry| fs::read_link(entry.path()).ok());
+    let blobs = here.path.join("blobs");
+    assert_eq!(
+        open.filter(|path| path.starts_with(&blobs)).collect::<Vec<_>>(),
+        [""; 0].map(std::path::PathBuf::from)
+    );
+    assert_eq!(kept(&here), 2);
+    drop(staging);
+    assert_eq!(kept(&here), 0);
+}
+
+#[test]
 fn what_is_cut_off_or_changed_leaves_nothing() {
     let here = here();
     let bytes = exported(&here.path.join("from"));

@@ -5,7 +5,7 @@ use std::io::{self, BufReader, Read};
 use std::path::PathBuf;
 
 use mln_protocol::id::{Label, Name};
-use mln_protocol::wire::{DISK_FRAME_BYTES_MAX, DiskFrame, DriveShape};
+use mln_protocol::wire::{DISK_FRAME_BYTES_MAX, DiskFrame, DriveShape, DriveTemplate};
 
 use super::preamble;
 use crate::disk::VmDisk;
@@ -53,6 +53,13 @@ impl ImportedDisk {
             }
             _ => Err(wrong("the imported disk does not begin as one")),
         }
+    }
+}
+
+impl ImportedDisk {
+    /// Returns the image that its first drive is a layer over.
+    pub(crate) fn template(&self) -> Option<&DriveTemplate> {
+        self.drives.iter().find_map(|drive| drive.template.as_ref())
     }
 }
 

@@ -6,8 +6,9 @@ use std::io::{self, BufWriter, Write};
 
 use mln_protocol::id::{Digest, Label, Name};
 use mln_protocol::model::{Blob, MemoryMib};
+use mln_protocol::resolve::VMS_MAX;
 use mln_protocol::wire::{DiskFrame, ExportContents, ExportError, ExportImage, ExportReader, ExportRecord};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 
 use super::read::plain;
 use super::{preamble, write_frame};
@@ -16,7 +17,7 @@ use crate::control::{BUILD_FILES_BYTES_MAX, SubmittedFile};
 use crate::disk::transfer::receive::{ReceiveError, Receiver, Step};
 use crate::image::{ImageError, ImageStore, NewName, NewVersion, WorkFolder};
 
-/// Why an export is not taken in. Nothing of it is kept.
+/// Why an export is not taken in. No project comes of it; images that were named before it failed stay.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StageError {
     /// It is none, or is damaged.
@@ -40,6 +41,9 @@ pub(crate) enum StageError {
     /// It brings images, and that was not said before.
     #[error("it brings images, which is not what was asked for")]
     UnsaidImage,
+    /// It has more machines than a project may have.
+    #[error("it has more than {VMS_MAX} machines")]
+    Machines,
     /// Its files are more than a project may bring.
     #[error("its files have more than {} MiB together", BUILD_FILES_BYTES_MAX >> 20)]
     Files,
@@ -56,7 +60,7 @@ pub(crate) struct Staging {
     files: Vec<Vec<u8>>,
     files_bytes: u64,
     section: Option<Section>,
-    disks: BTreeMap<Name, (NamedTempFile, Digest, u64)>,
+    disks: BTreeMap<Name, (TempPath, Digest, u64)>,
     arrived: Vec<(ExportImage, WorkFolder)>,
 }
 
@@ -93,7 +97,7 @@ pub(crate) struct Staged {
     pub(crate) files: Vec<SubmittedFile>,
     blobs: Blobs,
     images: ImageStore,
-    disks: BTreeMap<Name, (NamedTempFile, Digest, u64)>,
+    disks: BTreeMap<Name, (TempPath, Digest, u64)>,
     arrived: Vec<(ExportImage, WorkFolder)>,
 }
 
@@ -157,6 +161,9 @@ impl Staging {
                 }
             }
             ExportRecord::Vm(vm) => {
+                if self.disks.len() >= VMS_MAX {
+                    return Err(StageError::Machines);
+                }
                 let file = BufWriter::new(self.blobs.stage()?);
                 let mut disk = Disk { file, hasher: Box::new(blake3::Hasher::new()), bytes: 0 };
                 disk.write_all(&preamble(&self.label, &vm))?;
@@ -188,7 +195,8 @@ impl Staging {
                 } else {
                     let file = disk.file.into_inner().map_err(io::IntoInnerError::into_error)?;
                     let digest = Digest(*disk.hasher.finalize().as_bytes());
-                    self.disks.insert(vm, (file, digest, disk.bytes));
+                    // It is closed: a project may have more machines than an agent may have files open.
+                    self.disks.insert(vm, (file.into_temp_path(), digest, disk.bytes));
                     None
                 }
             }
@@ -241,8 +249,16 @@ impl Write for Disk {
 }
 
 impl Staged {
-    /// Keeps the images and disks that came; returns the disks as contents of the project. Blocks.
+    /// Keeps the images and disks that came; returns the disks as contents of the project. Where it fails, images that were
+    /// kept until then stay, as if somebody had added them. Blocks.
     pub(crate) fn keep(self) -> Result<Vec<Blob>, StageError> {
+        // The disks go when nobody names them, so they come before what stays.
+        let kept = self.disks.into_iter().map(|(vm, (file, digest, bytes))| {
+            self.blobs.adopt(file, digest)?;
+            Ok(Blob { from: Blob::disk_of(&vm), digest, bytes, mode: 0o600 })
+        });
+        let kept: Result<Vec<Blob>, StageError> = kept.collect();
+        let kept = kept?;
         for (image, work) in self.arrived {
             let version = NewVersion::Elsewhere(&image.version, image.added_unix_ms);
             let memory_min = MemoryMib(image.memory_mib_min);
@@ -254,10 +270,6 @@ impl Staged {
                 return Err(StageError::OtherImage);
             }
         }
-        let kept = self.disks.into_iter().map(|(vm, (file, digest, bytes))| {
-            self.blobs.adopt(file, digest)?;
-            Ok(Blob { from: Blob::disk_of(&vm), digest, bytes, mode: 0o600 })
-        });
-        kept.collect()
+        Ok(kept)
     }
 }

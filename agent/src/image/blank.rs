@@ -44,6 +44,17 @@ pub(super) fn run_mke2fs(tool: &mut Command) -> Result<(), ImageError> {
     Err(ImageError::ToolFailed { tool: "mke2fs", text })
 }
 
+/// Whether a file is one to swap to.
+pub(crate) fn is_swap(path: &Path) -> std::io::Result<bool> {
+    let mut found = [0; SIGNATURE.len()];
+    match File::open(path)?.read_exact_at(&mut found, SIGNATURE_OFFSET) {
+        Ok(()) => Ok(found == *SIGNATURE),
+        // It is shorter than a page.
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Makes a sparse file that only its owner can read, for a guest to swap to.
 pub(crate) fn for_swap(path: &Path, bytes: u64) -> Result<(), ImageError> {
     let pages = u32::try_from(bytes / PAGE_BYTES).unwrap_or(u32::MAX);

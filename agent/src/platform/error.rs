@@ -247,6 +247,15 @@ pub enum StepError {
         /// Why not.
         text: String,
     },
+    /// The disk that came with the VM is not here and can't be fetched, or is not what it should be. Nothing was made, and
+    /// another try begins anew.
+    #[error("the imported disk of {vm}: {text}")]
+    ImportedDisk {
+        /// Which VM.
+        vm: Name,
+        /// Why not.
+        text: String,
+    },
     /// A file of the VM's folder can't be used.
     #[error(transparent)]
     File(#[from] FileError),

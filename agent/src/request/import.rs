@@ -120,6 +120,7 @@ fn not_taken(error: &StageError) -> Vec<Reply> {
         | StageError::OtherImage
         | StageError::Receive(_)
         | StageError::UnsaidImage
+        | StageError::Machines
         | StageError::Files => refusal("export", text, Some("you: mlnctl import --check FILE")),
         StageError::Disk(_) | StageError::Blob(_) | StageError::Image(_) => {
             failure("importing", text, &["df -h", "mlnctl gc"])

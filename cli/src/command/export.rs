@@ -1,6 +1,7 @@
 //! `mlnctl export`: a whole project into one file.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -42,6 +43,8 @@ enum Target {
     Stdout,
     /// A file that has its name only when all of it is there.
     File(NamedTempFile, PathBuf),
+    /// Something that is there and is no file, a device or a pipe: what is written goes through it.
+    Through(File, PathBuf),
 }
 
 impl Target {
@@ -49,10 +52,22 @@ impl Target {
         if path == Path::new("-") {
             return Ok(Self::Stdout);
         }
+        let failed = |source| CommandError::File { path: path.to_owned(), source };
+        // A link stays, and what it leads to is replaced; one that leads nowhere is replaced itself.
+        let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        match path.metadata() {
+            Ok(there) if !there.is_file() => {
+                let file = File::options().write(true).open(path).map_err(failed)?;
+                return Ok(Self::Through(file, path.clone()));
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
+        }
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let made = tempfile::Builder::new().prefix(&format!(".{name}.")).tempfile_in(folder);
-        let file = made.map_err(|source| CommandError::File { path: path.to_owned(), source })?;
+        let file = made.map_err(failed)?;
         Ok(Self::File(file, path.to_owned()))
     }
 
@@ -62,6 +77,9 @@ impl Target {
                 screen.pass_through(OutputStream::Stdout, bytes).await.map_err(CommandError::Terminal)
             }
             Self::File(file, path) => {
+                file.write_all(bytes).map_err(|source| CommandError::File { path: path.clone(), source })
+            }
+            Self::Through(file, path) => {
                 file.write_all(bytes).map_err(|source| CommandError::File { path: path.clone(), source })
             }
         }
@@ -132,4 +150,44 @@ async fn receive(
     }
     let contents = reader.end().map_err(CommandError::Export)?;
     Ok((answer, Some(contents)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::io::Read;
+    use std::os::unix::fs::{FileTypeExt, symlink};
+
+    #[tokio::test]
+    async fn what_is_no_file_is_written_through_and_a_link_stays_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let screen = Screen::open(crate::args::Output::Json);
+        let pipe = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("coreutils");
+        assert!(made.success());
+        let from = pipe.clone();
+        let reader = std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            File::open(from).expect("it is there").read_to_end(&mut bytes).expect("reads");
+            bytes
+        });
+        let mut target = Target::open(&pipe).expect("it is there");
+        target.write(b"all of it", &screen).await.expect("somebody reads");
+        target.finish().expect("nothing is renamed");
+        assert_eq!(reader.join().expect("reads"), b"all of it");
+        assert!(fs::metadata(&pipe).expect("it is there").file_type().is_fifo());
+
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        fs::write(&file, "before").expect("room");
+        symlink("file", &link).expect("room");
+        let mut target = Target::open(&link).expect("a file");
+        target.write(b"after", &screen).await.expect("room");
+        assert_eq!(fs::read(&file).expect("reads"), b"before", "until all of it is there");
+        target.finish().expect("room");
+        assert_eq!(fs::read(&file).expect("reads"), b"after");
+        assert!(fs::symlink_metadata(&link).expect("it is there").is_symlink());
+        let into = Target::open(folder.path()).err().expect("a folder is none").to_string();
+        assert!(into.contains(folder.path().to_str().expect("a path")), "{into}");
+    }
 }

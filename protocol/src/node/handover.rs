@@ -494,6 +494,9 @@ impl Node {
             }
             Right::Own(_) if self.vms.is_building(vm) => Some("its disk is being made".to_owned()),
             Right::Own(_) if !self.vms.owns(vm) => Some("this host has nothing left of it".to_owned()),
+            Right::Own(_) if self.vms.never_built(vm) && self.imported_disk(vm).is_some() => {
+                Some("the disk that it came with has yet to be fetched, by this host".to_owned())
+            }
             Right::Own(_) if self.vms.is_lost(vm) => Some(
                 "its disk is gone from this host: put a copy back, or take it over where there is one"
                     .to_owned(),

@@ -1,5 +1,6 @@
 use super::*;
-use crate::record::{Ballot, Commit, Promise, Revision, RevisionHost, RevisionVm};
+use crate::model::Blob;
+use crate::record::{Ballot, Commit, Consent, Promise, Revision, RevisionHost, RevisionVm};
 
 impl Cluster {
     /// Does what a platform does that keeps disks as numbers.
@@ -206,6 +207,76 @@ fn a_vm_that_was_never_built_moves_without_a_disk() {
     assert_eq!(cluster.owner_told(2, &vm), "bergen 1.2");
     assert_eq!(cluster.holding(0, &vm), None);
     assert!(cluster.steps.contains(&(1, vm, Step::Build)), "{:?}", cluster.steps);
+}
+
+#[test]
+fn what_an_import_brought_is_built_where_it_came_whatever_the_project_becomes_meanwhile() {
+    let mut cluster = Cluster::new(512);
+    let mut order = ring(64, OnFailure::Keep);
+    let disk =
+        Blob { from: Blob::disk_of(&name("router0")), digest: Digest([7; 32]), bytes: 1 << 20, mode: 0o600 };
+    order.blobs.push(disk.clone());
+    cluster.begin(0, 1, Operation::Build(Box::new(order)));
+    let vm =
+        cluster.steps.iter().find(|(host, ..)| *host == 0).map(|(_, vm, _)| vm.clone()).expect("it builds");
+    let fails = |cluster: &mut Cluster| {
+        cluster.steps.retain(|(host, ..)| *host != 0);
+        let result = Err("whoever has its disk is away".to_owned());
+        cluster.input(0, Input::StepDone { vm: vm.clone(), step: Step::Build, result });
+    };
+    let tries = |cluster: &mut Cluster| {
+        for _ in 0..100 {
+            if cluster.steps.contains(&(0, vm.clone(), Step::Build)) {
+                return;
+            }
+            cluster.pass(10_000);
+        }
+        panic!("it is tried again: {:?}", cluster.steps);
+    };
+    fails(&mut cluster);
+    // More revisions than are kept, none of which says anything of the disk.
+    let part = |cluster: &Cluster| {
+        let head = cluster.nodes[0].projects.head(ProjectId(vm.birth)).expect("it is built").clone();
+        cluster.nodes[0].fragments[&head.host(cluster.nodes[0].me).expect("it has a part").fragment].clone()
+    };
+    let label = Label { owner: name("root"), project: name("ring") };
+    for op in 2..(3 + limits::REVISIONS_KEPT as u64) {
+        let mut order = ring(64, OnFailure::Keep);
+        order.project.vms[0].startup = vec![format!("echo {op}")];
+        let order = ReviseOrder {
+            project: ProjectId(vm.birth),
+            content: ReviseContent::Definition { project: order.project, blobs: Vec::new() },
+            author: String::new(),
+            reason: "upgrade".to_owned(),
+            consent: Consent::Majority,
+            running: RunningVms::Refuse,
+            from_head: None,
+            keep_removed_ms: 0,
+        };
+        cluster.begin(0, op, Operation::Revise(Box::new(order)));
+        cluster.steps.retain(|(host, ..)| *host != 0);
+    }
+    assert_eq!(part(&cluster).blobs, []);
+    assert_eq!(cluster.nodes[0].imported_disk(&vm), Some((&label, &disk)));
+    cluster.kill(0, Vec::new());
+    assert_eq!(cluster.nodes[0].imported_disk(&vm), Some((&label, &disk)));
+    assert!(cluster.nodes[0].used_blobs().contains(&disk.digest), "it is not thrown away");
+    // It doesn't leave without its disk, and does with it.
+    cluster.disks.insert((0, vm.clone()), 0);
+    cluster.place(&vm, 1, &[0, 1, 2]);
+    tries(&mut cluster);
+    fails(&mut cluster);
+    assert!(cluster.owner_told(2, &vm).starts_with("oslo"), "{}", cluster.owner_told(2, &vm));
+    assert!(!cluster.steps.contains(&(1, vm.clone(), Step::Build)), "{:?}", cluster.steps);
+    tries(&mut cluster);
+    cluster.disks.insert((0, vm.clone()), 5);
+    cluster.end_steps();
+    for _ in 0..100 {
+        cluster.pass(10_000);
+        cluster.end_steps();
+    }
+    assert!(cluster.owner_told(2, &vm).starts_with("bergen"), "{}", cluster.owner_told(2, &vm));
+    assert_eq!(cluster.disks.get(&(1, vm.clone())), Some(&5));
 }
 
 #[test]

@@ -548,7 +548,8 @@ impl Node {
         let held = parts.into_iter().any(|part| Digest::of(&wire::encode_fragment(part)) == digest)
             || self.decisions.parts().any(|part| part == digest)
             || self.holdings.names_fragment(digest)
-            || self.parts_here().contains(&digest);
+            || self.parts_here().contains(&digest)
+            || self.brings_disks(digest);
         if !used && !held && self.fragments.remove(&digest).is_some() {
             self.outbox.write(Write::DropFragment(digest));
         }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::Node;
 use super::projects::{Fate, ProjectHeads};
-use crate::id::{Digest, Label, Name, ProjectId, PublicKey};
-use crate::model::Fragment;
+use crate::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
+use crate::model::{Blob, Fragment};
 use crate::record::{Commit, HostStatus, VmState, VmStatus};
 
 /// A member of the mesh.
@@ -171,6 +171,16 @@ impl Node {
     /// Returns the part of a project with this digest, if this host has it.
     pub fn part(&self, fragment: Digest) -> Option<&Arc<Fragment>> {
         self.fragments.get(&fragment)
+    }
+
+    /// Returns the disk that a VM came with which an import has placed here, and what its project was called then. Whatever
+    /// the project has become since, it is what the VM is built with.
+    pub fn imported_disk(&self, vm: &VmId) -> Option<(&Label, &Blob)> {
+        let birth = self.projects.commit(vm.birth).filter(|commit| commit.revision.parent.is_none())?;
+        let part = birth.host(self.me).filter(|part| part.ids(birth.digest).any(|born| born == *vm))?;
+        let name = Blob::disk_of(&vm.name);
+        let disk = self.fragments.get(&part.fragment)?.blobs.iter().find(|blob| blob.from == name)?;
+        Some((&birth.revision.label, disk))
     }
 
     /// Returns the VMs of a project that only a head has which lost: they are kept as they are, and never deleted.

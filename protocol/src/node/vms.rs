@@ -394,8 +394,8 @@ impl Node {
             _ if vm.busy.is_some() && !sooner => {}
             None => self.settle(now, id),
             Some(Step::Build) if vm.disk == Disk::Lost => {}
-            // Whoever is to have it makes its disk.
-            Some(Step::Build) if self.is_to_leave(id) => {}
+            // Whoever is to have it makes its disk, but for one that came: that is known here only.
+            Some(Step::Build) if self.is_to_leave(id) && self.imported_disk(id).is_none() => {}
             Some(Step::Build) if self.vms.adopting => {
                 self.vms.queued.insert(id.clone());
             }

@@ -12,7 +12,7 @@ use mln_protocol::wire::seed::{
 };
 
 use super::folder::VmFolders;
-use super::{check, configure, drives, outside};
+use super::{check, configure, drives, imported, outside};
 use crate::disk::{Access, Shape};
 use crate::holder::files;
 use crate::image::{IMAGE_MTIME, ImageStore, cow, seed};
@@ -60,9 +60,13 @@ pub(super) fn build(
 fn fill(folder: &Path, images: &ImageStore, request: &BuildRequest) -> Result<(), StepError> {
     let (image_bytes, file_system_bytes) = images.sizes(&request.template)?;
     let disk_bytes = check::disk_bytes(request.vm.disk, file_system_bytes)?;
-    let root = request.first.iter().flat_map(|first| first.drives()).find(|drive| drive.template.is_some());
-    let root_bytes = root.map_or(0, |root| root.bytes);
-    let backing_bytes = image_bytes.max(disk_bytes.unwrap_or(0)).max(root_bytes);
+    // What came is as long as it came: where the definition wants more by now, the next start gives it.
+    let backing_bytes = match &request.first {
+        Some(first) => {
+            root_bytes(&**first, image_bytes).map_err(|source| StepError::io("importing", folder, source))?
+        }
+        None => image_bytes.max(disk_bytes.unwrap_or(0)),
+    };
     let backing = images.backing(&request.template, backing_bytes)?;
 
     let disk = folder.join(files::DISK);
@@ -71,7 +75,10 @@ fn fill(folder: &Path, images: &ImageStore, request: &BuildRequest) -> Result<()
     write_seed(&folder.join(files::SEED), request, disk_bytes)?;
     write(folder, files::OUTSIDE, &outside::outside(request))?;
     write(folder, files::MEMORY, &configure::memory_of(&request.vm))?;
-    drives::make(folder, &request.vm)?;
+    match &request.first {
+        Some(first) => imported::make(folder, first.drives())?,
+        None => drives::make(folder, &request.vm)?,
+    }
     if let Some(extra) = drives::extra(&request.vm) {
         write(folder, files::EXTRA, &extra)?;
     }
@@ -89,9 +96,21 @@ fn fill(folder: &Path, images: &ImageStore, request: &BuildRequest) -> Result<()
     // It also makes the entries of the folder durable.
     write(folder, files::VM, &vm)?;
     match &request.first {
-        Some(first) => write_first(folder, images, &**first),
+        Some(first) => {
+            write_first(folder, images, &**first)?;
+            imported::fit(folder, first.drives(), &request.vm)
+        }
         None => Ok(()),
     }
+}
+
+/// Returns how long the first drive is that came; an error where it can't be a layer over the image.
+fn root_bytes(first: &dyn FirstContent, image_bytes: u64) -> io::Result<u64> {
+    let root = first.drives().iter().find(|drive| drive.template.is_some());
+    root.map(|root| root.bytes).filter(|bytes| *bytes >= image_bytes).ok_or_else(|| {
+        let what = "the disk that came is shorter than the image below it";
+        io::Error::new(io::ErrorKind::InvalidData, what)
+    })
 }
 
 /// Gives new drives what is on them from the start.
@@ -101,7 +120,7 @@ fn write_first(folder: &Path, images: &ImageStore, first: &dyn FirstContent) -> 
         let drives = disk.open(Access::Read)?;
         let shapes: Vec<_> = drives.iter().map(|drive| drive.shape().clone()).collect();
         if !Shape::are_same(&shapes, first.drives()) {
-            let what = "the definition gives it other drives than those that came with it";
+            let what = "the disk that came is a layer over another image, or has drives that no machine has";
             return Err(io::Error::new(io::ErrorKind::InvalidData, what));
         }
         first.write(disk.clone())?;

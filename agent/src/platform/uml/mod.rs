@@ -11,6 +11,7 @@ mod copies;
 mod disks;
 mod drives;
 mod folder;
+mod imported;
 mod live;
 mod outside;
 mod redrive;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Node;
 use crate::id::{Digest, ProjectId, PublicKey, VmId};
+use crate::model::Blob;
 use crate::model::Fragment;
 use crate::node::io::Holding;
 use crate::node::message::{Refusal, Rule};
@@ -106,6 +107,20 @@ impl Node {
     pub(in crate::node) fn parts_here(&self) -> BTreeSet<Digest> {
         let projects = self.projects.heads().map(|(project, _)| project);
         projects.flat_map(|project| self.due_here(project)).map(|(_, _, part)| part).collect()
+    }
+
+    /// Whether a part says which disk a VM came with that this host has to do with.
+    pub(in crate::node) fn brings_disks(&self, digest: Digest) -> bool {
+        let part = self.fragments.get(&digest);
+        let is_born_by_it = |vm: &VmId| {
+            let born = self.projects.birthplace(vm);
+            born.is_some_and(|host| (host.key, host.fragment) == (self.me, digest))
+        };
+        part.is_some_and(|part| part.blobs.iter().any(Blob::is_disk))
+            && self
+                .projects
+                .heads()
+                .any(|(project, _)| self.due_here(project).iter().any(|(vm, ..)| is_born_by_it(vm)))
     }
 
     pub(super) fn own_epoch(&self, id: &VmId) -> Option<Epoch> {
