@@ -79,15 +79,15 @@ fn check(came: &str, inside: &str) -> Result<String, String> {
 #[test]
 fn disks_that_came_are_what_the_definition_calls_them_by_now() {
     let shown = |came, inside| check(came, inside).expect("they fit");
-    assert_eq!(shown("c8 d16s", "swap 16M; mount { 8M /a ext4 }"), "c:c8 d:d16");
+    assert_eq!(shown("d8 e16s", "swap 16M; mount { 8M /a ext4 }"), "d:d8 e:e16");
     // A swap of another size is a new one, and one that nobody wants goes.
-    assert_eq!(shown("c8 d16s", "swap 32M; mount { 8M /a ext4 }"), "c:c8 d:-32");
-    assert_eq!(shown("c8 d16s", "mount { 8M /a ext4 }"), "c:c8");
+    assert_eq!(shown("d8 e16s", "swap 32M; mount { 8M /a ext4 }"), "d:d8 e:-32");
+    assert_eq!(shown("d8 e16s", "mount { 8M /a ext4 }"), "d:d8");
     // A disk has come since, and the swap has another letter, though it is as large.
-    assert_eq!(shown("c8s", "swap 8M; mount { 8M /a ext4 }"), "c:-8 d:c8");
-    assert_eq!(shown("c8", "mount { 4M /b ext2; 8M /a ext4 }"), "c:-4 d:c8");
-    assert_eq!(shown("", "mount { 4M /b ext2 }"), "c:-4");
-    let refused = check("c8", "mount { 4M /b ext2 }").expect_err("nobody has it");
+    assert_eq!(shown("d8s", "swap 8M; mount { 8M /a ext4 }"), "d:-8 e:d8");
+    assert_eq!(shown("d8", "mount { 4M /b ext2; 8M /a ext4 }"), "d:-4 e:d8");
+    assert_eq!(shown("", "mount { 4M /b ext2 }"), "d:-4");
+    let refused = check("d8", "mount { 4M /b ext2 }").expect_err("nobody has it");
     assert!(refused.contains("a further disk of 8 MiB came with it"), "{refused}");
 }
 
@@ -146,10 +146,10 @@ fn a_disk_that_came_shorter_or_longer_than_defined_is_built_as_it_came_and_grows
     let grows = request(1, 16, "size 32M; mount { 4M /b ext2 }");
     build::build(&folders, &images, &grows).expect("it is built as it came");
     assert_eq!(is_long(&grows), 16);
-    assert_eq!(shown(&folders.path(&grows.id)), "c:-4");
+    assert_eq!(shown(&folders.path(&grows.id)), "d:-4");
     start(grows.clone());
     assert_eq!(is_long(&grows), 32);
-    assert_eq!(shown(&folders.path(&grows.id)), "c:-4");
+    assert_eq!(shown(&folders.path(&grows.id)), "d:-4");
     // It came larger than the definition says.
     let stays = request(2, 64, "size 32M");
     build::build(&folders, &images, &stays).expect("it is built as it came");
