@@ -637,8 +637,8 @@ fn who_waits_for_a_vm_hears_that_it_was_taken_over() {
     assert!(told, "{outcome:?}");
 }
 
-/// The host went down after it had noted that it released the VM, and before it had put the disk aside: that took room
-/// for ever, belonged to nobody, and was in the way when the VM came back.
+/// The host went down after it had noted that it released the VM, and before it had put the disk aside. In the simulator
+/// that disk belonged to nobody from then on; agents put it aside before they start their node.
 #[test]
 fn a_disk_that_was_not_put_aside_in_time_is_at_the_next_start() {
     let mut cluster = Cluster::new(512);

@@ -106,6 +106,7 @@ impl Node {
     }
 
     /// Has the disks put aside that this host has given away, and had not put aside when it went down.
+    /// An agent does that too, before it starts its node (`put_aside`): a disk that is put aside already stays so.
     fn shelve_again(&mut self) {
         let is_given_away = |holding: &Holding| match holding {
             Holding::Released { made, .. } => *made,
