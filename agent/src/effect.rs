@@ -12,7 +12,7 @@ use mln_protocol::record::ExitStatus;
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
-use crate::blob::Blobs;
+use crate::blob::{BlobError, Blobs};
 use crate::causes::chain;
 use crate::event_loop::{EventLoop, Fetching, Work};
 use crate::export::ImportedDisk;
@@ -197,6 +197,12 @@ impl EventLoop {
 
     /// Takes in what a VM did by itself.
     pub(crate) async fn vm_event(&mut self, event: VmEvent) {
+        if let VmEventKind::Asks { bytes } = &event.kind {
+            return self.guest_asks(&event.vm, bytes);
+        }
+        if let VmEventKind::Booting { .. } | VmEventKind::Exited(_) | VmEventKind::Lost = &event.kind {
+            self.guests.ended(&event.vm);
+        }
         // Until it is in a commit's first revision, a VM has no project.
         let label = self.node.vm_project(&event.vm).and_then(|project| self.node.label(project));
         self.note(|deriver, now| deriver.vm_event(&event, now, label));
@@ -205,12 +211,18 @@ impl EventLoop {
             VmEventKind::Booting { .. } => Observed::Running(RunPhase::Booting),
             VmEventKind::Progress(progress) => {
                 report_progress(&vm, &progress);
-                Observed::Running(phase(&progress))
+                let observed = Observed::Running(phase(&progress));
+                if let BootProgress::StartupFailed { .. } = progress {
+                    self.handle(Input::Observed { vm: vm.clone(), observed }).await;
+                    return self.handle(Input::StartupFailed { vm }).await;
+                }
+                observed
             }
             VmEventKind::GuestAgent { version } => {
                 debug!(%vm, version, "its agent answers");
                 return;
             }
+            VmEventKind::Asks { .. } => return,
             VmEventKind::Panicked { text } => {
                 warn!(%vm, text, "its kernel gave up");
                 return;
@@ -379,7 +391,9 @@ pub(crate) fn rule_of(refusal: &platform::Refusal) -> Rule {
         | platform::Refusal::ShareMissing { .. }
         | platform::Refusal::ShareUnconfined { .. } => Rule::Share,
         platform::Refusal::Template(_) => Rule::Template,
-        platform::Refusal::DiskSmallerThanTemplate { .. } | platform::Refusal::DiskSpace { .. } => Rule::Disk,
+        platform::Refusal::DiskSmallerThanTemplate { .. }
+        | platform::Refusal::DiskTooLarge { .. }
+        | platform::Refusal::DiskSpace { .. } => Rule::Disk,
     }
 }
 
@@ -421,6 +435,10 @@ async fn carry_out(
     }
 }
 
+/// What is said of an imported disk that no host has which can be asked.
+const NOWHERE: &str = "no connected host has it: it is fetched when the host is back on which the project was imported; where that one is gone for \
+     good, remove the project (mlnctl remove) and import it again";
+
 /// The disk that came with a VM's project.
 struct Imported {
     disk: Blob,
@@ -447,7 +465,11 @@ impl Fetcher {
             vm: vm.name.clone(),
             text: chain(error),
         };
-        let path = blobs.fetch_disk(&self.mesh, holders, disk).await.map_err(|error| failed(&error))?;
+        let fetched = blobs.fetch_disk(&self.mesh, holders, disk).await;
+        let path = fetched.map_err(|error| match error {
+            BlobError::Missing => StepError::ImportedDisk { vm: vm.name.clone(), text: NOWHERE.to_owned() },
+            error => failed(&error),
+        })?;
         let (label, name) = (label.clone(), vm.name.clone());
         let opened = tokio::task::spawn_blocking(move || ImportedDisk::open(path, &label, &name)).await;
         let opened = opened.unwrap_or_else(|_| Err(std::io::ErrorKind::Interrupted.into()));

@@ -27,13 +27,14 @@ use crate::control::{self, ControlCommand, Operator, Origin, Verbs};
 use crate::disk::transfer::{Moving, Transfers, Works};
 use crate::doctor::Place;
 use crate::events::{Deriver, Event, EventLog};
+use crate::export::{Brought, Imports};
 use crate::hook::HookRunner;
 use crate::identity::Identity;
 use crate::image::exchange::{Exchange, FetchProgress, ServeError};
 use crate::mesh::{GossipVerdict, MeshEvent, MeshHandle, StreamKind};
 use crate::operations::Operations;
 use crate::platform::{Platform, VmEvent};
-use crate::request::{OwnPart, Prepared, PreparedChange, Waiters};
+use crate::request::{GuestOver, GuestPrepared, Guests, OwnPart, Prepared, PreparedChange, Seen, Waiters};
 use crate::snapshot::Snapshots;
 use crate::store::{AddressBook, StoreNews, Writer};
 use crate::store_health::StoreHealth;
@@ -70,11 +71,15 @@ pub(crate) struct EventLoop {
     /// How the store fares.
     pub(crate) store: StoreHealth,
     pub(crate) waiters: Waiters,
+    /// The VMs of this host that ask something themselves.
+    pub(crate) guests: Guests,
     pub(crate) connected: BTreeSet<PublicKey>,
     /// What the hosts may do that are connected: by that it is judged what they pass on.
     pub(crate) standings: BTreeMap<PublicKey, Verbs>,
     /// Builds whose files and passwords are being prepared: contents without a project are not yet superfluous.
     pub(crate) preparing: usize,
+    /// What imports have brought that somebody may still want from here.
+    pub(crate) imports: Imports,
     /// Results of work in the background.
     pub(crate) results: mpsc::Sender<Work>,
     /// Requests that come over streams of other agents join those of the socket.
@@ -103,6 +108,12 @@ pub(crate) enum Work {
     Prepared(Box<Prepared>),
     /// A change whose text is understood, or not.
     PreparedChange(Box<PreparedChange>),
+    /// A change that a VM wants, whose text is made, or not.
+    GuestPrepared(Box<GuestPrepared>),
+    /// What came of such a change.
+    GuestOver(Box<GuestOver>),
+    /// What the policies of a VM see is found out.
+    Seen(Box<Seen>),
     /// All have said what they have to say to a change that is only thought of.
     Planned,
     /// An image for a VM of this host is being fetched.
@@ -115,8 +126,8 @@ pub(crate) enum Work {
     Store(StoreNews),
     /// A step for a snapshot that this agent has asked itself for.
     Snapshot(Box<OwnPart>),
-    /// An import has come to its end, one way or the other: what it brought is wanted by who has built from it alone.
-    Imported,
+    /// An import has come to its end, one way or the other, having brought this; none where it came to nothing before.
+    Imported(Box<(Label, Option<Brought>)>),
 }
 
 /// How far the fetch of an image is that a VM of this host waits for.
@@ -172,7 +183,11 @@ impl EventLoop {
                     Work::Input(input) => self.handle(*input).await,
                     Work::Prepared(prepared) => self.build_prepared(*prepared).await,
                     Work::PreparedChange(prepared) => self.change_prepared(*prepared).await,
-                    Work::Planned | Work::Imported => self.work_over(),
+                    Work::GuestPrepared(prepared) => self.guest_prepared(*prepared).await,
+                    Work::GuestOver(over) => self.guest_over(*over),
+                    Work::Seen(seen) => self.seen(*seen),
+                    Work::Planned => self.work_over(),
+                    Work::Imported(imported) => self.imported(*imported),
                     Work::Fetching(fetching) => {
                         self.operations.fetching(&fetching, &self.identity.name);
                     }
@@ -212,7 +227,9 @@ impl EventLoop {
                 self.effect(output).await;
             }
         }
+        self.settle_imports();
         self.answer_waiters();
+        self.tell_guests();
     }
 
     fn note_output(&mut self, output: &mln_protocol::node::Output) {

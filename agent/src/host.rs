@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::{CommandFactory, Parser};
 use libp2p::Multiaddr;
-use mln_protocol::id::{Digest, Name};
+use mln_protocol::id::{Digest, Label, Name};
 use mln_protocol::model::{Platform as PlatformKind, Rate};
 use mln_protocol::node::{Input, Node, NodeConfig, StoredState};
 use mln_protocol::record::Record;
@@ -33,6 +33,7 @@ use crate::doctor::{self, Place};
 use crate::effect;
 use crate::event_loop::{EventLoop, RESULTS_MAX, Sources};
 use crate::events::{Deriver, EventLog};
+use crate::export::Imports;
 use crate::hook::HookRunner;
 use crate::identity::{self, Identity};
 use crate::image::ImageStore;
@@ -44,7 +45,7 @@ use crate::owner;
 use crate::platform::uml::{Uml, UmlConfig};
 use crate::platform::{Observation, Platform, VmEvent};
 use crate::ports::RememberedPorts;
-use crate::request::Waiters;
+use crate::request::{Guests, Waiters};
 use crate::snapshot::Snapshots;
 use crate::store::{self, AddressBook, Store, Writer};
 use crate::store_health::StoreHealth;
@@ -324,8 +325,9 @@ async fn run_agent(arguments: RunArguments) -> anyhow::Result<()> {
     })?;
     let store::Opened { store, state: stored, findings } = opened;
     let blobs = Blobs::open(&folder)?;
-    blobs.retain(&used_blobs(&stored));
     let images = ImageStore::open(&folder.join("images"))?;
+    let imports = imports(&folder, &stored, &images);
+    blobs.retain(&used_blobs(&stored).into_iter().chain(imports.disks()).collect());
     let uml = uml_config(&folder, &config)?;
     let place = Place {
         data: folder.clone(),
@@ -356,7 +358,7 @@ async fn run_agent(arguments: RunArguments) -> anyhow::Result<()> {
     })
     .context("a host has one agent for each port; see `listen` in config.toml, or --listen")?;
     let (observations, early) = observe(&*platform, &mut platform_events).await?;
-    moving::put_aside(&node, &*platform).await;
+    moving::drop_incomplete(&node, &*platform).await;
     let first = Input::Start { found: observations.into_iter().map(effect::found).collect() };
 
     let socket = ControlSocket::bind(&lock, config.control_group.as_deref()).await?;
@@ -403,7 +405,9 @@ async fn run_agent(arguments: RunArguments) -> anyhow::Result<()> {
         place,
         store: StoreHealth::new(findings),
         preparing: 0,
+        imports,
         waiters: Waiters::default(),
+        guests: Guests::default(),
         connected: BTreeSet::new(),
         standings: BTreeMap::new(),
         results,
@@ -484,6 +488,27 @@ pub(crate) fn uml_config(folder: &Path, config: &Config) -> anyhow::Result<UmlCo
         uml.memory_folders = vec![memory_folder.clone()];
     }
     Ok(uml)
+}
+
+/// Returns what imports have brought that other hosts may still want. Of one whose project was never decided nothing has left
+/// this host, and nothing stays.
+fn imports(folder: &Path, stored: &StoredState, images: &ImageStore) -> Imports {
+    let mut imports = Imports::open(folder);
+    let decided: BTreeSet<&Label> = stored
+        .records
+        .iter()
+        .filter_map(|record| match &***record {
+            Record::Commit(commit) => Some(&commit.revision.label),
+            _ => None,
+        })
+        .collect();
+    let undecided: Vec<Label> =
+        imports.projects().filter(|label| !decided.contains(label)).cloned().collect();
+    for label in undecided {
+        info!(%label, "nothing came of its import, and nothing is kept of it");
+        imports.failed(&label, images);
+    }
+    imports
 }
 
 /// Returns the contents that may be wanted: of files, and what projects were submitted as. The node knows better later.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mln_protocol::id::{Digest, PublicKey, VmId};
 use mln_protocol::model::{TemplateRef, Vm};
-use mln_protocol::node::{HandOver, Holding, Input, Message, Node, PullRound, Refusal, Rule};
+use mln_protocol::node::{HandOver, Input, Message, Node, PullRound, Refusal, Rule};
 use mln_protocol::record::{ClaimBasis, Link, Record, VerifiedRecord};
 use mln_protocol::wire::{DiskAsk, DiskShape};
 use tracing::{debug, info, warn};
@@ -93,12 +93,14 @@ impl EventLoop {
     /// Makes what was a VM's own drives a copy.
     pub(crate) fn shelve(&mut self, vm: VmId) {
         reach("released");
+        // What was said of its way out is over with it.
+        self.transfers.limit(&vm, None);
         let (mut turn, platform) = (self.works.turn(&vm), self.platform.clone());
         tokio::spawn(async move {
             turn.come().await;
             match platform.shelve(&vm).await {
                 Ok(()) => info!(%vm, "its disk is a copy from now on"),
-                // The node doesn't have it run. The agent tries again when it starts.
+                // The node doesn't have it run, and asks for this again when the agent starts.
                 Err(error) => warn!(%vm, error = chain(&error), "its disk could not be put aside"),
             }
             reach("shelved");
@@ -167,24 +169,9 @@ async fn rooted(platform: Arc<dyn Platform>, vm: VmId, reading: Reading) -> Resu
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err("the work was cut off".to_owned()))
 }
 
-/// Does what the agent did not come to before it ended: puts aside drives of VMs that were released already, and deletes
-/// what is left of copies that nobody waits for any more. What is complete is never deleted here.
-pub(crate) async fn put_aside(node: &Node, platform: &dyn Platform) {
-    let released = node.holdings().filter(|(_, holding)| match holding {
-        Holding::Released { made, .. } => *made,
-        Holding::Shadow { .. } => true,
-        Holding::Claimed { .. }
-        | Holding::Arriving { .. }
-        | Holding::Arrived { .. }
-        | Holding::Declined { .. } => false,
-    });
-    for (vm, _) in released {
-        if !platform.is_running(vm)
-            && let Err(error) = platform.shelve(vm).await
-        {
-            warn!(%vm, error = chain(&error), "the disk of a VM that is elsewhere could not be put aside");
-        }
-    }
+/// Deletes what is left of copies that nobody waits for any more, of when the agent ended before. What is complete is never
+/// deleted here.
+pub(crate) async fn drop_incomplete(node: &Node, platform: &dyn Platform) {
     let incomplete = platform.incomplete_copies().await.unwrap_or_else(|error| {
         warn!(error = chain(&error), "what is left of copies is not known");
         Vec::new()

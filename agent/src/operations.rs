@@ -288,6 +288,12 @@ fn changed_state(
         (VmState::Removed | VmState::Kept, _) => Step::Remove,
         (VmState::Failed { .. }, before) => before.unwrap_or(Step::Build),
         (VmState::Down, Some(before @ (Step::Build | Step::Stop))) => before,
+        // It is started once more.
+        (VmState::Booting, Some(Step::Stop)) => Step::Start,
+        (VmState::Up, Some(Step::Stop | Step::Start)) => {
+            known.step = None;
+            return Some((Step::Start, StepState::Done));
+        }
         (VmState::Down | VmState::Booting | VmState::Up, _) => return None,
     };
     known.step = Some(step);
@@ -295,8 +301,8 @@ fn changed_state(
         step,
         match state {
             VmState::Failed { .. } => StepState::Failed,
-            VmState::Down | VmState::Removed | VmState::Kept => StepState::Done,
-            VmState::Building | VmState::Stopping | VmState::Booting | VmState::Up => StepState::Begun,
+            VmState::Down | VmState::Removed | VmState::Kept | VmState::Up => StepState::Done,
+            VmState::Building | VmState::Stopping | VmState::Booting => StepState::Begun,
         },
     ))
 }
@@ -332,7 +338,7 @@ pub(crate) fn refused(host_refusal: HostRefusal) -> Reply {
 }
 
 /// Returns who can change what a rule refuses, and how.
-fn remedy(rule: Rule, host: &str) -> Option<String> {
+pub(crate) fn remedy(rule: Rule, host: &str) -> Option<String> {
     match rule {
         Rule::UnknownHost => {
             Some("the author of the project; or that host joins: mlnctl token new".to_owned())
@@ -371,6 +377,9 @@ fn remedy(rule: Rule, host: &str) -> Option<String> {
         Rule::GrantLimit => {
             Some("you, by removing what the grant pays for; or whoever gave it, by a wider one: mlnctl grant".to_owned())
         }
+        Rule::Envelope => Some("the project's owner, by a wider `policy` in its text: mlnctl upgrade -f FILE".to_owned()),
+        // It asks again, with the key that it has by then.
+        Rule::GuestKey | Rule::GuestRate => None,
         Rule::DiskLoss => Some(
             "the author of the project: leave the template or disk as it is; or give the new machine another name, and take what \
              is to be kept over with mlnctl cp"
@@ -440,6 +449,19 @@ mod tests {
         assert_eq!(tell("bergen", VmState::Down), Some((Step::Move, StepState::Begun)));
         assert_eq!(tell("bergen", VmState::Booting), Some((Step::Move, StepState::Begun)));
         assert_eq!(tell("bergen", VmState::Up), Some((Step::Move, StepState::Done)));
+    }
+
+    #[test]
+    fn a_vm_that_is_started_once_more_is_shown_until_it_is_up() {
+        let mut shown = BTreeMap::new();
+        let name = |text: &str| Name::parse(text).expect("a name");
+        let mut tell = |state| changed_state(&mut shown, &name("web"), &name("oslo"), &state);
+        assert_eq!(tell(VmState::Up), None);
+        assert_eq!(tell(VmState::Stopping), Some((Step::Stop, StepState::Begun)));
+        assert_eq!(tell(VmState::Down), Some((Step::Stop, StepState::Done)));
+        assert_eq!(tell(VmState::Booting), Some((Step::Start, StepState::Begun)));
+        assert_eq!(tell(VmState::Up), Some((Step::Start, StepState::Done)));
+        assert_eq!(tell(VmState::Up), None);
     }
 
     #[test]

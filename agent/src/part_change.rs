@@ -82,7 +82,7 @@ impl PartChange {
 }
 
 async fn limits_of(platform: &dyn Platform, fragment: &Fragment, vm: &VmId) -> Limits {
-    let Leeway { obstacle, disk_max } = platform.leeway(vm).await;
+    let Leeway { obstacle, disk_max, memory_max } = platform.leeway(vm).await;
     let definition = fragment.vms.iter().find(|found| found.name == vm.name);
     let wanted = match definition {
         // What is wrong with it is said where a part is checked.
@@ -91,5 +91,5 @@ async fn limits_of(platform: &dyn Platform, fragment: &Fragment, vm: &VmId) -> L
     };
     let is_too_short = disk_max.zip(wanted).is_some_and(|(most, wanted)| wanted > most);
     let disk = if is_too_short { DiskRoom::TooLittle } else { DiskRoom::Enough };
-    Limits { obstacle, disk }
+    Limits { obstacle, disk, memory_max }
 }

@@ -19,6 +19,8 @@ pub enum Role {
     Guest,
     /// A command inside a virtual machine that its host runs: the word for it and its arguments.
     GuestVerb(Vec<OsString>),
+    /// `mlnctl` inside a virtual machine, with its arguments.
+    GuestCtl(Vec<OsString>),
 }
 
 /// Finds the role from the arguments, of which the first is the program's name.
@@ -26,6 +28,9 @@ pub fn role(args: &[OsString]) -> Role {
     let name = args.first().and_then(|a| std::path::Path::new(a).file_name());
     if name.is_some_and(|n| n == "mlnd-guest") && args.len() == 1 {
         return Role::Guest;
+    }
+    if name.is_some_and(|n| n == crate::guest::me::PROGRAM) {
+        return Role::GuestCtl(args[1..].to_vec());
     }
     match args.get(1).and_then(|word| word.to_str()) {
         Some("guest") => Role::Guest,
@@ -45,6 +50,7 @@ pub fn run_small(args: &[OsString]) -> Option<ExitCode> {
             log_to_stderr();
             Some(run_holder(&folder))
         }
+        Role::GuestCtl(words) => Some(ExitCode::from(crate::guest::me::run(&words))),
         Role::GuestVerb(words) => Some(ExitCode::from(crate::guest::verb::run(&words))),
         Role::Guest => {
             log_to_stderr();

@@ -8,7 +8,8 @@ use mln_link::client::has_left;
 use mln_link::message::{
     AgentVersion, DaemonStatusRow, Definition, DoctorRow, EvacuationRow, ExecExit, Failure, GarbageReport,
     GrantRow, Granted, KeptRow, LanRow, OutsideRow, PeerRow, Plan, PlanRow, ProjectRow, Refusal, Revised,
-    RevisionRow, Silence, SnapshotRow, StatusRow, TemplateHostRow, TemplateRow, Token, UnsettledRow,
+    RevisionRow, Silence, SnapshotRow, StartupRow, StatusRow, TemplateHostRow, TemplateRow, Token,
+    UnsettledRow,
 };
 use mln_link::{CHUNK_BYTES_MAX, Client, InputSender, LinkError, Replies, Reply, Request, place};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -41,6 +42,8 @@ pub struct Answer {
     pub status: Vec<StatusRow>,
     /// What VMs have of the outside.
     pub outside: Vec<OutsideRow>,
+    /// Those VMs whose startup lines failed.
+    pub startup: Vec<StartupRow>,
     /// The rows of `daemon_status`.
     pub daemon_status: Vec<DaemonStatusRow>,
     /// The rows of `list`.
@@ -106,6 +109,7 @@ impl Answer {
             Reply::Version(version) => self.version = Some(version),
             Reply::Status(rows) => self.status.extend(rows),
             Reply::Outside(rows) => self.outside.extend(rows),
+            Reply::Startup(rows) => self.startup.extend(rows),
             Reply::Lan(rows) => self.lan.extend(rows),
             Reply::DaemonStatus(rows) => self.daemon_status.extend(rows),
             Reply::Projects(rows) => self.projects.extend(rows),

@@ -129,6 +129,26 @@ pub enum CommandError {
         /// Which.
         vm: String,
     },
+    /// There is a file where one is to be written. It is as it was.
+    #[error("{} is there already", path.display())]
+    FileExists {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A place is said for a host that the exported project doesn't have. Nothing was built.
+    #[error("the project in it has no host {host}{meant}")]
+    NoSuchPlaced {
+        /// Which.
+        host: String,
+        /// The end of the sentence: what may be meant.
+        meant: String,
+    },
+    /// A disk of the exported project has no place in its text. Nothing was built.
+    #[error("{text}")]
+    Misfit {
+        /// Which, and why.
+        text: String,
+    },
     /// The text of a project can't be changed so. Nothing was changed.
     #[error("{project} can't be changed so")]
     Edit {
@@ -229,7 +249,12 @@ impl CommandError {
             Self::Join(JoinError::Refused(_)) => Exit::Refused,
             Self::Token(_) => Exit::Usage,
             Self::NotGranted(_) | Self::Chain(_) => Exit::Refused,
-            Self::NotPermitted(_) | Self::NotLive { .. } | Self::NoSuchHost { .. } => Exit::Refused,
+            Self::NotPermitted(_)
+            | Self::NotLive { .. }
+            | Self::NoSuchHost { .. }
+            | Self::FileExists { .. }
+            | Self::NoSuchPlaced { .. }
+            | Self::Misfit { .. } => Exit::Refused,
             Self::BrokeOff(_)
             | Self::TooLong { .. }
             | Self::ProjectFile(_)

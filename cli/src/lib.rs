@@ -10,6 +10,7 @@ pub mod context;
 pub mod conversation;
 pub mod error;
 pub mod exit;
+pub mod misfit;
 pub mod network;
 pub mod offline;
 pub mod plugin;

@@ -397,7 +397,7 @@ impl Oracle {
         }
         if step == Step::Remove {
             let (keep_ms, _) = self.decisions.keep_removed_ms(vm);
-            let kept_ms = self.kept.kept_ms(vm, now_ms);
+            let kept_ms = self.kept.kept_ms(vm, key, now_ms);
             if kept_ms + self.kept.skew_ms(vm, key, keep_ms) < keep_ms
                 && !self.exempt.has_lost_state(key)
                 && !self.exempt.hostile.contains(&key)
@@ -441,8 +441,16 @@ impl Oracle {
         }
     }
 
-    /// L1: says what a host has not yet brought to an end.
-    pub(crate) fn unsettled(&self, host: &str, node: &Node, disk: &Disk, now_ms: u64) -> Vec<String> {
+    /// L1: says what a host has not yet brought to an end; `noted` says whether a host has a note that a VM is handed over
+    /// to it in this epoch of its owner.
+    pub(crate) fn unsettled(
+        &self,
+        host: &str,
+        node: &Node,
+        disk: &Disk,
+        now_ms: u64,
+        noted: impl Fn(PublicKey, &VmId, Epoch) -> bool,
+    ) -> Vec<String> {
         let mut problems = Vec::new();
         if self.exempt.hostile.contains(&node.key()) {
             // It has lied about its own VMs too, and believes that after a restart.
@@ -460,7 +468,12 @@ impl Oracle {
             // Nothing makes a disk anew that was there: its owner says that it is gone.
             let lost =
                 lost || existence == Existence::Wanted && failed && self.exempt.lost_disks.contains(id);
-            if lost || (node.lacks_room(id) && self.may_be_late(node.key())) {
+            // Who is named in a release and has no note of the hand-over may have claimed it already, and signs nothing: the
+            // VM waits for a takeover.
+            let unanswered = disk.released_to(id).is_some_and(|(to, epoch)| {
+                self.exempt.has_lost_state(to) && !running && !noted(to, id, epoch)
+            });
+            if lost || unanswered || (node.lacks_room(id) && self.may_be_late(node.key())) {
                 continue;
             }
             let standing = self.ownership.standing(id, node.key());
@@ -472,7 +485,7 @@ impl Oracle {
             }
             let keep_ms = self.decisions.keep_removed_ms(id).1.saturating_add(KEPT_LATE_MS);
             // Who has given its word that a disk is there keeps it until it is known whether that counts.
-            let is_kept = self.kept.kept_ms(id, now_ms) < keep_ms || disk.awaits_decision();
+            let is_kept = self.kept.kept_ms(id, node.key(), now_ms) < keep_ms || disk.awaits_decision();
             if status.state == VmState::Kept && !running && is_kept {
                 continue;
             }

@@ -89,6 +89,11 @@ fn judge(host: &Host, unix_ms: u64, chain: &[Signed], verb: Verb, label: &Label)
     Ok(())
 }
 
+/// Whether an ask is for what a guest wants.
+fn is_guests(ask: &Ask) -> bool {
+    ask.revision.decision.is_some() || ask.guest.is_some()
+}
+
 impl World {
     /// Judges what a host is asked for, before it is.
     pub(crate) fn note_request(&mut self, node: usize, input: &Input) {
@@ -101,6 +106,11 @@ impl World {
             }
             _ => return,
         };
+        if let Input::Message { message: Message::Ask { ask, .. }, .. } = input
+            && is_guests(ask)
+        {
+            self.guests.wanted.insert(request);
+        }
         self.oracle.asked.note(self.hosts[node].keys.public(), request, judged);
     }
 
@@ -108,8 +118,12 @@ impl World {
     pub(crate) fn check_answer(&mut self, node: usize, message: &Message) {
         let host = &self.hosts[node];
         match message {
+            // "A host of the project that signs two things": what it says of guests is the word of whoever runs it.
+            Message::Answer { revision, .. }
+                if host.honesty == Honesty::Hostile && self.guests.wanted.contains(revision) => {}
             // What counts already is nobody's to judge again.
             Message::Answer { revision, verdict: Ok(_) } if self.oracle.revision(*revision).is_none() => {
+                self.tally.guests.believed += u64::from(self.guests.forged.contains(revision));
                 self.oracle.check_permitted(host, *revision, "keeps room for a revision");
             }
             Message::RunAnswer { request, verdict: RunVerdict::Applied } => {
@@ -182,6 +196,9 @@ impl World {
 
     fn judge_ask(&self, node: usize, ask: &Verified<Ask>, fragment: Option<&Fragment>) -> Result<(), String> {
         let revision = &ask.revision;
+        if is_guests(ask) {
+            return self.judge_guest(node, ask, fragment);
+        }
         let verb = match revision.parent {
             _ if revision.hosts.is_empty() => Verb::Remove,
             None => Verb::Build,

@@ -14,7 +14,8 @@ const SKEW_MS_MAX: u64 = 3_600_000;
 /// For how long disks of VMs are kept that are left out.
 #[derive(Debug, Default)]
 pub(crate) struct KeptDisks {
-    by_vm: BTreeMap<VmId, KeptDisk>,
+    /// Of each VM and host: who had it before a takeover may keep a disk of it, too.
+    by_host: BTreeMap<(VmId, PublicKey), KeptDisk>,
     /// How often the wall clocks of hosts were set.
     clocks_set: BTreeMap<PublicKey, u64>,
 }
@@ -40,15 +41,15 @@ impl KeptDisks {
         match status.state {
             VmState::Kept if status.kept_ms == 0 => {
                 let begun = KeptDisk { since_ms: now_ms, clocks_set, is_back: false };
-                self.by_vm.insert(status.vm.clone(), begun);
+                self.by_host.insert((status.vm.clone(), by), begun);
             }
             VmState::Kept => {
-                if let Some(kept) = self.by_vm.get_mut(&status.vm) {
+                if let Some(kept) = self.by_host.get_mut(&(status.vm.clone(), by)) {
                     kept.is_back = false;
                 }
             }
             VmState::Building | VmState::Down | VmState::Booting | VmState::Up | VmState::Stopping => {
-                if let Some(kept) = self.by_vm.get_mut(&status.vm) {
+                if let Some(kept) = self.by_host.get_mut(&(status.vm.clone(), by)) {
                     kept.is_back = true;
                 }
             }
@@ -60,15 +61,16 @@ impl KeptDisks {
         self.clocks_set.get(&host).copied().unwrap_or(0)
     }
 
-    /// Returns for how long the disk of a VM has been kept, in milliseconds.
-    pub(crate) fn kept_ms(&self, vm: &VmId, now_ms: u64) -> u64 {
-        let kept = self.by_vm.get(vm).filter(|kept| !kept.is_back);
+    /// Returns for how long a host has kept the disk of a VM, in milliseconds.
+    pub(crate) fn kept_ms(&self, vm: &VmId, host: PublicKey, now_ms: u64) -> u64 {
+        let kept = self.by_host.get(&(vm.clone(), host)).filter(|kept| !kept.is_back);
         kept.map_or(0, |kept| now_ms.saturating_sub(kept.since_ms))
     }
 
     /// Returns by how much its host may be wrong about that, in milliseconds.
     pub(crate) fn skew_ms(&self, vm: &VmId, host: PublicKey, keep_ms: u64) -> u64 {
-        let times = self.by_vm.get(vm).map_or(0, |kept| self.times_set(host).saturating_sub(kept.clocks_set));
+        let kept = self.by_host.get(&(vm.clone(), host));
+        let times = kept.map_or(0, |kept| self.times_set(host).saturating_sub(kept.clocks_set));
         times * (keep_ms / SKEW_SHARE).clamp(SKEW_MS_MIN, SKEW_MS_MAX)
     }
 }
@@ -89,15 +91,15 @@ mod tests {
         let mut kept = KeptDisks::default();
         kept.note_clock_set(host);
         kept.note(host, &said(VmState::Kept, 0), 5_000);
-        assert_eq!((kept.kept_ms(&vm.vm, 9_000), kept.skew_ms(&vm.vm, host, 80_000)), (4_000, 0));
+        assert_eq!((kept.kept_ms(&vm.vm, host, 9_000), kept.skew_ms(&vm.vm, host, 80_000)), (4_000, 0));
         kept.note_clock_set(host);
         assert_eq!(kept.skew_ms(&vm.vm, host, 80_000), 10_000);
         assert_eq!(kept.skew_ms(&vm.vm, host, 3_000), 1_000);
         kept.note(host, &said(VmState::Down, 0), 10_000);
-        assert_eq!(kept.kept_ms(&vm.vm, 11_000), 0);
+        assert_eq!(kept.kept_ms(&vm.vm, host, 11_000), 0);
         kept.note(host, &said(VmState::Kept, 7), 12_000);
-        assert_eq!(kept.kept_ms(&vm.vm, 13_000), 8_000, "a crash has undone that it came back");
+        assert_eq!(kept.kept_ms(&vm.vm, host, 13_000), 8_000, "a crash has undone that it came back");
         kept.note(host, &said(VmState::Kept, 0), 14_000);
-        assert_eq!(kept.kept_ms(&vm.vm, 15_000), 1_000);
+        assert_eq!(kept.kept_ms(&vm.vm, host, 15_000), 1_000);
     }
 }

@@ -283,7 +283,7 @@ impl Ownerships {
                 theirs.term == claimed.term && (line.is_none() || same(line, vm.line_of(theirs, other)))
             });
             if step == Step::Start && at_once {
-                let rule = format!("S1: {host} starts {id} while another host runs it");
+                let rule = format!("S1: {host} starts {id} while {} runs it", other.short());
                 self.broken.push((vec![key, other], rule));
             }
         }

@@ -17,7 +17,7 @@ const GRANT: &[u8] = b"mln grant 1\0";
 const MESH: &[u8] = b"mln mesh 1\0";
 
 /// Whether the author has signed exactly this, for this use.
-fn is_signed(signed: &Signed, prefix: &[u8]) -> bool {
+pub(crate) fn is_signed(signed: &Signed, prefix: &[u8]) -> bool {
     let Ok(key) = VerifyingKey::from_bytes(&signed.author.0) else { return false };
     let message = [prefix, &signed.payload[..]].concat();
     key.verify_strict(&message, &Signature::from_bytes(&signed.signature)).is_ok()

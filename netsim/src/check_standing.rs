@@ -122,6 +122,11 @@ impl World {
             }
             let Write::Record(slot, record) = write else { continue };
             self.check_kept(node, record);
+            if let Record::Commit(commit) = &***record
+                && self.hosts[node].honesty == Honesty::Honest
+            {
+                self.check_decided(node, commit);
+            }
             if self.hosts[node].honesty == Honesty::Honest {
                 self.oracle.check_kept_signature(key, record);
             }

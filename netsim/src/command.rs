@@ -272,5 +272,6 @@ fn report(out: &mut impl Write, ending: &Ending) -> std::io::Result<()> {
         "{} events, {} packets delivered, {} records on each node, {} hand-overs",
         tally.events, tally.delivered, ending.records, tally.hand_overs.claimed
     )?;
+    writeln!(out, "{}", tally.guests.line())?;
     writeln!(out, "trace {}", ending.trace.to_hex())
 }

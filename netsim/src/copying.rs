@@ -160,7 +160,9 @@ impl World {
             .enumerate()
             .filter(|(other, host)| {
                 let seen = host.disk.vms.get(vm).map(|found| &found.observed);
-                *other != node && matches!(seen, Some(Observed::Running(_)))
+                // What a copy of a machine has started before it noticed, only whoever copied it can stop.
+                let copied = self.clones.contains_key(other);
+                *other != node && !copied && matches!(seen, Some(Observed::Running(_)))
             })
             .map(|(_, host)| host.keys.public())
             .collect();

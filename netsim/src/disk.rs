@@ -7,7 +7,7 @@ use mln_protocol::id::{Digest, ProjectId, PublicKey, VmId};
 use mln_protocol::model::{Fragment, Vm};
 use mln_protocol::node::{DecisionNote, Holding, ReservationNote, StoredState, Write};
 use mln_protocol::plan::Observed;
-use mln_protocol::record::{RecordKey, VerifiedRecord};
+use mln_protocol::record::{Epoch, Link, LinkKind, Record, RecordKey, VerifiedRecord};
 
 use crate::blocks::{Blocks, Copy};
 
@@ -119,6 +119,13 @@ impl Disk {
         self.records.get(key).or_else(shared)
     }
 
+    /// Returns all that is kept of who owns a VM.
+    pub(crate) fn links(&self, vm: &VmId) -> impl Iterator<Item = &VerifiedRecord> {
+        let first = RecordKey::Link(vm.clone(), Epoch { term: 0, n: 0 }, LinkKind::Claim, PublicKey([0; 32]));
+        let of_it = move |(key, _): &(&RecordKey, &VerifiedRecord)| matches!(key, RecordKey::Link(other, ..) if other == vm);
+        self.records.range(first..).take_while(of_it).map(|(_, record)| record)
+    }
+
     pub(crate) fn load(&self) -> StoredState {
         StoredState {
             records: self
@@ -154,6 +161,15 @@ impl Disk {
     /// Returns a host's note of a VM.
     pub(crate) fn holding(&self, vm: &VmId) -> Option<&Holding> {
         self.holdings.get(vm)
+    }
+
+    /// Returns to whom the host notes that it has released a VM, and in which epoch.
+    pub(crate) fn released_to(&self, vm: &VmId) -> Option<(PublicKey, Epoch)> {
+        let Some(Holding::Released { release, .. }) = self.holding(vm) else { return None };
+        match &***release {
+            Record::Link(Link::Release(release)) => Some((release.to, release.epoch)),
+            _ => None,
+        }
     }
 
     /// Whether the host has reserved for a revision of which it doesn't know whether it counts.

@@ -87,6 +87,12 @@ const EXPECTED: &[(Mutation, &[&str])] = &[
     (Mutation::BallotJumpUnbounded, &["L1"]),
     (Mutation::HalfSuffices, &["S2"]),
     (Mutation::FirstCountsOnce, &["L1", "L2"]),
+    (Mutation::GuestKeyKeptOverAnEpoch, &["S4"]),
+    (Mutation::BudgetPerVm, &["S4"]),
+    (Mutation::EnvelopeReadFromChild, &["S4"]),
+    (Mutation::EnvelopeIgnored, &["S4"]),
+    (Mutation::GuestPartNotRemade, &["S4"]),
+    (Mutation::GuestSignatureIgnored, &["S4"]),
 ];
 
 /// Returns by which rules a mutation must be noticed.

@@ -11,6 +11,7 @@ use mln_protocol::record::{
 use mln_protocol::trust::{Amount, Domain, KeyPair, Verified};
 use mln_protocol::wire;
 
+use crate::guest_lies::GuestForgery;
 use crate::holder::Holder;
 use crate::host::{Honesty, Host, root_key};
 use crate::hostile::host_status;
@@ -33,6 +34,8 @@ pub(crate) enum Forgery {
     PartsWanted,
     /// A part of that project, as if it were one of a project of whoever names it.
     PartNamed,
+    /// A change of a project in the name of one of its guests.
+    Guest(GuestForgery),
 }
 
 /// A key that no grant is for.
@@ -60,6 +63,7 @@ fn named_part(host: &Host, name: Name, part: Digest) -> VerifiedRecord {
         reason: "build".to_owned(),
         charge: None,
         keep_removed_ms: 0,
+        decision: None,
     };
     let digest = Digest::of(&wire::encode_revision(&revision));
     let reservations = vec![wire::sign_reservation(&host.keys, digest)];
@@ -72,6 +76,16 @@ fn named_part(host: &Host, name: Name, part: Digest) -> VerifiedRecord {
 impl World {
     /// Lets a host forge something; false where it can't now.
     pub(crate) fn forge_for_script(&mut self, script: &mut Script, node: usize, forgery: Forgery) -> bool {
+        if let Forgery::Guest(forgery) = forgery {
+            let mut lot = self.guests.lot.clone();
+            let asks = self.forge_guest(None, forgery, &mut lot);
+            self.guests.lot = lot;
+            for (from, to, message) in asks {
+                self.send_forged(from, to, &message);
+            }
+            // Not each can be said of the guest that is drawn.
+            return true;
+        }
         let Some(messages) = self.forgeries(script, node, forgery) else { return false };
         if forgery == Forgery::PartNamed {
             // From now on it is a liar: its own agent finds a project that it knows nothing of.
@@ -130,6 +144,7 @@ impl World {
                 let others = everybody().filter(|to| *to != own);
                 Some(others.map(|to| (to, Message::Records(vec![record.clone()]))).collect())
             }
+            Forgery::Guest(_) => None,
             Forgery::StrangerAsks => self.asks(script, node, Order::Change(0), &stranger(), None),
             Forgery::SmallCharge => {
                 let standing = Holder::Whole.standing(&root_key());

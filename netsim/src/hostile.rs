@@ -20,6 +20,7 @@ use mln_protocol::trust::{Domain, KeyPair, Revocation, Signed, Verb, Verified};
 use mln_protocol::wire;
 
 use crate::fault::Fault;
+use crate::guest_lies::GuestForgery;
 use crate::host::{Honesty, root_key};
 use crate::lot::Lot;
 use crate::options::FAULTS_MS;
@@ -83,10 +84,12 @@ enum Lie {
     Revoke,
     /// A ballot that nobody can outbid.
     HighBallot,
+    /// A change in the name of a guest.
+    Guest,
 }
 
 impl Lie {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::Replay,
         Self::Equivocate,
         Self::Garbage,
@@ -103,6 +106,7 @@ impl Lie {
         Self::Ungranted,
         Self::Revoke,
         Self::HighBallot,
+        Self::Guest,
     ];
 }
 
@@ -135,6 +139,7 @@ impl World {
         let victim = lot.index(self.options.nodes);
         let made_up = match lie {
             Lie::Forge => self.forge(node, victim),
+            Lie::Guest => self.speak_as_guest(node, &mut lot),
             _ => self.make_up(lie, index, node, victim, &mut lot),
         };
         for (to, message) in made_up {
@@ -247,7 +252,7 @@ impl World {
                 }]);
                 (0..BURST).map(|_| (victim, question.clone())).collect()
             }
-            Lie::Forge => Vec::new(),
+            Lie::Forge | Lie::Guest => Vec::new(),
             Lie::LastTerm => match some_vm {
                 Some(view) => {
                     let chain = self.hosts[node].chain.clone();
@@ -298,6 +303,14 @@ impl World {
                 runs.map(|there| (victim, told(there.run_number()))).into_iter().collect()
             }
         }
+    }
+
+    /// In the name of a guest, by whatever right.
+    fn speak_as_guest(&mut self, liar: usize, lot: &mut Lot) -> Vec<(usize, Message)> {
+        let forgery = GuestForgery::ALL[lot.index(GuestForgery::ALL.len())];
+        let asks = self.forge_guest(Some(liar), forgery, lot);
+        let its_own = asks.into_iter().filter(|(from, ..)| *from == liar);
+        its_own.filter_map(|(_, to, ask)| Some((*self.index.get(&to)?, ask))).collect()
     }
 
     /// Its payload says the victim, its signature doesn't: nobody may be able to read it.
@@ -352,6 +365,7 @@ pub(crate) fn invented_vm(birth: Digest, by: PublicKey) -> Record {
         nat: None,
         forwards: Vec::new(),
         part: None,
+        startup: mln_protocol::record::Startup::Fine,
     })
 }
 
@@ -376,6 +390,7 @@ fn removal(keys: &KeyPair, project: ProjectId, label: Label, made_unix_ms: u64) 
         reason: "remove".to_owned(),
         charge: None,
         keep_removed_ms: 0,
+        decision: None,
     };
     let digest = Digest::of(&wire::encode_revision(&revision));
     // Its promises are as good as its reservation: from the liar alone.
@@ -415,6 +430,7 @@ fn unasked(keys: &KeyPair, victim: PublicKey, lot: &mut Lot) -> Message {
                 reason: "build".to_owned(),
                 charge: None,
                 keep_removed_ms: 0,
+                decision: None,
             };
             let ask = Ask {
                 host: victim,
@@ -423,6 +439,7 @@ fn unasked(keys: &KeyPair, victim: PublicKey, lot: &mut Lot) -> Message {
                 running: RunningVms::Stop,
                 replaces: None,
                 chain: Vec::new(),
+                guest: None,
             };
             let payload = wire::encode_ask(&ask);
             Message::Ask { ask: Arc::new(Verified::own(keys, Domain::Request, ask, payload)), fragment: None }

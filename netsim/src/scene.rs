@@ -4,6 +4,8 @@
 //! there: who has which part, how long everything takes and which small faults there are besides is still drawn from
 //! the seed. With every rule in force nothing goes wrong in any of them.
 
+use std::sync::Arc;
+
 use mln_protocol::id::Label;
 use mln_protocol::model::Project;
 use mln_protocol::node::limits::RESERVATION_MS;
@@ -11,9 +13,11 @@ use mln_protocol::node::{OpId, OwnerHeard, Rule};
 
 use crate::ambush::{Ambush, Blow, Moment, Whom};
 use crate::forgery::Forgery;
+use crate::guest_lies::GuestForgery;
 use crate::holder::Holder;
 use crate::lot::Lot;
 use crate::options::FAULTS_MS;
+use crate::sketch::Text;
 
 /// How many hosts a scene has.
 pub(crate) const SCENE_HOSTS: usize = 6;
@@ -86,10 +90,14 @@ pub(crate) enum Scene {
     Curious,
     /// Whoever keeps the disk of a VM wants it back, and hears nothing of what the others have promised.
     PutForward,
+    /// Guests ask for anything, without end, as people change the same project.
+    Guests,
+    /// And somebody speaks in their names.
+    Forged,
 }
 
 impl Scene {
-    pub(crate) const ALL: [(&'static str, Self); 31] = [
+    pub(crate) const ALL: [(&'static str, Self); 33] = [
         ("decline", Self::Decline),
         ("late-run", Self::LateRun),
         ("unpinned", Self::Unpinned),
@@ -121,6 +129,8 @@ impl Scene {
         ("forgotten", Self::Forgotten),
         ("pair", Self::Pair),
         ("put-forward", Self::PutForward),
+        ("guests", Self::Guests),
+        ("forged", Self::Forged),
     ];
 
     /// Returns its name on the command line.
@@ -169,6 +179,8 @@ pub(crate) enum Order {
     TakeIn(usize),
     /// Take a VM over.
     TakeOver(usize, OwnerHeard),
+    /// Have the project as this one of the script's texts.
+    Write(usize),
 }
 
 /// One line of a script.
@@ -213,6 +225,8 @@ impl Act {
 pub(crate) struct Script {
     pub(crate) label: Label,
     pub(crate) lab: Project,
+    /// What the project is written as, the first, and what people make of it then.
+    pub(crate) texts: Vec<Arc<Text>>,
     /// The names of VMs that are left out for now.
     pub(crate) left_out: Vec<usize>,
     acts: std::collections::VecDeque<Act>,
@@ -233,7 +247,7 @@ impl Script {
     /// Writes the script of a scene; `lab` has one VM on each of the first three `hosts`.
     pub(crate) fn new(scene: Scene, hosts: &[usize], label: Label, lab: Project, lot: &mut Lot) -> Self {
         let acts = acts(scene, hosts, lot).into();
-        Self { label, lab, left_out: Vec::new(), acts, since_ms: None, waiting: None }
+        Self { label, lab, texts: Vec::new(), left_out: Vec::new(), acts, since_ms: None, waiting: None }
     }
 
     pub(crate) fn act(&self) -> Option<&Act> {
@@ -487,6 +501,36 @@ fn acts(scene: Scene, hosts: &[usize], lot: &mut Lot) -> Vec<Act> {
             acts.push(Act::Ask(d, Order::Change(0), 10_000));
             acts.extend([Act::Forge(f, Forgery::PartNamed), Act::Wait(4_000)]);
             acts.extend(asked());
+            acts
+        }
+        Scene::Guests => {
+            let mut acts = Vec::new();
+            for round in 0..4 {
+                if lot.chance(500) {
+                    acts.push(Act::Lay(Ambush::draw(lot)));
+                }
+                let by = [d, e][lot.index(2)];
+                acts.extend([
+                    Act::Wait(lot.between(4_000, 9_000)),
+                    Act::Ask(by, Order::Write(round % 3 + 1), 4_000),
+                ]);
+            }
+            acts
+        }
+        Scene::Forged => {
+            let mut acts = vec![Act::Wait(5_000)];
+            for round in 0..3 {
+                let mut left = GuestForgery::ALL.to_vec();
+                while !left.is_empty() {
+                    let forgery = left.swap_remove(lot.index(left.len()));
+                    let by = [e, f][lot.index(2)];
+                    acts.extend([Act::Forge(by, Forgery::Guest(forgery)), Act::Wait(lot.between(100, 700))]);
+                }
+                acts.extend([
+                    Act::Ask(d, Order::Write(round + 1), 4_000),
+                    Act::Wait(lot.between(2_000, 5_000)),
+                ]);
+            }
             acts
         }
         Scene::PutForward => {

@@ -1,6 +1,6 @@
 //! Plays a scene's script in its world.
 
-use mln_protocol::id::{Label, ProjectId, VmId};
+use mln_protocol::id::{Label, Name, ProjectId, VmId};
 use mln_protocol::model::{HostAddress, MemoryMib, Project};
 use mln_protocol::node::{
     BuildOrder, ExistingProject, Holding, Input, Node, OnFailure, OpId, Operation, Outcome, ReviseContent,
@@ -15,6 +15,7 @@ use crate::host::root_key;
 use crate::lot::Lot;
 use crate::options::FAULTS_MS;
 use crate::scene::{Act, Order, SCENE_HOSTS, Scene, Script, Waiting};
+use crate::sketch::{Envelope, Sketch};
 use crate::workload;
 use crate::world::{Event, World};
 
@@ -52,8 +53,39 @@ impl World {
             let host = &mut self.hosts[hosts[5]];
             host.chain = host.chain_for(&root_key(), [Verb::Start, Verb::Stop, Verb::Join]);
         }
-        self.script = Some(Script::new(scene, &hosts, label, lab, &mut lot));
+        let mut script = Script::new(scene, &hosts, label, lab, &mut lot);
+        if matches!(scene, Scene::Guests | Scene::Forged) {
+            self.write_texts(&hosts, &mut script, &mut lot);
+        }
+        self.script = Some(script);
         self.at(3_000, Event::Script);
+    }
+
+    /// Writes what the project of a scene is made from, and what people make of it then.
+    fn write_texts(&mut self, hosts: &[usize], script: &mut Script, lot: &mut Lot) {
+        let names: Vec<_> = hosts.iter().map(|&host| self.hosts[host].name.clone()).collect();
+        let [a, b, c, d, ..] = names.as_slice() else { return };
+        let hosts = |some: &[&Name]| some.iter().map(|host| (*host).clone()).collect::<Vec<_>>();
+        let grace_ms = [1_000, 4_000, 10_000][lot.index(3)];
+        let first = Sketch {
+            balancer: a.clone(),
+            plain: b.clone(),
+            places: hosts(&[b, c]),
+            count: 2,
+            own: Envelope { hosts: hosts(&[a, c, d]), least: 1, most: 3, grace_ms },
+            shared: Envelope { hosts: hosts(&[a, b, d]), least: 1, most: 3, grace_ms },
+            ..Sketch::draw(&script.label.project, &names, lot)
+        };
+        let all = [
+            first.clone(),
+            Sketch { balancer: c.clone(), ..first.clone() },
+            Sketch { balancer: d.clone(), mark: 7, ..first.clone() },
+            Sketch { own: Envelope { most: 2, ..first.own.clone() }, ..first },
+        ];
+        script.texts = all.into_iter().filter_map(|sketch| self.workload.texts.write(sketch)).collect();
+        if let Some(first) = script.texts.first() {
+            script.lab = first.project.clone();
+        }
     }
 
     /// Does what the script says next.
@@ -245,11 +277,12 @@ pub(crate) fn operation(
     order: Order,
     names: &[String],
 ) -> Option<Operation> {
+    let blobs = script.texts.first().map_or_else(Vec::new, |text| text.blobs());
     let build = |label, project: Project| {
         Operation::Build(Box::new(BuildOrder {
             label,
             project,
-            blobs: Vec::new(),
+            blobs: blobs.clone(),
             author: "people".to_owned(),
             existing: ExistingProject::Refuse,
             on_failure: OnFailure::Keep,
@@ -291,7 +324,7 @@ pub(crate) fn operation(
         }
         Order::LeaveOut(vm) | Order::Shelve(vm, _) => script.left_out = vec![vm],
         // Not what the script's next revision follows from.
-        Order::Try(_) => {}
+        Order::Try(_) | Order::Write(_) => {}
         Order::LeaveOnly(vm) => {
             script.left_out = (0..script.lab.vms.len()).filter(|left| *left != vm).collect();
         }
@@ -309,9 +342,14 @@ pub(crate) fn operation(
     for &out in script.left_out.iter().rev() {
         project.vms.remove(out);
     }
+    let mut blobs = Vec::new();
+    if let Order::Write(text) = order {
+        let text = script.texts.get(text)?;
+        (project, blobs) = (text.project.clone(), text.blobs());
+    }
     Some(Operation::Revise(Box::new(ReviseOrder {
         project: project_of(script, machine)?,
-        content: ReviseContent::Definition { project, blobs: Vec::new() },
+        content: ReviseContent::Definition { project, blobs },
         author: "people".to_owned(),
         reason: "change".to_owned(),
         consent,

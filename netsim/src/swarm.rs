@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
 use crate::fault::{Fault, FaultCount};
+use crate::guest::GuestCount;
 use crate::minimise::minimise;
 use crate::options::Options;
 use crate::replay::{Cuts, Kind, command_line};
@@ -122,6 +123,7 @@ struct Sum {
     alone: u64,
     garbage: u64,
     hand_overs: HandOverCount,
+    guests: GuestCount,
     /// How many VMs were handed over in worlds in which a kind of fault happened.
     claimed_with: std::collections::BTreeMap<&'static str, u64>,
     faults: FaultCount,
@@ -145,6 +147,7 @@ impl Sum {
         self.alone += tally.alone;
         self.garbage += tally.garbage;
         self.hand_overs.merge(&tally.hand_overs);
+        self.guests.merge(&tally.guests);
         self.faults.merge(&tally.faults);
         for (name, fault) in Fault::ALL {
             let happened = u64::from(tally.faults.of(fault) > 0);
@@ -184,6 +187,7 @@ impl Sum {
             moves.declined,
             moves.begun.saturating_sub(moves.claimed + moves.declined)
         )?;
+        writeln!(out, "{}", self.guests.line())?;
         let mut trace = blake3::Hasher::new();
         for world in self.traces.values() {
             trace.update(world.as_bytes());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use mln_protocol::id::{Digest, PublicKey};
 use mln_protocol::node::{Input, Message};
 use mln_protocol::record::VerifiedRecord;
+use mln_protocol::wire;
 
 use crate::fault::Fault;
 use crate::gossip::HEARTBEAT_MS;
@@ -32,7 +33,7 @@ pub(crate) enum Packet {
 impl World {
     /// Brings a message to the host with this key, by way of its bytes.
     pub(crate) fn send(&mut self, from: usize, to: PublicKey, message: Message) {
-        let Some(to) = self.whoever_has(to) else {
+        let Some(to) = self.whoever_answers(from, to) else {
             return self.oracle.broken(format!("S4: {} sends to a stranger", self.hosts[from].name));
         };
         let (message, digest) = if self.options.is_coded() || self.lot.draw().is_multiple_of(SAMPLE) {
@@ -53,8 +54,23 @@ impl World {
         self.transmit(from, to, Packet::Direct(Box::new((message, digest))));
     }
 
-    /// Returns who answers to a key: of a host and its clone, by lot.
-    fn whoever_has(&mut self, key: PublicKey) -> Option<usize> {
+    /// Brings a message that was made up to a host; what can't be read goes nowhere, as in the real agent.
+    pub(crate) fn send_forged(&mut self, from: usize, to: PublicKey, message: &Message) {
+        let bytes = wire::encode_message(message);
+        let to = self.index.get(&to).copied();
+        match (self.codec.decode(&bytes), to) {
+            (Ok(message), Some(to)) => {
+                self.transmit(from, to, Packet::Direct(Box::new((message, Digest::of(&bytes)))));
+            }
+            _ => self.tally.garbage += 1,
+        }
+    }
+
+    /// Returns who answers to a key: of a host and its clone, by lot. What an agent says to itself never leaves it.
+    fn whoever_answers(&mut self, from: usize, key: PublicKey) -> Option<usize> {
+        if self.hosts[from].keys.public() == key {
+            return Some(from);
+        }
         let original = *self.index.get(&key)?;
         let clone = self
             .clones

@@ -2,6 +2,7 @@
 //! host, and asking again where an answer does not come.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use mln_protocol::id::{Label, Name, ProjectId};
 use mln_protocol::model::{
@@ -18,6 +19,7 @@ use mln_protocol::time::Now;
 
 use crate::lot::Lot;
 use crate::options::Options;
+use crate::sketch::{Sketch, Text, Texts};
 use crate::world::Tally;
 
 /// Names a customer.
@@ -25,6 +27,9 @@ pub(crate) type Customer = usize;
 
 /// How often a build that is refused is tried again.
 const TRIES_MAX: u32 = 6;
+
+/// Of a thousand labs, how many are made from a text.
+const WITH_TEXT: u64 = 250;
 
 /// How long a customer waits for an answer before it asks somebody else, in milliseconds.
 const PATIENCE_MS: u64 = 90_000;
@@ -35,6 +40,8 @@ pub(crate) struct Workload {
     hosts: usize,
     last_op: u64,
     names: Vec<Name>,
+    /// What labs are written as, those that are.
+    pub(crate) texts: Texts,
 }
 
 #[derive(Debug)]
@@ -45,6 +52,8 @@ struct Errand {
     comes: bool,
     label: Label,
     project: Project,
+    /// Its text, where it is made from one.
+    text: Option<Arc<Text>>,
     existing: ExistingProject,
     goal: Goal,
     stage: Stage,
@@ -92,6 +101,8 @@ enum Answer {
 impl Workload {
     pub(crate) fn new(options: &Options, hosts: Vec<Name>, lot: &mut Lot) -> Self {
         let mut labs: BTreeMap<Name, Project> = BTreeMap::new();
+        let mut written: BTreeMap<Name, Option<Arc<Text>>> = BTreeMap::new();
+        let mut texts = Texts::default();
         let errands = (0..options.projects)
             .map(|index| {
                 // Some share a label and hosts, so that builds meet, or one replaces the other.
@@ -99,7 +110,16 @@ impl Workload {
                     Label { owner: name("people"), project: name(&format!("lab{}", index - index % 5 / 4)) };
                 let lab =
                     labs.entry(label.project.clone()).or_insert_with_key(|label| project(label, &hosts, lot));
-                let lab = lab.clone();
+                let mut lab = lab.clone();
+                let text = written.entry(label.project.clone()).or_insert_with_key(|label| {
+                    let mut lot = Lot::of(options.seed, &format!("text {label}"));
+                    let sketch = lot.chance(WITH_TEXT).then(|| Sketch::draw(label, &hosts, &mut lot));
+                    sketch.and_then(|sketch| texts.write(sketch))
+                });
+                let text = text.clone();
+                if let Some(text) = &text {
+                    lab = text.project.clone();
+                }
                 let existing = if lot.chance(100) {
                     ExistingProject::Replace(RunningVms::Stop)
                 } else {
@@ -109,6 +129,7 @@ impl Workload {
                     lot: Lot::of(options.seed, &format!("customer {index}")),
                     comes: options.customers.as_ref().is_none_or(|some| some.contains(&index)),
                     project: lab,
+                    text,
                     label,
                     existing,
                     goal: [Goal::Run, Goal::Stop, Goal::Remove][lot.index(3)],
@@ -126,11 +147,13 @@ impl Workload {
                 let lot = Lot::of(options.seed, &format!("meddler {index} {second}"));
                 let errand = &errands[index];
                 let (label, project) = (errand.label.clone(), errand.project.clone());
+                let text = errand.text.clone();
                 errands.push(Errand {
                     lot,
                     comes: errand.comes,
                     label,
                     project,
+                    text,
                     existing: ExistingProject::Refuse,
                     goal: Goal::Change,
                     stage: Stage::Change,
@@ -140,7 +163,7 @@ impl Workload {
                 });
             }
         }
-        Self { errands, hosts: hosts.len(), last_op: 0, names: hosts }
+        Self { errands, hosts: hosts.len(), last_op: 0, names: hosts, texts }
     }
 
     /// Returns everybody who comes.
@@ -183,7 +206,9 @@ impl Workload {
         }
         let node = errand.lot.index(self.hosts);
         let Some(machine) = alive(node) else { return (None, look_again) };
-        let Some(operation) = errand.order(machine, &self.names) else { return (None, look_again) };
+        let Some(operation) = errand.order(machine, &self.names, &mut self.texts) else {
+            return (None, look_again);
+        };
         self.last_op += 1;
         let op = OpId(self.last_op);
         errand.waiting = Some(Waiting { node, op, since_ms: now.mono_ms });
@@ -264,7 +289,13 @@ impl Errand {
     }
 
     /// Draws another definition of the lab, or goes back to an earlier one.
-    fn change(&mut self, machine: &Node, project: ProjectId, hosts: &[Name]) -> ReviseOrder {
+    fn change(
+        &mut self,
+        machine: &Node,
+        project: ProjectId,
+        hosts: &[Name],
+        texts: &mut Texts,
+    ) -> ReviseOrder {
         let revisions = machine.revisions(project);
         let heads = machine.heads(project);
         let contested =
@@ -274,6 +305,10 @@ impl Errand {
         let partial = from_head.is_none() && self.lot.chance(250);
         let content = if self.lot.chance(200) && !revisions.is_empty() {
             ReviseContent::Revision(revisions[self.lot.index(revisions.len())].1.digest)
+        } else if let Some(text) =
+            self.text.as_ref().and_then(|text| texts.write(text.sketch.changed(hosts, &mut self.lot)))
+        {
+            ReviseContent::Definition { project: text.project.clone(), blobs: text.blobs() }
         } else {
             let mut lab = self.project.clone();
             match self.lot.index(6) {
@@ -312,7 +347,7 @@ impl Errand {
         }
     }
 
-    fn order(&mut self, machine: &Node, hosts: &[Name]) -> Option<Operation> {
+    fn order(&mut self, machine: &Node, hosts: &[Name], texts: &mut Texts) -> Option<Operation> {
         let built: Vec<ProjectId> =
             machine.projects().into_iter().filter(|p| p.label == self.label).map(|p| p.id).collect();
         let vms =
@@ -321,7 +356,7 @@ impl Errand {
             Stage::Build => Some(Operation::Build(Box::new(BuildOrder {
                 label: self.label.clone(),
                 project: self.project.clone(),
-                blobs: Vec::new(),
+                blobs: self.text.as_ref().map_or_else(Vec::new, |text| text.blobs()),
                 author: "people".to_owned(),
                 existing: self.existing,
                 on_failure: OnFailure::Undo,
@@ -339,7 +374,9 @@ impl Errand {
                 }
             },
             Stage::Change => match built.first() {
-                Some(&project) => Some(Operation::Revise(Box::new(self.change(machine, project, hosts)))),
+                Some(&project) => {
+                    Some(Operation::Revise(Box::new(self.change(machine, project, hosts, texts))))
+                }
                 None => {
                     // It isn't there yet, or no longer.
                     self.tries += 1;

@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mln_protocol::id::{Digest, ProjectId, PublicKey, VmId};
 use mln_protocol::model::{HookPoint, MemoryMib, Platform, Vm};
-use mln_protocol::node::{HandOver, Input, Message, Node, NodeConfig, OpId, Outcome, Output, Write, WriteId};
+use mln_protocol::node::{
+    HandOver, Holding, Input, Message, Mutation, Node, NodeConfig, OpId, Outcome, Output, Write, WriteId,
+};
 use mln_protocol::plan::{Observed, RunPhase, Step};
 use mln_protocol::record::{Epoch, ExitStatus, Member, Record, RecordKey, VerifiedRecord};
 use mln_protocol::wire;
@@ -22,6 +24,7 @@ use crate::codec::{Codec, Proof};
 use crate::copying::CopyWork;
 use crate::fault::{Fault, FaultCount};
 use crate::gossip::{Gossip, HEARTBEAT_MS};
+use crate::guest::{GuestCount, Guests};
 use crate::host::{Age, Grants, Honesty, Host, Presence, root_key};
 use crate::hostile::Liar;
 use crate::lot::Lot;
@@ -142,6 +145,8 @@ pub(crate) enum Event {
     Script,
     /// Somebody looks after hosts that sign nothing any more.
     Operator,
+    /// One of the guests that run asks for something.
+    Guest,
 }
 
 /// How far hand-overs have come.
@@ -168,7 +173,7 @@ impl HandOverCount {
 }
 
 /// What happened, to be shown: a run without faults proves nothing.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) events: u64,
     pub(crate) delivered: u64,
@@ -185,6 +190,7 @@ pub(crate) struct Tally {
     pub(crate) hand_overs: HandOverCount,
     /// Bytes of hostile senders that nobody could read.
     pub(crate) garbage: u64,
+    pub(crate) guests: GuestCount,
 }
 
 /// How a run ended.
@@ -219,6 +225,7 @@ pub(crate) struct World {
     pub(crate) workload: Workload,
     pub(crate) oracle: Oracle,
     pub(crate) liars: Vec<Liar>,
+    pub(crate) guests: Guests,
     pub(crate) planned: Vec<Planned>,
     pub(crate) trace: blake3::Hasher,
     pub(crate) tally: Tally,
@@ -281,6 +288,7 @@ impl World {
             workload,
             oracle: Oracle::new(root.public()),
             liars: Vec::new(),
+            guests: Guests::new(seed),
             planned,
             trace: blake3::Hasher::new(),
             tally: Tally::default(),
@@ -353,6 +361,7 @@ impl World {
             let at = if crowd { 5_000 * self.lot.between(1, 6) } else { self.lot.between(3_000, FAULTS_MS) };
             self.at(at, Event::Customer { customer });
         }
+        self.first_guest();
     }
 
     /// Runs until all has settled, the time is up, or a rule is broken.
@@ -446,7 +455,11 @@ impl World {
             if expected.0 != sum {
                 problems.push(format!("L1: {} and {} hold different records", expected.1, host.name));
             }
-            problems.extend(self.oracle.unsettled(host.name.as_str(), node, &host.disk, self.now_ms));
+            let noted = |to: PublicKey, vm: &VmId, epoch| {
+                let to = self.index.get(&to).and_then(|&to| self.hosts[to].disk.holding(vm));
+                matches!(to, Some(Holding::Arriving { epoch: of, .. } | Holding::Arrived { epoch: of, .. }) if *of == epoch)
+            };
+            problems.extend(self.oracle.unsettled(host.name.as_str(), node, &host.disk, self.now_ms, noted));
             if problems.len() > 8 {
                 break;
             }
@@ -512,6 +525,7 @@ impl World {
             Event::AloneDue { node } => self.alone_due(node),
             Event::Script => self.play(),
             Event::Operator => self.clear_up(),
+            Event::Guest => self.guest_turn(),
         }
     }
 
@@ -526,12 +540,21 @@ impl World {
             return self.at(at, Event::Restart { node, life });
         }
         host.clock.began_ms = self.lot.between(0, 1_000_000);
+        // The agent of a liar passes on what guests want, whether they may or not.
+        let lie = (host.honesty == Honesty::Hostile).then(|| {
+            let lies = [
+                Mutation::EnvelopeIgnored,
+                Mutation::GuestSignatureIgnored,
+                Mutation::GuestKeyKeptOverAnEpoch,
+            ];
+            lies[(self.options.seed as usize + node) % lies.len()]
+        });
         let config = NodeConfig {
             platforms: vec![Platform::Uml],
             memory_limit: MemoryMib(MEMORY_MIB),
             agent_version: "netsim".to_owned(),
             seed: self.options.seed ^ (node as u64) << 20 ^ u64::from(host.life),
-            mutation: self.options.mutation,
+            mutation: self.options.mutation.or(lie),
             ..NodeConfig::new(host.keys.clone(), host.name.clone(), host.chain.clone())
         };
         host.life += 1;
@@ -673,6 +696,7 @@ impl World {
                 None if self.orders.contains_key(&op) => {
                     self.orders.insert(op, Some(outcome));
                 }
+                None if self.guest_done(op, &outcome) => {}
                 None if self.script_done(node, op, &outcome) => {}
                 None => self.workload.done(node, op, &outcome, &mut self.tally),
             },

@@ -104,12 +104,31 @@ fn a_rule_that_is_switched_off_is_noticed_by_the_scene_that_is_made_for_it() {
                  identity-without-birth,refused-not-told,unsigned-accepted,revocation-ignored,grant-verb-ignored,\
                  grant-limit-ignored,asker-not-judged,strangers-heard,reservation-never-lapses,times-go-back,\
                  kept-disk-deleted-early,kept-disk-not-held,\
-                 reservation-forgotten,joined-when-asked,takeover-without-room,fragment-for-anybody";
+                 reservation-forgotten,joined-when-asked,takeover-without-room,fragment-for-anybody,\
+                 guest-key-kept-over-an-epoch,budget-per-vm,envelope-read-from-child,envelope-ignored,\
+                 guest-part-not-remade,guest-signature-ignored";
     // Each scene is played twice, and some three times: of those in which somebody is late not each comes to it.
     let output = netsim(&["mutate", "--seeds", "84", "--kills", "1", "--only", rules]);
     let all = text(&output);
     assert!(output.status.success(), "{all}");
-    assert_eq!(all.lines().last(), Some("25 of 25 killed"), "{all}");
+    assert_eq!(all.lines().last(), Some("31 of 31 killed"), "{all}");
+}
+
+#[test]
+fn guests_are_given_what_they_may_have_and_nothing_of_what_they_may_not() {
+    let output = netsim(&["run", "--seeds", "1..8", "--scene", "forged", "--as-is"]);
+    let all = text(&output);
+    assert!(output.status.success(), "{all}");
+    let guests = line(&all, "guests: ");
+    let count = |what: &str| -> u64 {
+        let before = guests.split(what).next().and_then(|words| words.split_whitespace().last());
+        before
+            .and_then(|number| number.parse().ok())
+            .unwrap_or_else(|| panic!("no number of {what}: {guests}"))
+    };
+    for what in [" asked", " granted", " forged", " believed", " envelope", " guest-key", " guest-rate"] {
+        assert!(count(what) > 0, "no guest was {what}: {guests}");
+    }
 }
 
 #[test]

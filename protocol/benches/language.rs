@@ -17,10 +17,12 @@ use std::hint::black_box;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
+use mln_protocol::id::{Label, Name};
 use mln_protocol::lang::{self, NoIncludes};
-use mln_protocol::model::Project;
+use mln_protocol::model::{Definition, Project};
 use mln_protocol::plan;
 use mln_protocol::resolve::{self, Options};
+use mln_protocol::trust::{Wanted, child_of};
 
 /// One figure and what it may be at most.
 struct Figure {
@@ -110,6 +112,23 @@ fn figures() -> Vec<Figure> {
         50.0,
         samples(15, || plan::rows(&plan::plan(&before, &after, &nobody))),
     ));
+    // What a host does at most for one request of a guest that it is asked about, beside the parts.
+    let parent = Definition {
+        source: Some(of_itself(2_000)),
+        variables: Vec::new(),
+        files: Vec::new(),
+        templates: Vec::new(),
+    };
+    let owner = Name::parse("root").expect("letters are a name");
+    let name = |text: &str| Name::parse(text).expect("letters are a name");
+    let (label, wanted) =
+        (Label { owner, project: name("farm") }, Wanted::Scale { class: name("nodes"), to: 2_040 });
+    figures.push(Figure::of(
+        "a guest's request, in a project of 2,000 hosts",
+        "ms",
+        100.0,
+        samples(15, || child_of(&parent, &label, &name("web"), &wanted).expect("it can be made")),
+    ));
     match std::env::var_os("MLNCTL") {
         None => eprintln!("mlnctl validate is not measured: MLNCTL does not name the program"),
         Some(program) => {
@@ -157,6 +176,17 @@ fn farm(hosts: usize) -> String {
          superclass node {{ memory 96M; template mini; users {{ root x; alice y }}; \
          network eth0 {{ switch lan; gateway 10.0.255.254 }}\n\
          startup {{ echo $[hostname] >/etc/motd }} }}\n"
+    )
+}
+
+/// A project with a host that may change how many there are.
+fn of_itself(hosts: usize) -> String {
+    format!(
+        "global {{ project farm\n autoenum nodes {{ numhosts {hosts}; superclass node; network 10.0.0.0/16; \
+         addresses_begin 10; service_hosts {{ oslo 100; bergen all }} }} }}\n\
+         switch lan {{ }}\n\
+         superclass node {{ memory 96M; users {{ root x; alice y }}; network eth0 {{ switch lan }} }}\n\
+         host web {{ policy grow {{ may scale nodes 1..2040 }} }}\n"
     )
 }
 

@@ -85,6 +85,7 @@ pub(crate) fn first_revision(vm: &str) -> Commit {
         reason: "build".into(),
         charge: None,
         keep_removed_ms: 0,
+        decision: None,
     };
     let digest = Digest::of(&wire::encode_revision(&revision));
     Commit { revision, digest, reservations: Vec::new(), promises: Vec::new() }

@@ -347,6 +347,14 @@ global { project heavy }
 host vm { memory 64M; service_host oslo }
 ";
 
+/// Lets a file take all of a disk but for so many bytes.
+pub(crate) fn fill_up_to(filler: &Path, folder: &Path, free_bytes: u64) {
+    let disk = rustix::fs::statvfs(folder).expect("it is there");
+    let file = File::create(filler).expect("there is room");
+    let taken = (disk.f_bavail * disk.f_frsize).checked_sub(free_bytes).expect("more is free");
+    fallocate(&file, FallocateFlags::empty(), 0, taken).expect("there is room");
+}
+
 /// Lets a file take nearly all of its disk, while others write there, too.
 pub(crate) fn fill_up(file: &File, folder: &Path) {
     const PIECE_BYTES: u64 = 1 << 20;
@@ -369,7 +377,7 @@ fn a_disk_that_fills_up_while_a_machine_comes_costs_nothing_and_it_comes_when_th
     // It is unmounted after the site has ended all processes on it.
     let mut disk = SmallDisk::default();
     let mut site = Site::bare();
-    site.settle_in("bergen", |folder| disk.mount(folder, c"size=128m"));
+    site.settle_in("bergen", |folder| disk.mount(folder, c"size=192m"));
     site.add("oslo");
     site.host("oslo").take_images();
     // Slow enough for its new host's disk to fill up meanwhile.

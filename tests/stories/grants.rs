@@ -240,7 +240,7 @@ impl Raw {
     async fn asks(&mut self, signer: &KeyPair, revision: Revision, chain: Vec<Signed>) -> Option<String> {
         let digest = Digest::of(&wire::encode_revision(&revision));
         let (host, running) = (self.oslo, RunningVms::Stop);
-        let ask = Ask { host, revision, digest, running, replaces: None, chain };
+        let ask = Ask { host, revision, digest, running, replaces: None, chain, guest: None };
         let payload = wire::encode_ask(&ask);
         let ask = Arc::new(Verified::own(signer, Domain::Request, ask, payload));
         self.send(&Message::Ask { ask, fragment: None }).await;
@@ -398,6 +398,7 @@ async fn refusals(keys: KeyPair, chain: Vec<Signed>, token: wire::Token, birth: 
             amount: Amount { memory_mib: 1, vms: 1, disk_bytes: 0 },
         }),
         keep_removed_ms: 0,
+        decision: None,
     };
     let revisions = [
         ("a stranger's ask", "grant", &stranger, revision(&[]), vec![]),

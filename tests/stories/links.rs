@@ -14,7 +14,7 @@ switch gone { }
 switch slow { }
 switch air { hub }
 superclass end {
-    memory 64M
+    memory 96M
     startup { setsid nc -ll -p 7000 -e wc -c >/dev/null 2>&1 </dev/null & }
 }
 host left {

@@ -1,6 +1,8 @@
 //! Machines that run are given what their definition says by now, as they run; what can't be had so costs one start of that
 //! one machine.
 
+use std::fs;
+
 use mln_e2e::{Host, Site, until};
 
 use crate::LIMIT;
@@ -147,7 +149,8 @@ fn what_takes_a_start_costs_one_of_that_machine_and_none_where_it_must_not_be_st
     assert_eq!(oslo.boot_id("shop/db"), boots[1]);
     let told = oslo.ctl(&["upgrade", "-f", &wider, "--yes", "-l", "web:aside"]).ended(0);
     told.says("reboot").says("shop at revision 2");
-    oslo.ctl(&["status", "-p", "shop", "--wait", "up", "--timeout", "90"]).ended(0);
+    // It has waited until it was up again.
+    oslo.ctl(&["status", "-p", "shop"]).ended(0);
     assert_ne!(oslo.boot_id("shop/db"), boots[1], "it was started once more");
     assert_eq!(oslo.shell("shop/db", "cat /root/kept").done(), "mine\n");
     let total = "sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo";
@@ -155,6 +158,20 @@ fn what_takes_a_start_costs_one_of_that_machine_and_none_where_it_must_not_be_st
     for index in [0, 2] {
         assert_eq!(oslo.boot_id(vms[index]), boots[index], "{} ran on", vms[index]);
     }
+
+    // Room that it is given as it runs is not room that it was started with.
+    let text = fs::read_to_string(&wider).expect("the story's");
+    let room = site.project("room", &text.replace("memory_max 128M", "memory_max 192M"));
+    site.host("oslo").ctl(&["upgrade", "-f", &room, "--yes", "-l", "web:db:aside"]).ended(0);
+    let text = text.replace("memory_max 128M", "memory 160M; memory_max 192M");
+    let grown = site.project("grown", &text);
+    let oslo = site.host("oslo");
+    oslo.ctl(&["plan", "-f", &grown]).ended(2).says("reboot").says("it was started with room for less");
+    oslo.ctl(&["upgrade", "-f", &grown, "--yes", "-l", "web"]).ended(3).says("web");
+    assert_eq!(oslo.boot_id("shop/web"), boots[0], "web ran on");
+    let grown = site.project("grown", &text.replace("memory 160M", "memory 120M"));
+    let plan = site.host("oslo").ctl(&["plan", "-f", &grown]).ended(2);
+    plan.says("live");
 }
 
 #[test]
@@ -229,5 +246,34 @@ host c { service_host bergen; network eth0 { switch two; address 10.7.0.3/24 } }
     });
     for (vm, boot) in ["lab/a", "lab/b", "lab/c"].into_iter().zip(&boots) {
         assert_eq!(site.host("oslo").boot_id(vm), *boot, "{vm} ran on");
+    }
+}
+
+#[test]
+fn a_machine_whose_startup_lines_failed_is_marked_on_every_host_until_they_work() {
+    let mut site = Site::mesh(&["oslo", "bergen"]);
+    let text = "global { project p }\nhost vm { service_host oslo; startup { nosuchcommand } }\n";
+    let bad = site.project("bad", text);
+    let good = site.project("good", &text.replace("nosuchcommand", "true"));
+    start(&mut site, &bad, "p");
+    let mark = |site: &mut Site, name: &str, expect: &str| {
+        until(&format!("{name} says {expect}"), LIMIT, || {
+            let row = site.host(name).sees("p", "vm", "up");
+            if row["startup"] == expect { Ok(()) } else { Err(row.to_string()) }
+        });
+    };
+    for name in ["oslo", "bergen"] {
+        mark(&mut site, name, "failed");
+        site.host(name).ctl(&["status", "-p", "p"]).ended(0).says("its startup lines failed");
+    }
+    site.host("oslo").kill();
+    site.host("oslo").run();
+    site.host("oslo").is_connected_to(1);
+    mark(&mut site, "bergen", "failed");
+    site.host("bergen").ctl(&["upgrade", "-f", &good, "--yes"]).ended(0);
+    site.host("bergen").ctl(&["stop", "-p", "p"]).done();
+    site.host("bergen").ctl(&["start", "-p", "p"]).done();
+    for name in ["oslo", "bergen"] {
+        mark(&mut site, name, "fine");
     }
 }

@@ -3,6 +3,7 @@
 mod aborted;
 mod anew;
 mod copied;
+mod cut_exports;
 mod durable;
 mod events;
 mod exec;
@@ -14,6 +15,7 @@ mod images;
 mod inside;
 mod inside_more;
 mod interrupted;
+mod itself;
 mod joining;
 mod kept;
 mod links;
@@ -35,6 +37,7 @@ mod survival;
 mod twins;
 mod unprivileged;
 mod upgrade;
+mod wandering;
 mod words;
 mod world;
 

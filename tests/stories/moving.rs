@@ -2,7 +2,7 @@
 //! host that is gone.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mln_e2e::{Host, Site, until};
 use serde_json::Value;
@@ -301,6 +301,56 @@ fn where_a_host_says_no_a_host_is_emptied_to_another_one() {
     told.says("bergen: web: forward 8080:80").says("another host is tried").says("leaves at revision 2");
     let row = site.host("gjovik").sees("leaves", "web", "down");
     assert_eq!(row["service_host"], "gjovik", "{row}");
+}
+
+#[test]
+fn one_move_is_slower_where_that_was_asked_for() {
+    let mut site = Site::mesh(&HOSTS);
+    let file = site.project("trip", TRIP);
+    site.host("oslo").ctl(&["build", "-f", &file]).done();
+    site.host("oslo").ctl(&["start", "-p", "trip"]).done();
+    site.host("oslo").sees("trip", "mover", "up");
+    let noise = "dd if=/dev/urandom of=/root/noise bs=1M count=6 2>/dev/null; sync; md5sum </root/noise";
+    let sum = site.host("oslo").shell("trip/mover", noise).done();
+    let to = ["migrate", "-p", "trip", "-h", "mover", "--to", "bergen", "--yes", "--bandwidth"];
+    site.host("gjovik").ctl(&[&to[..], &["fast"]].concat()).ended(64).says("10Mbit");
+    // Asked of a host that has nothing to do with it.
+    let began = Instant::now();
+    site.host("gjovik").ctl(&[&to[..], &["16Mbit"]].concat()).ended(0);
+    let least = Duration::from_millis(6 * (8 << 20) / 16_000);
+    assert!(began.elapsed() >= least, "{:?} is faster than {least:?}", began.elapsed());
+    site.host("oslo").sees("trip", "mover", "up");
+    assert_eq!(site.host("oslo").shell("trip/mover", "md5sum </root/noise").done(), sum);
+}
+
+/// What is written of a switch between two machines, one of which is to be taken over.
+const SWITCHED: &str = "
+global { project lan }
+superclass end { memory 64M }
+switch lan { }
+host mover { superclass end; service_host oslo; network eth0 { switch lan; address 10.9.0.1/24 } }
+host stays { superclass end; service_host gjovik; network eth0 { switch lan; address 10.9.0.2/24 } }
+";
+
+#[test]
+fn a_machine_that_was_taken_over_is_on_its_switches_while_its_old_host_is_off() {
+    let mut site = Site::mesh(&HOSTS);
+    let file = site.project("lan", SWITCHED);
+    site.host("oslo").ctl(&["build", "-f", &file]).done();
+    site.host("oslo").ctl(&["start", "-p", "lan"]).done();
+    site.host("oslo").ctl(&["status", "-p", "lan", "--wait", "up", "--timeout", "90"]).ended(0);
+    site.host("oslo").ctl(&["migrate", "-p", "lan", "-h", "mover", "--to", "bergen", "--yes"]).ended(0);
+    site.host("bergen").cut_power();
+    for name in ["oslo", "gjovik"] {
+        site.host(name).is_connected_to(1);
+    }
+    site.host("gjovik").ctl(&["takeover", "lan/mover", "--force"]).ended(0);
+    site.host("gjovik").sees("lan", "mover", "up");
+    until("both reach each other again", LIMIT, || {
+        let found = site.host("gjovik").shell("lan/mover", "ping -c 1 -W 2 10.9.0.2");
+        if found.code == Some(0) { Ok(()) } else { Err(found.to_string()) }
+    });
+    site.host("gjovik").shell("lan/stays", "ping -c 1 -W 5 10.9.0.1").done();
 }
 
 #[test]

@@ -144,6 +144,7 @@ where
         | Request::SnapshotPart(_)
         | Request::Export(_)
         | Request::ExportPart(_)
+        | Request::Bandwidth(_)
         // It may be as long as disks are: its bytes are taken as they come.
         | Request::Import(_) => Vec::new(),
     };

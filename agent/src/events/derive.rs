@@ -3,11 +3,13 @@
 //! What hosts say of their VMs becomes an event when the node makes it durable: by then it is verified and newer
 //! than what was known, whether it came by gossip, by comparison, or from this host itself.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use mln_protocol::id::{Label, Name, ProjectId, PublicKey, VmId};
+use mln_protocol::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
 use mln_protocol::node::{Message, Outcome, Output, Write};
-use mln_protocol::record::{Claim, ClaimBasis, Link, LinkKind, Record, VerifiedRecord, VmState, VmStatus};
+use mln_protocol::record::{
+    Claim, ClaimBasis, Commit, Link, LinkKind, Record, VerifiedRecord, VmState, VmStatus,
+};
 use mln_protocol::trust::{Grant, Verified};
 use mln_protocol::wire::Refusal;
 
@@ -42,6 +44,9 @@ impl About<'_> {
 /// After how long it is said again that the disk of a VM does not come, in milliseconds.
 const NOT_MOVED_PAUSE_MS: u64 = 60_000;
 
+/// How many decisions of VMs are remembered, so that each is told once.
+const DECISIONS_MAX: usize = 256;
+
 /// What must be known to tell an event from news that is none.
 #[derive(Debug)]
 pub(crate) struct Deriver {
@@ -55,6 +60,8 @@ pub(crate) struct Deriver {
     strangers_since_unix_ms: u64,
     /// Of which VM it was said last that its disk does not come, and when.
     not_moved: Option<(VmId, u64)>,
+    /// The newest decisions of VMs, which several hosts may publish.
+    decisions: VecDeque<Digest>,
 }
 
 impl Deriver {
@@ -62,9 +69,17 @@ impl Deriver {
     pub(crate) fn new(key: PublicKey, name: Name, stored: &[VerifiedRecord]) -> Self {
         let (members, versions, vms) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let strangers = BTreeSet::new();
-        let (strangers_since_unix_ms, not_moved) = (0, None);
-        let mut deriver =
-            Self { key, name, members, versions, vms, strangers, strangers_since_unix_ms, not_moved };
+        let mut deriver = Self {
+            key,
+            name,
+            members,
+            versions,
+            vms,
+            strangers,
+            strangers_since_unix_ms: 0,
+            not_moved: None,
+            decisions: VecDeque::new(),
+        };
         // Members first: whose word counts for a VM is told by the names.
         for is_member in [true, false] {
             for record in stored {
@@ -167,6 +182,7 @@ impl Deriver {
             | VmEventKind::InterfaceUp { .. }
             | VmEventKind::InterfaceDown { .. }
             | VmEventKind::Nat(_)
+            | VmEventKind::Asks { .. }
             | VmEventKind::Exited(_)
             | VmEventKind::Lost => return None,
         };
@@ -264,10 +280,8 @@ impl Deriver {
                     .then(|| Event { host, ..self.event(now_unix_ms, EventKind::Version, text) })
             }
             Record::Link(Link::Claim(claim)) => self.claimed(author, claim, now_unix_ms, label),
-            Record::Commit(_)
-            | Record::Link(Link::Release(_) | Link::Decline(_))
-            | Record::Grant(_)
-            | Record::Later(_) => None,
+            Record::Commit(commit) => self.decided(author, commit, now_unix_ms),
+            Record::Link(Link::Release(_) | Link::Decline(_)) | Record::Grant(_) | Record::Later(_) => None,
             Record::Revocation(revocation) => {
                 let grant = revocation.chain.last().and_then(|link| Grant::from_bytes(&link.payload).ok())?;
                 let whom = grant.name.map_or_else(|| grant.subject.short(), |name| name.to_string());
@@ -305,6 +319,25 @@ impl Deriver {
                 })
             }
         }
+    }
+
+    /// Returns that a VM has changed its own project; once, whoever else publishes it.
+    fn decided(&mut self, author: PublicKey, commit: &Commit, now_unix_ms: u64) -> Option<Event> {
+        let decision = commit.revision.decision.as_ref()?;
+        if self.decisions.contains(&commit.digest) {
+            return None;
+        }
+        self.decisions.truncate(DECISIONS_MAX - 1);
+        self.decisions.push_front(commit.digest);
+        let policies: BTreeSet<&str> = decision.uses.iter().map(|one| one.policy.as_str()).collect();
+        let policies = policies.into_iter().collect::<Vec<_>>().join(", ");
+        let text = format!("changes its project, as policy {policies} allows: {}", commit.revision.reason);
+        Some(Event {
+            host: self.members.get(&author).cloned().unwrap_or_else(|| self.name.clone()),
+            project: Some(commit.revision.label.clone()),
+            vm: Some(decision.vm.name.clone()),
+            ..self.event(now_unix_ms, EventKind::Decision, text)
+        })
     }
 
     /// Whether a VM that is down was at another host before: it is not built where it has come to.

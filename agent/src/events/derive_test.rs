@@ -1,8 +1,8 @@
 use mln_protocol::id::Digest;
 use mln_protocol::model::{BootOrder, MemoryMib};
 use mln_protocol::node::{HostRefusal, OpId, Refusal as NodeRefusal, Rule, WriteId};
-use mln_protocol::record::{ExitStatus, HostStatus, Member, RunState};
-use mln_protocol::trust::KeyPair;
+use mln_protocol::record::{Consent, ExitStatus, HostStatus, Member, Revision, RunState, Startup};
+use mln_protocol::trust::{Decision, KeyPair, Use, UseKind};
 use mln_protocol::wire::sign_record;
 
 use super::*;
@@ -42,6 +42,7 @@ fn vm(seed: u8, host: &str, state: VmState, exit: Option<ExitStatus>) -> Verifie
         nat: None,
         forwards: Vec::new(),
         part: None,
+        startup: Startup::Fine,
         host: name(host),
     };
     sign_record(&keys(seed), Record::Vm(status))
@@ -258,4 +259,39 @@ fn a_disk_that_does_not_come_is_told_once_in_a_while() {
     );
     assert!(oslo.not_moved(&router1(), label(), full, NOW + 5_000).is_none(), "it is tried again and again");
     assert!(oslo.not_moved(&router1(), label(), full, NOW + NOT_MOVED_PAUSE_MS).is_some());
+}
+
+#[test]
+fn what_a_vm_decides_is_told_once_whoever_else_publishes_it() {
+    let decision = |reason: &str| {
+        let policy = |policy: &str| Use {
+            origin: name("base"),
+            policy: name(policy),
+            kind: UseKind::Scale { class: name("web"), to: 2 },
+        };
+        let uses = vec![policy("grow"), policy("slow"), policy("grow")];
+        let revision = Revision {
+            project: Some(ProjectId(Digest::of(b"ring"))),
+            parent: Some(Digest::of(b"before")),
+            label: label(About::Vm(&router1())).expect("everything is of one project here"),
+            hosts: Vec::new(),
+            definition: Digest::of(b"text"),
+            consent: Consent::Majority,
+            made_unix_ms: NOW,
+            author: "router1 of anna/ring".to_owned(),
+            reason: reason.to_owned(),
+            charge: None,
+            keep_removed_ms: 0,
+            decision: Some(Decision { vm: router1(), request: Digest::of(b"request"), uses }),
+        };
+        let digest = Digest::of(reason.as_bytes());
+        Record::Commit(Commit { revision, digest, reservations: Vec::new(), promises: Vec::new() })
+    };
+    let mut deriver = oslo();
+    let event = one(&mut deriver, written(sign_record(&keys(2), decision("it is full"))));
+    let expect = "changes its project, as policy grow, slow allows: it is full";
+    assert_eq!((event.kind, event.text.as_str()), (EventKind::Decision, expect));
+    assert_eq!((event.host, event.vm), (name("bergen"), Some(name("router1"))));
+    none(&mut deriver, written(sign_record(&keys(1), decision("it is full"))));
+    one(&mut deriver, written(sign_record(&keys(1), decision("it is empty"))));
 }

@@ -92,6 +92,8 @@ pub(crate) enum EventKind {
     Move,
     /// A VM was taken over from an owner that is gone.
     TakeOver,
+    /// A VM has changed its own project, as its policies allow.
+    Decision,
 }
 
 impl EventKind {
@@ -116,6 +118,7 @@ impl EventKind {
             Self::Revoked => "revoked",
             Self::Move => "move",
             Self::TakeOver => "takeover",
+            Self::Decision => "decision",
         }
     }
 }

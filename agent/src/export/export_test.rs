@@ -108,7 +108,7 @@ fn what_came_in_is_on_the_drives_that_are_made_of_it() {
     }
     let staged = staging.end().expect("it is whole");
     assert_eq!((staged.files.len(), &staged.files[0].bytes[..]), (1, &b"hello"[..]));
-    let disks = staged.keep().expect("there is room");
+    let disks = staged.keep().expect("there is room").disks;
     assert_eq!(disks.len(), 2);
     // The same bytes of two VMs are two contents: each goes when its VM is built.
     assert_ne!(disks[0].digest, disks[1].digest);
@@ -200,8 +200,12 @@ fn an_image_comes_along_as_the_image_that_it_was() {
     assert!(matches!(staging(&to).take(&bytes), Err(StageError::UnsaidImage)));
     let mut staging = Staging::begin(label(), to.blobs.clone(), to.images.clone(), true);
     staging.take(&bytes).expect("it is as it was");
-    staging.end().expect("it is whole").keep().expect("there is room");
+    let kept = staging.end().expect("it is whole").keep().expect("there is room");
+    assert_eq!(kept.images, [(named("mini"), "7".to_owned())]);
     let there = to.images.list();
     assert_eq!((there.len(), there[0].digest, there[0].memory_min.0), (1, added.digest, 48));
     assert_eq!((&there[0].version[..], there[0].added_unix_ms), ("7", added.added_unix_ms));
+    // No project came of it: its name goes again.
+    kept.brought().unname(&to.images);
+    assert!(to.images.list().is_empty());
 }

@@ -10,6 +10,7 @@ use mln_protocol::resolve::VMS_MAX;
 use mln_protocol::wire::{DiskFrame, ExportContents, ExportError, ExportImage, ExportReader, ExportRecord};
 use tempfile::{NamedTempFile, TempPath};
 
+use super::brought::Brought;
 use super::read::plain;
 use super::{preamble, write_frame};
 use crate::blob::{BlobError, Blobs};
@@ -17,7 +18,7 @@ use crate::control::{BUILD_FILES_BYTES_MAX, SubmittedFile};
 use crate::disk::transfer::receive::{ReceiveError, Receiver, Step};
 use crate::image::{ImageError, ImageStore, NewName, NewVersion, WorkFolder};
 
-/// Why an export is not taken in. No project comes of it; images that were named before it failed stay.
+/// Why an export is not taken in. No project comes of it, and no image has got a name.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StageError {
     /// It is none, or is damaged.
@@ -248,28 +249,55 @@ impl Write for Disk {
     }
 }
 
+/// What is kept of an export until its VMs are built.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    /// The disks, as contents of the project.
+    pub(crate) disks: Vec<Blob>,
+    /// The names that images have got, each with its version.
+    pub(crate) images: Vec<(Name, String)>,
+}
+
 impl Staged {
-    /// Keeps the images and disks that came; returns the disks as contents of the project. Where it fails, images that were
-    /// kept until then stay, as if somebody had added them. Blocks.
-    pub(crate) fn keep(self) -> Result<Vec<Blob>, StageError> {
+    /// Keeps the images and disks that came. Where it fails, no image has another name than before. Blocks.
+    pub(crate) fn keep(self) -> Result<Kept, StageError> {
         // The disks go when nobody names them, so they come before what stays.
-        let kept = self.disks.into_iter().map(|(vm, (file, digest, bytes))| {
+        let disks = self.disks.into_iter().map(|(vm, (file, digest, bytes))| {
             self.blobs.adopt(file, digest)?;
             Ok(Blob { from: Blob::disk_of(&vm), digest, bytes, mode: 0o600 })
         });
-        let kept: Result<Vec<Blob>, StageError> = kept.collect();
-        let kept = kept?;
+        let disks: Result<Vec<Blob>, StageError> = disks.collect();
+        let mut kept = Kept { disks: disks?, images: Vec::new() };
         for (image, work) in self.arrived {
-            let version = NewVersion::Elsewhere(&image.version, image.added_unix_ms);
-            let memory_min = MemoryMib(image.memory_mib_min);
-            let new = NewName { name: &image.name, version, memory_min };
-            let added = self.images.add(&work.path().join("image"), &new)?;
-            if added.digest != image.digest {
-                // It has a name that it should not have; its bytes go when nobody uses them.
-                self.images.unname(&added)?;
-                return Err(StageError::OtherImage);
+            if let Err(error) = kept.name(&self.images, &image, &work) {
+                Brought { images: kept.images, ..Brought::default() }.unname(&self.images);
+                return Err(error);
             }
         }
         Ok(kept)
+    }
+}
+
+impl Kept {
+    /// Gives an image that came its name.
+    fn name(
+        &mut self,
+        images: &ImageStore,
+        image: &ExportImage,
+        work: &WorkFolder,
+    ) -> Result<(), StageError> {
+        let version = NewVersion::Elsewhere(&image.version, image.added_unix_ms);
+        let memory_min = MemoryMib(image.memory_mib_min);
+        let new = NewName { name: &image.name, version, memory_min };
+        let added = images.add(&work.path().join("image"), &new)?;
+        // Its bytes go when nobody uses them.
+        let is_other = added.digest != image.digest;
+        self.images.push((added.name, added.version));
+        if is_other { Err(StageError::OtherImage) } else { Ok(()) }
+    }
+
+    /// Returns what somebody may still want from here.
+    pub(crate) fn brought(&self) -> Brought {
+        Brought { disks: self.disks.iter().map(|disk| disk.digest).collect(), images: self.images.clone() }
     }
 }

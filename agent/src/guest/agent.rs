@@ -13,11 +13,12 @@ use mln_protocol::wire::line::{
     WindowWire,
 };
 use mln_protocol::wire::{decode, encode};
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::PidfdFlags;
 use tracing::{info, warn};
 
 use super::apply::{self, ApplyError};
+use super::me::Me;
 use super::process::{Output, Process, pid_of};
 use super::session::Session;
 use super::{Devices, boot_record, terminal};
@@ -56,6 +57,7 @@ struct Agent {
     session: u64,
     processes: BTreeMap<u32, Process>,
     console: Option<Session>,
+    me: Me,
     report: Option<ReportWire>,
     boot_id: String,
     setup: Setup,
@@ -93,6 +95,7 @@ pub(super) fn run(devices: &Devices) -> Result<(), AgentError> {
         session: 0,
         processes: BTreeMap::new(),
         console: None,
+        me: Me::open(),
         report,
         boot_id,
         setup,
@@ -104,6 +107,7 @@ pub(super) fn run(devices: &Devices) -> Result<(), AgentError> {
         agent.step_setup();
         agent.pump_processes();
         agent.pump_console();
+        agent.pump_me();
         agent.write_line().map_err(AgentError::Line)?;
     }
 }
@@ -120,10 +124,13 @@ impl Agent {
             Setup::Over => {}
         }
         let console = self.console.iter().flat_map(Session::interests);
-        for (fd, write) in self.processes.values().flat_map(Process::interests).chain(console) {
+        let others = console.chain(self.me.interests());
+        for (fd, write) in self.processes.values().flat_map(Process::interests).chain(others) {
             fds.push(PollFd::from_borrowed_fd(fd, if write { PollFlags::OUT } else { PollFlags::IN }));
         }
-        match rustix::event::poll(&mut fds, None) {
+        // What doesn't fit is long enough to wait for something else.
+        let pause = self.me.pause().and_then(|pause| Timespec::try_from(pause).ok());
+        match rustix::event::poll(&mut fds, pause.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
@@ -142,12 +149,16 @@ impl Agent {
         }
         while let Some(event) = self.line.event() {
             match event {
-                GuestEvent::Welcomed => self.send_report(),
+                GuestEvent::Welcomed => {
+                    self.me.welcomed();
+                    self.send_report();
+                }
                 GuestEvent::Over => {
                     warn!("the line lost bytes: new session");
                     self.processes.clear();
                     // The shell itself is nobody's: it can be looked at again.
                     self.console.iter_mut().for_each(Session::detach_all);
+                    self.me.session_over();
                     self.start_session();
                 }
                 GuestEvent::Message(message) => self.take(message),
@@ -180,8 +191,10 @@ impl Agent {
 
     fn take(&mut self, message: Message) {
         let Message { kind, channel, payload } = message;
-        if kind == Kind::Open {
-            return self.open(channel, &payload);
+        match kind {
+            Kind::Open => return self.open(channel, &payload),
+            Kind::Node => return self.me.heard(&payload),
+            _ => {}
         }
         if let Some(console) = self.console.as_mut().filter(|console| console.is_seen_over(channel)) {
             return take_for_console(console, channel, kind, &payload);
@@ -213,6 +226,7 @@ impl Agent {
                 }
             }
             Kind::Open
+            | Kind::Node
             | Kind::Hello
             | Kind::Welcome
             | Kind::Ack
@@ -274,6 +288,11 @@ impl Agent {
         if !goes_on {
             self.console = None;
         }
+    }
+
+    fn pump_me(&mut self) {
+        let line = &mut self.line;
+        self.me.pump(|payload| line.send(&Message::line(Kind::Node, payload)));
     }
 
     fn pump_processes(&mut self) {
@@ -381,6 +400,7 @@ fn take_for_console(console: &mut Session, channel: u32, kind: Kind, payload: &[
         // Whoever types no more may still look.
         Kind::Eof
         | Kind::Open
+        | Kind::Node
         | Kind::Hello
         | Kind::Welcome
         | Kind::Ack

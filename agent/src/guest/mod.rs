@@ -12,6 +12,7 @@ mod apply;
 mod boot_record;
 mod grow;
 mod live;
+pub(crate) mod me;
 mod mounts;
 mod process;
 mod pty;

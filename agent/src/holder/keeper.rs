@@ -1,6 +1,7 @@
 //! The holder's loop: one thread that polls everything a guest has.
 
 mod live;
+mod questions;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, ErrorKind};
@@ -70,6 +71,7 @@ pub(super) struct Keeper {
     listening: bool,
     stop: Option<Stopping>,
     live: live::Live,
+    questions: questions::Questions,
 }
 
 struct Attached {
@@ -119,6 +121,7 @@ impl Keeper {
             boots: 1,
             listening: false,
             stop: None,
+            questions: questions::Questions::new(Instant::now()),
         })
     }
 
@@ -242,6 +245,7 @@ impl Keeper {
                 }
                 self.tell(&HolderEventWire::Report(message.payload), None);
             }
+            HostEvent::Message(message) if message.kind == Kind::Node => self.question(message.payload),
             HostEvent::Message(message) => {
                 let known = if message.kind == Kind::Closed {
                     self.channels.remove(&message.channel)
@@ -423,9 +427,13 @@ impl Keeper {
                         self.channel_next = self.channel_next.max(channel.saturating_add(1));
                     }
                     Kind::Data | Kind::Eof | Kind::Window | Kind::Kill | Kind::Resize => {}
-                    Kind::Hello | Kind::Welcome | Kind::Ack | Kind::Reset | Kind::Report | Kind::Closed => {
-                        return;
-                    }
+                    Kind::Hello
+                    | Kind::Welcome
+                    | Kind::Ack
+                    | Kind::Reset
+                    | Kind::Report
+                    | Kind::Closed
+                    | Kind::Node => return,
                 }
                 if !self.channels.contains(&channel) {
                     return;
@@ -447,6 +455,7 @@ impl Keeper {
             | HolderCommandWire::Plug { .. }
             | HolderCommandWire::Unplug { .. }
             | HolderCommandWire::TellInterface { .. } => self.change(command),
+            HolderCommandWire::Node(payload) => self.answer(payload),
             HolderCommandWire::StopNow => {
                 self.stop = Some(Stopping { how: StopWire::Now, asked: true, deadline: Instant::now() });
                 self.kill();

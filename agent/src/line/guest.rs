@@ -98,7 +98,13 @@ impl GuestLine {
             match open.assembly.accept(frame) {
                 Ok(Some(message)) => match message.kind {
                     Kind::Reset => self.over(),
-                    Kind::Open | Kind::Data | Kind::Eof | Kind::Window | Kind::Kill | Kind::Resize => {
+                    Kind::Open
+                    | Kind::Data
+                    | Kind::Eof
+                    | Kind::Window
+                    | Kind::Kill
+                    | Kind::Resize
+                    | Kind::Node => {
                         self.events.push_back(GuestEvent::Message(message));
                     }
                     Kind::Hello | Kind::Welcome | Kind::Ack | Kind::Report | Kind::Closed => {}
@@ -116,7 +122,8 @@ impl GuestLine {
 
     /// Queues a message for the host; without a session it is dropped.
     ///
-    /// The queue has no limit of its own: what may be in it is bounded by the windows of the channels.
+    /// The queue has no limit of its own: what may be in it is bounded by the windows of the channels, and by how many
+    /// questions about the project the guest agent has open.
     pub fn send(&mut self, message: &Message) {
         if self.open.is_some() {
             self.cutter.cut(message, &mut self.frames);

@@ -100,7 +100,8 @@ impl HostLine {
 
     /// Queues a message for the guest; without a session it is dropped.
     ///
-    /// The queue has no limit of its own: what may be in it is bounded by the windows of the channels.
+    /// The queue has no limit of its own: what may be in it is bounded by the windows of the channels, and by whoever sends
+    /// answers about the project.
     pub fn send(&mut self, message: &Message) {
         if !matches!(self.phase, Phase::Silent) {
             self.cutter.cut(message, &mut self.waiting);
@@ -139,7 +140,7 @@ impl HostLine {
                     }
                 }
             }
-            Kind::Report | Kind::Data | Kind::Eof | Kind::Window | Kind::Closed => {
+            Kind::Report | Kind::Data | Kind::Eof | Kind::Window | Kind::Closed | Kind::Node => {
                 self.events.push_back(HostEvent::Message(message));
             }
             // These go the other way, or have been taken care of.

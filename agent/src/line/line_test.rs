@@ -199,3 +199,28 @@ fn a_guest_that_only_says_hello_makes_the_host_keep_little() {
     }
     assert!(pair.host.transmit().len() < 2 * CREDIT_BYTES);
 }
+
+#[test]
+fn what_is_about_the_project_goes_both_ways_whole() {
+    let node = |bytes| Message::line(Kind::Node, vec![7; bytes]);
+    let mut pair = Pair::open();
+    pair.guest.send(&node(61_440));
+    pair.host.send(&node(61_440));
+    pair.settle(1000);
+    assert_eq!(pair.at_host, [HostEvent::Message(node(61_440))]);
+    assert_eq!(pair.at_guest, [GuestEvent::Message(node(61_440))]);
+}
+
+#[test]
+fn a_kind_that_an_older_end_does_not_know_is_passed_over() {
+    use super::super::{Direction, Frame};
+    let mut pair = Pair::open();
+    let mut bytes = Vec::new();
+    // The guest's hello and its first acknowledgement have had 0 and 1.
+    let newer = Frame { kind: 99, more: false, channel: 0, sequence: 2, payload: vec![1] };
+    newer.encode(Direction::ToHost, &mut bytes);
+    let known = Frame { kind: Kind::Report as u8, more: false, channel: 0, sequence: 3, payload: vec![2] };
+    known.encode(Direction::ToHost, &mut bytes);
+    pair.host.receive(&bytes);
+    assert_eq!(pair.host.event(), Some(HostEvent::Message(Message::line(Kind::Report, vec![2]))));
+}

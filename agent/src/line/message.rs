@@ -34,10 +34,13 @@ pub enum Kind {
     Closed = 11,
     /// Host: the channel's terminal has another size (`SizeWire`). Since version 2.
     Resize = 12,
+    /// Either: about the project that the guest is in (`wire::me`), whole in one message. An end that doesn't know it passes
+    /// it over.
+    Node = 13,
 }
 
 impl Kind {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Hello,
         Self::Welcome,
         Self::Ack,
@@ -50,6 +53,7 @@ impl Kind {
         Self::Kill,
         Self::Closed,
         Self::Resize,
+        Self::Node,
     ];
 
     /// Returns the kind with this number, if this program knows it.

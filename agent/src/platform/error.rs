@@ -39,6 +39,14 @@ pub enum Refusal {
         /// The size of the template's file system.
         template: DiskBytes,
     },
+    /// No file of a host can hold the disk.
+    #[error("a disk of {disk} is larger than a host can hold: at most {limit}")]
+    DiskTooLarge {
+        /// What was asked for.
+        disk: DiskBytes,
+        /// The most.
+        limit: DiskBytes,
+    },
     /// The host has too little room for any VM.
     #[error("{available} are free in {}, at least {least} must be", folder.display())]
     DiskSpace {

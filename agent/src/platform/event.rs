@@ -53,6 +53,11 @@ pub enum VmEventKind {
     },
     /// Whether it reaches the outside by address translation.
     Nat(Nat),
+    /// Something in it asks about its project: bytes of a `MeAskWire`, of which nothing is to be believed.
+    Asks {
+        /// The question.
+        bytes: Vec<u8>,
+    },
     /// It has ended.
     Exited(Exit),
     /// Its holder is gone without a word about how it ended; it doesn't run any more.

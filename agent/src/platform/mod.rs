@@ -149,6 +149,10 @@ pub trait Platform: fmt::Debug + Send + Sync {
     /// Shows the console of a VM to somebody, who may type: one shell that outlives those who look at it.
     fn console<'a>(&'a self, vm: &'a VmId, view: ConsoleView) -> Answer<'a, Result<Exec, ExecError>>;
 
+    /// Tells what runs in a VM something about its project: bytes of a `MeAnswerWire`. False where it doesn't run, or too
+    /// much waits for it already; whether it was heard nothing says.
+    fn tell(&self, vm: &VmId, bytes: Vec<u8>) -> bool;
+
     /// Returns the log of a VM's console, from its last `lines` lines on; the VM may be down.
     fn console_log<'a>(&'a self, vm: &'a VmId, lines: usize) -> Answer<'a, std::io::Result<ConsoleLog>>;
 
@@ -175,6 +179,8 @@ pub struct Leeway {
     pub obstacle: Option<Obstacle>,
     /// How large its disk can become as it runs; none where that isn't known.
     pub disk_max: Option<DiskBytes>,
+    /// How much memory it can have as it runs: what it was started with room for; none where that isn't known.
+    pub memory_max: Option<MemoryMib>,
 }
 
 /// What a host can do on a platform.

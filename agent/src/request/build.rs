@@ -94,7 +94,7 @@ impl EventLoop {
     /// Removes contents that nothing names any more.
     pub(crate) fn drop_unused_blobs(&self) {
         if self.preparing == 0 {
-            self.blobs.retain(&self.node.used_blobs());
+            self.blobs.retain(&self.node.used_blobs().into_iter().chain(self.imports.disks()).collect());
         }
     }
 

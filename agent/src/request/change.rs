@@ -20,6 +20,9 @@ use crate::definition;
 use crate::event_loop::{EventLoop, Work};
 use crate::operations::Kind;
 
+/// Of how many of the newest revisions those who published them are asked for what a project was submitted as.
+const PUBLISHERS_MAX: usize = 64;
+
 /// What a change is worked out for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
@@ -150,8 +153,8 @@ impl EventLoop {
     pub(crate) fn holders(&self, project: ProjectId) -> Vec<PublicKey> {
         let me = self.node.key();
         let head = self.node.heads(project).and_then(|heads| self.node.revision(heads.head()));
-        let mut hosts: Vec<PublicKey> =
-            self.node.history(project).iter().rev().map(|revision| revision.publisher).collect();
+        let newest = self.node.newest(project).take(PUBLISHERS_MAX);
+        let mut hosts: Vec<PublicKey> = newest.map(|revision| revision.publisher).collect();
         hosts.extend(head.iter().flat_map(|commit| &commit.revision.hosts).map(|host| host.key));
         let mut seen = std::collections::BTreeSet::new();
         hosts.retain(|host| *host != me && self.connected.contains(host) && seen.insert(*host));
@@ -316,12 +319,11 @@ impl EventLoop {
     pub(crate) fn revised(&self, project: ProjectId) -> Option<Revised> {
         let label = self.node.label(project)?;
         let head = self.node.heads(project)?.head();
-        let history = self.node.history(project);
-        let view = history.iter().find(|view| view.commit.digest == head)?;
+        let view = self.node.newest(project).find(|view| view.commit.digest == head)?;
         Some(Revised {
             owner: label.owner,
             project: label.project,
-            head: log::reference(view),
+            head: log::reference(&view),
             standing: log::standing(view.standing),
         })
     }

@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mln_link::message::{
-    Export, ExportImages, ExportPart, OutputStream, ProjectRef, Request, Silence, SnapshotOrder, SnapshotRow,
+    Export, ExportImages, ExportPart, OutputStream, Progress, ProjectRef, Request, Silence, SnapshotOrder,
+    SnapshotRow, Step, StepState,
 };
 use mln_link::{Client, Reply};
 use mln_protocol::id::{Digest, Label, Name, ProjectId, PublicKey};
@@ -69,6 +70,8 @@ struct Outflow<'a> {
     reply: &'a ReplySender,
     /// The templates below the disks that went by.
     below: BTreeMap<Digest, Name>,
+    /// How many bytes have gone.
+    written: u64,
 }
 
 /// Why an export ended early: what is said of it, which is nothing where nobody listens.
@@ -92,6 +95,21 @@ impl EventLoop {
                 );
             }
         }
+        let own = match export.snapshot {
+            Some(_) => None,
+            None => match self.snapshots.export(project.id) {
+                Some(own) => Some(own),
+                None => {
+                    let text = format!(
+                        "an export of {} is under way from this host already; wait until it is over",
+                        project.label
+                    );
+                    let who =
+                        "you, when it is over; or by a snapshot of yours: mlnctl export --snapshot NAME";
+                    return answer(&reply, [refusal("snapshot", text, Some(who))]);
+                }
+            },
+        };
         let exporting = Exporting {
             round: self.round(project.id, project.label.clone(), Had::Now, operator),
             ever,
@@ -110,6 +128,7 @@ impl EventLoop {
         };
         tokio::spawn(async move {
             let ended = exporting.carry_out(export.snapshot, &reply).await;
+            drop(own);
             answer(&reply, ended.err().unwrap_or_default());
         });
     }
@@ -135,7 +154,7 @@ impl EventLoop {
         tokio::spawn(async move {
             let mut records = read_here(snapshots, project.id, part.snapshot);
             let (writer, begin) = ExportWriter::begin();
-            let mut out = Outflow { writer, reply: &reply, below: BTreeMap::new() };
+            let mut out = Outflow { writer, reply: &reply, below: BTreeMap::new(), written: 0 };
             let sent = async {
                 out.bytes(&begin).await?;
                 while let Some(record) = records.records.recv().await {
@@ -187,7 +206,8 @@ impl Outflow<'_> {
         self.bytes(&bytes).await
     }
 
-    async fn bytes(&self, bytes: &[u8]) -> Result<(), Ended> {
+    async fn bytes(&mut self, bytes: &[u8]) -> Result<(), Ended> {
+        self.written += bytes.len() as u64;
         // Whoever has gone is told nothing.
         exec::show(self.reply, OutputStream::Stdout, bytes).await.map_err(|_| Vec::new())
     }
@@ -207,8 +227,8 @@ impl Exporting {
         let mut lot = [0; 8];
         getrandom::fill(&mut lot)
             .map_err(|error| vec![failure("naming a snapshot", error.to_string(), &[])])?;
-        let name = Name::parse(&format!("{EXPORTING}{:016x}", u64::from_le_bytes(lot)))
-            .expect("letters, a hyphen and digits are a name");
+        let name = Name::parse(&format!("{}{:016x}", export::snapshots_of(self.me), u64::from_le_bytes(lot)))
+            .expect("letters, hyphens and digits are a name");
         self.round.carry_out(SnapshotOrder::Take(name.clone())).await?;
         let written = self.write(&self.round, &name, reply).await;
         if self.round.carry_out(SnapshotOrder::Remove(name.clone())).await.is_err() {
@@ -217,12 +237,14 @@ impl Exporting {
         written
     }
 
-    /// Removes what exports have left whose agent was killed.
+    /// Removes what exports have left whose agent was killed: those of this host at once, since it has no other under way.
     async fn sweep(&self) {
-        let Ok(rows) = self.round.carry_out(SnapshotOrder::List).await else { return };
+        let (rows, _) = self.round.list().await;
+        let own = export::snapshots_of(self.me);
         let is_left = |row: &&SnapshotRow| {
-            row.name.as_str().starts_with(EXPORTING)
-                && row.taken_unix_ms.saturating_add(LEFT_AFTER_MS) < self.unix_ms
+            row.name.as_str().starts_with(&own)
+                || row.name.as_str().starts_with(EXPORTING)
+                    && row.taken_unix_ms.saturating_add(LEFT_AFTER_MS) < self.unix_ms
         };
         let left: BTreeSet<Name> = rows.iter().filter(is_left).map(|row| row.name.clone()).collect();
         for name in left {
@@ -243,7 +265,7 @@ impl Exporting {
         let definition = self.definition().await?;
         let taken_unix_ms = parts.iter().map(|part| part.taken_unix_ms).max().unwrap_or(self.unix_ms);
         let (writer, begin) = ExportWriter::begin();
-        let mut out = Outflow { writer, reply, below: BTreeMap::new() };
+        let mut out = Outflow { writer, reply, below: BTreeMap::new(), written: 0 };
         out.bytes(&begin).await?;
         let head = ExportHead { label: self.label.clone(), taken_unix_ms };
         out.record(&ExportRecord::Head(head)).await?;
@@ -256,7 +278,11 @@ impl Exporting {
         }
         let mut missing = self.vms.clone();
         for part in parts.iter().filter(|part| !part.vms.is_empty()) {
+            let before = out.written;
+            self.tell(part, StepState::Begun, String::new(), reply);
             self.part(part, snapshot, &mut missing, &mut out).await?;
+            let mib = (out.written - before) as f64 / f64::from(1 << 20);
+            self.tell(part, StepState::Done, format!("{mib:.1} MiB"), reply);
         }
         if let Some(vm) = missing.first() {
             let text = format!("no host had the disk of {vm}");
@@ -266,6 +292,13 @@ impl Exporting {
             self.write_images(&mut out).await?;
         }
         out.finish().await
+    }
+
+    /// Says how far it is with what a host has; whoever has gone is told nothing.
+    fn tell(&self, part: &SnapshotRow, state: StepState, detail: String, reply: &ReplySender) {
+        let (project, host) = (Some(self.label.project.clone()), Some(part.host.clone()));
+        let progress = Progress { project, vm: None, host, step: Step::Fetch, state, detail };
+        let _ = reply.post(Reply::Progress(progress));
     }
 
     async fn definition(&self) -> Result<Definition, Ended> {

@@ -8,14 +8,16 @@
 //! ```
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use mln_link::message::{ExportImages, Import};
 use mln_link::{Input, InputQueue, Reply};
 use mln_protocol::id::{Label, Name, PublicKey};
 use mln_protocol::model::{Blob, Project, TemplateRef};
 use mln_protocol::node::{ExistingProject, OnFailure};
+use mln_protocol::record::{VmState, VmStatus};
 use mln_protocol::wire::{DriveTemplate, ExportContents};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::build::{Prepared, cut_off, hooks_from_elsewhere};
 use super::prepare::{Submission, Understood, pin_templates, understand};
@@ -24,7 +26,7 @@ use crate::blob::Blobs;
 use crate::causes::chain;
 use crate::control::{Operator, ReplySender};
 use crate::event_loop::{EventLoop, Work};
-use crate::export::{StageError, Staged, Staging};
+use crate::export::{Brought, Kept, StageError, Staged, Staging};
 use crate::image::exchange::Exchange;
 
 /// How many pieces of input wait for the disk.
@@ -38,6 +40,8 @@ struct Importing {
     mesh: PublicKey,
     blobs: Blobs,
     exchange: Exchange,
+    /// Where it is noted what imports have brought.
+    notes: PathBuf,
 }
 
 /// A piece of what comes in.
@@ -64,7 +68,7 @@ impl EventLoop {
             }
             Err(wrong) => return answer(&reply, [*wrong]),
         }
-        // Once until it is understood, and once until all have built: what it brought is fetched from here until then.
+        // Once until it is understood, and once until all have built, or nobody waits for that any more.
         self.preparing += 2;
         let importing = Importing {
             import,
@@ -73,18 +77,21 @@ impl EventLoop {
             mesh: self.identity.root,
             blobs: self.blobs.clone(),
             exchange: self.exchange.clone(),
+            notes: self.imports.folder().to_owned(),
         };
         let author = format!("{} at {}", operator.name, self.identity.name);
         let (results, platform) = (self.results.clone(), self.platform.clone());
         let (inner, mut replies) = ReplySender::channel();
-        let over = self.results.clone();
+        let (over, label) = (self.results.clone(), importing.label.clone());
+        let (brings, brought) = oneshot::channel();
         tokio::spawn(async move {
             while let Some(said) = replies.recv().await {
                 // The build goes on if nobody waits for it any more.
                 let _ = reply.send(said).await;
             }
+            let imported = Box::new((label, brought.await.ok()));
             // The loop has ended if nobody listens.
-            let _ = over.send(Work::Imported).await;
+            let _ = over.send(Work::Imported(imported)).await;
         });
         tokio::spawn(async move {
             let operator = importing.operator.clone();
@@ -94,6 +101,8 @@ impl EventLoop {
                 importing.judge_images(&staged.contents).await?;
                 let images = exchange.clone();
                 let (mut understood, store) = importing.understand(staged).await?;
+                // Whoever waits for the end of it waits for this first.
+                let _ = brings.send(understood.1.brought());
                 pin_templates(&images, &*platform, &mut understood.0.project).await;
                 if let Some(refused) =
                     hooks_from_elsewhere(operator.origin, &understood.0.label, &understood.0.project)
@@ -101,7 +110,7 @@ impl EventLoop {
                     return Err(vec![refused]);
                 }
                 let (label, project, mut blobs) = understood.0.keep(&store)?;
-                blobs.append(&mut understood.1);
+                blobs.append(&mut understood.1.disks);
                 Ok((label, project, blobs))
             };
             let result: Result<(Label, Project, Vec<Blob>), Vec<Reply>> = result.await;
@@ -110,6 +119,51 @@ impl EventLoop {
             // The loop has ended if nobody listens.
             let _ = results.send(Work::Prepared(Box::new(prepared))).await;
         });
+    }
+
+    /// Goes on with what an import has brought, when nobody waits for it any more: it may go on by itself.
+    pub(crate) fn imported(&mut self, (label, brought): (Label, Option<Brought>)) {
+        if let Some(brought) = brought {
+            self.imports.add(label.clone(), brought);
+            if self.node.projects().iter().all(|project| project.label != label) {
+                self.imports.failed(&label, self.exchange.images());
+            }
+        }
+        self.settle_imports();
+        self.work_over();
+    }
+
+    /// Lets go of what imports have brought, where all have built from it.
+    pub(crate) fn settle_imports(&mut self) {
+        if self.imports.projects().next().is_none() {
+            return;
+        }
+        let settled: Vec<Label> =
+            self.imports.projects().filter(|label| self.is_built(label)).cloned().collect();
+        if settled.is_empty() {
+            return;
+        }
+        settled.iter().for_each(|label| self.imports.settled(label));
+        self.drop_unused_blobs();
+    }
+
+    /// Whether all machines of a project have their disks; also where there is no such project any more.
+    fn is_built(&self, label: &Label) -> bool {
+        let projects = self.node.projects();
+        projects.iter().filter(|project| project.label == *label).all(|project| {
+            let vms = self.node.vms(project.id);
+            let has_disk =
+                |name: &Name| vms.iter().any(|vm| vm.status.vm.name == *name && has_disk(&vm.status));
+            self.node.places(project.id).keys().all(has_disk)
+        })
+    }
+}
+
+fn has_disk(status: &VmStatus) -> bool {
+    match status.state {
+        VmState::Down | VmState::Booting | VmState::Up | VmState::Stopping | VmState::Kept => true,
+        VmState::Failed { .. } => status.run_counter > 0,
+        VmState::Building | VmState::Removed => false,
     }
 }
 
@@ -203,8 +257,8 @@ impl Importing {
     }
 
     /// Understands the text, and lets the VMs have the disks that came; returns the disks with it.
-    async fn understand(self, staged: Staged) -> Result<((Understood, Vec<Blob>), Blobs), Vec<Reply>> {
-        let Self { import, operator, label, mesh, blobs, .. } = self;
+    async fn understand(self, staged: Staged) -> Result<((Understood, Kept), Blobs), Vec<Reply>> {
+        let Self { import, operator, label, mesh, blobs, notes, exchange } = self;
         let store = blobs.clone();
         let work = tokio::task::spawn_blocking(move || {
             let mut staged = staged;
@@ -217,8 +271,13 @@ impl Importing {
                 return Err(vec![refusal("export", text, None)]);
             }
             settle(&mut understood.project, &staged.contents)?;
-            let disks = staged.keep().map_err(|error| not_taken(&error))?;
-            Ok((understood, disks))
+            let kept = staged.keep().map_err(|error| not_taken(&error))?;
+            let brought = kept.brought();
+            if let Err(error) = brought.note(&notes, &label) {
+                brought.unname(exchange.images());
+                return Err(not_taken(&StageError::Disk(error)));
+            }
+            Ok((understood, kept))
         });
         let understood = work.await.unwrap_or_else(|_| Err(cut_off()))?;
         Ok((understood, store))

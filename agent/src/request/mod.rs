@@ -1,5 +1,6 @@
 //! What operators ask for, and what is answered at once: from what the node knows, or by a task of its own.
 
+mod bandwidth;
 mod build;
 mod change;
 mod confirm;
@@ -13,6 +14,7 @@ mod gc;
 mod grant;
 mod hosts;
 mod import;
+mod itself;
 mod log;
 mod logs;
 mod permit;
@@ -21,6 +23,7 @@ mod prepare;
 mod room;
 mod run;
 mod select;
+mod sight;
 mod snapshot;
 mod status;
 mod takeover;
@@ -38,6 +41,8 @@ use crate::event_loop::EventLoop;
 
 pub(crate) use build::Prepared;
 pub(crate) use change::PreparedChange;
+pub(crate) use itself::{GuestOver, GuestPrepared, Guests};
+pub(crate) use sight::Seen;
 pub(crate) use snapshot::OwnPart;
 pub(crate) use status::Waiters;
 
@@ -108,6 +113,7 @@ impl EventLoop {
             Request::SnapshotPart(part) => self.request_snapshot_part(part, &operator, reply),
             Request::Export(export) => self.request_export(export, &operator, reply),
             Request::ExportPart(part) => self.request_export_part(part, &operator, reply),
+            Request::Bandwidth(wanted) => self.request_bandwidth(wanted, &operator, reply),
             Request::Import(import) => self.request_import(import, &operator, reply, input),
         }
     }

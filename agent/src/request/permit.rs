@@ -43,6 +43,8 @@ fn needs(request: &Request) -> &'static [Verb] {
             Existing::Replace => &[Verb::Build, Verb::Remove],
             Existing::ReplaceRunning => &[Verb::Build, Verb::Stop, Verb::Remove],
         },
+        // It only makes a change slower.
+        Request::Bandwidth(_) => &[Verb::Upgrade],
         Request::Upgrade(change) => match (change.consent, change.left_out) {
             (ChangeConsent::Majority, LeftOut::Refuse) => &[Verb::Upgrade],
             (ChangeConsent::Majority, LeftOut::Stop) => &[Verb::Upgrade, Verb::Stop],
@@ -97,6 +99,7 @@ fn may_be_passed_on(request: &Request) -> bool {
             | Request::Room
             | Request::SnapshotPart(_)
             | Request::ExportPart(_)
+            | Request::Bandwidth(_)
     )
 }
 
@@ -141,6 +144,7 @@ fn reach(request: &Request) -> Reach<'_> {
         Request::SnapshotPart(part) => Reach::Project(&part.project),
         Request::Export(export) => Reach::Project(&export.project),
         Request::ExportPart(part) => Reach::Project(&part.project),
+        Request::Bandwidth(wanted) => Reach::Project(&wanted.project),
         Request::Exec(exec) => Reach::Inside(&exec.vm),
         Request::Terminal(terminal) => Reach::Inside(&terminal.vm),
         Request::Console(console) => Reach::Inside(&console.vm),

@@ -1,10 +1,10 @@
 use std::collections::BTreeSet;
 
 use mln_link::message::{
-    Build, Change, ChangeContent, Consider, Console, Evacuate, EvacuateBut, Evacuation, EventReading, Events,
-    Exec, ExportPart, GcMode, GrantOrder, LogExtent, Logs, OnFailure, OperatorToken, OwnerHeard, Remove,
-    Revoke, SnapshotPart, Status, StopManner, TakeOver, Target, TemplateChoice, TemplatePull, TemplatePush,
-    TemplateRecipe, TemplateRemoval, TemplateRemove, Terminal, TerminalSize,
+    Bandwidth, Build, Change, ChangeContent, Consider, Console, Evacuate, EvacuateBut, Evacuation,
+    EventReading, Events, Exec, ExportPart, GcMode, GrantOrder, LogExtent, Logs, OnFailure, OperatorToken,
+    OwnerHeard, Remove, Revoke, SnapshotPart, Status, StopManner, TakeOver, Target, TemplateChoice,
+    TemplatePull, TemplatePush, TemplateRecipe, TemplateRemoval, TemplateRemove, Terminal, TerminalSize,
 };
 use serde::Deserialize;
 use serde::de::{self, Visitor, value::Error};
@@ -166,6 +166,12 @@ fn table() -> Vec<Row> {
         (Request::ExportPart(ExportPart { project: lab(), snapshot: mini() }), &[E], true, "project"),
         (import(ExportImages::Named), &[B], false, "changed"),
         (import(ExportImages::Along), &[B, T], false, "changed"),
+        (
+            Request::Bandwidth(Bandwidth { project: lab(), vms: Vec::new(), bits_per_s: None }),
+            &[U],
+            true,
+            "project",
+        ),
     ]
 }
 

@@ -65,7 +65,7 @@ impl EventLoop {
         // A text says what people want now; what they go back to, or choose, may be older than a disk that has grown.
         let is_text = match intention {
             Intention::Revise(order) => matches!(order.content, ReviseContent::Definition { .. }),
-            Intention::Build(_) => false,
+            Intention::Build(_) | Intention::Guest(_) => false,
         };
         let plan = Plan { owner: label.owner, project: label.project, head, hosts };
         let mut asked: JoinSet<HostAnswer> = JoinSet::new();
@@ -94,7 +94,13 @@ impl EventLoop {
         });
     }
 
-    fn inquire(&self, inquiry: Inquiry, operator: Vec<u8>, partial: bool, asked: &mut JoinSet<HostAnswer>) {
+    fn inquire(
+        &mut self,
+        inquiry: Inquiry,
+        operator: Vec<u8>,
+        partial: bool,
+        asked: &mut JoinSet<HostAnswer>,
+    ) {
         let Inquiry { host, name, message } = inquiry;
         if host == self.node.key() {
             if let Message::Ask { ask, fragment } = message {
@@ -153,7 +159,7 @@ impl EventLoop {
     }
 
     /// Answers another agent that asks what this host would say to its part of a change.
-    pub(super) fn request_consider(&self, consider: &Consider, operator: &Operator, reply: ReplySender) {
+    pub(super) fn request_consider(&mut self, consider: &Consider, operator: &Operator, reply: ReplySender) {
         let asked = wire::decode_message(&consider.message, self.identity.root);
         let (ask, fragment, from) = match (asked, operator.origin) {
             (Ok(Message::Ask { ask, fragment }), Origin::Peer { key })
@@ -177,7 +183,7 @@ impl EventLoop {
 
     /// Returns what this host says to its part of a change: the rows, and why not, where it would refuse it.
     fn consider(
-        &self,
+        &mut self,
         ask: &Arc<Verified<Ask>>,
         fragment: Option<Arc<Fragment>>,
         source: Option<PublicKey>,

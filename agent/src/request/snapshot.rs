@@ -268,7 +268,7 @@ impl Round {
     }
 
     /// Returns what hosts have of snapshots, and what went wrong where that can't be known.
-    async fn list(&self) -> (Vec<SnapshotRow>, Vec<Reply>) {
+    pub(super) async fn list(&self) -> (Vec<SnapshotRow>, Vec<Reply>) {
         let (mut rows, mut wrong) = (Vec::new(), Vec::new());
         let hosts: Vec<&Name> = self.hosts.values().collect();
         for (_, answered) in self.each(SnapshotStep::List, None, &hosts).await {

@@ -2,13 +2,13 @@
 
 use mln_link::Reply;
 use mln_link::message::{
-    ForwardRow, KeptRow, NatState, OutsideRow, PortProtocol, ProjectRow, ProjectSelection, Status, StatusRow,
-    StatusWait, UnsettledRow, VmState as State, WaitFor,
+    ForwardRow, KeptRow, NatState, OutsideRow, PortProtocol, ProjectRow, ProjectSelection, StartupRow,
+    Status, StatusRow, StatusWait, UnsettledRow, VmState as State, WaitFor,
 };
 use mln_protocol::id::{Digest, Name};
 use mln_protocol::model::{Forward, Transport};
-use mln_protocol::node::{Node, ProjectView, Reach, VmView};
-use mln_protocol::record::{ExitStatus, RunState, VmState};
+use mln_protocol::node::{HostView, Node, ProjectView, Reach, VmView};
+use mln_protocol::record::{ExitStatus, RunState, Startup, VmState};
 use mln_protocol::time::Now;
 
 use super::{answer, failure, select};
@@ -133,9 +133,10 @@ impl EventLoop {
 
 fn finish(reply: &ReplySender, rows: Result<Rows, Box<Reply>>) {
     match rows {
-        Ok(Rows { vms, outside, unsettled, kept }) => {
+        Ok(Rows { vms, outside, unsettled, kept, startup }) => {
             let told = reply.post_rows(vms, Reply::Status);
             let told = told.and_then(|()| reply.post_rows(outside, Reply::Outside));
+            let told = told.and_then(|()| reply.post_rows(startup, Reply::Startup));
             let told = told.and_then(|()| reply.post_rows(unsettled, Reply::Unsettled));
             if told.and_then(|()| reply.post_rows(kept, Reply::Kept)).is_ok() {
                 answer(reply, []);
@@ -184,6 +185,8 @@ struct Rows {
     unsettled: Vec<UnsettledRow>,
     /// The VMs that are left out and whose disks are kept.
     kept: Vec<KeptRow>,
+    /// Those VMs whose startup lines failed.
+    startup: Vec<StartupRow>,
 }
 
 /// Returns the projects of a selection on which not all agree.
@@ -276,13 +279,26 @@ fn rows(node: &Node, now: Now, request: &Status, operator: &Operator) -> Result<
     let mut found = select::vms(node, &request.target, operator)?;
     found.retain(|vm| operator.sees(&vm.label));
     let outside = found.iter().filter_map(outside).collect();
+    let failed = found.iter().filter(|vm| vm.status.startup == Startup::Failed);
+    let startup = failed.filter(|vm| vm.status.state == VmState::Up).map(|vm| StartupRow {
+        owner: vm.label.owner.clone(),
+        project: vm.label.project.clone(),
+        vm: vm.status.vm.name.clone(),
+    });
+    let startup = startup.collect();
     let unsettled = unsettled(node, &request.target.projects, operator)?;
     let projects = match &request.target.projects {
         ProjectSelection::All => node.projects(),
         ProjectSelection::One(wanted) => vec![select::project(node, wanted, operator)?],
     };
     let kept = kept(node, now, &projects, operator);
-    Ok(Rows { vms: found.into_iter().map(row).collect(), outside, unsettled, kept })
+    Ok(Rows { vms: found.into_iter().map(row).collect(), outside, unsettled, kept, startup })
+}
+
+/// Returns how a VM is, as far as this host can know.
+pub(super) fn state_of(hosts: &[HostView], vm: &VmView) -> State {
+    let host = hosts.iter().find(|host| host.key == vm.owner);
+    state(host.map_or(Reach::Away, |host| host.reach), vm.status.state.clone(), vm.status.exit)
 }
 
 fn state(reach: Reach, state: VmState, exit: Option<ExitStatus>) -> State {

@@ -14,7 +14,7 @@
 
 mod freeze;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
@@ -32,7 +32,7 @@ use tokio::time::Instant;
 use crate::disk::DriveFile;
 use crate::disk::fit::DriveFiles;
 use crate::disk::transfer::Turn;
-use crate::export::EXPORTING;
+use crate::export::{self, EXPORTING};
 use crate::image::{Sweep, sparse};
 use crate::platform::{Platform, StepError};
 pub(crate) use freeze::FreezeError;
@@ -187,6 +187,22 @@ struct Shared {
     held: Mutex<BTreeMap<(ProjectId, Name), Held>>,
     /// The snapshots that are being taken, at most one of a project: guests that are held still for one are not for two.
     begun: Mutex<BTreeMap<ProjectId, Begun>>,
+    /// The projects that this host exports, each with a snapshot that is taken for it.
+    exporting: Mutex<BTreeSet<ProjectId>>,
+}
+
+/// An export that is under way from this host; it is over when this goes.
+#[derive(Debug)]
+pub(crate) struct OwnExport {
+    shared: Arc<Shared>,
+    project: ProjectId,
+}
+
+impl Drop for OwnExport {
+    fn drop(&mut self) {
+        let mut all = self.shared.exporting.lock().unwrap_or_else(PoisonError::into_inner);
+        all.remove(&self.project);
+    }
 }
 
 #[derive(Debug)]
@@ -201,6 +217,21 @@ struct Held {
     since: Instant,
     guests: Vec<(VmId, Frozen)>,
     turns: Vec<Turn>,
+}
+
+impl Held {
+    /// Holds these guests still, and waits for the turns of the VMs that are down.
+    async fn hold(
+        platform: &dyn Platform,
+        running: Vec<VmId>,
+        down: Vec<Turn>,
+    ) -> Result<Self, SnapshotError> {
+        let since = Instant::now();
+        let turns = wait_for(down).await?;
+        let freezing = running.iter().map(|vm| Frozen::hold(platform, vm));
+        let frozen = futures::future::try_join_all(freezing).await?;
+        Ok(Self { since, guests: running.into_iter().zip(frozen).collect(), turns })
+    }
 }
 
 impl Snapshots {
@@ -218,7 +249,13 @@ impl Snapshots {
             }
         }
         Self {
-            shared: Arc::new(Shared { folder, platform, held: Mutex::default(), begun: Mutex::default() }),
+            shared: Arc::new(Shared {
+                folder,
+                platform,
+                held: Mutex::default(),
+                begun: Mutex::default(),
+                exporting: Mutex::default(),
+            }),
         }
     }
 
@@ -238,16 +275,31 @@ impl Snapshots {
         running: Vec<VmId>,
         down: Vec<Turn>,
     ) -> Result<(), SnapshotError> {
-        self.begin(project, name)?;
-        let frozen = self.hold(project, name, running, down).await;
-        if frozen.is_err() {
-            self.end(project, name);
+        let before = self.begun(project);
+        if let Some(before) = before.filter(|before| export::is_over(before, name)) {
+            self.undo(project, &before).await?;
         }
-        frozen
+        self.begin(project, name)?;
+        match Held::hold(&*self.shared.platform, running, down).await {
+            Ok(held) => {
+                self.let_go_later(project, name, held);
+                Ok(())
+            }
+            Err(error) => {
+                self.end(project, name);
+                Err(error)
+            }
+        }
     }
 
-    /// Lets nobody else take a snapshot of the project until this one is over.
+    /// Lets nobody else take a snapshot of the project until this one is over; an error where there can't be another one.
     fn begin(&self, project: ProjectId, name: &Name) -> Result<(), SnapshotError> {
+        if self.project(project).join(name.as_str()).exists() {
+            return Err(SnapshotError::Exists { name: name.clone() });
+        }
+        if self.list(project)?.len() >= SNAPSHOTS_MAX {
+            return Err(SnapshotError::TooMany);
+        }
         let mut all = self.shared.begun.lock().unwrap_or_else(PoisonError::into_inner);
         match all.get(&project) {
             Some(other) if other.since.elapsed() < TAKE_MAX => {
@@ -260,6 +312,18 @@ impl Snapshots {
         }
     }
 
+    /// Returns the snapshot of a project that is being taken.
+    fn begun(&self, project: ProjectId) -> Option<Name> {
+        let all = self.shared.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(&project).map(|begun| begun.name.clone())
+    }
+
+    /// Notes that this host exports a project; none where it does so already.
+    pub(crate) fn export(&self, project: ProjectId) -> Option<OwnExport> {
+        let mut all = self.shared.exporting.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(project).then(|| OwnExport { shared: self.shared.clone(), project })
+    }
+
     fn end(&self, project: ProjectId, name: &Name) {
         let mut all = self.shared.begun.lock().unwrap_or_else(PoisonError::into_inner);
         if all.get(&project).is_some_and(|begun| begun.name == *name) {
@@ -267,25 +331,9 @@ impl Snapshots {
         }
     }
 
-    async fn hold(
-        &self,
-        project: ProjectId,
-        name: &Name,
-        running: Vec<VmId>,
-        down: Vec<Turn>,
-    ) -> Result<(), SnapshotError> {
-        let since = Instant::now();
-        let turns = wait_for(down).await?;
-        if self.project(project).join(name.as_str()).exists() {
-            return Err(SnapshotError::Exists { name: name.clone() });
-        }
-        if self.list(project)?.len() >= SNAPSHOTS_MAX {
-            return Err(SnapshotError::TooMany);
-        }
-        let freezing = running.iter().map(|vm| Frozen::hold(&*self.shared.platform, vm));
-        let frozen = futures::future::try_join_all(freezing).await?;
-        let held = Held { since, guests: running.into_iter().zip(frozen).collect(), turns };
-        let key = (project, name.clone());
+    /// Keeps what is held still until it is copied, and not for ever.
+    fn let_go_later(&self, project: ProjectId, name: &Name, held: Held) {
+        let (since, key) = (held.since, (project, name.clone()));
         self.held().insert(key.clone(), held);
         let later = self.clone();
         tokio::spawn(async move {
@@ -295,7 +343,6 @@ impl Snapshots {
                 all.remove(&key);
             }
         });
-        Ok(())
     }
 
     fn held(&self) -> MutexGuard<'_, BTreeMap<(ProjectId, Name), Held>> {

@@ -126,6 +126,32 @@ async fn none_takes_the_place_of_another_and_half_a_one_is_none() {
     assert!(snapshots.list(project).expect("reads").is_empty());
 }
 
+/// The agent that exported was killed after the first step, and could not export for ten minutes.
+#[tokio::test]
+async fn what_a_host_has_begun_for_an_export_is_over_when_it_begins_another() {
+    let data = tempfile::tempdir().expect("a folder");
+    let config = UmlConfig::usual(data.path()).expect("this program has a path");
+    let images = crate::image::ImageStore::open(&data.path().join("images")).expect("a store");
+    let (platform, _events) = Uml::open(config, images).expect("a platform");
+    let snapshots = Snapshots::open(data.path(), Arc::new(platform));
+    let project = ProjectId(Digest([9; 32]));
+    let freeze = |text: &str| {
+        let (snapshots, name) = (snapshots.clone(), name(text));
+        async move { snapshots.freeze(project, &name, Vec::new(), Vec::new()).await }
+    };
+    freeze("exporting-0a-1").await.expect("nobody runs");
+    let other = freeze("exporting-0b-1").await;
+    assert!(matches!(other, Err(SnapshotError::Another { .. })), "another host's goes on: {other:?}");
+    freeze("exporting-0a-2").await.expect("the one before is over");
+    let over = snapshots.copy(project, &name("exporting-0a-1"), &[], Vec::new(), 1).await;
+    assert!(matches!(over, Err(SnapshotError::NotBegun { .. })));
+
+    let own = snapshots.export(project).expect("there is none");
+    assert!(snapshots.export(project).is_none());
+    drop(own);
+    assert!(snapshots.export(project).is_some());
+}
+
 #[tokio::test]
 async fn a_vm_that_is_down_waits_with_all_else_until_it_is_copied() {
     let data = tempfile::tempdir().expect("a folder");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use mln_protocol::id::{Digest, Label, Name, VmId};
 use mln_protocol::model::{BootOrder, Fragment, MemoryMib};
 use mln_protocol::node::{ReservationNote, ReservedRoom, WriteId};
-use mln_protocol::record::{Epoch, HostStatus, Record, RunState, VerifiedRecord, VmState, VmStatus};
+use mln_protocol::record::{Epoch, HostStatus, Record, RunState, Startup, VerifiedRecord, VmState, VmStatus};
 use mln_protocol::trust::KeyPair;
 use mln_protocol::wire::{encode_fragment, encode_write, sign_record};
 
@@ -76,6 +76,7 @@ fn vm_status(author: u8, of: usize, vm: usize, counter: u64) -> VerifiedRecord {
         nat: None,
         forwards: Vec::new(),
         part: None,
+        startup: Startup::Fine,
     };
     sign_record(&keys(author), Record::Vm(status))
 }

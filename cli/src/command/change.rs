@@ -1,5 +1,6 @@
 //! What `upgrade`, `scale`, `rollback` and `resolve` have in common: the plan is shown, the question asked, then it is done.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
@@ -7,10 +8,11 @@ use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args};
 use mln_link::Request;
 use mln_link::message::{
-    Change, ChangeConsent, ChangeContent, KEEP_REMOVED_MS, LeftOut, PlanSign, ProjectRef, ProjectSelection,
-    Start, Target,
+    Bandwidth, Change, ChangeConsent, ChangeContent, KEEP_REMOVED_MS, LeftOut, PlanRow, PlanSign, ProjectRef,
+    ProjectSelection, Start, Target,
 };
 use mln_protocol::id::Name;
+use mln_protocol::model::Rate;
 
 use crate::conversation::{Agent, Answer};
 use crate::error::{CommandError, UsageError};
@@ -43,9 +45,62 @@ pub struct ChangeArgs {
     /// are named again. 0 deletes them at once. What is left out already keeps the time that it was given [default: 7d]
     #[arg(long = "keep-removed", env = "MLN_KEEP_REMOVED", value_name = "TIME", value_parser = parse_duration_ms)]
     keep_removed_ms: Option<u64>,
+    /// How fast the disks that move may leave their hosts, such as 10Mbit; the hosts' own limits hold besides. It is told to the
+    /// agents that have them, and forgotten where one is restarted
+    #[arg(long, env = "MLN_BANDWIDTH", value_name = "RATE", value_parser = parse_rate)]
+    bandwidth: Option<Rate>,
     /// Why, for those who read the log
     #[arg(long, env = "MLN_REASON", value_name = "TEXT")]
     reason: Option<String>,
+}
+
+/// Parses a rate of the command line.
+pub fn parse_rate(text: &str) -> Result<Rate, String> {
+    Rate::parse(text)
+        .ok_or_else(|| format!("expected a rate such as 10Mbit, from {} to {}", Rate::MIN, Rate::MAX))
+}
+
+/// Tells the hosts that have the disks how fast these may leave, or that this is over; a change that moves none has nobody to
+/// tell.
+async fn tell_bandwidth(
+    rate: Option<Rate>,
+    planned: &Answer,
+    agent: &Agent,
+    screen: &Screen,
+) -> Result<Answer, CommandError> {
+    let moved = |row: &&PlanRow| row.sign == PlanSign::Moved && row.kind == "host";
+    let vms: BTreeSet<Name> =
+        planned.plan_rows.iter().filter(moved).filter_map(|row| row.name.clone()).collect();
+    let (Some(plan), false) = (&planned.plan, vms.is_empty()) else { return Ok(Answer::default()) };
+    let project = ProjectRef { owner: Some(plan.owner.clone()), project: plan.project.clone() };
+    let bits_per_s = rate.map(Rate::bits_per_s);
+    let wanted = Bandwidth { project, vms: vms.into_iter().collect(), bits_per_s };
+    agent.ask(&Request::Bandwidth(wanted), screen).await
+}
+
+/// Makes a change that was planned, having told the hosts how fast disks may leave them; they forget it where it comes to
+/// nothing.
+pub(super) async fn make_at(
+    rate: Option<Rate>,
+    planned: &Answer,
+    change: impl Future<Output = Result<Answer, CommandError>>,
+    agent: &Agent,
+    screen: &Screen,
+) -> Result<Answer, CommandError> {
+    if rate.is_none() {
+        return change.await;
+    }
+    let told = tell_bandwidth(rate, planned, agent, screen).await?;
+    if !told.refusals.is_empty() || !told.failures.is_empty() {
+        return Ok(told);
+    }
+    told.warnings.iter().for_each(|text| screen.notice(text));
+    let answer = change.await?;
+    if !answer.refusals.is_empty() {
+        // Where that can't be said, it holds until they move, or an agent is restarted.
+        let _ = tell_bandwidth(None, planned, agent, screen).await;
+    }
+    Ok(answer)
 }
 
 /// What is to be changed into what.
@@ -123,7 +178,8 @@ pub async fn run(
     }
     let seen = plan.head.as_ref().map(|head| head.digest.clone());
     let request = Request::Upgrade(Change { seen, ..change });
-    let answer = send(&request, &wanted, agent, screen).await?;
+    let made = send(&request, &wanted, agent, screen);
+    let answer = make_at(args.bandwidth, &planned, made, agent, screen).await?;
     if let Some(revised) = &answer.revised {
         screen.revised(revised);
     }

@@ -12,6 +12,7 @@ use mln_link::message::{
     KEEP_REMOVED_MS, LeftOut, ProjectRef,
 };
 use mln_protocol::id::Name;
+use mln_protocol::model::Rate;
 use mln_protocol::plan::evacuation_reason;
 
 use super::{change, migrate};
@@ -35,6 +36,9 @@ pub struct Evacuate {
     /// Don't ask whether to do it
     #[arg(short, long, env = "MLN_YES", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
     yes: bool,
+    /// How fast the disks that move may leave their hosts, such as 10Mbit; the hosts' own limits hold besides
+    #[arg(long, env = "MLN_BANDWIDTH", value_name = "RATE", value_parser = change::parse_rate)]
+    bandwidth: Option<Rate>,
     /// Why, for those who read the log
     #[arg(long, env = "MLN_REASON", value_name = "TEXT")]
     reason: Option<String>,
@@ -100,7 +104,9 @@ pub async fn run(args: Evacuate, agent: &Agent, screen: &Screen) -> Result<Exit,
         let mut more = BTreeSet::new();
         for part in planned {
             screen.notice(&format!("{}:", part.project));
-            let answer = send(&Request::Upgrade(part.change.clone()), &part.change, agent, screen).await?;
+            let request = Request::Upgrade(part.change.clone());
+            let made = send(&request, &part.change, agent, screen);
+            let answer = change::make_at(args.bandwidth, &part.plan, made, agent, screen).await?;
             if let Some(revised) = &answer.revised {
                 screen.revised(revised);
             }

@@ -22,6 +22,7 @@ use crate::ui::screen::Screen;
 /// The arguments of `export`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples: mlnctl export -p ring ring.mlnx\n          \
+    mlnctl export -p ring --force ring.mlnx\n          \
     mlnctl export -p ring --snapshot before-lab3 - | ssh vault 'cat > ring.mlnx'")]
 pub struct Export {
     /// The project: NAME, or OWNER/NAME
@@ -36,6 +37,18 @@ pub struct Export {
     /// With the images that its disks are layers over: for a mesh that doesn't have them
     #[arg(long, env = "MLN_WITH_IMAGES", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
     with_images: bool,
+    /// Also where there is such a file: it is replaced when all of the new one is there
+    #[arg(long, env = "MLN_FORCE", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    force: bool,
+}
+
+/// What becomes of a file that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ExistingFile {
+    /// It is a reason to refuse.
+    Refuse,
+    /// It is replaced.
+    Replace,
 }
 
 /// Where the bytes go.
@@ -48,7 +61,7 @@ enum Target {
 }
 
 impl Target {
-    fn open(path: &Path) -> Result<Self, CommandError> {
+    fn open(path: &Path, existing: ExistingFile) -> Result<Self, CommandError> {
         if path == Path::new("-") {
             return Ok(Self::Stdout);
         }
@@ -59,6 +72,9 @@ impl Target {
             Ok(there) if !there.is_file() => {
                 let file = File::options().write(true).open(path).map_err(failed)?;
                 return Ok(Self::Through(file, path.clone()));
+            }
+            Ok(_) if existing == ExistingFile::Refuse => {
+                return Err(CommandError::FileExists { path: path.clone() });
             }
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -97,7 +113,8 @@ impl Target {
 
 /// Writes a project into a file; there is none unless it is whole.
 pub async fn run(args: Export, agent: &Agent, screen: &Screen) -> Result<Exit, CommandError> {
-    let mut target = Target::open(&args.file)?;
+    let existing = if args.force { ExistingFile::Replace } else { ExistingFile::Refuse };
+    let mut target = Target::open(&args.file, existing)?;
     let began = Instant::now();
     let request = Request::Export(message::Export {
         project: args.project,
@@ -129,6 +146,8 @@ async fn receive(
     // The sending half is kept until the end: dropping it would be no harm, but says something else.
     let (_input, mut replies) = agent.begin(request).await?;
     let (mut reader, mut answer) = (ExportReader::whole(), Answer::default());
+    // What is on standard output is the export alone.
+    let mut live = (!matches!(target, Target::Stdout)).then(|| screen.progress());
     loop {
         // Both arms are cancel-safe: a reply that isn't whole stays in its reader.
         let reply = tokio::select! {
@@ -142,9 +161,15 @@ async fn receive(
                 reader.push(&bytes);
                 while reader.record().map_err(CommandError::Export)?.is_some() {}
             }
+            Some(Reply::Progress(progress)) => {
+                if let Some(live) = &mut live {
+                    live.note(&progress);
+                }
+            }
             Some(reply) => answer.note(reply),
         }
     }
+    drop(live);
     if !answer.refusals.is_empty() || !answer.failures.is_empty() || !answer.silences.is_empty() {
         return Ok((answer, None));
     }
@@ -172,7 +197,7 @@ mod tests {
             File::open(from).expect("it is there").read_to_end(&mut bytes).expect("reads");
             bytes
         });
-        let mut target = Target::open(&pipe).expect("it is there");
+        let mut target = Target::open(&pipe, ExistingFile::Refuse).expect("it is there");
         target.write(b"all of it", &screen).await.expect("somebody reads");
         target.finish().expect("nothing is renamed");
         assert_eq!(reader.join().expect("reads"), b"all of it");
@@ -181,13 +206,16 @@ mod tests {
         let (file, link) = (folder.path().join("file"), folder.path().join("link"));
         fs::write(&file, "before").expect("room");
         symlink("file", &link).expect("room");
-        let mut target = Target::open(&link).expect("a file");
+        let refused = Target::open(&link, ExistingFile::Refuse).err().expect("there is a file");
+        assert!(matches!(refused, CommandError::FileExists { .. }), "{refused}");
+        let mut target = Target::open(&link, ExistingFile::Replace).expect("a file");
         target.write(b"after", &screen).await.expect("room");
         assert_eq!(fs::read(&file).expect("reads"), b"before", "until all of it is there");
         target.finish().expect("room");
         assert_eq!(fs::read(&file).expect("reads"), b"after");
         assert!(fs::symlink_metadata(&link).expect("it is there").is_symlink());
-        let into = Target::open(folder.path()).err().expect("a folder is none").to_string();
+        let into =
+            Target::open(folder.path(), ExistingFile::Replace).err().expect("a folder is none").to_string();
         assert!(into.contains(folder.path().to_str().expect("a path")), "{into}");
     }
 }

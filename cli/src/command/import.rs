@@ -1,5 +1,6 @@
 //! `mlnctl import`: a project from a file that `export` wrote.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -10,11 +11,12 @@ use mln_link::Request;
 use mln_link::message::{self, ExportImages};
 use mln_protocol::id::{Name, NameError};
 use mln_protocol::lang::{self, Edit, NoIncludes, Setting, SourceId};
-use mln_protocol::wire::{ExportContents, ExportError, ExportReader};
+use mln_protocol::wire::{ExportContents, ExportError, ExportReader, ExportedDisk};
 
 use crate::conversation::Agent;
 use crate::error::CommandError;
 use crate::exit::Exit;
+use crate::misfit::{Misfit, MisfitKind, misfits};
 use crate::offline::Variables;
 use crate::ui::exports;
 use crate::ui::screen::Screen;
@@ -59,8 +61,25 @@ fn parse_place(text: &str) -> Result<(Name, String), String> {
 /// Looks whether a file is whole, and shows what is in it.
 pub fn check(args: &Import, screen: &Screen) -> Result<Exit, CommandError> {
     let contents = read(&args.file)?;
-    screen.answer(|layout| exports::table(&contents, layout), || exports::json(&contents));
+    let definition = contents.definition.as_ref();
+    let found = definition.and_then(|definition| {
+        let mut variables: BTreeMap<String, String> = definition.variables.iter().cloned().collect();
+        variables.extend(args.variables.by_name());
+        Some(misfits(definition.source.as_ref()?, variables, &contents.vms))
+    });
+    let found = found.unwrap_or_default();
+    screen.answer(|layout| exports::table(&contents, layout), || exports::json(&contents, &found));
+    found.iter().for_each(|misfit| screen.notice(&misfit.text()));
+    refuse_misfits(&found)?;
     Ok(Exit::Done)
+}
+
+/// Refuses what is certain not to be built. Nothing was asked.
+fn refuse_misfits(found: &[Misfit]) -> Result<(), CommandError> {
+    match found.iter().find(|misfit| misfit.kind == MisfitKind::Mounted) {
+        Some(misfit) => Err(CommandError::Misfit { text: misfit.text() }),
+        None => Ok(()),
+    }
 }
 
 /// Builds a project from a file. That it is whole is found out before anybody is asked, and once more by the agent.
@@ -78,6 +97,7 @@ pub async fn run(args: Import, agent: &Agent, screen: &Screen) -> Result<Exit, C
         let (path, value) = ("/global/project".to_owned(), Some(project.to_string()));
         edits.push(Edit::Set(Setting { path, value }));
     }
+    known_places(&contents.vms, &args.place)?;
     let places = args.place.into_iter();
     edits.extend(places.map(|(host, service_host)| Edit::Place { host: host.to_string(), service_host }));
     for edit in edits {
@@ -85,8 +105,11 @@ pub async fn run(args: Import, agent: &Agent, screen: &Screen) -> Result<Exit, C
             .map_err(|source| CommandError::Edit { project: head.label.project.to_string(), source })?;
     }
     // What is said now wins over what was said then.
-    let mut vars: std::collections::BTreeMap<String, String> = definition.variables.into_iter().collect();
+    let mut vars: BTreeMap<String, String> = definition.variables.into_iter().collect();
     vars.extend(args.variables.by_name());
+    let found = misfits(&source, vars.clone(), &contents.vms);
+    found.iter().for_each(|misfit| screen.notice(&misfit.text()));
+    refuse_misfits(&found)?;
     let request = Request::Import(message::Import {
         project,
         source,
@@ -97,6 +120,17 @@ pub async fn run(args: Import, agent: &Agent, screen: &Screen) -> Result<Exit, C
     let file = opened.map_err(|source| CommandError::File { path: args.file.clone(), source })?;
     let answer = agent.ask_with_file(&request, file, &args.file, screen).await?;
     Ok(screen.outcome(&answer))
+}
+
+/// Refuses a place for a host that the project doesn't have.
+fn known_places(vms: &[ExportedDisk], places: &[(Name, String)]) -> Result<(), CommandError> {
+    match places.iter().find(|(host, _)| vms.iter().all(|vm| vm.name != *host)) {
+        Some((host, _)) => {
+            let meant = lang::did_you_mean(host.as_str(), vms.iter().map(|vm| vm.name.as_str()));
+            Err(CommandError::NoSuchPlaced { host: host.to_string(), meant })
+        }
+        None => Ok(()),
+    }
 }
 
 fn edited(source: String, edit: &Edit) -> Result<String, lang::EditError> {
@@ -126,6 +160,7 @@ fn read(path: &Path) -> Result<ExportContents, CommandError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mln_protocol::id::Digest;
     use mln_protocol::wire::ExportWriter;
     use std::io::Write;
 
@@ -139,6 +174,21 @@ mod tests {
         let text = edited(text.expect("it has a name"), &edit).expect("it has such a host");
         assert_eq!(text, "global {\n  project again # ours\n}\nhost a {\n  service_host bergen\n}\n");
         assert!(parse_place("a").is_err());
+    }
+
+    #[test]
+    fn a_place_for_a_host_that_is_none_is_refused_with_the_one_that_was_meant() {
+        let vms = ["router1", "router2"].map(|vm| ExportedDisk {
+            name: Name::parse(vm).expect("a name"),
+            drives: Vec::new(),
+            blocks: 0,
+            bytes: 0,
+            root: Digest([0; 32]),
+        });
+        let place = |host: &str| [parse_place(&format!("{host}=oslo")).expect("a place")];
+        known_places(&vms, &place("router1")).expect("it has it");
+        let refused = known_places(&vms, &place("ruoter1")).expect_err("it has none").to_string();
+        assert!(refused.contains("did you mean router1?"), "{refused}");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! `mlnctl status`.
 
+use std::collections::BTreeMap;
+
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 use mln_link::Request;
@@ -44,12 +46,12 @@ enum Wait {
 }
 
 impl Status {
-    fn request(&self) -> Request {
+    fn request(&self, wait: Option<Wait>) -> Request {
         let projects = match &self.project {
             Some(project) => ProjectSelection::One(project.clone()),
             None => ProjectSelection::All,
         };
-        let wait = self.wait.map(|wait| StatusWait {
+        let wait = wait.map(|wait| StatusWait {
             until: match wait {
                 Wait::Up => WaitFor::Up,
                 Wait::Down => WaitFor::Down,
@@ -77,12 +79,31 @@ impl Status {
     }
 }
 
+/// Says which service hosts are off whose machines are waited for.
+fn off(rows: &[StatusRow]) -> Vec<String> {
+    let mut hosts: BTreeMap<&Name, Vec<&str>> = BTreeMap::new();
+    for row in rows.iter().filter(|row| row.state == VmState::Unknown) {
+        hosts.entry(&row.host).or_default().push(row.vm.as_str());
+    }
+    let line = |(host, vms): (&Name, Vec<&str>)| {
+        format!(
+            "{host} is off: nothing is heard of {} until it is back (--timeout SEC ends the wait)",
+            vms.join(", ")
+        )
+    };
+    hosts.into_iter().map(line).collect()
+}
+
 /// Lists VMs.
 pub async fn run(args: Status, agent: &Agent, screen: &Screen) -> Result<Exit, CommandError> {
-    let mut answer = agent.ask(&args.request(), screen).await?;
+    if args.wait == Some(Wait::Up) {
+        let now = agent.ask(&args.request(None), screen).await?;
+        off(&now.status).iter().for_each(|text| screen.notice(text));
+    }
+    let mut answer = agent.ask(&args.request(args.wait), screen).await?;
     let satisfied = answer.status.iter().all(|row| args.satisfied_by(&row.state));
     let listed: Vec<&StatusRow> = answer.status.iter().filter(|row| args.lists(&row.state)).collect();
-    let outside = Outside::of(&answer.outside);
+    let outside = Outside::of(&answer.outside).and_startup(&answer.startup);
     let unsettled = &answer.unsettled;
     screen.answer(
         |layout| rows::status(&listed, &outside, layout),

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::rows::Layout;
 use super::table::{name, number, text, with_titles};
+use crate::misfit::Misfit;
 use crate::quantity::{date_time, seconds, short_bytes};
 
 /// Returns the table of `import --check`.
@@ -40,8 +41,8 @@ fn root(contents: &ExportContents) -> String {
     contents.root.map_or_else(String::new, |root| root.to_string())
 }
 
-/// Returns the same as an object.
-pub fn json(contents: &ExportContents) -> Value {
+/// Returns the same as an object, with the disks that its text has no place for.
+pub fn json(contents: &ExportContents, misfits: &[Misfit]) -> Value {
     let disk = |disk: &ExportedDisk| {
         let template = disk.drives.iter().find_map(|drive| drive.template.as_ref());
         json!({
@@ -64,6 +65,7 @@ pub fn json(contents: &ExportContents) -> Value {
         "digest": root(contents),
         "hosts": contents.vms.iter().map(disk).collect::<Vec<_>>(),
         "images": images.collect::<Vec<_>>(),
+        "misfits": misfits.iter().map(|misfit| json!({ "host": misfit.vm.as_str(), "bytes": misfit.bytes, "text": misfit.text() })).collect::<Vec<_>>(),
     })
 }
 
@@ -79,7 +81,7 @@ pub fn exported(file: &str, contents: &ExportContents, took: Duration) -> String
 
 /// Returns the same as an event.
 pub fn exported_json(file: &str, contents: &ExportContents, took: Duration) -> Value {
-    json!({ "event": "exported", "file": file, "ms": milliseconds(took), "contents": json(contents) })
+    json!({ "event": "exported", "file": file, "ms": milliseconds(took), "contents": json(contents, &[]) })
 }
 
 fn milliseconds(took: Duration) -> u64 {
@@ -115,7 +117,7 @@ mod tests {
         let layout = Layout { columns: 80, status_spacing: super::super::table::Spacing::Aligned };
         let said = table(&contents, layout);
         assert!(said.starts_with("anna/ring as of ") && said.contains("mini 01010101"), "{said}");
-        let said = json(&contents);
+        let said = json(&contents, &[]);
         assert_eq!((&said["hosts"][0]["blocks"], &said["bytes"]), (&json!(512), &json!(5000)));
         assert!(exported("f", &contents, Duration::from_millis(1500)).contains("f: 1 host, "));
     }

@@ -122,6 +122,11 @@ pub fn for_error(error: &CommandError) -> Vec<String> {
         }
         CommandError::NoSuchHost { .. } => &["`mlnctl status -p PROJECT` lists its hosts"],
         CommandError::NotLive { .. } => &["leave it in the project, or leave it out of -l"],
+        CommandError::FileExists { .. } => &["give it another name, or replace it with --force"],
+        CommandError::NoSuchPlaced { .. } => &["`mlnctl import --check FILE` lists its hosts"],
+        CommandError::Misfit { .. } => &[
+            "export again, without --snapshot or with one that is newer: then its disks are as its text says",
+        ],
         CommandError::Edit { .. } => &["`mlnctl show -p PROJECT --source` prints the text"],
         CommandError::Export(_) => &["`mlnctl import --check FILE` says what is in one that is whole"],
         CommandError::Interrupted { .. } => &["see how far it is with `mlnctl status`"],

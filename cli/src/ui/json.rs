@@ -59,6 +59,7 @@ pub fn status(rows: &[&StatusRow], outside: &Outside<'_>, unsettled: &[Unsettled
                 "exit_status": exit_status,
                 "nat": outside.of_vm(row).and_then(|found| found.nat.as_ref()).map(NatState::word),
                 "nat_reason": outside.why_no_nat(row),
+                "startup": if outside.has_failed_startup(row) { "failed" } else { "fine" },
                 "partial": unsettled_of(unsettled, row).map_or(&[][..], |found| &found.partial),
                 "contested": unsettled_of(unsettled, row).map_or(&[][..], |found| &found.contested),
                 "stranded": unsettled_of(unsettled, row).is_some_and(|found| found.stranded.contains(&row.vm)),

@@ -23,7 +23,7 @@ macro_rules! canonical {
 fuzz_target!(|data: &[u8]| {
     let Some((&choice, bytes)) = data.split_first() else { return };
     let keys = KeyPair::from_secret([1; 32]);
-    match choice % 12 {
+    match choice % 14 {
         0 => {
             if let Ok(message) = wire::decode_message(bytes, keys.public()) {
                 assert_eq!(wire::encode_message(&message), bytes, "one message, two encodings");
@@ -69,6 +69,32 @@ fuzz_target!(|data: &[u8]| {
                 let _ = manifest.to_bytes();
             }
         }
-        _ => canonical!(bytes, TrunkHeader),
+        11 => {
+            // What owners say of guests' keys, and what guests want.
+            let signed = keys.sign(Domain::Attestation, bytes.to_vec());
+            if let Ok(attestation) = wire::verify_attestation(signed) {
+                let again = wire::sign_attestation(&keys, (*attestation).clone());
+                assert_eq!(again.signed().payload, bytes, "one attestation, two encodings");
+            }
+            let signed = keys.sign(Domain::GuestRequest, bytes.to_vec());
+            if let Ok(request) = wire::verify_guest_request(signed) {
+                let again = wire::sign_guest_request(&keys, (*request).clone());
+                assert_eq!(again.signed().payload, bytes, "one request, two encodings");
+            }
+        }
+        12 => canonical!(bytes, TrunkHeader),
+        _ => {
+            // What a guest says to its host, and what it is told.
+            if let Ok(ask) = wire::me::decode_me_ask(bytes) {
+                assert_eq!(wire::me::encode_me_ask(ask.number, ask.ask), bytes, "one question, two encodings");
+            }
+            if let Ok(answer) = wire::me::decode_me_answer(bytes) {
+                let again = wire::me::encode_me_answer(answer.number, answer.answer);
+                assert_eq!(again, bytes, "one answer, two encodings");
+            }
+            if let Ok(call) = wire::me::decode_me_call(bytes) {
+                assert_eq!(wire::me::encode_me_call(call), bytes, "one call, two encodings");
+            }
+        }
     }
 });

@@ -343,7 +343,7 @@ const HOST: &[Keyword] = &[
     pair("nice"),
     pair("owner").without_effect(),
     block("plugin", Naming::Required, Body::Free),
-    block("policy", Naming::Required, Body::Keywords(Context::Policy)).not_yet(),
+    block("policy", Naming::Required, Body::Keywords(Context::Policy)),
     platform("qemu").refused(),
     pair("ramdisk").without_effect(),
     pair("root_passwd").alias("root_password"),
@@ -405,11 +405,14 @@ const EC2: &[Keyword] = &[
 ];
 
 const POLICY: &[Keyword] = &[
-    pair("builtin").with_block(),
-    pair("every").with_block(),
-    pair("grace").with_block(),
-    pair("may").several().with_block(),
-    pair("run").with_block(),
+    pair("builtin"),
+    pair("every"),
+    pair("gauge"),
+    pair("grace"),
+    pair("may").several(),
+    pair("quota"),
+    pair("run"),
+    pair("window"),
 ];
 
 const SWITCH: &[Keyword] = &[

@@ -26,7 +26,7 @@ pub use network::{
     AddressPlan, Attachment, Forward, InterfaceAddress, Mac, Network, Switch, SwitchKind, SwitchMember,
     SwitchSettings, Transport, Uplink,
 };
-pub use policy::{BuiltinName, Decider, Mandate, May, Policy};
+pub use policy::{BuiltinName, Decider, Mandate, May, Policy, Tuning};
 pub use project::{Blob, Fragment, HostAddress, Placement, Project};
 pub use setup::{Group, GuestSetup, Mount, MountSource, Scheduling};
 pub use size::{DiskBytes, MemoryMib};

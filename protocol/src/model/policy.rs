@@ -20,14 +20,29 @@ pub struct Mandate {
 pub struct Policy {
     /// Its name.
     pub name: Name,
+    /// The superclass or host whose block has it first: all VMs that have it from there share what it allows.
+    pub origin: Name,
     /// What decides; none where that is up to what runs in the guest anyway.
     pub decider: Option<Decider>,
+    /// What a built-in policy reads, and how, where the file says it.
+    pub tuning: Tuning,
     /// How often it is asked, in milliseconds.
     pub every_ms: u64,
     /// How long after a decision nothing is decided, in milliseconds.
     pub grace_ms: u64,
     /// How far it goes; each for itself.
     pub may: Vec<May>,
+}
+
+/// What a built-in policy reads, and how; none of each is what that has of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tuning {
+    /// The gauge.
+    pub gauge: Option<Name>,
+    /// How much of it one of a class is to have, in thousandths.
+    pub quota_milli: Option<u64>,
+    /// How much of the past counts, in milliseconds.
+    pub window_ms: Option<u64>,
 }
 
 /// What decides.
@@ -88,6 +103,21 @@ impl BuiltinName {
             Self::Scale => "scale",
             Self::Proximity => "proximity",
             Self::Queue => "queue",
+        }
+    }
+}
+
+impl std::fmt::Display for May {
+    /// Writes it as a project has it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Move(hosts) => {
+                f.write_str("may move")?;
+                hosts.iter().try_for_each(|host| write!(f, " {host}"))
+            }
+            Self::Scale { class, least, most } => write!(f, "may scale {class} {least}..{most}"),
+            Self::Cloud { hours_per_day } => write!(f, "may cloud {hours_per_day}h/day"),
+            Self::Volume { count, size } => write!(f, "may volume {count} {size}"),
         }
     }
 }

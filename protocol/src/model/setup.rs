@@ -2,6 +2,7 @@
 
 use crate::id::Name;
 
+use super::policy::Policy;
 use super::size::{DiskBytes, MemoryMib};
 
 /// What a guest is given beside its disk and its interfaces.
@@ -17,6 +18,8 @@ pub struct GuestSetup {
     pub shutdown: Vec<String>,
     /// The most memory that it can be given as it runs; none is what it is started with.
     pub memory_max: Option<MemoryMib>,
+    /// What it may decide by itself, in the order of the file: it is told.
+    pub policies: Vec<Policy>,
 }
 
 /// A group of accounts in a guest.

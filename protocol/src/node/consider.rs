@@ -13,7 +13,7 @@ use crate::id::{Digest, Name, PublicKey, VmId};
 use crate::model::Fragment;
 use crate::plan::{Act, Condition, Observed, PartChange, Row};
 use crate::time::Now;
-use crate::trust::{Domain, Signed, Standing, Verb, Verified};
+use crate::trust::{Domain, GuestRight, Signed, Standing, Verb, Verified};
 use crate::wire;
 
 /// Why a VM that is left out costs nothing yet.
@@ -26,6 +26,8 @@ pub enum Intention {
     Build(Box<BuildOrder>),
     /// To change one.
     Revise(Box<ReviseOrder>),
+    /// What a VM wants for itself.
+    Guest(Box<GuestRight>),
 }
 
 /// What is asked of one host.
@@ -68,6 +70,7 @@ impl Node {
         let draft = match intention {
             Intention::Build(order) => self.draft_build(now, order),
             Intention::Revise(order) => self.draft_revision(now, order),
+            Intention::Guest(right) => self.draft_guest_asked(now, right),
         };
         match draft {
             Ok(mut draft) => {
@@ -97,6 +100,7 @@ impl Node {
                 running: draft.running,
                 replaces: draft.replaces,
                 chain: chain.clone(),
+                guest: draft.guest.clone(),
             };
             let payload = wire::encode_ask(&ask);
             let ask = Arc::new(Verified::own(&self.config.keys, Domain::Request, ask, payload));
@@ -111,7 +115,22 @@ impl Node {
     }
 
     /// Says what this host would answer if it were asked in earnest.
-    pub fn consider(&self, now: Now, ask: &Verified<Ask>, fragment: Option<Arc<Fragment>>) -> Consideration {
+    ///
+    /// Nothing is changed but how often its coordinator has asked about what guests want.
+    pub fn consider(
+        &mut self,
+        now: Now,
+        ask: &Verified<Ask>,
+        fragment: Option<Arc<Fragment>>,
+    ) -> Consideration {
+        let stranger = || Refusal {
+            rule: Rule::Grant,
+            detail: format!("nobody here knows the key {} that signed this", ask.author().short()),
+        };
+        let judged = match self.records.member(ask.author()) {
+            Some(_) => self.judge_asked(now, ask),
+            None => Err(stranger()),
+        };
         let part = ask.revision.host(self.me);
         let fragment = fragment.or_else(|| self.fragments.get(&part?.fragment).cloned());
         let before = self.carried_before(ask);
@@ -130,7 +149,11 @@ impl Node {
             self.records.vm(&id, self.owner(&id)?).map(|status| status.memory)
         };
         // Whoever may not even look at the project is not told what is in it.
-        let sees = self.judge_grants(now, ask.author(), &ask.chain, Verb::View, &ask.revision.label).is_ok();
+        let sees = match &ask.guest {
+            // Its owner has the project anyway.
+            Some(_) => judged.is_ok(),
+            None => self.judge_grants(now, ask.author(), &ask.chain, Verb::View, &ask.revision.label).is_ok(),
+        };
         let mut rows =
             if sees { [change.rows(condition), change.resized(memory)].concat() } else { Vec::new() };
         if ask.revision.keep_removed_ms > 0 {
@@ -141,15 +164,7 @@ impl Node {
         let returning = part.into_iter().filter(|_| sees).flat_map(|part| part.ids(ask.digest));
         let returning = returning.filter(|vm| self.may_come_back(vm)).map(|vm| Row::returning(vm.name));
         rows.splice(0..0, returning);
-        let stranger = || Refusal {
-            rule: Rule::Grant,
-            detail: format!("nobody here knows the key {} that signed this", ask.author().short()),
-        };
-        let verdict = if self.records.member(ask.author()).is_none() {
-            Err(stranger())
-        } else {
-            self.judge_ask(now, ask).and_then(|()| self.judge(ask, fragment.clone())).map(drop)
-        };
+        let verdict = judged.and_then(|()| self.judge(ask, fragment.clone())).map(drop);
         Consideration {
             fragment: fragment.filter(|_| part.is_some()),
             before,

@@ -9,7 +9,7 @@ use crate::record::Commit;
 /// A host, what would be done there, and the rule by which it refuses.
 type Opinion = (String, Vec<(Sign, Act)>, Option<Rule>);
 
-fn ask(mesh: &Mesh, from: usize, order: ReviseOrder) -> Vec<Opinion> {
+fn ask(mesh: &mut Mesh, from: usize, order: ReviseOrder) -> Vec<Opinion> {
     let now = Now { mono_ms: mesh.now_ms, unix_ms: mesh.now_ms };
     let asked = mesh.nodes[from].inquiries(now, &Intention::Revise(Box::new(order)), None).expect("a draft");
     let told = asked.into_iter().map(|inquiry| {
@@ -49,7 +49,7 @@ fn each_host_says_what_its_part_of_a_change_would_cost_and_nothing_is_noted() {
     // More memory costs a start where the VM runs, another startup line nothing.
     let mut wish = lab(&[0, 1, 2], &[(0, "date")]);
     wish.vms[1].memory.0 += 1;
-    let told = ask(&mesh, 2, order(project, wish));
+    let told = ask(&mut mesh, 2, order(project, wish));
     let (live, reboot) = (Act::Change(Effect::Live), Act::Change(Effect::Reboot));
     // In the order of their keys.
     let expect = [
@@ -59,13 +59,13 @@ fn each_host_says_what_its_part_of_a_change_would_cost_and_nothing_is_noted() {
     assert_eq!(told, expect);
 
     // Leaving out what runs is refused by who has it.
-    let told = ask(&mesh, 0, order(project, lab(&[0, 2], &[])));
+    let told = ask(&mut mesh, 0, order(project, lab(&[0, 2], &[])));
     assert_eq!(told, [("gjovik".to_owned(), vec![(Sign::Removed, Act::Remove)], Some(Rule::Running))]);
     let mut large = lab(&[0, 1, 2], &[]);
     large.vms[2].memory = MemoryMib(9999);
-    let told = ask(&mesh, 0, order(project, large));
+    let told = ask(&mut mesh, 0, order(project, large));
     assert_eq!(told, [("oslo".to_owned(), vec![(Sign::Changed, live)], Some(Rule::Memory))]);
-    assert_eq!(ask(&mesh, 0, order(project, lab(&[0, 1, 2], &[]))), [], "nothing would change");
+    assert_eq!(ask(&mut mesh, 0, order(project, lab(&[0, 1, 2], &[]))), [], "nothing would change");
 
     mesh.pass(5);
     assert_eq!(mesh.head(project), before);

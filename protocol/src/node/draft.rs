@@ -14,7 +14,7 @@ use crate::model::{Blob, Fragment, HostAddress, Project};
 use crate::plan::{PlacedHost, PlacementError, fragments};
 use crate::record::{Commit, Consent, Reservation, Revision, RevisionHost, RevisionVm};
 use crate::time::Now;
-use crate::trust::Verified;
+use crate::trust::{GuestRight, Verified};
 use crate::wire;
 
 /// A revision that hosts are asked about.
@@ -30,6 +30,8 @@ pub(super) struct Draft {
     pub(super) answers: BTreeMap<PublicKey, Answer>,
     /// The ballot, where the hosts of the parent decide.
     pub(super) vote: Option<Vote>,
+    /// By what right a VM wants it; none where people do.
+    pub(super) guest: Option<Arc<GuestRight>>,
 }
 
 /// The parts of a revision that are known here.
@@ -55,7 +57,7 @@ impl Draft {
     ) -> Self {
         let digest = Digest::of(&wire::encode_revision(&revision));
         let answers = changed.into_iter().map(|host| (host, Answer::Awaited)).collect();
-        Self { revision, digest, fragments, running, replaces: None, answers, vote: None }
+        Self { revision, digest, fragments, running, replaces: None, answers, vote: None, guest: None }
     }
 
     /// Returns the revision with what its hosts have signed so far.
@@ -96,6 +98,7 @@ impl Node {
             reason: "build".to_owned(),
             charge: None,
             keep_removed_ms: 0,
+            decision: None,
         };
         self.judge_size(&revision, &parts)?;
         let changed = parts.keys().map(|host| host.key).collect();
@@ -104,7 +107,7 @@ impl Node {
     }
 
     /// Returns when a child of a revision is made: not before that, whatever this host's clock says.
-    fn time_after(&self, now: Now, parent: &Commit) -> u64 {
+    pub(super) fn time_after(&self, now: Now, parent: &Commit) -> u64 {
         if self.mutated_times_go_back() { now.unix_ms } else { now.unix_ms.max(parent.revision.made_unix_ms) }
     }
 
@@ -129,6 +132,7 @@ impl Node {
             reason: reason.to_owned(),
             charge: None,
             keep_removed_ms: 0,
+            decision: None,
         };
         let changed = parent.revision.hosts.iter().map(|host| host.key).collect();
         Some(Draft::new(revision, changed, BTreeMap::new(), running))
@@ -181,7 +185,7 @@ impl Node {
         self.draft_child(parent, revision, fragments, order.running)
     }
 
-    fn draft_child(
+    pub(super) fn draft_child(
         &self,
         parent: &Commit,
         revision: Revision,
@@ -263,7 +267,7 @@ impl Node {
         let at = |name: &Name| parts.iter().find(|(_, part)| part.vms.iter().any(|vm| vm.name == *name));
         let hosts = hosts_of(&parts, |name| self.identity(base, name, at(name)?.0.key));
         let definition = definition_in(blobs, hosts.iter().map(|host| host.fragment));
-        let revision = Revision { hosts, definition, ..base.revision.clone() };
+        let revision = Revision { hosts, definition, decision: None, ..base.revision.clone() };
         self.judge_size(&revision, &parts)?;
         Ok((revision, parts.into_iter().map(|(host, part)| (host.key, Arc::new(part))).collect()))
     }
@@ -279,11 +283,11 @@ impl Node {
             RevisionHost { vms: host.vms.iter().map(vm).collect(), ..host.clone() }
         };
         let hosts = to.revision.hosts.iter().map(host).collect();
-        Revision { hosts, definition: to.revision.definition, ..base.revision.clone() }
+        Revision { hosts, definition: to.revision.definition, decision: None, ..base.revision.clone() }
     }
 
     /// Returns the birth of the VM that has a name in a revision, or that has it and whose disk is kept on this host.
-    fn identity(&self, base: &Commit, name: &Name, host: PublicKey) -> Option<Digest> {
+    pub(super) fn identity(&self, base: &Commit, name: &Name, host: PublicKey) -> Option<Digest> {
         let of = |commit: &Commit| commit.placed().find(|(id, _)| id.name == *name).map(|(id, _)| id.birth);
         let heads = self.projects.heads_of(base.project());
         let newest = || of(self.projects.commit(*heads?.newest())?);
@@ -339,7 +343,7 @@ impl Node {
     }
 
     /// Refuses what no revision, or no message, can carry.
-    fn judge_size(
+    pub(super) fn judge_size(
         &self,
         revision: &Revision,
         parts: &BTreeMap<PlacedHost, Fragment>,
@@ -393,7 +397,8 @@ impl Node {
     }
 }
 
-fn hosts_of(
+/// Returns the hosts of a revision, each with its part and the VMs of that.
+pub(super) fn hosts_of(
     parts: &BTreeMap<PlacedHost, Fragment>,
     birth: impl Fn(&Name) -> Option<Digest>,
 ) -> Vec<RevisionHost> {
@@ -420,7 +425,7 @@ fn definition_of(parts: impl Iterator<Item = Digest>) -> Digest {
 }
 
 /// Whether a VM of a revision is in none of the parts of its child.
-fn leaves_out(parent: &Commit, child: &Revision) -> bool {
+pub(super) fn leaves_out(parent: &Commit, child: &Revision) -> bool {
     let stays = |vm: &VmId| {
         let mut vms = child.hosts.iter().flat_map(|host| &host.vms);
         vms.any(|there| there.birth == Some(vm.birth) && there.name == vm.name)

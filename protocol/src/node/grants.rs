@@ -20,7 +20,7 @@ const LONG_AGO: Now = Now { mono_ms: 0, unix_ms: 0 };
 
 impl Node {
     /// Returns the root key of the mesh.
-    fn root(&self) -> PublicKey {
+    pub(super) fn root(&self) -> PublicKey {
         self.config.chain.first().map_or(self.me, |link| link.author)
     }
 
@@ -155,6 +155,14 @@ impl Node {
     /// Refuses a request to change a project by the grants that it comes with.
     pub(super) fn judge_ask(&self, now: Now, ask: &Verified<Ask>) -> Result<(), Refusal> {
         let revision = &ask.revision;
+        match (&ask.guest, &revision.decision) {
+            (Some(right), Some(decision)) => return self.judge_guest(now, ask, right, decision),
+            (None, None) => {}
+            (Some(_), None) | (None, Some(_)) => {
+                let detail = "what a VM decided on says so, and brings its right along".to_owned();
+                return Err(Refusal { rule: Rule::Malformed, detail });
+            }
+        }
         let verb = match revision.parent {
             _ if revision.hosts.is_empty() => Verb::Remove,
             None => Verb::Build,
@@ -181,7 +189,7 @@ impl Node {
     }
 
     /// Refuses what comes to more than a link allows, with all that was made on it and is reserved for it.
-    fn judge_limits(&self, ask: &Ask, standing: &Standing) -> Result<(), Refusal> {
+    pub(super) fn judge_limits(&self, ask: &Ask, standing: &Standing) -> Result<(), Refusal> {
         let Some(charge) = &ask.revision.charge else { return Ok(()) };
         if charge.amount.vms != ask.revision.vm_count() as u64 && !self.mutated_charge_not_compared() {
             let detail = "the revision doesn't say how many VMs it has".to_owned();
@@ -261,7 +269,8 @@ impl Node {
     pub(super) fn chain_for(&self, op: OpId, goal: &Goal) -> Vec<Signed> {
         match goal {
             Goal::Build(_) | Goal::Revise | Goal::Remove => self.chain_of(op),
-            Goal::Undo(_) => Vec::new(),
+            // A VM has no grants.
+            Goal::Undo(_) | Goal::Guest(_) => Vec::new(),
         }
     }
 

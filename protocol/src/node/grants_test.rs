@@ -45,7 +45,7 @@ impl Cluster {
     }
 
     /// Returns who would refuse what somebody only thinks of at bergen, by which rule.
-    fn planned_for(&self, standing: &Standing, intention: &Intention) -> Vec<(String, Rule)> {
+    fn planned_for(&mut self, standing: &Standing, intention: &Intention) -> Vec<(String, Rule)> {
         let now = Now { mono_ms: self.now_ms, unix_ms: self.now_ms };
         let asked = self.nodes[1].inquiries(now, intention, Some(standing)).expect("a draft");
         let told = asked.into_iter().filter_map(|inquiry| {

@@ -75,6 +75,11 @@ impl Cluster {
         let part = parts.entry(keys(to).public()).or_default();
         part.0.vms.push(moved.expect("it is placed somewhere"));
         part.1.push(RevisionVm { name: vm.name.clone(), birth: Some(vm.birth) });
+        for (fragment, _) in parts.values_mut() {
+            for placement in fragment.placement.iter_mut().filter(|placement| placement.vm == vm.name) {
+                placement.host = name(NAMES[to]);
+            }
+        }
         let hosts = head.revision.hosts.iter().map(|host| {
             let (fragment, vms) = &parts[&host.key];
             RevisionHost {
@@ -207,6 +212,28 @@ fn a_vm_that_was_never_built_moves_without_a_disk() {
     assert_eq!(cluster.owner_told(2, &vm), "bergen 1.2");
     assert_eq!(cluster.holding(0, &vm), None);
     assert!(cluster.steps.contains(&(1, vm, Step::Build)), "{:?}", cluster.steps);
+}
+
+#[test]
+fn an_imported_disk_of_another_host_is_not_kept_with_the_revision_that_brought_it() {
+    let mut cluster = Cluster::new(512);
+    let mut order = ring(64, OnFailure::Keep);
+    let disks = [0, 1].map(|host: u8| Blob {
+        from: Blob::disk_of(&name(&format!("router{host}"))),
+        digest: Digest([host + 7; 32]),
+        bytes: 1 << 20,
+        mode: 0o600,
+    });
+    order.blobs.extend(disks.clone());
+    cluster.begin(0, 1, Operation::Build(Box::new(order)));
+    assert!(
+        disks.iter().all(|disk| cluster.nodes[0].used_blobs().contains(&disk.digest)),
+        "it is asked about"
+    );
+    cluster.end_steps();
+    assert_eq!(cluster.outcome(1), &Outcome::Done);
+    let uses = |host: usize, disk: usize| cluster.nodes[host].used_blobs().contains(&disks[disk].digest);
+    assert_eq!([uses(0, 0), uses(0, 1), uses(1, 0), uses(1, 1)], [true, false, false, true]);
 }
 
 #[test]
@@ -457,6 +484,35 @@ fn after_a_takeover_the_old_owner_holds_still_and_keeps_its_disk() {
     assert_eq!((cluster.runs(0).len(), cluster.runs(1)), (0, vec![vm]));
 }
 
+/// Its switches were where the project's text places it, which nobody could change while its old host was off.
+#[test]
+fn a_vm_that_was_taken_over_is_on_its_switches_at_once() {
+    let mut cluster = Cluster::new(512);
+    let vm = moved(&mut cluster);
+    let other = VmId { name: name("router2"), ..vm.clone() };
+    cluster.begin(2, 3, Operation::Run { vms: vec![other], order: RunOrder::Up, pause_ms: 0 });
+    cluster.end_steps();
+    let peers = |cluster: &Cluster, host: usize| -> Vec<PublicKey> {
+        cluster.switches[&host].iter().flat_map(|switch| switch.peers.clone()).collect()
+    };
+    let [oslo, bergen, gjovik] = [0, 1, 2].map(|host| keys(host).public());
+    assert!(!peers(&cluster, 2).contains(&oslo) || peers(&cluster, 2).contains(&bergen));
+    cluster.away.insert(1);
+    for other in [0, 2] {
+        cluster.input(other, Input::Disconnected(bergen));
+        cluster.input(1, Input::Disconnected(keys(other).public()));
+    }
+    cluster.now_ms += limits::FAILURE_MS;
+    take_over(&mut cluster, 0, 5, &vm, OwnerHeard::Refuse);
+    cluster.end_steps();
+    assert_eq!(cluster.runs(0), std::slice::from_ref(&vm));
+    assert!(peers(&cluster, 0).contains(&gjovik), "{:?}", peers(&cluster, 0));
+    assert!(peers(&cluster, 2).contains(&oslo), "{:?}", peers(&cluster, 2));
+    let (project, switch) = (ProjectId(vm.birth), name("A"));
+    assert!(cluster.nodes[2].shares_switch(oslo, project, &switch));
+    assert!(cluster.nodes[0].shares_switch(gjovik, project, &switch));
+}
+
 /// A host that came back claimed what was released to it, and started it, for as long as it took to read the next record
 /// of the same message.
 #[test]
@@ -637,8 +693,8 @@ fn who_waits_for_a_vm_hears_that_it_was_taken_over() {
     assert!(told, "{outcome:?}");
 }
 
-/// The host went down after it had noted that it released the VM, and before it had put the disk aside. In the simulator
-/// that disk belonged to nobody from then on; agents put it aside before they start their node.
+/// The host went down after it had noted that it released the VM, and before it had put the disk aside. That disk belonged
+/// to nobody from then on.
 #[test]
 fn a_disk_that_was_not_put_aside_in_time_is_at_the_next_start() {
     let mut cluster = Cluster::new(512);

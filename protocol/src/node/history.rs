@@ -52,8 +52,7 @@ impl Node {
     /// head first, oldest first.
     pub fn history(&self, project: ProjectId) -> Vec<RevisionView<'_>> {
         let Some(heads) = self.projects.heads_of(project) else { return Vec::new() };
-        let path: Vec<Digest> = heads.path().copied().collect();
-        let decided: BTreeSet<&Digest> = heads.decided.iter().collect();
+        let path: BTreeSet<Digest> = heads.path().copied().collect();
         // Also what the contested ones stand on, as far as it isn't decided.
         let mut contested: BTreeSet<Digest> = BTreeSet::new();
         for tip in &heads.contested {
@@ -66,28 +65,36 @@ impl Node {
         let mut others: Vec<&Commit> =
             self.projects.proven(project).filter(|commit| !path.contains(&commit.digest)).collect();
         others.sort_by_key(|commit| (commit.revision.made_unix_ms, commit.digest));
-        let on_path = path.iter().filter_map(|revision| self.projects.commit(*revision));
-        on_path
-            .chain(others)
-            .filter_map(|commit| {
-                let standing = if decided.contains(&commit.digest) {
-                    Standing::Decided
-                } else if contested.contains(&commit.digest) {
-                    Standing::Contested
-                } else if path.contains(&commit.digest) {
-                    Standing::Partial
-                } else {
-                    Standing::Beaten
-                };
-                Some(RevisionView {
-                    number: self.number_of(commit),
-                    commit,
-                    publisher: self.projects.record(commit.digest)?.author(),
-                    standing,
-                    changes: self.changes_of(commit),
-                })
-            })
-            .collect()
+        let others = others.into_iter().filter_map(|commit| {
+            let is_contested = contested.contains(&commit.digest);
+            let standing = if is_contested { Standing::Contested } else { Standing::Beaten };
+            self.view_of(commit, self.number_of(commit), standing)
+        });
+        let mut history: Vec<RevisionView<'_>> = self.newest(project).collect();
+        history.reverse();
+        history.extend(others);
+        history
+    }
+
+    /// Returns the revisions that lead to a project's head, newest first; each when it is asked for.
+    pub fn newest(&self, project: ProjectId) -> impl Iterator<Item = RevisionView<'_>> {
+        let heads = self.projects.heads_of(project);
+        let (all, decided) = heads.map_or((0, 0), |heads| (heads.path().count(), heads.decided.len()));
+        let path = heads.into_iter().flat_map(|heads| heads.path().rev());
+        path.zip((1..=all).rev()).filter_map(move |(revision, number)| {
+            let standing = if number <= decided { Standing::Decided } else { Standing::Partial };
+            self.view_of(self.projects.commit(*revision)?, number, standing)
+        })
+    }
+
+    fn view_of<'n>(
+        &'n self,
+        commit: &'n Commit,
+        number: usize,
+        standing: Standing,
+    ) -> Option<RevisionView<'n>> {
+        let publisher = self.projects.record(commit.digest)?.author();
+        Some(RevisionView { number, commit, publisher, standing, changes: self.changes_of(commit) })
     }
 
     /// Returns how many revisions lead to one, itself among them.

@@ -71,7 +71,7 @@ impl Node {
         let fragments: Vec<&Digest> = self.fragments.keys().collect();
         let told = (&self.records, &self.projects, fragments, &self.ledger, &self.connected, &self.joined);
         let word = (&self.reservations, &self.decisions, &self.recoveries, &self.proposals, &self.runs);
-        let owned = (&self.vms, &self.hooks, &self.holdings, &self.hand_overs, &self.takeovers);
+        let owned = (&self.vms, &self.hooks, &self.holdings, &self.hand_overs, &self.takeovers, &self.guests);
         let rest = (&self.status, self.room, timers, &self.own_runs, &self.principals, &self.catching_up);
         write!(sum, "{told:?}{word:?}{owned:?}{rest:?}{:?}", self.outbox.state())
             .expect("a digest takes all");

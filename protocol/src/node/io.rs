@@ -9,7 +9,7 @@ use crate::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
 use crate::model::{Blob, Fragment, HookPoint, Impairment, MemoryMib, Platform, Project, SwitchKind, Uplink};
 use crate::plan::{Observed, Step};
 use crate::record::{Ballot, Commit, Consent, Epoch, Nat, RecordKey, VerifiedRecord, VmState};
-use crate::trust::{KeyPair, Signed, Standing};
+use crate::trust::{GuestRight, KeyPair, Signed, Standing};
 
 /// What a node is told once, when it starts.
 #[derive(Clone, Debug)]
@@ -246,6 +246,11 @@ pub enum Input {
         /// Whether it does.
         nat: Nat,
     },
+    /// The startup lines of a VM that is up have failed.
+    StartupFailed {
+        /// Which VM.
+        vm: VmId,
+    },
     /// A round of copying a disk here has ended.
     Pulled {
         /// Which VM.
@@ -344,6 +349,8 @@ pub enum Operation {
         /// Who asks, for people.
         author: String,
     },
+    /// What a VM of this host wants for itself: its project's next revision.
+    Guest(Box<GuestRight>),
     /// This host is the right one of those with its key: it signs again, and takes what others have heard as its own.
     GoOn,
 }

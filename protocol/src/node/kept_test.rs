@@ -210,7 +210,7 @@ fn a_return_that_was_put_forward_is_not_withdrawn_where_it_may_still_be_decided(
 fn a_plan_says_which_vm_comes_back_and_whose_disk_is_kept() {
     let mut mesh = Mesh::new();
     let project = mesh.with_one_left_out();
-    let rows = |mesh: &Mesh, at: usize, hosts: &[usize]| {
+    let rows = |mesh: &mut Mesh, at: usize, hosts: &[usize]| {
         let order = ReviseOrder {
             project,
             content: ReviseContent::Definition { project: lab(hosts, &[]), blobs: Vec::new() },
@@ -230,9 +230,9 @@ fn a_plan_says_which_vm_comes_back_and_whose_disk_is_kept() {
             .map(|row| format!("{} {} {}", row.sign.character(), row.act.word(), row.why))
             .collect::<Vec<_>>()
     };
-    assert_eq!(rows(&mesh, 1, &[0, 1]), ["+ return it comes back with its disk"]);
+    assert_eq!(rows(&mut mesh, 1, &[0, 1]), ["+ return it comes back with its disk"]);
     assert_eq!(
-        rows(&mesh, 0, &[2]),
+        rows(&mut mesh, 0, &[2]),
         ["- remove the project no longer has it; its disk is kept for a while, see mlnctl gc"]
     );
 }

@@ -177,3 +177,29 @@ pub const KEPT_NOTES: u64 = 8;
 
 /// How often it looks where only a change that is not decided holds a disk, in milliseconds.
 pub const KEPT_HELD_MS: u64 = 10_000;
+
+/// How many requests of one guest a host looks at at once.
+pub const GUEST_REQUESTS_MAX: u32 = 6;
+
+/// How often it looks at one more of the same guest, in milliseconds.
+pub const GUEST_REQUEST_MS: u64 = 10_000;
+
+/// How many questions about what guests want, of one coordinator, a host judges at once that it hasn't judged before: each
+/// makes it read and make the whole project again.
+pub const GUEST_QUESTIONS_MAX: u32 = 60;
+
+/// How often it judges one more of the same coordinator, in milliseconds.
+pub const GUEST_QUESTION_MS: u64 = 1_000;
+
+/// Of how many coordinators it counts them one by one; those that have asked least lately are counted anew.
+pub const GUEST_COORDINATORS_MAX: usize = 1_024;
+
+/// How many of its refusals of such questions it remembers, to answer them again without work.
+pub const GUEST_REFUSALS_KEPT: usize = 64;
+
+/// How far ahead of a host's wall clock a revision may be made that a VM decided on, in milliseconds: graces are counted
+/// by when revisions are made.
+pub const GUEST_AHEAD_MS_MAX: u64 = 120_000;
+
+/// For how long the disks of VMs are kept that a VM leaves out of its project, in milliseconds.
+pub const GUEST_KEEP_REMOVED_MS: u64 = 86_400_000;

@@ -9,7 +9,7 @@ use crate::plan::StopLimit;
 use crate::record::{
     Answered, Ballot, Commit, Epoch, Promise, Ready, RecordKey, Reservation, Revision, VerifiedRecord,
 };
-use crate::trust::{Signed, Verified};
+use crate::trust::{GuestRight, Signed, Verified};
 
 /// A message to one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,6 +179,8 @@ pub struct Ask {
     pub replaces: Option<ProjectId>,
     /// The grants of whoever asked the author for it, root first; none where that is a user of the author's own host.
     pub chain: Vec<Signed>,
+    /// By what right a VM wants it; none where people do. It travels beside what is signed, and proves itself.
+    pub guest: Option<Arc<GuestRight>>,
 }
 
 /// What becomes of running VMs that a revision leaves out.
@@ -300,11 +302,17 @@ pub enum Rule {
     Forgotten,
     /// More than the grant of whoever asks allows.
     GrantLimit,
+    /// No policy of the VM that asks allows it.
+    Envelope,
+    /// The key of the VM that asks is not the one that it has now.
+    GuestKey,
+    /// The VM asks too often.
+    GuestRate,
 }
 
 impl Rule {
     /// Every rule, in the order of its code.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 29] = [
         Self::UnknownHost,
         Self::HostOff,
         Self::NoAnswer,
@@ -331,6 +339,9 @@ impl Rule {
         Self::Ownership,
         Self::Forgotten,
         Self::GrantLimit,
+        Self::Envelope,
+        Self::GuestKey,
+        Self::GuestRate,
     ];
 
     /// Returns its stable name, as users and scripts see it.
@@ -356,6 +367,9 @@ impl Rule {
             Self::Ownership => "ownership",
             Self::Forgotten => "forgotten",
             Self::GrantLimit => "grant-limit",
+            Self::Envelope => "envelope",
+            Self::GuestKey => "guest-key",
+            Self::GuestRate => "guest-rate",
             Self::DiskLoss => "disk-loss",
             Self::Majority => "majority",
             Self::Overtaken => "overtaken",

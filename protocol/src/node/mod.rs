@@ -22,6 +22,8 @@ mod consider;
 mod draft;
 mod durable;
 mod grants;
+mod guest_right;
+mod guests;
 mod handover;
 mod history;
 mod hooks;
@@ -90,6 +92,7 @@ use crate::record::{Record, RecordKey, VerifiedRecord};
 use crate::time::Now;
 use crate::trust::{self, Grant};
 use crate::wire;
+use guests::Guests;
 use handover::HandOvers;
 use hooks::HookRounds;
 use ledger::Ledger;
@@ -124,6 +127,7 @@ pub struct Node {
     ledger: Ledger,
     holdings: Holdings,
     hand_overs: HandOvers,
+    guests: Guests,
     takeovers: Takeovers,
     proposals: Proposals,
     runs: RunOperations,
@@ -165,6 +169,7 @@ impl Node {
             ledger: Ledger::default(),
             holdings: Holdings::load(stored.holdings),
             hand_overs: HandOvers::default(),
+            guests: Guests::default(),
             takeovers: Takeovers::default(),
             proposals: Proposals::default(),
             runs: RunOperations::default(),
@@ -246,6 +251,7 @@ impl Node {
             Input::NotLive { vm } => self.not_live(now, &vm),
             Input::Observed { vm, observed } => self.observed(now, &vm, observed),
             Input::Nat { vm, nat } => self.nat_seen(now, &vm, nat),
+            Input::StartupFailed { vm } => self.startup_failed(now, &vm),
             Input::HookDone { project, point, result } => self.hook_done(now, project, point, result),
             Input::Pulled { vm, result } => self.pulled(now, &vm, result),
             Input::Sealed { vm, result } => self.sealed(now, &vm, result),
@@ -590,6 +596,7 @@ impl Node {
             Operation::Revise(order) => self.propose_revision(now, op, &order),
             Operation::Run { vms, order, pause_ms } => self.run(now, op, vms, order, pause_ms),
             Operation::TakeOver { vm, owner, author } => self.take_over(now, op, vm, owner, author),
+            Operation::Guest(right) => self.propose_guest(now, op, *right),
             Operation::GoOn => self.go_on(now, op),
         }
     }

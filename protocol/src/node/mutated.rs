@@ -96,6 +96,12 @@ mutations! {
     mutated_ballot_jump_unbounded => BallotJumpUnbounded,
     mutated_half_suffices => HalfSuffices,
     mutated_first_counts_once => FirstCountsOnce,
+    mutated_guest_key_kept_over_an_epoch => GuestKeyKeptOverAnEpoch,
+    mutated_budget_per_vm => BudgetPerVm,
+    mutated_envelope_read_from_child => EnvelopeReadFromChild,
+    mutated_envelope_ignored => EnvelopeIgnored,
+    mutated_guest_part_not_remade => GuestPartNotRemade,
+    mutated_guest_signature_ignored => GuestSignatureIgnored,
 }
 
 impl Node {

@@ -169,6 +169,18 @@ pub enum Mutation {
     HalfSuffices,
     /// Of an even number of hosts no half is a majority.
     FirstCountsOnce,
+    /// The key of a guest is as good after its VM was handed over as before.
+    GuestKeyKeptOverAnEpoch,
+    /// Each VM has the budget of a policy for itself that several share.
+    BudgetPerVm,
+    /// What a VM may decide is read from what it asks for.
+    EnvelopeReadFromChild,
+    /// A VM may decide anything about its project.
+    EnvelopeIgnored,
+    /// A host takes its part from whoever coordinates what a VM wants.
+    GuestPartNotRemade,
+    /// A request counts whoever has signed it for a VM.
+    GuestSignatureIgnored,
 }
 
 impl Mutation {
@@ -257,5 +269,11 @@ impl Mutation {
         ("ballot-jump-unbounded", Self::BallotJumpUnbounded),
         ("half-suffices", Self::HalfSuffices),
         ("first-counts-once", Self::FirstCountsOnce),
+        ("guest-key-kept-over-an-epoch", Self::GuestKeyKeptOverAnEpoch),
+        ("budget-per-vm", Self::BudgetPerVm),
+        ("envelope-read-from-child", Self::EnvelopeReadFromChild),
+        ("envelope-ignored", Self::EnvelopeIgnored),
+        ("guest-part-not-remade", Self::GuestPartNotRemade),
+        ("guest-signature-ignored", Self::GuestSignatureIgnored),
     ];
 }

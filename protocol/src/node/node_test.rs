@@ -670,10 +670,18 @@ fn a_build_is_not_reserved_for_without_its_part() {
         reason: String::new(),
         charge: None,
         keep_removed_ms: 0,
+        decision: None,
     };
     let digest = Digest::of(&wire::encode_revision(&revision));
-    let ask =
-        Ask { host: key, revision, digest, running: RunningVms::Stop, replaces: None, chain: Vec::new() };
+    let ask = Ask {
+        host: key,
+        revision,
+        digest,
+        running: RunningVms::Stop,
+        replaces: None,
+        chain: Vec::new(),
+        guest: None,
+    };
     let payload = wire::encode_ask(&ask);
     let ask = Arc::new(Verified::own(&keys(0), Domain::Request, ask, payload));
     let now = Now { mono_ms: 0, unix_ms: 0 };
@@ -699,3 +707,6 @@ mod standing;
 
 #[path = "killed_test.rs"]
 mod killed;
+
+#[path = "guest_test.rs"]
+mod guests;

@@ -291,6 +291,7 @@ impl Node {
         let project = self.projects.project_of(vm);
         if let Some(project) = project {
             self.watch_build(now, project);
+            self.owner_changed(project, vm);
         }
         self.watch_run(now, vm);
     }

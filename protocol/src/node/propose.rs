@@ -11,7 +11,7 @@
 //! What is put forward may be another child than one's own, because that one may have been decided already. Then it is
 //! committed, and whoever asked is told who won.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::draft::{Answer, Draft};
@@ -24,7 +24,7 @@ use super::{Node, limits};
 use crate::id::{Digest, ProjectId, PublicKey, VmId};
 use crate::model::Fragment;
 use crate::record::{
-    Answered, Ballot, Charge, Choice, Commit, Consent, Promise, Record, Reservation, VmState,
+    Answered, Ballot, Charge, Choice, Commit, Consent, Promise, Record, Reservation, VerifiedRecord, VmState,
 };
 use crate::time::Now;
 use crate::trust::{Amount, Domain, Standing, Verified};
@@ -49,6 +49,8 @@ pub(super) struct Proposal {
     /// The last ballot in which `draft` was put forward: from then on it may be decided without us.
     put_forward: Option<Ballot>,
     pub(super) shown: BTreeMap<VmId, VmState>,
+    /// The VMs that were seen to run since it is carried out: whichever of them is started once more for it is waited for.
+    pub(super) ran: BTreeSet<VmId>,
 }
 
 #[derive(Clone, Debug)]
@@ -58,6 +60,8 @@ pub(super) enum Goal {
     Remove,
     /// A build that failed is taken back.
     Undo(Vec<VmFailure>),
+    /// A VM of this host has asked for it.
+    Guest(VmId),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,16 +131,20 @@ impl Node {
     pub(super) fn propose(&mut self, now: Now, op: OpId, goal: Goal, mut draft: Draft) {
         self.charge(self.principals.get(&op), &mut draft);
         draft.vote = self.first_ballot(&draft);
-        let (shown, rounds) = (BTreeMap::new(), 0);
+        let (shown, ran, rounds) = (BTreeMap::new(), BTreeSet::new(), 0);
         let (phase, since_ms) = (Phase::Asking, now.mono_ms);
         let proposal =
-            Proposal { goal, draft, next: None, phase, since_ms, rounds, put_forward: None, shown };
+            Proposal { goal, draft, next: None, phase, since_ms, rounds, put_forward: None, shown, ran };
         self.proposals.by_op.insert(op, proposal);
         self.ask(now, op);
     }
 
     /// Has a draft say on whose grants it is made. Parts that only other hosts have count there, and not here.
     pub(super) fn charge(&self, standing: Option<&Standing>, draft: &mut Draft) {
+        // A VM has no grants: what its project takes follows from the parent's.
+        if draft.guest.is_some() {
+            return;
+        }
         let parts = draft.revision.hosts.iter().map(|host| {
             let part = draft.fragments.get(&host.key).or_else(|| self.fragments.get(&host.fragment));
             part.map(|part| &**part)
@@ -186,6 +194,9 @@ impl Node {
         let chain = self.chain_for(op, &proposal.goal);
         let mut messages = Vec::new();
         let parent = draft.revision.parent.and_then(|parent| self.projects.record(parent)).cloned();
+        // Who is asked for a VM has to know in which epoch this host owns it.
+        let link =
+            draft.guest.as_ref().and_then(|right| self.ledger.links(&right.request.vm).next()).cloned();
         let awaited = draft.answers.iter().filter(|(_, answer)| matches!(answer, Answer::Awaited));
         for (&host, _) in awaited.filter(|_| proposal.phase == Phase::Asking) {
             let ask = Ask {
@@ -195,10 +206,14 @@ impl Node {
                 running: draft.running,
                 replaces: draft.replaces,
                 chain: chain.clone(),
+                guest: draft.guest.clone(),
             };
             let payload = wire::encode_ask(&ask);
             let ask = Arc::new(Verified::own(&self.config.keys, Domain::Request, ask, payload));
-            messages.extend(parent.clone().map(|record| (host, Message::Records(vec![record]))));
+            let records: Vec<VerifiedRecord> = parent.clone().into_iter().chain(link.clone()).collect();
+            if !records.is_empty() {
+                messages.push((host, Message::Records(records)));
+            }
             messages.push((host, Message::Ask { ask, fragment: draft.fragments.get(&host).cloned() }));
         }
         messages.extend(draft.vote.iter().flat_map(|vote| self.vote_messages(vote)));
@@ -531,7 +546,7 @@ impl Node {
         // What was reserved for it here was still asked for until now.
         self.drop_unused_fragments();
         let outcome = match proposal.goal {
-            Goal::Build(_) | Goal::Revise | Goal::Remove => Outcome::Refused(refusals),
+            Goal::Build(_) | Goal::Revise | Goal::Remove | Goal::Guest(_) => Outcome::Refused(refusals),
             Goal::Undo(mut failures) => {
                 for refused in refusals {
                     for failure in failures.iter_mut().filter(|failure| failure.host == refused.host) {

@@ -58,7 +58,7 @@ impl Node {
             let detail = format!("{} changes are being decided; try again", limits::RESERVATIONS_MAX);
             return self.refuse(from, revision, Refusal { rule: Rule::NoAnswer, detail });
         }
-        let judged = self.judge_ask(now, ask).and_then(|()| self.judge(ask, fragment));
+        let judged = self.judge_asked(now, ask).and_then(|()| self.judge(ask, fragment));
         let (fragment, memory_mib) = match judged {
             Ok(judged) => judged,
             Err(refusal) => return self.refuse(from, revision, refusal),
@@ -237,7 +237,7 @@ impl Node {
     }
 
     /// Refuses what doesn't follow from what this host knows of the project.
-    fn judge_parent(&self, ask: &Verified<Ask>, parent: Digest) -> Result<(), Refusal> {
+    pub(super) fn judge_parent(&self, ask: &Verified<Ask>, parent: Digest) -> Result<(), Refusal> {
         let other = || Refusal {
             rule: Rule::Parent,
             detail: "this host knows another state of the project; try again in a moment".to_owned(),

@@ -207,7 +207,7 @@ mod tests {
     use super::*;
     use crate::id::{Name, PublicKey, VmId};
     use crate::model::{BootOrder, MemoryMib};
-    use crate::record::{Epoch, RunState, VmState, VmStatus};
+    use crate::record::{Epoch, RunState, Startup, VmState, VmStatus};
     use crate::{sample, wire};
 
     fn host(author: u8, counter: u64) -> VerifiedRecord {
@@ -237,6 +237,7 @@ mod tests {
             nat: None,
             forwards: Vec::new(),
             part: None,
+            startup: Startup::Fine,
         };
         wire::sign_record(&sample::keys(author), Record::Vm(status))
     }

@@ -204,11 +204,16 @@ impl Node {
     }
 
     /// Returns the contents that some project names: of files, and what it was submitted as; built, reserved for, or being
-    /// asked about.
+    /// asked about. Disks are named only by the parts with which VMs of this host were born: those of other hosts are not kept
+    /// with the revision that brought them.
     pub fn used_blobs(&self) -> std::collections::BTreeSet<crate::id::Digest> {
-        let parts =
-            self.fragments.values().chain(self.reservations.fragments()).chain(self.proposals.fragments());
-        let files = parts.flat_map(|fragment| fragment.blobs.iter().map(|blob| blob.digest));
+        let asked = self.reservations.fragments().chain(self.proposals.fragments());
+        let asked = asked.flat_map(|fragment| &fragment.blobs);
+        let kept = self.fragments.iter().flat_map(|(digest, fragment)| {
+            let brings_disks = self.brings_disks(*digest);
+            fragment.blobs.iter().filter(move |blob| brings_disks || !blob.is_disk())
+        });
+        let files = kept.chain(asked).map(|blob| blob.digest);
         let live = self.projects.heads().filter(|(_, head)| !head.removes()).map(|(project, _)| project);
         let submitted = live.flat_map(|project| self.submitted(project));
         let asked = self.reservations.definitions().chain(self.proposals.definitions());

@@ -17,7 +17,7 @@ use super::{Node, limits};
 use crate::id::{Digest, Label, ProjectId, PublicKey, VmId};
 use crate::model::{Fragment, MemoryMib, Vm};
 use crate::plan::{Existence, Observed, RunPhase, Step, StopLimit, guest_address, next_step};
-use crate::record::{Epoch, Nat, Record, RunState, VmState, VmStatus};
+use crate::record::{Epoch, Nat, Record, RunState, Startup, VmState, VmStatus};
 use crate::time::Now;
 use crate::wire;
 
@@ -63,6 +63,11 @@ impl OwnedVm {
         matches!(self.observed, Observed::Running(_)).then_some(Step::Stop(self.stop_limit))
     }
 
+    /// Returns what brings it to what it should be doing.
+    fn next_step(&self) -> Option<Step> {
+        next_step(self.existence, self.status.run, self.stop_limit, &self.observed)
+    }
+
     /// Whether its memory and ports are kept for it.
     fn takes_room(&self) -> bool {
         self.kept.is_none()
@@ -106,7 +111,6 @@ impl Node {
     }
 
     /// Has the disks put aside that this host has given away, and had not put aside when it went down.
-    /// An agent does that too, before it starts its node (`put_aside`): a disk that is put aside already stays so.
     fn shelve_again(&mut self) {
         let is_given_away = |holding: &Holding| match holding {
             Holding::Released { made, .. } => *made,
@@ -313,7 +317,11 @@ impl Node {
             epoch: Epoch::FIRST,
             project: self.projects.project_of(id).unwrap_or(ProjectId(id.birth)),
             // A host that has lost its memory doesn't shut down what it finds running.
-            run: if matches!(observed, Observed::Running(_)) { RunState::Up } else { RunState::Down },
+            run: match observed {
+                Observed::Running(_) => RunState::Up,
+                _ if self.is_wanted_by_a_vm(id) => RunState::Up,
+                _ => RunState::Down,
+            },
             run_counter: 0,
             run_by: self.me,
             state: VmState::Building,
@@ -327,6 +335,7 @@ impl Node {
             nat: None,
             forwards: Vec::new(),
             part: None,
+            startup: Startup::Fine,
         });
         // A record from before there were forwards has none.
         let forwards = definition.networks.iter().flat_map(|network| network.forwards.clone()).collect();
@@ -375,10 +384,11 @@ impl Node {
             Right::Own(_) if self.hand_overs.holds_still(id) => vm.pause_step(),
             Right::Own(_) => {
                 let as_it_runs = vm.step_as_it_runs(id);
-                match next_step(vm.existence, vm.status.run, vm.stop_limit, &vm.observed) {
+                match vm.next_step() {
                     Some(Step::Remove) if self.keeps(now, id) => None,
                     _ if !self.comes_back(now, id) => return,
-                    step => step.or(as_it_runs),
+                    // Looked at again: what has come back may be there to run.
+                    _ => self.vms.owned.get(id).and_then(OwnedVm::next_step).or(as_it_runs),
                 }
             }
             Right::Suspended { .. } => vm.pause_step(),
@@ -464,6 +474,9 @@ impl Node {
         vm.guest.begins(step, &vm.fragment);
         let output =
             Output::Step { vm: id.clone(), step, label: vm.label.clone(), fragment: vm.fragment.clone() };
+        if let Step::Start = step {
+            vm.status.startup = Startup::Fine;
+        }
         if let Step::Stop(_) = step {
             self.set_state(now, id, VmState::Stopping);
         }
@@ -609,6 +622,13 @@ impl Node {
             vm.status.nat = Some(nat);
             self.publish_vm(now, id);
         }
+    }
+
+    /// Takes in that the startup lines of a VM of ours have failed.
+    pub(super) fn startup_failed(&mut self, now: Now, id: &VmId) {
+        let Some(vm) = self.vms.owned.get_mut(id) else { return };
+        vm.status.startup = Startup::Failed;
+        self.publish_vm(now, id);
     }
 
     fn set_state(&mut self, now: Now, id: &VmId, state: VmState) {

@@ -33,6 +33,9 @@ impl Node {
         let Some(mut proposal) = self.proposals.by_op.remove(&op) else { return };
         let statuses: Vec<VmStatus> = self.project_vms(project).into_iter().cloned().collect();
         for status in statuses {
+            if status.run == RunState::Up && matches!(status.state, VmState::Up | VmState::Stopping) {
+                proposal.ran.insert(status.vm.clone());
+            }
             if proposal.shown.get(&status.vm) != Some(&status.state) {
                 proposal.shown.insert(status.vm.clone(), status.state.clone());
                 let (vm, host, state) = (status.vm.name.clone(), status.host.clone(), status.state.clone());
@@ -68,6 +71,7 @@ impl Node {
         let built = of_target
             .iter()
             .filter(|status| self.is_there(status, &moved) && self.has_part(commit, status))
+            .filter(|status| !is_coming_up(status, &proposal.ran))
             .count();
         // Somebody has changed it again.
         let over = of_target.iter().any(|status| status.state == VmState::Removed)
@@ -78,15 +82,17 @@ impl Node {
                 let undo = *on_failure == OnFailure::Undo;
                 self.build_failed(now, op, project, failures, undo);
             }
-            Goal::Revise if !failures.is_empty() => self.end(op, Outcome::Failed(failures)),
-            Goal::Build(_) | Goal::Revise if built == wanted.len() && all_gone => self.end(op, Outcome::Done),
-            Goal::Build(_) | Goal::Revise if over => self.stop_watching(op, project, target),
+            Goal::Revise | Goal::Guest(_) if !failures.is_empty() => self.end(op, Outcome::Failed(failures)),
+            Goal::Build(_) | Goal::Revise | Goal::Guest(_) if built == wanted.len() && all_gone => {
+                self.end(op, Outcome::Done);
+            }
+            Goal::Build(_) | Goal::Revise | Goal::Guest(_) if over => self.stop_watching(op, project, target),
             Goal::Remove if all_gone => self.end(op, Outcome::Done),
             Goal::Undo(failures) if all_gone => {
                 let failures = failures.clone();
                 self.end(op, Outcome::Failed(failures));
             }
-            Goal::Build(_) | Goal::Revise | Goal::Remove | Goal::Undo(_) => {}
+            Goal::Build(_) | Goal::Revise | Goal::Guest(_) | Goal::Remove | Goal::Undo(_) => {}
         }
     }
 
@@ -117,7 +123,8 @@ impl Node {
 
     /// Tells the operator what is not where it should be: it goes on by itself.
     pub(super) fn stop_watching(&mut self, op: OpId, project: ProjectId, target: Digest) {
-        let late = self.unsettled(project, target);
+        let ran = self.proposals.by_op.get(&op).map(|proposal| proposal.ran.clone()).unwrap_or_default();
+        let late = self.unsettled(project, target, &ran);
         self.end(op, Outcome::Failed(late));
     }
 
@@ -144,7 +151,7 @@ impl Node {
             .collect()
     }
 
-    fn unsettled(&self, project: ProjectId, target: Digest) -> Vec<VmFailure> {
+    fn unsettled(&self, project: ProjectId, target: Digest, ran: &BTreeSet<VmId>) -> Vec<VmFailure> {
         let commit = self.projects.commit(target);
         let wanted: BTreeSet<VmId> = commit.into_iter().flat_map(Commit::placed).map(|(vm, _)| vm).collect();
         let statuses = self.project_vms(project);
@@ -152,19 +159,31 @@ impl Node {
         let late = |status: &&VmStatus| VmFailure {
             vm: status.vm.name.clone(),
             host: status.host.to_string(),
-            reason: "not settled in time; it goes on by itself, see `mlnctl status`".to_owned(),
+            reason: if is_coming_up(status, ran) { LATE_UP } else { LATE }.to_owned(),
             cause: FailureCause::Silent,
         };
         statuses
             .iter()
             .filter(|status| {
                 let is_there = self.is_there(status, &moved)
+                    && !is_coming_up(status, ran)
                     && commit.is_none_or(|commit| self.has_part(commit, status));
                 !is_there && (wanted.is_empty() || wanted.contains(&status.vm))
             })
             .map(late)
             .collect()
     }
+}
+
+/// What is said of a VM with which it takes too long.
+const LATE: &str = "not settled in time; it goes on by itself, see `mlnctl status`";
+
+/// What is said of one that was started once more.
+const LATE_UP: &str = "it was started once more, and is not up yet; see `mlnctl status` and `mlnctl logs`";
+
+/// Whether a VM that ran is to run again, and doesn't yet.
+fn is_coming_up(status: &VmStatus, ran: &BTreeSet<VmId>) -> bool {
+    status.run == RunState::Up && status.state != VmState::Up && ran.contains(&status.vm)
 }
 
 fn is_built(state: &VmState) -> bool {

@@ -41,6 +41,8 @@ pub struct Limits {
     pub obstacle: Option<Obstacle>,
     /// Whether its disk is long enough for what it is to be.
     pub disk: DiskRoom,
+    /// How much memory it can have without another start, by how it was started; none where that isn't known.
+    pub memory_max: Option<MemoryMib>,
 }
 
 /// Whether a disk is long enough for the file system that is to be on it.
@@ -64,6 +66,9 @@ const DISK_TOO_SHORT: &str =
 const NOT_RUNNING: &str = "it does not run, and has it from its next start on";
 /// Why memory costs nothing at a VM that was started with room for it.
 const HAS_ROOM: &str = "it was started with room for that, by its `memory_max`";
+/// Why memory costs a start at a VM that was started before it was given room for it.
+const STARTED_WITH_LESS: &str =
+    "it was started with room for less, before its `memory_max` said so; it has the new room from a start on";
 /// What it means to come from another host.
 const MOVE: &str = "its disk is copied while it runs; it is stopped for the last of it, and goes on there";
 
@@ -125,6 +130,7 @@ fn of_vm(change: &VmChange) -> Carry {
             | SetupChange::Mounts(_)
             | SetupChange::Shutdown(_)
             | SetupChange::Scheduling(_)
+            | SetupChange::Policies(_)
             | SetupChange::MemoryMax(_) => Carry::Now,
         },
     }
@@ -151,15 +157,21 @@ fn be_strict(planned: &mut PlannedChange, limits: &impl Fn(&Name) -> Limits) {
     let (Change::VmChanged { vm, change }, Act::Change(Effect::Live)) = (&planned.change, planned.act) else {
         return;
     };
-    let Limits { obstacle, disk } = limits(vm);
+    let Limits { obstacle, disk, memory_max } = limits(vm);
     let by = carried_by(change);
     let why = match (obstacle, disk) {
         (_, DiskRoom::TooLittle) if matches!(change, VmChange::Disk(_)) => DISK_TOO_SHORT,
+        _ if is_more_memory(change, memory_max) => STARTED_WITH_LESS,
         (Some(Obstacle::Agent | Obstacle::Both), _) if by.contains(&Carrier::Agent) => OLDER_AGENT,
         (Some(Obstacle::Holder | Obstacle::Both), _) if by.contains(&Carrier::Holder) => OLDER_HOLDER,
         _ => return,
     };
     (planned.act, planned.why) = (Act::Change(Effect::Reboot), why);
+}
+
+/// Whether a change gives a VM more memory than it can have without another start.
+fn is_more_memory(change: &VmChange, most: Option<MemoryMib>) -> bool {
+    matches!((change, most), (VmChange::Memory(memory), Some(most)) if memory.to > most)
 }
 
 /// Who has something to do for a change of a VM that runs.
@@ -197,6 +209,7 @@ fn carried_by(change: &VmChange) -> &'static [Carrier] {
             SetupChange::Swap(_)
             | SetupChange::Mounts(_)
             | SetupChange::Scheduling(_)
+            | SetupChange::Policies(_)
             | SetupChange::MemoryMax(_) => &[],
         },
         VmChange::Platform(_)
@@ -464,6 +477,28 @@ mod tests {
         assert_eq!(reboots(of(Obstacle::Holder)), ["memory", "network eth0"]);
         assert_eq!(reboots(of(Obstacle::Both)), ["memory", "disk", "network eth0", "user u"]);
         assert_eq!(reboots(Limits { disk: DiskRoom::TooLittle, ..Limits::default() }), ["disk"]);
+    }
+
+    /// Its definition was given room first, as it ran, and memory afterwards: the plan said that this is live.
+    #[test]
+    fn memory_beyond_what_a_vm_was_started_with_costs_a_start_whatever_its_definition_says() {
+        let before = part("host a { memory 64M; memory_max 128M }");
+        let acts = |memory: u32, most: u32| -> Vec<String> {
+            let after = part(&format!("host a {{ memory {memory}M; memory_max 128M }}"));
+            let change = PartChange {
+                before: Some(&before),
+                after: Some(&after),
+                arriving: &[],
+                leaving: &[],
+                here: &[],
+            };
+            let limits = Limits { memory_max: Some(MemoryMib(most)), ..Limits::default() };
+            let rows = change.rows_within(|_| Condition::Running, |_| limits);
+            rows.iter().map(|row| row.act.word().to_owned()).collect()
+        };
+        assert_eq!(acts(96, 64), ["reboot"]);
+        assert_eq!(acts(96, 96), ["live"]);
+        assert_eq!(acts(48, 64), ["live"]);
     }
 
     #[test]

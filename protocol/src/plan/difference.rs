@@ -239,7 +239,7 @@ fn vm_changes(from: &Vm, to: &Vm) -> Vec<VmChange> {
         startup,
         nameservers,
         modules,
-        setup: GuestSetup { groups, swap, mounts, shutdown, memory_max },
+        setup: GuestSetup { groups, swap, mounts, shutdown, memory_max, policies },
         scheduling,
     } = from;
     let mut changes = Vec::new();
@@ -274,6 +274,7 @@ fn vm_changes(from: &Vm, to: &Vm) -> Vec<VmChange> {
     of_setup.extend(replaced(mounts, &to.setup.mounts).map(SetupChange::Mounts));
     of_setup.extend(replaced(shutdown, &to.setup.shutdown).map(SetupChange::Shutdown));
     of_setup.extend(replaced(memory_max, &to.setup.memory_max).map(SetupChange::MemoryMax));
+    of_setup.extend(replaced(policies, &to.setup.policies).map(SetupChange::Policies));
     of_setup.extend(replaced(scheduling, &to.scheduling).map(SetupChange::Scheduling));
     changes.extend(of_setup.into_iter().map(VmChange::Setup));
     changes
@@ -384,6 +385,7 @@ fn apply_to_vm(vm: &mut Vm, change: &VmChange) {
             SetupChange::Mounts(mounts) => vm.setup.mounts.clone_from(&mounts.to),
             SetupChange::Shutdown(lines) => vm.setup.shutdown.clone_from(&lines.to),
             SetupChange::MemoryMax(most) => vm.setup.memory_max = most.to,
+            SetupChange::Policies(policies) => vm.setup.policies.clone_from(&policies.to),
             SetupChange::Scheduling(scheduling) => vm.scheduling.clone_from(&scheduling.to),
         },
     }

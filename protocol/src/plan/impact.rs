@@ -203,6 +203,7 @@ fn of_setup(change: &SetupChange) -> Impact {
         }
         SetupChange::Mounts(_) => reboot("User-Mode Linux has the disks that it was started with"),
         SetupChange::Shutdown(_) => live("the lines are run when it next shuts down"),
+        SetupChange::Policies(_) => live("it counts from the next thing on that the guest asks for"),
         SetupChange::MemoryMax(_) => live("it counts from the next start on"),
         SetupChange::Scheduling(_) => live("it counts from the next start on"),
     }

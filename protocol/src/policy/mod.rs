@@ -10,25 +10,33 @@
 //! host, by what the owner signed. So nothing here knows keys, revisions or the mesh; no clock either, times are
 //! data. After a decision a policy waits out its grace, in which it only watches.
 
+mod gauge;
 mod memory;
 #[cfg(test)]
 mod noise_test;
+mod outline;
 mod proximity;
 #[cfg(test)]
 mod proximity_test;
 mod queue;
 #[cfg(test)]
 mod queue_test;
+mod run;
 mod scale;
 #[cfg(test)]
 mod scale_test;
+mod settings;
 mod sight;
 mod window;
 
+pub use gauge::{GaugeError, Gauges, HISTORY_MAX};
 pub use memory::{GAUGES_MAX, Memory};
+pub use outline::Outline;
 pub use proximity::{Backup, Proximity};
 pub use queue::Queue;
+pub use run::{Companion, DECIDED_MAX, Granted, Runner, Shared, Told, Turn};
 pub use scale::{Ahead, Bounds, Scale, ScaleRule};
+pub use settings::LOAD_GAUGE;
 pub use sight::{Decided, HostSeen, Sample, Sight, Tenure};
 pub use window::{SAMPLES_MAX, Window};
 

@@ -43,6 +43,17 @@ impl Window {
         }
     }
 
+    /// Forgets all but the newest so many.
+    pub fn keep_newest(&mut self, count: usize) {
+        let surplus = self.samples.len().saturating_sub(count);
+        self.samples.drain(..surplus);
+    }
+
+    /// Returns the values, the oldest first.
+    pub fn samples(&self) -> impl Iterator<Item = Sample> {
+        self.samples.iter().copied()
+    }
+
     pub(super) fn newest(&self) -> Option<Sample> {
         self.samples.back().copied()
     }

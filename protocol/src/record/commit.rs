@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::promise::Promise;
 use crate::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
-use crate::trust::{Amount, Verified};
+use crate::trust::{Amount, Decision, Verified};
 
 /// One definition of a project: the first builds it, one without hosts removes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub struct Revision {
     pub charge: Option<Charge>,
     /// For how long the disks of VMs that it leaves out are kept, in milliseconds, by their owners' clocks.
     pub keep_removed_ms: u64,
+    /// Which VM decided on it, and what was granted to it; none where people did.
+    pub decision: Option<Decision>,
 }
 
 /// What a project takes of the grants with which it was made: so every host that is asked for more can tell what is left.

@@ -17,7 +17,7 @@ pub use commit::{Charge, Commit, Consent, Reservation, Revision, RevisionHost, R
 pub use host::{HostStatus, Member};
 pub use later::Later;
 pub use promise::{Answered, Ballot, Choice, Promise, choice, is_majority};
-pub use vm::{ExitStatus, Nat, RunState, VmState, VmStatus};
+pub use vm::{ExitStatus, Nat, RunState, Startup, VmState, VmStatus};
 
 use crate::id::{Digest, PublicKey, VmId};
 use crate::trust::{Revocation, Signed, Verified};

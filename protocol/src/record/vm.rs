@@ -47,6 +47,18 @@ pub struct VmStatus {
     pub forwards: Vec<Forward>,
     /// The part of the project whose definition it has; none is the one that it was born with.
     pub part: Option<Digest>,
+    /// What became of its startup lines when it was last started.
+    pub startup: Startup,
+}
+
+/// What became of the lines that a guest runs when it has booted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Startup {
+    /// Nothing is known to have gone wrong.
+    #[default]
+    Fine,
+    /// They failed: it is up all the same.
+    Failed,
 }
 
 impl VmStatus {

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::VMS_MAX;
 use super::collect::duplicate;
 use super::definitions::{Body, Definitions, Guest, MadeAddress, Member, Named, Value};
 use super::expand::{Expander, Scope};
@@ -12,12 +11,13 @@ use crate::lang::{Code, Diagnostic, Span};
 
 /// Returns every host of a project, those of enumerations in the place of the enumeration.
 pub(super) fn guests<'a>(definitions: &'a Definitions<'a>, expander: &mut Expander<'a>) -> Vec<Guest<'a>> {
+    let vms_max = expander.limits.vms;
     let mut guests: Vec<Guest<'a>> = Vec::new();
     for member in &definitions.members {
         match member {
             Member::Host(name, host) => guests.push(Guest::of_host(name, host)),
             Member::Enumeration(name, named) => {
-                let room = VMS_MAX.saturating_sub(guests.len());
+                let room = vms_max.saturating_sub(guests.len());
                 let name = name.as_deref();
                 let enumeration = Enumeration { definitions, name, named, expander };
                 guests.extend(enumeration.guests(room));
@@ -34,16 +34,16 @@ pub(super) fn guests<'a>(definitions: &'a Definitions<'a>, expander: &mut Expand
         expander.report.push(duplicate("host", &guest.name, guest.name_span, first));
         false
     });
-    if guests.len() > VMS_MAX {
-        let span = guests[VMS_MAX].name_span;
-        expander.report.push(too_large(span));
-        guests.truncate(VMS_MAX);
+    if guests.len() > vms_max {
+        let span = guests[vms_max].name_span;
+        expander.report.push(too_large(span, vms_max));
+        guests.truncate(vms_max);
     }
     guests
 }
 
-fn too_large(span: Span) -> Diagnostic {
-    Diagnostic::new(Code::ProjectLarge, span, format!("a project has at most {VMS_MAX} hosts"))
+fn too_large(span: Span, vms_max: usize) -> Diagnostic {
+    Diagnostic::new(Code::ProjectLarge, span, format!("a project has at most {vms_max} hosts"))
 }
 
 struct Enumeration<'e, 'a> {
@@ -106,7 +106,7 @@ impl<'a> Enumeration<'_, 'a> {
         let count = match usize::try_from(count) {
             Ok(count) if count <= room => count,
             Ok(_) | Err(_) => {
-                self.expander.report.push(too_large(count_span));
+                self.expander.report.push(too_large(count_span, self.expander.limits.vms));
                 return Vec::new();
             }
         };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::definitions::{Line, Value};
 use super::report::Report;
-use super::{Options, VALUES_BYTES_MAX};
+use super::{Limits, Options};
 use crate::id::{Name, NameError};
 use crate::lang::{Code, Diagnostic, SourceId, Span, Tree, Word};
 
@@ -58,6 +58,7 @@ pub(super) struct Expander<'a> {
     pub(super) tree: &'a Tree,
     pub(super) report: Report,
     pub(super) project: Option<String>,
+    pub(super) limits: Limits,
     options: &'a Options,
     used: BTreeSet<&'a str>,
     active: Vec<String>,
@@ -66,11 +67,12 @@ pub(super) struct Expander<'a> {
 }
 
 impl<'a> Expander<'a> {
-    pub(super) fn new(tree: &'a Tree, options: &'a Options) -> Self {
+    pub(super) fn new(tree: &'a Tree, options: &'a Options, limits: Limits) -> Self {
         Self {
             tree,
             report: Report::default(),
             project: None,
+            limits,
             options,
             used: BTreeSet::new(),
             active: Vec::new(),
@@ -81,7 +83,22 @@ impl<'a> Expander<'a> {
 
     /// Returns whether the values of all hosts together have become too long; then no more hosts are made.
     pub(super) fn is_exhausted(&self) -> bool {
-        self.bytes > VALUES_BYTES_MAX
+        self.bytes > self.limits.values_bytes
+    }
+
+    /// Counts things that are merged, looked up or put in against what the values of all hosts may have.
+    pub(super) fn spend(&mut self, items: usize) {
+        self.bytes = self.bytes.saturating_add(items.saturating_mul(self.limits.item_bytes));
+    }
+
+    /// Reports that the values of all hosts together have become too long.
+    pub(super) fn report_exhausted(&mut self, span: Span) {
+        if self.report.has(Code::ProjectLarge) {
+            return;
+        }
+        let most = self.limits.values_bytes;
+        let message = format!("the values of all hosts together have more than {most} bytes");
+        self.report.push(Diagnostic::new(Code::ProjectLarge, span, message));
     }
 
     /// Returns a value's text; none if something in it is wrong, which is then reported.
@@ -121,13 +138,13 @@ impl<'a> Expander<'a> {
     fn begin(&mut self) {
         self.active.clear();
         self.lookups = 0;
+        self.spend(1);
     }
 
     fn finish(&mut self, text: String, span: Span) -> Option<String> {
-        self.bytes += text.len();
+        self.bytes = self.bytes.saturating_add(text.len());
         if self.is_exhausted() {
-            let message = format!("the values of all hosts together have more than {VALUES_BYTES_MAX} bytes");
-            self.report.push(Diagnostic::new(Code::ProjectLarge, span, message));
+            self.report_exhausted(span);
             return None;
         }
         Some(text)
@@ -228,6 +245,7 @@ impl<'a> Expander<'a> {
         text: &mut String,
     ) -> Option<()> {
         self.lookups += 1;
+        self.spend(1);
         let deep = self.active.len() >= VARIABLE_DEPTH_MAX;
         if deep || self.lookups > LOOKUPS_MAX || text.len() > VALUE_BYTES_MAX {
             let message = format!(

@@ -3,15 +3,19 @@
 //! Pairs: the nearest wins. Blocks merge, the nearer side winning. Lists: the parent's lines first, then those of
 //! the child that are not there yet; `only` starts anew. `no` removes what was inherited.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::definitions::{Body, BySlot, Content, Definitions, Entry, Guest, Line, Removal, Value, slot};
 use super::expand::{Expander, Scope, Variables};
+use crate::id::Name;
 use crate::lang::grammar::Keyword;
-use crate::lang::{Block, Code, Diagnostic, Span, Word};
+use crate::lang::{Block, Code, Diagnostic, Span, Statement, Word};
 
 /// How many superclasses one host may inherit from, one behind the other.
 const CHAIN_MAX: usize = 64;
+/// As how many things it counts that blocks are merged at all.
+const MERGING_ITEMS: usize = 16;
 
 /// Finds chains of superclasses, and remembers which classes are used.
 pub(super) struct Inheritance<'a> {
@@ -28,6 +32,15 @@ pub(super) struct Chain<'a> {
     /// The names of the superclasses, the nearest first.
     pub(super) classes: Vec<&'a str>,
     pub(super) variables: Variables<'a>,
+}
+
+impl Chain<'_> {
+    /// Returns whose block a level of the merged ones is: a superclass, or the guest itself and what amends it.
+    pub(super) fn name_of(&self, level: usize, guest: &Guest<'_>) -> Option<Name> {
+        // The farthest superclass comes first among the blocks, and last among the names.
+        let class = self.classes.iter().rev().nth(level).copied();
+        Name::parse(class.unwrap_or(&guest.name)).ok()
+    }
 }
 
 impl<'a> Inheritance<'a> {
@@ -75,6 +88,7 @@ impl<'a> Inheritance<'a> {
             names.push(name);
             self.used.insert(name);
             bodies.push(&class.body);
+            expander.spend(class.body.variables.len());
             next = self.parent(&class.body, expander);
         }
         bodies.reverse();
@@ -133,13 +147,19 @@ impl<'a> Merged<'a> {
     /// Merges blocks, the farthest first. Names of blocks are expanded in `scope`.
     pub(super) fn of(bodies: &[&'a Body<'a>], scope: Scope<'_, 'a>, expander: &mut Expander<'a>) -> Self {
         let mut merged = Self::default();
+        let mut there = BTreeMap::new();
+        expander.spend(MERGING_ITEMS);
         for (level, body) in bodies.iter().enumerate() {
+            expander.spend(body.variables.len() + 1);
+            if expander.is_exhausted() {
+                break;
+            }
             merged.variables.extend(body.variables.iter().map(|(name, value)| (*name, value.clone())));
             for removal in &body.removals {
                 merged.remove(removal, scope, expander);
             }
             for entry in &body.entries {
-                merged.add(level, entry, scope, expander);
+                merged.add(level, entry, scope, expander, &mut there);
             }
         }
         merged
@@ -204,6 +224,8 @@ impl<'a> Merged<'a> {
 
     fn remove(&mut self, removal: &Removal, scope: Scope<'_, 'a>, expander: &mut Expander<'a>) {
         let slot = slot(removal.keyword);
+        // Of one without a name, all that have one are looked at.
+        expander.spend(self.named_places.len() + 1);
         let name = match removal.name {
             Some(word) => match expander.expand_word(word, scope) {
                 Some(name) => Some(name),
@@ -234,7 +256,15 @@ impl<'a> Merged<'a> {
         }
     }
 
-    fn add(&mut self, level: usize, entry: &'a Entry<'a>, scope: Scope<'_, 'a>, expander: &mut Expander<'a>) {
+    fn add(
+        &mut self,
+        level: usize,
+        entry: &'a Entry<'a>,
+        scope: Scope<'_, 'a>,
+        expander: &mut Expander<'a>,
+        there: &mut BTreeMap<&'static str, Lines<'a>>,
+    ) {
+        expander.spend(1);
         let name = match entry.name.map(|word: Word| expander.expand_word(word, scope)) {
             Some(None) => return,
             Some(Some(name)) => Some(name),
@@ -252,7 +282,7 @@ impl<'a> Merged<'a> {
                 return;
             }
             (Content::Lines { lines, only: false }, Some(MergedContent::Lines(merged))) => {
-                append(merged, lines, expander);
+                append(merged, lines, there.entry(slot).or_default(), expander);
                 return;
             }
             (Content::Setting(value), _) if entry.keyword.several => {
@@ -260,7 +290,12 @@ impl<'a> Merged<'a> {
             }
             (Content::Setting(value), _) => MergedContent::Setting(value.clone()),
             (Content::Block(body), _) => MergedContent::Blocks(vec![body]),
-            (Content::Lines { lines, .. }, _) => MergedContent::Lines(lines.clone()),
+            (Content::Lines { lines, .. }, _) => {
+                // Not those of a list that is no more.
+                there.remove(slot);
+                expander.spend(lines.len());
+                MergedContent::Lines(lines.clone())
+            }
             (Content::Free(block), _) => MergedContent::Free(block),
         };
         let word = entry.name.unwrap_or(entry.word).span;
@@ -269,14 +304,37 @@ impl<'a> Merged<'a> {
     }
 }
 
+/// The lines of a list as they are written, as far as they were compared.
+#[derive(Debug, Default)]
+struct Lines<'a> {
+    texts: BTreeSet<Cow<'a, str>>,
+    /// How many of the list's lines are among them.
+    compared: usize,
+}
+
 /// Appends the lines that are not already there, compared as they are written but for runs of blanks.
-fn append<'a>(merged: &mut Vec<Line<'a>>, lines: &[Line<'a>], expander: &Expander<'a>) {
-    let text = |line: &Line<'a>| match line {
-        Line::Words(statement) => {
-            statement.words.iter().map(|&word| expander.tree.word(word)).collect::<Vec<_>>().join(" ")
+fn append<'a>(
+    merged: &mut Vec<Line<'a>>,
+    lines: &[Line<'a>],
+    there: &mut Lines<'a>,
+    expander: &mut Expander<'a>,
+) {
+    expander.spend(lines.len());
+    if expander.is_exhausted() {
+        return;
+    }
+    let tree = expander.tree;
+    let text = |line: &Line<'a>| -> Cow<'a, str> {
+        match line {
+            Line::Words(Statement { words, .. }) => match words.as_slice() {
+                [word] => tree.word(*word).into(),
+                words => words.iter().map(|&word| tree.word(word)).collect::<Vec<_>>().join(" ").into(),
+            },
+            Line::Raw(raw) => tree.sources().slice(raw.span).into(),
         }
-        Line::Raw(raw) => expander.tree.sources().slice(raw.span).to_owned(),
     };
-    let there: BTreeSet<String> = merged.iter().map(text).collect();
-    merged.extend(lines.iter().filter(|line| !there.contains(&text(line))));
+    there.texts.extend(merged[there.compared..].iter().map(text));
+    there.compared = merged.len();
+    // A line that this very list has twice stays twice.
+    merged.extend(lines.iter().filter(|line| !there.texts.contains(&text(line))));
 }

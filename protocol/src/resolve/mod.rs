@@ -57,6 +57,24 @@ pub struct Options {
     pub owner: Option<Name>,
 }
 
+/// How much a project may come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How many VMs it may have.
+    pub vms: usize,
+    /// How much text the values of all VMs may have together, in bytes.
+    pub values_bytes: usize,
+    /// How many bytes of that each thing counts beside its text that is merged, looked up or put in: so the work is bounded,
+    /// also where there is little text.
+    pub item_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { vms: VMS_MAX, values_bytes: VALUES_BYTES_MAX, item_bytes: 0 }
+    }
+}
+
 /// A project, as well as it could be understood.
 #[derive(Clone, Debug)]
 pub struct Resolved {
@@ -79,7 +97,12 @@ const UNNAMED: &str = "unnamed";
 
 /// Resolves a parsed project. Never fails: what is wrong is in the diagnostics.
 pub fn resolve(tree: &Tree, options: &Options) -> Resolved {
-    let mut expander = Expander::new(tree, options);
+    resolve_within(tree, options, Limits::default())
+}
+
+/// Resolves a parsed project that comes from somebody who is not trusted with more: beyond the limits, it is wrong.
+pub fn resolve_within(tree: &Tree, options: &Options, limits: Limits) -> Resolved {
+    let mut expander = Expander::new(tree, options, limits);
     let definitions = Definitions::collect(tree, &mut expander);
     let name = project_name(&definitions, &mut expander);
     expander.project = name.as_ref().map(|name| name.as_str().to_owned());
@@ -107,6 +130,7 @@ pub fn resolve(tree: &Tree, options: &Options) -> Resolved {
         };
         vms.extend(maker.vm(&definitions, guest, &chain));
         if expander.is_exhausted() {
+            expander.report_exhausted(guest.name_span);
             break;
         }
     }

@@ -8,7 +8,7 @@ use super::setup::{DISK_BYTES_MAX, DISK_BYTES_MIN, DISKS_MAX};
 use super::size;
 use crate::id::Name;
 use crate::lang::{Code, Diagnostic, Span};
-use crate::model::{BuiltinName, Decider, DiskBytes, HostAddress, May, Policy};
+use crate::model::{BuiltinName, Decider, DiskBytes, HostAddress, May, Policy, Tuning};
 use crate::policy::{Bounds, Builtin, Proximity, Queue, Scale};
 
 const SECOND_MS: u64 = 1000;
@@ -18,6 +18,8 @@ const EVERY_MS: u64 = 60 * SECOND_MS;
 const GRACE_MS: u64 = 15 * SECOND_MS;
 /// How many hosts and groups one `may move` may name.
 const MOVE_HOSTS_MAX: usize = 256;
+/// The largest quota, in thousandths.
+const QUOTA_MILLI_MAX: u64 = 1_000_000_000_000;
 
 /// What may stand behind `may`, and how.
 const MAY: [(&str, &str); 4] = [
@@ -27,19 +29,21 @@ const MAY: [(&str, &str); 4] = [
     ("volume", "`may volume N SIZE`"),
 ];
 
-/// Returns the policies of a merged host, with what is wrong left out.
+/// Returns the policies of a merged host, with what is wrong left out; `origin` says who has the merged block of a level.
 pub(super) fn policies<'a>(
     body: &Merged<'a>,
+    origin: impl Fn(usize) -> Option<Name>,
     scope: Scope<'_, 'a>,
     definitions: &Definitions<'a>,
     expander: &mut Expander<'a>,
 ) -> Vec<Policy> {
     let blocks = body.entries().filter(|entry| entry.keyword.word == "policy");
-    blocks.filter_map(|entry| policy(entry, scope, definitions, expander)).collect()
+    blocks.filter_map(|entry| policy(entry, origin(entry.level)?, scope, definitions, expander)).collect()
 }
 
 fn policy<'a>(
     entry: &MergedEntry<'a>,
+    origin: Name,
     scope: Scope<'_, 'a>,
     definitions: &Definitions<'a>,
     expander: &mut Expander<'a>,
@@ -54,6 +58,7 @@ fn policy<'a>(
     };
     let every_ms = reader.duration(&merged, "every", SECOND_MS).unwrap_or(every_ms);
     let grace_ms = reader.duration(&merged, "grace", 0).unwrap_or(grace_ms);
+    let tuning = reader.tuning(&merged, decider.as_ref());
     let mut may = Vec::new();
     if let Some(MergedEntry { content: MergedContent::Several(values), .. }) = merged.entry("may") {
         for value in values {
@@ -63,7 +68,7 @@ fn policy<'a>(
     }
     let name = entry.name.as_deref()?;
     let name = expander.name(name, entry.word, "a policy's name")?;
-    Some(Policy { name, decider, every_ms, grace_ms, may })
+    Some(Policy { name, origin, decider, tuning, every_ms, grace_ms, may })
 }
 
 /// Returns how often a built-in policy is asked and how long its grace is, in milliseconds, where the file doesn't say.
@@ -163,6 +168,47 @@ impl<'a> Reader<'_, '_, 'a> {
             self.report(Code::ValueInvalid, span, message, &label);
         }
         parsed
+    }
+
+    /// Reads what a built-in policy reads, and how; says so where the policy that decides has no use for it.
+    fn tuning(&mut self, merged: &Merged<'a>, decider: Option<&Decider>) -> Tuning {
+        let uses: &[&str] = match decider {
+            Some(Decider::Builtin(BuiltinName::Scale)) => &["gauge", "quota", "window"],
+            Some(Decider::Builtin(BuiltinName::Proximity)) => &["gauge", "window"],
+            Some(Decider::Builtin(BuiltinName::Queue)) => &["gauge"],
+            Some(Decider::Run(_)) => &[],
+            // A class may leave what decides to those that have it.
+            None => &["gauge", "quota", "window"],
+        };
+        let level = |slot| merged.setting(slot).map(|(_, level)| level);
+        let decides = level("run").max(level("builtin"));
+        for slot in ["gauge", "quota", "window"].into_iter().filter(|slot| !uses.contains(slot)) {
+            // What is inherited was for what decided there.
+            if level(slot) < decides {
+                continue;
+            }
+            if let Some((_, span)) = self.setting(merged, slot) {
+                let message = format!("nothing in this policy reads `{slot}`");
+                let label = "all `builtin`s read `gauge`, `scale` and `proximity` read `window`, `scale` reads `quota`";
+                self.report(Code::ValueInvalid, span, message, label);
+            }
+        }
+        let reads = |slot: &&'static str| uses.contains(slot);
+        let gauge = Some("gauge").filter(reads).and_then(|slot| self.setting(merged, slot));
+        let gauge = gauge.and_then(|(text, span)| self.expander.name(&text, span, "a gauge's name"));
+        let quota = Some("quota").filter(reads).and_then(|slot| self.setting(merged, slot));
+        let quota_milli = quota.and_then(|(text, span)| {
+            let parsed = thousandths(&text).filter(|milli| (1..=QUOTA_MILLI_MAX).contains(milli));
+            if parsed.is_none() {
+                let message = format!("`{text}` cannot be `quota`");
+                let label = "expected a number such as `25` or `0.5`, with at most three decimals";
+                self.report(Code::ValueInvalid, span, message, label);
+            }
+            parsed
+        });
+        let window = Some("window").filter(reads);
+        let window_ms = window.and_then(|slot| self.duration(merged, slot, SECOND_MS));
+        Tuning { gauge, quota_milli, window_ms }
     }
 
     fn may(&mut self, value: &Value<'a>) -> Option<May> {
@@ -327,6 +373,17 @@ fn milliseconds(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(unit_ms)
 }
 
+/// Returns a number in thousandths; it has at most three decimals.
+fn thousandths(text: &str) -> Option<u64> {
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
+    let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+    if !is_number(whole) || !is_number(decimals) || decimals.len() > 3 {
+        return None;
+    }
+    let decimals: u64 = format!("{decimals:0<3}").parse().ok()?;
+    whole.parse::<u64>().ok()?.checked_mul(1000)?.checked_add(decimals)
+}
+
 fn enumerations<'d>(definitions: &'d Definitions<'_>) -> impl Iterator<Item = &'d str> {
     definitions.members.iter().filter_map(|member| match member {
         Member::Enumeration(name, _) => name.as_deref(),
@@ -354,6 +411,23 @@ mod tests {
             ("18446744073709551615h", None),
         ] {
             assert_eq!(milliseconds(text), expect, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_quota_is_a_number_with_at_most_three_decimals() {
+        for (text, expect) in [
+            ("25", Some(25_000)),
+            ("0.5", Some(500)),
+            ("12.125", Some(12_125)),
+            ("1.0001", None),
+            ("-1", None),
+            ("1.", None),
+            (".5", None),
+            ("1e3", None),
+            ("99999999999999999999", None),
+        ] {
+            assert_eq!(thousandths(text), expect, "{text}");
         }
     }
 }

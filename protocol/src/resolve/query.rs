@@ -5,7 +5,7 @@ use super::definitions::{Definitions, Guest, Line, Member};
 use super::expand::{Expander, Scope};
 use super::host::{self, MergedHost};
 use super::inherit::{Inheritance, Merged, MergedContent};
-use super::{Options, autoenum, project_name};
+use super::{Limits, Options, autoenum, project_name};
 use crate::id::Name;
 use crate::lang::grammar::{self, Context};
 use crate::lang::{Block, Node, Tree};
@@ -13,7 +13,7 @@ use crate::lang::{Block, Node, Tree};
 /// Returns what a path leads to: a pair's value, a flag's keyword, a list's lines, or the keywords of a block or
 /// the names of its blocks. None if nothing is there; empty if what is there says nothing.
 pub fn query(tree: &Tree, options: &Options, path: &str) -> Option<Vec<String>> {
-    let mut expander = Expander::new(tree, options);
+    let mut expander = Expander::new(tree, options, Limits::default());
     let definitions = Definitions::collect(tree, &mut expander);
     expander.project = project_name(&definitions, &mut expander).map(|name| name.as_str().to_owned());
     let guests = autoenum::guests(&definitions, &mut expander);

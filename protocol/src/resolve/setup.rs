@@ -43,6 +43,7 @@ impl<'a> Maker<'_, 'a> {
             mounts: self.mounts(body, scope),
             shutdown: self.raw_lines(body, scope, "shutdown"),
             memory_max: self.memory_max(body, scope, memory),
+            policies: Vec::new(),
         };
         let drives = setup.mounts.iter().filter(|mount| !matches!(mount.source, MountSource::Folder(_)));
         let drives = drives.count() + usize::from(setup.swap.is_some());

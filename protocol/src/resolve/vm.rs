@@ -15,8 +15,8 @@ use super::size::{self, SizeError};
 use crate::id::{Digest, Name};
 use crate::lang::{Code, Diagnostic, Node, Span};
 use crate::model::{
-    BootOrder, Claimed, ClaimedPlace, DiskSize, GuestFile, HostAddress, Kept, Mandate, MemoryMib, Platform,
-    Section, TemplateRef, User, Vm,
+    BootOrder, Claimed, ClaimedPlace, DiskSize, GuestFile, GuestSetup, HostAddress, Kept, Mandate, MemoryMib,
+    Platform, Section, TemplateRef, User, Vm,
 };
 
 /// The memory of a VM whose file gives none.
@@ -48,10 +48,13 @@ impl<'a> Maker<'_, 'a> {
         let scope = host::scope(definitions, guest, chain);
         let MergedHost { body, networks } = MergedHost::of(guest, chain, scope, self.expander);
         let platform = self.platform(&body);
-        let policies = policies(&body, scope, definitions, self.expander);
+        let policies =
+            policies(&body, |level| chain.name_of(level, guest), scope, definitions, self.expander);
         let classes = chain.classes.iter().copied().chain(guest.enumeration);
-        let mandate =
-            Mandate { classes: classes.filter_map(|class| Name::parse(class).ok()).collect(), policies };
+        let mandate = Mandate {
+            classes: classes.filter_map(|class| Name::parse(class).ok()).collect(),
+            policies: policies.clone(),
+        };
         if mandate != Mandate::default() {
             self.mandates.insert(name.clone(), mandate);
         }
@@ -91,7 +94,7 @@ impl<'a> Maker<'_, 'a> {
             startup: self.raw_lines(&body, scope, "startup"),
             nameservers: self.nameservers(&body, scope),
             modules: self.modules(&body, scope),
-            setup: self.setup(&body, scope, memory),
+            setup: GuestSetup { policies, ..self.setup(&body, scope, memory) },
             scheduling: self.scheduling(&body, scope),
             service_host,
             name,

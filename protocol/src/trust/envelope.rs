@@ -14,6 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{Digest, Name};
+use crate::lang::EditError;
 use crate::model::{DiskBytes, HostAddress, Mandate, May, Mount, MountSource, Policy, Project, Vm};
 
 /// A project, what its VMs may decide, and the text that says so.
@@ -107,6 +108,8 @@ pub struct Surroundings<'a> {
 /// What was granted by a policy; for those who count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Use {
+    /// Whose block the policy is: all who have it from there share what it allows.
+    pub origin: Name,
     /// The policy.
     pub policy: Name,
     /// For what.
@@ -233,7 +236,8 @@ pub enum EnvelopeError {
     },
     /// The grace after the last decision is not over.
     #[error(
-        "policy `{policy}` has decided something {ago_ms} ms ago, and its `grace` is {grace_ms} ms: ask again after it"
+        "policy `{policy}` has decided something {} s ago, and its `grace` is {} s: ask again in {} s",
+        .ago_ms / 1000, .grace_ms.div_ceil(1000), .grace_ms.saturating_sub(*.ago_ms).div_ceil(1000)
     )]
     TooSoon {
         /// The policy.
@@ -243,6 +247,34 @@ pub enum EnvelopeError {
         /// How long the grace is, in milliseconds.
         grace_ms: u64,
     },
+    /// The text is not kept: nobody can tell from it what the project would be.
+    #[error(
+        "the project's text is not kept, since a password stands in it in plain: its owner can write that as a hash, and upgrade"
+    )]
+    NoText,
+    /// Something is larger than any host looks at for a VM.
+    #[error(
+        "{what} of {found} is more than the {most} that hosts look at for a machine: the project's owner can change it"
+    )]
+    Large {
+        /// What.
+        what: &'static str,
+        /// How much it is.
+        found: usize,
+        /// How much is possible.
+        most: usize,
+    },
+    /// The text would be wrong.
+    #[error("line {line} of the text would be wrong: {message}")]
+    Wrong {
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong, for people.
+        message: String,
+    },
+    /// The text can't be edited like that.
+    #[error("the project's text can't be changed in that way: {0}")]
+    Edit(#[from] EditError),
     /// Something else would change.
     #[error(
         "{what} would change, and no `policy` of `{vm}` is about that: the project's owner can change it"
@@ -361,7 +393,7 @@ impl Case<'_> {
             }
             if (*least..=*most).contains(&to) {
                 let kind = UseKind::Scale { class: class.clone(), to };
-                return Ok(Use { policy: policy.name.clone(), kind });
+                return Ok(granted(policy, kind));
             }
             refused = Some((*least, *most));
         }
@@ -381,7 +413,7 @@ impl Case<'_> {
             May::Scale { .. } | May::Cloud { .. } | May::Volume { .. } => false,
         });
         let Some((policy, _)) = allowing else { return Err(outside(format!("`{to}`"))) };
-        uses.push(Use { policy: policy.name.clone(), kind: UseKind::Move { to: to.clone() } });
+        uses.push(granted(policy, UseKind::Move { to: to.clone() }));
         Ok(Some(Step::Place { to: to.clone() }))
     }
 
@@ -416,7 +448,7 @@ impl Case<'_> {
             } else if largest.0 > size.0 {
                 refused = EnvelopeError::VolumeLarge { size: largest, most: *size };
             } else {
-                uses.push(Use { policy: policy.name.clone(), kind: UseKind::Volumes { count: asked } });
+                uses.push(granted(policy, UseKind::Volumes { count: asked }));
                 return Ok(Some(Step::Volumes { mounts: new.to_vec() }));
             }
         }
@@ -442,7 +474,7 @@ impl Case<'_> {
             let May::Cloud { hours_per_day } = may else { continue };
             let all = self.spent(policy).cloud_hours.saturating_add(hours);
             if all <= *hours_per_day {
-                uses.push(Use { policy: policy.name.clone(), kind: UseKind::Cloud { hours } });
+                uses.push(granted(policy, UseKind::Cloud { hours }));
                 return Ok(());
             }
             refused = spent(all, *hours_per_day);
@@ -467,6 +499,10 @@ impl Case<'_> {
         }
         Ok(())
     }
+}
+
+fn granted(policy: &Policy, kind: UseKind) -> Use {
+    Use { origin: policy.origin.clone(), policy: policy.name.clone(), kind }
 }
 
 fn find<'c>(of: &'c Constitution, vm: &Name) -> Option<&'c Vm> {

@@ -128,7 +128,7 @@ fn of_steps(steps: &[Step], hours: u32, spent: &BTreeMap<Name, Spent>) -> Result
 }
 
 fn used(policy: &str, kind: UseKind) -> Use {
-    Use { policy: name(policy), kind }
+    Use { origin: name("balancer"), policy: name(policy), kind }
 }
 
 #[track_caller]

@@ -17,6 +17,10 @@ pub enum Domain {
     Ballot,
     /// A host's promise for one child of a revision.
     Promise,
+    /// An owner's word on which key its guest has.
+    Attestation,
+    /// What a guest wants for itself.
+    GuestRequest,
 }
 
 impl Domain {
@@ -27,6 +31,8 @@ impl Domain {
             Self::Request => b"mln request 1\0",
             Self::Ballot => b"mln ballot 1\0",
             Self::Promise => b"mln promise 1\0",
+            Self::Attestation => b"mln attestation 1\0",
+            Self::GuestRequest => b"mln guest request 1\0",
         }
     }
 }

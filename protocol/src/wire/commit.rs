@@ -8,12 +8,13 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::ballot::{BallotWire, encode_promise, verify_promise};
+use super::guest::DecisionWire;
 use super::record::{REASON_BYTES_MAX, RecordError};
 use super::{DecodeError, RECORD_BYTES_MAX, decode, encode, name, text};
 use crate::id::{Digest, Label, ProjectId, PublicKey};
 use crate::node::limits::PROJECT_HOSTS_MAX;
 use crate::record::{Charge, Commit, Consent, Promise, Reservation, Revision, RevisionHost, RevisionVm};
-use crate::trust::{Amount, CHAIN_LINKS_MAX, Domain, KeyPair, Signed, Verified};
+use crate::trust::{Amount, CHAIN_LINKS_MAX, Decision, Domain, KeyPair, Signed, Verified};
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct CommitWire {
@@ -69,6 +70,27 @@ struct ChargedKeepingWire {
     keep_removed_ms: u64,
 }
 
+/// What stands behind a revision that a VM decided on. An agent from before that takes it for no revision at all.
+#[derive(Serialize, Deserialize)]
+struct DecidedWire {
+    mark: [u8; 16],
+    charge: Option<ChargeWire>,
+    keep_removed_ms: u64,
+    decision: DecisionWire,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ChargeWire {
+    principal: [u8; 32],
+    grants: Vec<[u8; 32]>,
+    memory_mib: u64,
+    vms: u64,
+    disk_bytes: u64,
+}
+
+/// What it begins with, where a charge would have a key that nobody has.
+const DECIDED: [u8; 16] = *b"mln decision 1\0\0";
+
 #[derive(Serialize, Deserialize)]
 struct RevisionHostWire {
     name: String,
@@ -112,6 +134,13 @@ pub fn encode_revision(revision: &Revision) -> Vec<u8> {
         reason: revision.reason.clone(),
     };
     let keep_removed_ms = revision.keep_removed_ms;
+    if let Some(decision) = &revision.decision {
+        let mut bytes = encode(&wire);
+        let charge = revision.charge.as_ref().map(ChargeWire::from);
+        let decision = decision.into();
+        bytes.extend(encode(&DecidedWire { mark: DECIDED, charge, keep_removed_ms, decision }));
+        return bytes;
+    }
     match &revision.charge {
         None if keep_removed_ms == 0 => encode(&wire),
         None => encode(&KeepingWire { revision: wire, keep_removed_ms }),
@@ -137,6 +166,59 @@ pub fn encode_revision(revision: &Revision) -> Vec<u8> {
 struct Appended {
     charge: Option<Charge>,
     keep_removed_ms: u64,
+    decision: Option<Decision>,
+}
+
+impl Appended {
+    fn of_people(charge: Option<Charge>, keep_removed_ms: u64) -> Self {
+        Self { charge, keep_removed_ms, decision: None }
+    }
+}
+
+impl From<&Charge> for ChargeWire {
+    fn from(charge: &Charge) -> Self {
+        Self {
+            principal: charge.principal.0,
+            grants: charge.grants.iter().map(|grant| grant.0).collect(),
+            memory_mib: charge.amount.memory_mib,
+            vms: charge.amount.vms,
+            disk_bytes: charge.amount.disk_bytes,
+        }
+    }
+}
+
+impl TryFrom<ChargeWire> for Charge {
+    type Error = DecodeError;
+
+    fn try_from(wire: ChargeWire) -> Result<Self, DecodeError> {
+        if wire.grants.len() > CHAIN_LINKS_MAX {
+            return Err(DecodeError::TooLong { bytes: wire.grants.len(), limit: CHAIN_LINKS_MAX });
+        }
+        let ChargeWire { principal, grants, memory_mib, vms, disk_bytes } = wire;
+        Ok(Self {
+            principal: PublicKey(principal),
+            grants: grants.into_iter().map(Digest).collect(),
+            amount: Amount { memory_mib, vms, disk_bytes },
+        })
+    }
+}
+
+/// Reads what stands behind a revision that a VM decided on; none where people did.
+fn decode_decided(bytes: &[u8], behind: usize) -> Result<Option<(RevisionWire, Appended)>, DecodeError> {
+    let Some((revision, tail)) = bytes.len().checked_sub(behind).and_then(|at| bytes.split_at_checked(at))
+    else {
+        return Ok(None);
+    };
+    if !tail.starts_with(&DECIDED) {
+        return Ok(None);
+    }
+    let decided: DecidedWire = decode(tail, RECORD_BYTES_MAX)?;
+    let appended = Appended {
+        charge: decided.charge.map(Charge::try_from).transpose()?,
+        keep_removed_ms: decided.keep_removed_ms,
+        decision: Some(decided.decision.try_into()?),
+    };
+    Ok(Some((decode(revision, RECORD_BYTES_MAX)?, appended)))
 }
 
 /// Reads a revision with what stands behind it.
@@ -145,10 +227,14 @@ fn decode_appended(bytes: &[u8]) -> Result<(RevisionWire, Appended), DecodeError
         Err(DecodeError::Trailing { bytes: KEEPING_BYTES }) => {
             let keeping: KeepingWire = decode(bytes, RECORD_BYTES_MAX)?;
             let keep_removed_ms = judge_keeping(keeping.keep_removed_ms)?;
-            return Ok((keeping.revision, Appended { charge: None, keep_removed_ms }));
+            return Ok((keeping.revision, Appended::of_people(None, keep_removed_ms)));
         }
-        Err(DecodeError::Trailing { .. }) => {}
-        wire => return Ok((wire?, Appended { charge: None, keep_removed_ms: 0 })),
+        Err(DecodeError::Trailing { bytes: behind }) => {
+            if let Some(decided) = decode_decided(bytes, behind)? {
+                return Ok(decided);
+            }
+        }
+        wire => return Ok((wire?, Appended::of_people(None, 0))),
     }
     let (charged, keep_removed_ms) = match decode::<ChargedWire>(bytes, RECORD_BYTES_MAX) {
         Err(DecodeError::Trailing { .. }) => {
@@ -165,7 +251,7 @@ fn decode_appended(bytes: &[u8]) -> Result<(RevisionWire, Appended), DecodeError
         grants: charged.grants.into_iter().map(Digest).collect(),
         amount: Amount { memory_mib: charged.memory_mib, vms: charged.vms, disk_bytes: charged.disk_bytes },
     };
-    Ok((charged.revision, Appended { charge: Some(charge), keep_removed_ms }))
+    Ok((charged.revision, Appended::of_people(Some(charge), keep_removed_ms)))
 }
 
 /// How long the time for which disks are kept is, in bytes: shorter than any charge.
@@ -181,7 +267,7 @@ fn judge_keeping(keep_removed_ms: u64) -> Result<u64, DecodeError> {
 
 /// Decodes a revision: no host and no VM stands in it twice.
 pub fn decode_revision(bytes: &[u8]) -> Result<Revision, DecodeError> {
-    let (wire, Appended { charge, keep_removed_ms }) = decode_appended(bytes)?;
+    let (wire, Appended { charge, keep_removed_ms, decision }) = decode_appended(bytes)?;
     let vm = |(text, birth): (String, Option<[u8; 32]>)| {
         Ok(RevisionVm { name: name(&text)?, birth: birth.map(Digest) })
     };
@@ -211,6 +297,7 @@ pub fn decode_revision(bytes: &[u8]) -> Result<Revision, DecodeError> {
         reason: text(wire.reason, REASON_BYTES_MAX)?,
         charge,
         keep_removed_ms,
+        decision,
     };
     let hosts = || revision.hosts.iter();
     let (keys, names) = (hosts().map(|host| host.key), hosts().map(|host| &host.name));

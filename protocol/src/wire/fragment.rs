@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fragment_guest::GuestsWire;
 use super::fragment_links::LinksWire;
+use super::fragment_policies::{PolicyWire, decode_policies, encode_policies};
 use super::record::{forward, platform, platform_byte, transport_byte};
 use super::{DecodeError, MESSAGE_BYTES_MAX, decode, encode, name, text};
 use crate::id::{Digest, Name};
@@ -29,6 +30,9 @@ const VERSION_MEMORY: u16 = 4;
 /// The version of those with the disk of a VM among their contents. It has the same shape: an agent that would build such a
 /// VM with an empty disk must not read it.
 const VERSION_DISKS: u16 = 5;
+
+/// The version of those with what each VM may decide by itself behind the most memory.
+const VERSION_POLICIES: u16 = 6;
 
 /// The longest path, shell line or password of a definition, in bytes.
 pub(super) const LINE_BYTES_MAX: usize = 64 << 10;
@@ -139,7 +143,9 @@ pub fn encode_fragment(fragment: &Fragment) -> Vec<u8> {
     let has_later = links != LinksWire::default() || guests != GuestsWire::default();
     let most: Vec<Option<u32>> =
         fragment.vms.iter().map(|vm| vm.setup.memory_max.map(|most| most.0)).collect();
+    let policies = encode_policies(&fragment.vms);
     let version = match (has_more, has_later) {
+        _ if !policies.is_empty() => VERSION_POLICIES,
         _ if fragment.blobs.iter().any(Blob::is_disk) => VERSION_DISKS,
         _ if most.iter().any(Option::is_some) => VERSION_MEMORY,
         (_, true) => VERSION_LATER,
@@ -168,6 +174,9 @@ pub fn encode_fragment(fragment: &Fragment) -> Vec<u8> {
     if version >= VERSION_MEMORY {
         bytes.extend(encode(&most));
     }
+    if version >= VERSION_POLICIES {
+        bytes.extend(encode(&policies));
+    }
     bytes
 }
 
@@ -176,6 +185,7 @@ pub fn decode_fragment(bytes: &[u8]) -> Result<Fragment, DecodeError> {
     let version = bytes.get(..2).map_or(0, |bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
     type Shapes = (FragmentWire, Vec<VmMoreWire>, LinksWire, GuestsWire, Vec<Option<u32>>);
     let (links, guests) = (LinksWire::default(), GuestsWire::default());
+    let mut policies: Vec<Vec<PolicyWire>> = Vec::new();
     let (wire, more, links, guests, most): Shapes = match version {
         VERSION => (decode(bytes, MESSAGE_BYTES_MAX)?, Vec::new(), links, guests, Vec::new()),
         VERSION_MORE => {
@@ -187,6 +197,11 @@ pub fn decode_fragment(bytes: &[u8]) -> Result<Fragment, DecodeError> {
             (wire, more, links, guests, Vec::new())
         }
         VERSION_MEMORY | VERSION_DISKS => decode(bytes, MESSAGE_BYTES_MAX)?,
+        VERSION_POLICIES => {
+            let (shapes, behind) = decode::<(Shapes, _)>(bytes, MESSAGE_BYTES_MAX)?;
+            policies = behind;
+            shapes
+        }
         found => return Err(DecodeError::Unknown { what: "fragment version", found: found.into() }),
     };
     let placement = |(vm, host): (String, String)| Ok(Placement { vm: name(&vm)?, host: name(&host)? });
@@ -213,6 +228,7 @@ pub fn decode_fragment(bytes: &[u8]) -> Result<Fragment, DecodeError> {
     for (vm, most) in vms.iter_mut().zip(most) {
         vm.setup.memory_max = most.map(MemoryMib);
     }
+    decode_policies(policies, &mut vms)?;
     let mut fragment = Fragment {
         vms,
         hooks,

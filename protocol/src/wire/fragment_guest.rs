@@ -133,6 +133,7 @@ impl GuestWire {
             mounts: self.mounts.into_iter().map(mount).collect::<Result<_, DecodeError>>()?,
             shutdown: self.shutdown.into_iter().map(line).collect::<Result<_, DecodeError>>()?,
             memory_max: None,
+            policies: Vec::new(),
         };
         Ok((setup, Scheduling { nice: self.nice, cpus: self.cpus }))
     }

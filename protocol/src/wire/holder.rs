@@ -79,6 +79,8 @@ pub enum HolderEventWire {
         /// Why, in the words of the guest's kernel.
         text: String,
     },
+    /// The guest asks something about its project: bytes of a `MeAskWire`. Agents from before there was this pass it over.
+    Node(Vec<u8>),
 }
 
 /// What of a guest can be changed as it runs.
@@ -165,6 +167,8 @@ pub enum HolderCommandWire {
         /// Its place.
         index: u32,
     },
+    /// Tell the guest something about its project: bytes of a `MeAnswerWire`. Holders from before there was this pass it over.
+    Node(Vec<u8>),
 }
 
 /// `memory`: how much of the memory that a guest is started with it has. A VM without the file has all of it.

@@ -159,6 +159,7 @@ fn what_changes_a_guest_as_it_runs_comes_after_what_was_there_before() {
         HolderCommandWire::Plug { index: 1, slot: slot.clone() },
         HolderCommandWire::Unplug { index: 1 },
         HolderCommandWire::TellInterface { index: 1 },
+        HolderCommandWire::Node(vec![1, 2]),
     ];
     for (number, command) in (3..).zip(commands) {
         let bytes = encode(&command);
@@ -166,7 +167,11 @@ fn what_changes_a_guest_as_it_runs_comes_after_what_was_there_before() {
         assert_eq!(decode::<HolderCommandWire>(&bytes, HOLDER_MESSAGE_BYTES_MAX), Ok(command));
     }
     let live = HolderLiveWire { memory_mib: 64, memory_max_mib: 128, slots: vec![Some(slot), None] };
-    let events = [HolderEventWire::Live(live), HolderEventWire::Refused { text: "no".to_owned() }];
+    let events = [
+        HolderEventWire::Live(live),
+        HolderEventWire::Refused { text: "no".to_owned() },
+        HolderEventWire::Node(vec![1, 2]),
+    ];
     for (number, event) in (10..).zip(events) {
         let bytes = encode(&event);
         assert_eq!(bytes[0], number);

@@ -9,6 +9,7 @@ use super::claim::{EpochWire, VmIdWire, decode_ready};
 use super::commit::{CommitWire, decode_commit, decode_revision, encode_revision, verify_reservation};
 use super::fragment::{decode_fragment, encode_fragment};
 use super::grant::SignedWire;
+use super::guest::RightWire;
 use super::record::{REASON_BYTES_MAX, RecordError, shorten, verify_record};
 use super::{DecodeError, MESSAGE_BYTES_MAX, RECORD_BYTES_MAX, decode, encode, known, name, text};
 use crate::id::{Digest, ProjectId, PublicKey, VmId};
@@ -34,28 +35,66 @@ struct Versioned {
 const OWN_RECORDS_MAX: usize = 2;
 
 /// How many kinds there are below.
-const KINDS: u32 = 18;
+const KINDS: u32 = 19;
 
 #[derive(Serialize, Deserialize)]
 enum MessageWire {
-    Ask { ask: SignedWire, fragment: Option<Vec<u8>> },
-    Answer { revision: [u8; 32], verdict: AnswerWire },
-    Withdraw { revision: [u8; 32] },
+    Ask {
+        ask: SignedWire,
+        fragment: Option<Vec<u8>>,
+    },
+    Answer {
+        revision: [u8; 32],
+        verdict: AnswerWire,
+    },
+    Withdraw {
+        revision: [u8; 32],
+    },
     Run(SignedWire),
-    RunAnswer { request: [u8; 32], verdict: RunVerdictWire },
+    RunAnswer {
+        request: [u8; 32],
+        verdict: RunVerdictWire,
+    },
     Sync(Vec<RangeWire>),
     Want(Vec<KeyWire>),
     Records(Vec<SignedWire>),
     FragmentWanted([u8; 32]),
     FragmentFound(Vec<u8>),
-    Ballot { parent: [u8; 32], ballot: BallotWire },
-    Answered { answer: SignedWire, candidate: Option<CommitWire> },
-    Propose { ballot: BallotWire, candidate: CommitWire, answers: Vec<SignedWire> },
+    Ballot {
+        parent: [u8; 32],
+        ballot: BallotWire,
+    },
+    Answered {
+        answer: SignedWire,
+        candidate: Option<CommitWire>,
+    },
+    Propose {
+        ballot: BallotWire,
+        candidate: CommitWire,
+        answers: Vec<SignedWire>,
+    },
     Promised(SignedWire),
-    Outbid { parent: [u8; 32], ballot: BallotWire, number: u64 },
+    Outbid {
+        parent: [u8; 32],
+        ballot: BallotWire,
+        number: u64,
+    },
     HandOver(HandOverWire),
-    OwnWanted { instance: u64, asks: bool },
-    OwnTold { instance: u64, other: Option<u64>, records: Vec<SignedWire> },
+    OwnWanted {
+        instance: u64,
+        asks: bool,
+    },
+    OwnTold {
+        instance: u64,
+        other: Option<u64>,
+        records: Vec<SignedWire>,
+    },
+    /// A question for a VM. An agent from before that doesn't know the kind, and doesn't answer.
+    GuestAsk {
+        ask: SignedWire,
+        fragment: Option<Vec<u8>>,
+        right: RightWire,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -200,6 +239,13 @@ pub fn decode_message_with(
             ask: Arc::new(verify(ask, decode_ask)?),
             fragment: fragment.map(|bytes| decode_fragment(&bytes)).transpose()?.map(Arc::new),
         },
+        MessageWire::GuestAsk { ask, fragment, right } => {
+            let guest = Some(Arc::new(right.try_into()?));
+            Message::Ask {
+                ask: Arc::new(verify(ask, |bytes| Ok(Ask { guest, ..decode_ask(bytes)? }))?),
+                fragment: fragment.map(|bytes| decode_fragment(&bytes)).transpose()?.map(Arc::new),
+            }
+        }
         MessageWire::Answer { revision, verdict } => Message::Answer {
             revision: Digest(revision),
             verdict: match verdict {
@@ -328,7 +374,7 @@ impl From<&HandOver> for HandOverWire {
     }
 }
 
-/// Encodes an ask, as it is signed.
+/// Encodes an ask, as it is signed. By what right a VM wants it is no part of that.
 pub fn encode_ask(ask: &Ask) -> Vec<u8> {
     let wire = AskWire {
         host: ask.host.0,
@@ -372,6 +418,7 @@ fn decode_ask(bytes: &[u8]) -> Result<Ask, DecodeError> {
     let (wire, chain): (AskWire, _) = decode_for(bytes, RECORD_BYTES_MAX)?;
     Ok(Ask {
         chain,
+        guest: None,
         host: PublicKey(wire.host),
         digest: Digest::of(&wire.revision),
         revision: decode_revision(&wire.revision)?,
@@ -414,10 +461,16 @@ fn at_most(found: usize, limit: usize) -> Result<(), DecodeError> {
 impl From<&Message> for MessageWire {
     fn from(message: &Message) -> Self {
         match message {
-            Message::Ask { ask, fragment } => Self::Ask {
-                ask: ask.signed().into(),
-                fragment: fragment.as_ref().map(|fragment| encode_fragment(fragment)),
-            },
+            Message::Ask { ask, fragment } => {
+                let fragment = fragment.as_ref().map(|fragment| encode_fragment(fragment));
+                match &ask.guest {
+                    None => Self::Ask { ask: ask.signed().into(), fragment },
+                    Some(right) => {
+                        let right = (&**right).into();
+                        Self::GuestAsk { ask: ask.signed().into(), fragment, right }
+                    }
+                }
+            }
             Message::Answer { revision, verdict } => Self::Answer {
                 revision: revision.0,
                 verdict: match verdict {

@@ -13,7 +13,9 @@ mod export;
 mod fragment;
 mod fragment_guest;
 mod fragment_links;
+mod fragment_policies;
 mod grant;
+mod guest;
 mod hello;
 pub mod holder;
 mod image;
@@ -22,11 +24,13 @@ mod join;
 mod later;
 pub mod line;
 mod manifest;
+pub mod me;
 mod message;
 mod record;
 mod refusal;
 mod reservation;
 pub mod seed;
+mod sight;
 mod snapshot;
 mod stored;
 mod token;
@@ -50,6 +54,7 @@ pub use export::{
 };
 pub use fragment::{decode_fragment, encode_fragment};
 pub use grant::{GrantWire, SignedWire, decode_chain, encode_chain};
+pub use guest::{sign_attestation, sign_guest_request, verify_attestation, verify_guest_request};
 pub use hello::{
     ADDRESS_BYTES_MAX, AGENT_VERSION_BYTES_MAX, Greeting, HELLO_ADDRESSES_MAX, HELLO_BYTES_MAX,
     HELLO_PEERS_MAX, HELLO_VERSION, HelloMessage, Introduction, PeerAddresses,
@@ -74,6 +79,7 @@ pub use record::{REASON_BYTES_MAX, RecordError, sign_record, verify_record};
 pub use record::{trust_record, unproven_record};
 pub use refusal::Refusal;
 pub use reservation::{decode_reservation_note, encode_reservation_note};
+pub use sight::{MeSight, SIGHT_ROWS_MAX};
 pub use snapshot::{SNAPSHOT_BYTES_MAX, SnapshotDiskWire, SnapshotVmWire, SnapshotWire};
 pub use stored::{
     Change, JOURNAL_VERSION, JournalHeader, decode_changes, decode_journal_header, decode_write,

@@ -14,8 +14,8 @@ use super::{DecodeError, RECORD_BYTES_MAX, decode, encode, known, name, text};
 use crate::id::{Digest, Name, ProjectId, PublicKey, VmId};
 use crate::model::{BootOrder, Forward, MemoryMib, Platform, Transport};
 use crate::record::{
-    ClaimBasis, ExitStatus, HostStatus, Link, Member, Nat, Record, RunState, VerifiedRecord, VmState,
-    VmStatus,
+    ClaimBasis, ExitStatus, HostStatus, Link, Member, Nat, Record, RunState, Startup, VerifiedRecord,
+    VmState, VmStatus,
 };
 use crate::time::Now;
 use crate::trust::{
@@ -35,7 +35,7 @@ struct Versioned {
 }
 
 /// How many kinds there are below. Those that are added begin with a slot and a counter: see [`super::later`].
-pub(super) const KINDS: u32 = 12;
+pub(super) const KINDS: u32 = 13;
 
 #[derive(Serialize, Deserialize)]
 pub(super) enum RecordWire {
@@ -79,6 +79,15 @@ pub(super) enum RecordWire {
         counter: u64,
         vm: Box<VmWire>,
         kept_ms: u64,
+    },
+    /// A VM whose startup lines failed.
+    VmUnready {
+        slot: [u8; 32],
+        counter: u64,
+        vm: Box<VmWire>,
+        nat: Option<u8>,
+        forwards: Vec<(u16, u16, u8)>,
+        part: Option<[u8; 32]>,
     },
 }
 
@@ -276,6 +285,18 @@ fn decode_record(bytes: &[u8]) -> Result<Record, RecordError> {
             is_headed(&status, slot, counter)?;
             Ok(Record::Vm(status))
         }
+        RecordWire::VmUnready { slot, counter, vm, nat, forwards, part } => {
+            let forwards = forwards.into_iter().map(|(host, guest, byte)| forward(host, guest, byte));
+            let status = VmStatus {
+                nat: nat.map(nat_of).transpose()?,
+                forwards: forwards.collect::<Result<_, _>>()?,
+                part: part.map(Digest),
+                startup: Startup::Failed,
+                ..(*vm).try_into()?
+            };
+            is_headed(&status, slot, counter)?;
+            Ok(Record::Vm(status))
+        }
         RecordWire::Claim(wire) => Ok(Record::Link(Link::Claim((*wire).try_into()?))),
         RecordWire::Decline(wire) => Ok(Record::Link(Link::Decline((*wire).try_into()?))),
         RecordWire::Release(wire) => Ok(Record::Link(Link::Release((*wire).try_into()?))),
@@ -336,6 +357,14 @@ fn vm_wire(status: &VmStatus) -> RecordWire {
         _ if status.state == VmState::Kept => {
             RecordWire::VmOutside { vm, nat: Some(DISK_KEPT), forwards: Vec::new() }
         }
+        part if status.startup == Startup::Failed => RecordWire::VmUnready {
+            slot: slot_of(&status.vm),
+            counter: status.counter,
+            vm,
+            nat,
+            forwards,
+            part: part.map(|part| part.0),
+        },
         Some(part) => RecordWire::VmRevised {
             slot: slot_of(&status.vm),
             counter: status.counter,
@@ -477,6 +506,7 @@ impl TryFrom<VmWire> for VmStatus {
             nat: None,
             forwards: Vec::new(),
             part: None,
+            startup: Startup::Fine,
         })
     }
 }

@@ -37,6 +37,7 @@ fn vm_status() -> VmStatus {
         nat: None,
         forwards: Vec::new(),
         part: None,
+        startup: Startup::Fine,
     }
 }
 
@@ -57,6 +58,16 @@ fn what_a_vm_has_of_the_outside_comes_back_and_costs_others_nothing() {
 fn the_part_that_a_vm_has_comes_back_with_what_it_has_of_the_outside() {
     for nat in [None, Some(Nat::Up)] {
         let status = VmStatus { nat, part: Some(Digest([7; 32])), ..vm_status() };
+        let record = sign_record(&keys(1), Record::Vm(status.clone()));
+        let back = verify_record(record.signed().clone(), keys(0).public()).expect("it is genuine");
+        assert_eq!(**back, Record::Vm(status));
+    }
+}
+
+#[test]
+fn that_startup_lines_failed_comes_back_with_all_else() {
+    for part in [None, Some(Digest([7; 32]))] {
+        let status = VmStatus { nat: Some(Nat::Up), part, startup: Startup::Failed, ..vm_status() };
         let record = sign_record(&keys(1), Record::Vm(status.clone()));
         let back = verify_record(record.signed().clone(), keys(0).public()).expect("it is genuine");
         assert_eq!(**back, Record::Vm(status));

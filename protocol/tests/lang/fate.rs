@@ -45,7 +45,8 @@ fn value(context: Context, keyword: &Keyword) -> &'static str {
         (Context::Network, "tun_address") => "10.0.0.7",
         (Context::Policy, "builtin") => "scale",
         (Context::Policy, "run") => "/bin/true",
-        (Context::Policy, "every" | "grace") => "5s",
+        (Context::Policy, "every" | "grace" | "window") => "5s",
+        (Context::Policy, "quota") => "25",
         (Context::Policy, "may") => "move oslo",
         (_, canonical) => {
             VALUES.iter().find(|(word, _)| *word == canonical).map_or("other", |(_, value)| value)
@@ -139,8 +140,7 @@ fn every_keyword_is_carried_out_refused_or_warned_about_by_name_as_its_table_say
                     State::NoEffect => (Some(Code::NoEffect), keyword.word),
                     State::Refused => (Some(Code::PlatformNotYet), keyword.word),
                     State::Replaced(_) => (Some(Code::Replaced), keyword.word),
-                    State::WithBlock if context == Context::Ec2 => (Some(Code::NotYet), "ec2"),
-                    State::WithBlock => (Some(Code::NotYet), "policy"),
+                    State::WithBlock => (Some(Code::NotYet), "ec2"),
                 };
                 let found: Vec<Code> = diagnostics.iter().map(|one| one.code).collect();
                 let names_it = diagnostics.iter().all(|one| one.message.contains(named));

@@ -15,6 +15,10 @@ const HOSTS: [&str; 3] = ["oslo", "bergen", "gjovik"];
 /// What an agent may have of memory, in bytes.
 const MEMORY_BYTES: f64 = (30 << 20) as f64;
 
+/// What the program in a guest may have on its drive, and of the guest's memory, in bytes.
+const GUEST_FILE_BYTES: f64 = (6 << 20) as f64;
+const GUEST_MEMORY_BYTES: f64 = (8 << 20) as f64;
+
 /// What an agent may use, of one processor.
 const PROCESSOR: f64 = 0.002;
 
@@ -35,7 +39,28 @@ pub(crate) fn bench(scale: Scale) -> Vec<Figure> {
     site.host("oslo").ctl(&["build", "-f", &file]).done();
     start(site.host("oslo"), "trio");
     figures.extend(measure(&mut site, scale, "with a guest each, on one switch"));
+    figures.extend(inside(&mut site));
     figures
+}
+
+/// What the agent in a guest takes, after somebody there has asked it something.
+fn inside(site: &mut Site) -> Vec<Figure> {
+    let host = site.host("oslo");
+    let number = |line: &str| {
+        let text = host.shell("trio/one", line).done();
+        text.trim().parse::<f64>().unwrap_or_else(|_| panic!("{text:?} is no number"))
+    };
+    host.shell("trio/one", "mlnctl me").done();
+    let bytes = number("stat -c %s /run/mln/agent/mlnd");
+    let resident = number("awk '/^VmRSS/ { print $2 }' /proc/$(pidof mlnd)/status") * 1024.0;
+    let version = host.shell("trio/one", "mlnctl --version").done();
+    let alone = |what: String, value, most| {
+        Figure::alone("idle", &what, Unit::Bytes, Sample::single(value), Goal::AtMost(most))
+    };
+    vec![
+        alone(format!("the agent in a guest ({}), its file", version.trim()), bytes, GUEST_FILE_BYTES),
+        alone("memory of the agent in a guest, resident".to_owned(), resident, GUEST_MEMORY_BYTES),
+    ]
 }
 
 fn measure(site: &mut Site, scale: Scale, how: &str) -> Vec<Figure> {

@@ -3,6 +3,7 @@
 //! Names are parsed while they are decoded, so whoever holds a request holds valid names. Free text (reasons,
 //! console lines) may hold anything: whoever shows it to a terminal must make it harmless first.
 
+mod bandwidth;
 mod change;
 mod doctor;
 mod event;
@@ -19,7 +20,9 @@ mod reply;
 mod request;
 mod row;
 mod snapshot;
+mod startup;
 
+pub use bandwidth::Bandwidth;
 pub use change::{
     Change, ChangeConsent, ChangeContent, Consider, Definition, LeftOut, Plan, PlanRow, PlanSign, Revised,
     RevisionRef, RevisionRow, RevisionStanding, UnsettledRow,
@@ -50,3 +53,4 @@ pub use row::{
     Token, VmState,
 };
 pub use snapshot::{Snapshot, SnapshotOrder, SnapshotPart, SnapshotRow, SnapshotStep};
+pub use startup::StartupRow;

@@ -14,6 +14,7 @@ use super::moving::{EvacuationRow, Room};
 use super::outside::OutsideRow;
 use super::row::{AgentVersion, DaemonStatusRow, PeerRow, ProjectRow, StatusRow, TemplateRow, Token};
 use super::snapshot::SnapshotRow;
+use super::startup::StartupRow;
 
 /// A reply. Any number of them, then [`Reply::Done`]; rows of one table may come in several replies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +99,8 @@ pub enum Reply {
     Kept(Vec<KeptRow>),
     /// To `snapshot`: what each host has.
     Snapshots(Vec<SnapshotRow>),
+    /// To `status`, behind its rows: the VMs whose startup lines failed.
+    Startup(Vec<StartupRow>),
 }
 
 /// A step of the work on a VM or for a project.

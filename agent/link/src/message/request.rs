@@ -5,6 +5,7 @@ use std::fmt;
 use mln_protocol::id::{Name, NameError};
 use serde::{Deserialize, Serialize};
 
+use super::bandwidth::Bandwidth;
 use super::change::{Change, Consider};
 use super::event::Events;
 use super::export::{Export, ExportPart, Import};
@@ -134,6 +135,8 @@ pub enum Request {
     ExportPart(ExportPart),
     /// Build a project from an export; its bytes follow as input.
     Import(Import),
+    /// How fast the disks of VMs may leave their hosts, for one change; told to the agents that have them.
+    Bandwidth(Bandwidth),
 }
 
 impl Request {
@@ -179,6 +182,7 @@ impl Request {
             Self::Snapshot(_) | Self::SnapshotPart(_) => "snapshot",
             Self::Export(_) | Self::ExportPart(_) => "export",
             Self::Import(_) => "import",
+            Self::Bandwidth(_) => "upgrade",
         }
     }
 }

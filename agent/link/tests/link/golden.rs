@@ -6,15 +6,15 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use mln_link::message::{
-    AgentVersion, Build, Change, ChangeConsent, ChangeContent, Consider, Console, DaemonStatusRow,
+    AgentVersion, Bandwidth, Build, Change, ChangeConsent, ChangeContent, Consider, Console, DaemonStatusRow,
     Definition, DoctorRow, Evacuate, EvacuateBut, Evacuation, EvacuationRefused, EvacuationRow, EventReading,
     EventRow, Events, Exec, ExecExit, Existing, Export, ExportImages, ExportPart, Failure, FileHead,
     ForwardRow, GarbageKind, GarbageReport, GarbageRow, GcMode, HostLiveness, Import, KeptRow, LanRow,
     LeftOut, LogExtent, Logs, NatState, OnFailure, OperatorToken, OutputStream, OutsideRow, OwnerHeard,
     Package, PeerLink, PeerRow, Plan, PlanRow, PlanSign, PortProtocol, Progress, ProjectRef, ProjectRow,
     ProjectSelection, Refusal, Removal, Remove, Revised, RevisionRef, RevisionRow, RevisionStanding, Role,
-    Room, Silence, Snapshot, SnapshotOrder, SnapshotPart, SnapshotRow, SnapshotStep, Start, Status,
-    StatusRow, StatusWait, Step, StepState, Stop, StopManner, TakeOver, Target, TemplateChoice,
+    Room, Silence, Snapshot, SnapshotOrder, SnapshotPart, SnapshotRow, SnapshotStep, Start, StartupRow,
+    Status, StatusRow, StatusWait, Step, StepState, Stop, StopManner, TakeOver, Target, TemplateChoice,
     TemplateHostRow, TemplatePull, TemplatePush, TemplateRecipe, TemplateRemoval, TemplateRemove,
     TemplateRow, Terminal, TerminalSize, Token, UnsettledRow, Verdict, VmRef, VmState, WaitFor,
 };
@@ -151,6 +151,7 @@ fn requests() -> Vec<Request> {
             vars: vec![("n".to_owned(), "v".to_owned())],
             images: ExportImages::Named,
         }),
+        Request::Bandwidth(Bandwidth { project: ring(), vms: vec![name("a")], bits_per_s: Some(8_000_000) }),
     ]
 }
 
@@ -410,6 +411,7 @@ fn replies() -> Vec<Reply> {
             age_ms: 1,
             left_ms: 2,
         }]),
+        Reply::Startup(vec![StartupRow { owner: name("anna"), project: name("ring"), vm: name("r1") }]),
     ]
 }
 

@@ -53,6 +53,8 @@ struct Shared {
     platform: Arc<dyn Platform>,
     exchange: Exchange,
     pace: Pace,
+    /// What was said of single VMs, until they have moved: no more than this host has.
+    limits: Mutex<BTreeMap<VmId, Arc<Pace>>>,
     serving: Arc<Semaphore>,
     /// The transfers to this host that are under way.
     pulls: Mutex<BTreeMap<VmId, AbortHandle>>,
@@ -96,8 +98,23 @@ impl Transfers {
         bits_per_s: Option<u64>,
     ) -> Self {
         let (pace, serving) = (Pace::new(bits_per_s), Arc::new(Semaphore::new(limits::SERVED_MAX)));
-        let pulls = Mutex::default();
-        Self { shared: Arc::new(Shared { mesh, platform, exchange, pace, serving, pulls }) }
+        let (pulls, limits) = (Mutex::default(), Mutex::default());
+        Self { shared: Arc::new(Shared { mesh, platform, exchange, pace, limits, serving, pulls }) }
+    }
+
+    /// Lets the drives of a VM of this host leave it no faster than so, besides the limit of the host; none takes it back.
+    pub(crate) fn limit(&self, vm: &VmId, bits_per_s: Option<u64>) {
+        let mut limits = self.shared.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        match bits_per_s {
+            Some(_) => drop(limits.insert(vm.clone(), Arc::new(Pace::new(bits_per_s)))),
+            None => drop(limits.remove(vm)),
+        }
+    }
+
+    /// Returns what was said of the drives of a VM.
+    fn limit_of(&self, vm: &VmId) -> Option<Arc<Pace>> {
+        let limits = self.shared.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        limits.get(vm).cloned()
     }
 
     /// Ends a transfer to this host, if one is under way; what came of it stays.

@@ -105,7 +105,7 @@ impl Transfers {
                 Base::Unknown => "an unknown state",
             };
             let still = if round == DiskRound::Last { Still::Yes } else { Still::No };
-            match self.hand_over(&mut stream, disk, still, base).await? {
+            match self.hand_over(&vm, &mut stream, disk, still, base).await? {
                 Ok(sent) => {
                     info!(%vm, ?round, known, blocks = sent.changed, root = %sent.root.short(), "disk handed over");
                 }
@@ -138,6 +138,7 @@ impl Transfers {
 
     async fn hand_over(
         &self,
+        vm: &VmId,
         stream: &mut MeshStream,
         disk: VmDisk,
         still: Still,
@@ -149,6 +150,10 @@ impl Transfers {
         let work = tokio::task::spawn_blocking(move || send(&disk, still, &base, &mut channels));
         while let Some(Outgoing { frame, answer }) = outgoing.recv().await {
             self.shared.pace.wait(frame.len()).await;
+            // Also where it was said in the middle.
+            if let Some(limit) = self.limit_of(vm) {
+                limit.wait(frame.len()).await;
+            }
             timeout(FRAME_TIMEOUT, stream.write_block(&frame)).await??;
             if answer == Due::Answer {
                 let answer = timeout(FRAME_TIMEOUT, stream.read_block(DISK_FRAME_BYTES_MAX)).await??;

@@ -101,8 +101,10 @@ impl Keeper {
                     self.tell_interface(index as usize);
                 }
             }
-            HolderCommandWire::Line(_) | HolderCommandWire::StopClean { .. } | HolderCommandWire::StopNow => {
-            }
+            HolderCommandWire::Line(_)
+            | HolderCommandWire::StopClean { .. }
+            | HolderCommandWire::StopNow
+            | HolderCommandWire::Node(_) => {}
         }
     }
 

@@ -46,6 +46,8 @@ pub(crate) struct FetchProgress {
     pub bytes_all: u64,
     /// What has come over the network in a second, on average.
     pub bytes_per_s: u64,
+    /// How long the rest takes if it goes on so, in seconds; none where that isn't known.
+    pub left_s: Option<u64>,
 }
 
 /// Why an image is not here. What came of it is kept, and a further fetch goes on from there.
@@ -121,6 +123,8 @@ struct Meter<'a> {
     told: Option<Instant>,
     moved: Instant,
     received: u64,
+    /// What was here when the first of it was told, and when that was.
+    first: Option<(u64, Instant)>,
 }
 
 impl Exchange {
@@ -191,7 +195,7 @@ impl Exchange {
     ) -> Result<(), FetchError> {
         let mut setbacks = Setbacks::default();
         let now = Instant::now();
-        let meter = Meter { tell, began: now, told: None, moved: now, received: 0 };
+        let meter = Meter { tell, began: now, told: None, moved: now, received: 0, first: None };
         let Some(manifest) = self.fetch_manifest(digest, wanted, &mut setbacks).await? else {
             let (bytes_missing, setbacks) = (0, setbacks.told());
             return Err(match setbacks.is_empty() {
@@ -505,7 +509,7 @@ impl<'a> Fetch<'a> {
             image = %self.digest.short(), bytes, received = meter.received,
             took_ms = meter.began.elapsed().as_millis() as u64, "an image is fetched"
         );
-        (meter.tell)(FetchProgress { bytes, bytes_all: bytes, bytes_per_s: meter.rate() });
+        (meter.tell)(FetchProgress { bytes, bytes_all: bytes, bytes_per_s: meter.rate(), left_s: None });
         Ok(())
     }
 }
@@ -532,8 +536,10 @@ impl Meter<'_> {
         }
         self.told = Some(now);
         let (all, missing) = (open.manifest().data_bytes(), open.missing_bytes());
-        let progress = FetchProgress { bytes: all - missing, bytes_all: all, bytes_per_s: self.rate() };
-        (self.tell)(progress);
+        let bytes = all - missing;
+        let (had, since) = *self.first.get_or_insert((bytes, now));
+        let left_s = time_left(bytes - had.min(bytes), now.duration_since(since), missing);
+        (self.tell)(FetchProgress { bytes, bytes_all: all, bytes_per_s: self.rate(), left_s });
     }
 
     fn rate(&self) -> u64 {
@@ -546,8 +552,19 @@ impl std::fmt::Display for FetchProgress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         let (here, all, rate) = (mib(self.bytes), mib(self.bytes_all), mib(self.bytes_per_s));
-        write!(f, "{here:.1} of {all:.1} MiB, {rate:.1} MiB/s")
+        write!(f, "{here:.1} of {all:.1} MiB, {rate:.1} MiB/s")?;
+        match self.left_s {
+            Some(left_s) => write!(f, ", {left_s} s left"),
+            None => Ok(()),
+        }
     }
+}
+
+/// Returns how many seconds `missing` takes where so much took so long; none where nothing did.
+fn time_left(done: u64, took: Duration, missing: u64) -> Option<u64> {
+    let ms = u128::from(missing) * took.as_millis();
+    let seconds = ms.div_ceil(1000).checked_div(u128::from(done))?;
+    u64::try_from(seconds).ok()
 }
 
 async fn blocking<T: Send + 'static>(
@@ -563,5 +580,19 @@ pub(crate) fn in_words(template: &TemplateRef) -> String {
         TemplateRef::Newest(name) => name.to_string(),
         TemplateRef::Version(name, version) => of(name, version),
         TemplateRef::Exact(name, digest) => of(name, &digest.short()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_that_is_left_follows_from_what_has_come() {
+        assert_eq!(time_left(10, Duration::from_secs(2), 100), Some(20));
+        assert_eq!(time_left(0, Duration::from_secs(2), 100), None);
+        let progress =
+            FetchProgress { bytes: 1 << 20, bytes_all: 3 << 20, bytes_per_s: 1 << 19, left_s: Some(4) };
+        assert_eq!(progress.to_string(), "1.0 of 3.0 MiB, 0.5 MiB/s, 4 s left");
     }
 }

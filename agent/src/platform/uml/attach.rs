@@ -211,6 +211,11 @@ impl Attachment {
         let _ = self.commands.send(Command::Send(HolderCommandWire::TellInterface { index })).await;
     }
 
+    /// Tells the guest something about its project; false where too much waits already, or it has ended.
+    pub(super) fn tell(&self, bytes: Vec<u8>) -> bool {
+        self.commands.try_send(Command::Send(HolderCommandWire::Node(bytes))).is_ok()
+    }
+
     /// Waits until the VM has ended.
     pub(super) async fn wait(&self) -> Ended {
         let mut ended = self.ended.clone();
@@ -422,6 +427,7 @@ impl Task {
             }),
             HolderEventWire::Nat(state) => self.tell(VmEventKind::Nat(nat_of(state))).await,
             HolderEventWire::Panicked { text } => self.tell(VmEventKind::Panicked { text }).await,
+            HolderEventWire::Node(bytes) => self.tell(VmEventKind::Asks { bytes }).await,
             HolderEventWire::Exited(exit) => {
                 self.exit = Some(Exit::from(exit));
                 return Err(io::ErrorKind::UnexpectedEof.into());

@@ -9,6 +9,8 @@ use crate::platform::{Checked, Refusal, TemplateFacts};
 
 /// What must be free for a VM: its layer begins with some tens of KB and grows with what it writes.
 const DISK_SPACE_MIN: DiskBytes = DiskBytes(64 << 20);
+/// The largest disk: the usual file systems of hosts have no files of more than 16 TiB, and a layer is longer than its disk.
+pub(super) const DISK_MAX: DiskBytes = DiskBytes(8 << 40);
 /// The longest name of an interface that Linux has.
 const INTERFACE_NAME_MAX: usize = 15;
 /// The most interfaces of a guest; the kernel's limit is higher, this keeps the command line short.
@@ -66,6 +68,9 @@ pub(super) fn disk_bytes(size: DiskSize, template_bytes: u64) -> Result<Option<u
         DiskSize::Whole(bytes) => bytes.0,
         DiskSize::Free(bytes) => template_bytes.saturating_add(bytes.0),
     };
+    if bytes > DISK_MAX.0 {
+        return Err(Refusal::DiskTooLarge { disk: DiskBytes(bytes), limit: DISK_MAX });
+    }
     if bytes < template_bytes {
         return Err(Refusal::DiskSmallerThanTemplate {
             disk: DiskBytes(bytes),
@@ -73,4 +78,20 @@ pub(super) fn disk_bytes(size: DiskSize, template_bytes: u64) -> Result<Option<u
         });
     }
     Ok(Some(bytes.div_ceil(BLOCK_BYTES).saturating_mul(BLOCK_BYTES)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It ended in what the kernel says of a file that is too large.
+    #[test]
+    fn a_disk_that_no_file_can_hold_is_refused_with_the_limit() {
+        let of = |size| disk_bytes(size, 1 << 20);
+        assert!(matches!(of(DiskSize::Whole(DISK_MAX)), Ok(Some(bytes)) if bytes == DISK_MAX.0));
+        for size in [DiskSize::Whole(DiskBytes(100 << 40)), DiskSize::Free(DISK_MAX)] {
+            let refused = of(size).expect_err("it is too large");
+            assert!(matches!(refused, Refusal::DiskTooLarge { limit: DISK_MAX, .. }), "{refused}");
+        }
+    }
 }

@@ -13,6 +13,7 @@ use mln_protocol::wire::seed::{SEED_VERSION, SeedMoreWire, SeedMountWire};
 use rustix::thread::CpuSet;
 
 use super::UmlConfig;
+use super::check::DISK_MAX;
 use crate::holder::{self, DRIVE_LETTERS, files};
 use crate::image::blank;
 use crate::platform::{Refusal, StepError};
@@ -44,8 +45,14 @@ pub(super) fn check(config: &UmlConfig, vm: &Vm) -> Result<(), Refusal> {
     if count > DRIVE_LETTERS.len() {
         return Err(Refusal::TooManyDrives { count, limit: DRIVE_LETTERS.len() });
     }
+    if let Some(swap) = vm.setup.swap.filter(|swap| *swap > DISK_MAX) {
+        return Err(Refusal::DiskTooLarge { disk: swap, limit: DISK_MAX });
+    }
     for mount in &vm.setup.mounts {
         match &mount.source {
+            MountSource::Disk(bytes) if *bytes > DISK_MAX => {
+                return Err(Refusal::DiskTooLarge { disk: *bytes, limit: DISK_MAX });
+            }
             MountSource::Disk(_) if !FILE_SYSTEMS.contains(&mount.file_system.as_str()) => {
                 return Err(Refusal::FileSystem { file_system: mount.file_system.clone() });
             }
@@ -244,9 +251,24 @@ pub(super) fn seed_of(vm: &Vm) -> Option<SeedMoreWire> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+
     use super::*;
     use mln_protocol::{lang, resolve};
+
+    /// Returns each disk's first byte as it was written, or a dash where the disk is new, with its size in MiB.
+    pub(in crate::platform::uml) fn shown(folder: &Path) -> String {
+        let one = |letter: char| {
+            let file = File::open(folder.join(file_of(letter))).ok()?;
+            let mut first = [0];
+            file.read_exact_at(&mut first, 0).expect("reads");
+            let was = if first == [0] { '-' } else { char::from(first[0]) };
+            Some(format!("{letter}:{was}{}", file.metadata().expect("is there").len() >> 20))
+        };
+        DRIVE_LETTERS.into_iter().filter_map(one).collect::<Vec<_>>().join(" ")
+    }
 
     #[test]
     fn large_disks_take_room_at_once_for_the_maps_of_their_blocks() {

@@ -11,6 +11,7 @@ use mln_protocol::{lang, resolve};
 use super::*;
 use crate::disk::VmDisk;
 use crate::image::{ImageStore, NewName, NewVersion};
+use crate::platform::uml::drives::tests::shown;
 use crate::platform::uml::folder::{VmFile, VmFolders};
 use crate::platform::uml::{build, configure};
 use crate::platform::{BuildRequest, Configuration, FirstContent};
@@ -49,18 +50,6 @@ fn fill(folder: &Path, text: &str) {
         let file = File::options().write(true).open(&path).expect("it was made");
         file.write_all_at(&[letter as u8], 0).expect("room");
     }
-}
-
-/// Returns each disk's first byte as it was written, or a dash where the disk is new, with its size in MiB.
-fn shown(folder: &Path) -> String {
-    let one = |letter: char| {
-        let file = File::open(folder.join(file_of(letter))).ok()?;
-        let mut first = [0];
-        file.read_exact_at(&mut first, 0).expect("reads");
-        let was = if first == [0] { '-' } else { char::from(first[0]) };
-        Some(format!("{letter}:{was}{}", file.metadata().expect("is there").len() / MIB))
-    };
-    DRIVE_LETTERS.into_iter().filter_map(one).collect::<Vec<_>>().join(" ")
 }
 
 #[track_caller]

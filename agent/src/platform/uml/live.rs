@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mln_protocol::id::{Digest, Name, VmId};
-use mln_protocol::model::DiskBytes;
+use mln_protocol::model::{DiskBytes, MemoryMib};
 use mln_protocol::plan::Obstacle;
 use mln_protocol::wire::holder::{
     DrivesWire, HolderCommandWire, HolderLiveWire, InterfaceWire, MemoryFileWire, OutsideWire, PlugWire,
@@ -361,10 +361,13 @@ pub(super) async fn leeway(shared: &Shared, id: &VmId) -> Leeway {
     let folder = shared.folders.path(id);
     // Where it can't be read, the step says why.
     let disk_max = blocking(move || configure::disk_length(&folder)).await.ok().map(DiskBytes);
-    let Some(attachment) = shared.attached(id) else { return Leeway { obstacle: None, disk_max } };
-    let obstacle = match attachment.live().await {
-        Err(LiveError::HolderOlder) => Some(Obstacle::Holder),
-        Ok(_) | Err(LiveError::Refused(_) | LiveError::Silent) => None,
+    let Some(attachment) = shared.attached(id) else {
+        return Leeway { obstacle: None, disk_max, memory_max: None };
+    };
+    let (obstacle, memory_max) = match attachment.live().await {
+        Ok(live) => (None, Some(MemoryMib(live.memory_max_mib))),
+        Err(LiveError::HolderOlder) => (Some(Obstacle::Holder), None),
+        Err(LiveError::Refused(_) | LiveError::Silent) => (None, None),
     };
     let probe = tokio::time::timeout(PROBE_LIMIT, run(&attachment, id, "probe", &[])).await;
     let is_older = matches!(probe, Ok(Err(Stopped::TakesAStart(_))));
@@ -373,7 +376,7 @@ pub(super) async fn leeway(shared: &Shared, id: &VmId) -> Leeway {
         (true, _) => Some(Obstacle::Agent),
         (false, obstacle) => obstacle,
     };
-    Leeway { obstacle, disk_max }
+    Leeway { obstacle, disk_max, memory_max }
 }
 
 /// Returns how much memory a guest has free, in KiB, once it has let go of what it can read again.

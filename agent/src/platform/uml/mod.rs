@@ -587,6 +587,10 @@ impl Platform for Uml {
         })
     }
 
+    fn tell(&self, vm: &VmId, bytes: Vec<u8>) -> bool {
+        self.shared.attached(vm).is_some_and(|attachment| attachment.tell(bytes))
+    }
+
     fn console_log<'a>(&'a self, vm: &'a VmId, lines: usize) -> Answer<'a, std::io::Result<ConsoleLog>> {
         Box::pin(async move { ConsoleLog::open(&self.shared.folders.path(vm), lines) })
     }

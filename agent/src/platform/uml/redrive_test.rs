@@ -7,8 +7,7 @@ use mln_protocol::{lang, resolve};
 
 use super::*;
 use crate::platform::uml::drives;
-
-const MIB: u64 = 1 << 20;
+use crate::platform::uml::drives::tests::shown;
 
 fn vm(inside: &str) -> Vm {
     let (tree, _) = lang::parse("p.mln", format!("host vm {{ {inside} }}\n"), &lang::NoIncludes);
@@ -44,18 +43,6 @@ fn built(inside: &str) -> tempfile::TempDir {
         }
     }
     folder
-}
-
-/// Returns each disk's first byte as it was written, or a dash where the disk is new, with its size in MiB.
-fn shown(folder: &Path) -> String {
-    let one = |letter: char| {
-        let file = File::open(folder.join(file_of(letter))).ok()?;
-        let mut first = [0];
-        file.read_exact_at(&mut first, 0).expect("reads");
-        let was = if first == [0] { '-' } else { char::from(first[0]) };
-        Some(format!("{letter}:{was}{}", file.metadata().expect("is there").len() / MIB))
-    };
-    DRIVE_LETTERS.into_iter().filter_map(one).collect::<Vec<_>>().join(" ")
 }
 
 #[track_caller]

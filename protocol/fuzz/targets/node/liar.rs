@@ -82,7 +82,10 @@ impl Script<'_> {
                 Message::Sync(ranges.collect())
             }
             6 => Message::FragmentWanted(self.digest()),
-            7 => Message::FragmentFound(Arc::new(Fragment::default())),
+            7 => match self.ask_as_guest() {
+                Some(ask) => ask,
+                None => Message::FragmentFound(Arc::new(Fragment::default())),
+            },
             8 => Message::Ballot { parent: self.digest(), ballot: self.ballot() },
             9 => {
                 let promised = (self.next() % 2 == 1).then(|| (self.ballot(), self.digest()));

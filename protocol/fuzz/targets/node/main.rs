@@ -9,6 +9,7 @@
 
 #![no_main]
 
+mod guest;
 mod liar;
 mod script;
 
@@ -18,16 +19,18 @@ use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use mln_protocol::id::{Digest, Label, Name, PublicKey, VmId};
-use mln_protocol::model::{Fragment, MemoryMib, Platform, Project};
+use mln_protocol::model::{Blob, Definition, Fragment, HostAddress, MemoryMib, Platform, Project};
 use mln_protocol::node::{
-    BuildOrder, ExistingProject, HandOver, Input, Message, Node, NodeConfig, OnFailure, OpId, Operation,
+    BuildOrder, ExistingProject, HandOver, Input, Intention, Message, Node, NodeConfig, OnFailure, OpId, Operation,
     Output, OwnerHeard, ReviseContent, ReviseOrder, Room, RunOrder, RunVerdict, RunningVms, StoredState,
     SyncContent, SyncRange, Write,
 };
 use mln_protocol::plan::{Observed, RunPhase, StopLimit};
 use mln_protocol::record::{Answered, Ballot, Consent, Epoch, Nat, Promise, RecordKey, VerifiedRecord};
 use mln_protocol::time::Now;
-use mln_protocol::trust::{Domain, Grant, KeyPair, Signed, Verb, mesh_of};
+use mln_protocol::trust::{
+    Attestation, Domain, Grant, GuestRequest, GuestRight, KeyPair, Signed, Verb, Verified, Wanted, mesh_of,
+};
 use mln_protocol::{lang, resolve, wire};
 
 /// How many hosts there are; the last one also lies.
@@ -45,9 +48,9 @@ const INPUTS_MIN: u64 = 10;
 /// After how many scripts a line says what was done so far.
 const REPORT: u64 = 1 << 16;
 
-/// The first two are one project, whose VM moves.
+/// The first three are one project, whose VM moves, and may do so by itself.
 const PROJECTS: [&str; 4] = [
-    "global { project a }\nhost one { service_host host0 }\nhost two { service_host host1 }\n",
+    "global { project a }\nhost one { service_host host0 }\nhost two { service_host host1\n policy p { grace 1s\n may move host0 host1 } }\n",
     "global { project a }\nhost one { service_host host2\n memory 128M }\n",
     "global { project a }\nhost one { service_host host1 }\nhost two { service_host host0 }\n",
     "global { project b }\nswitch s { hosts { x eth0\n y eth0 } }\nhost x { service_host host0\n network eth0 { address 10.0.0.1 } }\nhost y { service_host host2\n network eth0 { address 10.0.0.2 } }\n",
@@ -64,6 +67,13 @@ impl lang::SourceLoader for NoFiles {
 fn project(text: &str) -> Project {
     let (tree, _) = lang::parse("p.mln", text.to_owned(), &NoFiles);
     resolve::resolve(&tree, &resolve::Options { variables: Default::default(), owner: None }).project
+}
+
+fn definition(text: &str) -> Arc<[u8]> {
+    let source = Some(text.to_owned());
+    let definition =
+        Definition { source, variables: Vec::new(), files: Vec::new(), templates: Vec::new() };
+    wire::encode_definition(&definition).into()
 }
 
 fn make_keys(index: usize) -> KeyPair {
@@ -122,6 +132,8 @@ struct Prepared {
     root: PublicKey,
     configs: Vec<NodeConfig>,
     projects: Vec<Project>,
+    /// What each of them was submitted as, encoded.
+    definitions: Vec<Arc<[u8]>>,
     nodes: Vec<Node>,
     disks: Vec<Disk>,
     heard: Vec<VerifiedRecord>,
@@ -134,6 +146,7 @@ impl Prepared {
             root: root().public(),
             configs: (0..HOSTS).map(config).collect(),
             projects: PROJECTS.iter().map(|text| project(text)).collect(),
+            definitions: PROJECTS.iter().map(|text| definition(text)).collect(),
             nodes: (0..HOSTS).map(|index| Node::new(config(index), StoredState::default())).collect(),
             disks: vec![Disk::default(); HOSTS],
             heard: Vec::new(),
@@ -201,6 +214,9 @@ struct Script<'a> {
     vms: Vec<VmId>,
     now_ms: u64,
     op: u64,
+    /// How many keys of guests were attested, and how many requests were signed with them.
+    boots: u64,
+    requests: u64,
     inputs: u64,
     spoilt: u64,
     accepted: u64,

@@ -17,6 +17,8 @@ impl<'a> Script<'a> {
             vms: Vec::new(),
             now_ms: 0,
             op: 0,
+            boots: 0,
+            requests: 0,
             inputs: 0,
             spoilt: 0,
             accepted: 0,
@@ -293,26 +295,32 @@ impl<'a> Script<'a> {
         let projects: Vec<_> = self.nodes[whom].projects().into_iter().map(|project| project.id).collect();
         let operation = match self.next() % 8 {
             0 | 1 => {
-                let project = self.prepared.projects[self.next() % PROJECTS.len()].clone();
+                let which = self.next() % PROJECTS.len();
+                let project = self.prepared.projects[which].clone();
                 Operation::Build(Box::new(BuildOrder {
                     label: Label { owner: name("people"), project: project.name.clone() },
                     project,
-                    blobs: Vec::new(),
+                    blobs: self.blobs(which),
                     author: "people".to_owned(),
                     existing: [ExistingProject::Refuse, ExistingProject::Replace(running)][self.next() % 2],
                     on_failure: [OnFailure::Undo, OnFailure::Keep][self.next() % 2],
                 }))
             }
+            3 => match self.right(whom) {
+                Some(right) => Operation::Guest(Box::new(right)),
+                None => return,
+            },
             2 => match projects.first() {
                 Some(&project) => Operation::Remove { project, running },
                 None => return,
             },
             4 | 5 => match projects.first() {
                 Some(&project) => {
-                    let definition = self.prepared.projects[self.next() % PROJECTS.len()].clone();
+                    let which = self.next() % PROJECTS.len();
+                    let definition = self.prepared.projects[which].clone();
                     let content = match self.next() % 4 {
                         0 => ReviseContent::Revision(self.digest()),
-                        _ => ReviseContent::Definition { project: definition, blobs: Vec::new() },
+                        _ => ReviseContent::Definition { project: definition, blobs: self.blobs(which) },
                     };
                     Operation::Revise(Box::new(ReviseOrder {
                         project,

@@ -244,9 +244,25 @@ fn what_can_not_be_had_as_it_runs_costs_one_start_of_that_vm() {
     host.ends("one", stop(), Ok(Observed::Down { exit: Some(ExitStatus::Code(0)) }));
     assert_eq!(host.status("one").run, RunState::Up, "nobody wants it down");
     host.ends("one", Step::Start, Ok(Observed::Running(RunPhase::Booting)));
+    assert_eq!(host.outcomes, [], "whoever asked waits until it is up again");
     host.is_seen("one", READY);
     assert_eq!((host.steps.len(), &host.outcomes[..]), (0, &[Outcome::Done][..]));
     assert_eq!((host.status("one").state, host.status("one").run_counter), (VmState::Up, 1));
+}
+
+#[test]
+fn one_that_is_not_up_again_in_time_is_told_of() {
+    let mut host = Host::with_lab();
+    host.revise(3, &LAB.replace("host one { memory 64M }", "host one { memory 96M }"));
+    host.steps.clear();
+    host.input(Input::NotLive { vm: host.id("one") });
+    host.ends("one", stop(), Ok(Observed::Down { exit: None }));
+    host.ends("one", Step::Start, Ok(Observed::Running(RunPhase::Booting)));
+    host.now_ms += limits::WATCH_MS_MAX;
+    host.input(Input::Timeout);
+    let [Outcome::Failed(failures)] = &host.outcomes[..] else { panic!("{:?}", host.outcomes) };
+    assert_eq!((failures.len(), failures[0].vm.as_str()), (1, "one"));
+    assert!(failures[0].reason.contains("is not up yet"), "{failures:?}");
 }
 
 #[test]

@@ -131,8 +131,14 @@ impl Node {
         }
         self.timers.cancel(&Timer::Kept(id.clone()));
         let definition = self.owned(id).map(|(_, _, definition)| definition.clone());
+        let runs = self.is_wanted_by_a_vm(id);
         let Some(vm) = self.vms.owned.get_mut(id) else { return false };
         vm.kept = None;
+        if runs {
+            vm.status.run = RunState::Up;
+            vm.status.run_counter += 1;
+            vm.status.run_by = self.me;
+        }
         let networks = definition.iter().flat_map(|definition| &definition.networks);
         vm.status.forwards = networks.flat_map(|network| network.forwards.clone()).collect();
         self.settle(now, id);

@@ -13,7 +13,7 @@ use crate::node::ownership::Right;
 use crate::node::projects::Fate;
 use crate::node::timers::Timer;
 use crate::plan::{Existence, Observed};
-use crate::record::{Epoch, Record, ReleasedDisk, RunState, VmState, VmStatus};
+use crate::record::{Commit, Epoch, Record, ReleasedDisk, RunState, VmState, VmStatus};
 use crate::time::Now;
 
 impl Node {
@@ -173,6 +173,16 @@ impl Node {
         let made = release.disk != ReleasedDisk::NeverBuilt;
         let run = Some((release.run, release.run_counter, release.run_by));
         self.begin_owning(now, id, fragment, made, run);
+    }
+
+    /// Whether a VM has come, or come back, by what another VM of its project has decided: it is there to run, and nobody is
+    /// asked to start it.
+    pub(super) fn is_wanted_by_a_vm(&self, id: &VmId) -> bool {
+        let has = |commit: &&Commit| commit.placed().any(|(vm, _)| vm == *id);
+        let parent = |commit: &&Commit| self.projects.commit(commit.revision.parent?).filter(has);
+        let head = self.projects.project_of(id).and_then(|project| self.projects.head(project)).filter(has);
+        let first = std::iter::successors(head, parent).last();
+        first.is_some_and(|commit| commit.revision.decision.is_some())
     }
 
     /// Takes up a VM that this host has just claimed, with what it should be doing.
