@@ -1,6 +1,6 @@
 //! The program of a policy: run with what it sees on standard input, and cut off when it takes too long or says too much.
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use mln_protocol::id::Name;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 /// How much a program may answer, in bytes.
 const ANSWER_BYTES_MAX: usize = 16 << 10;
@@ -77,16 +77,19 @@ impl Programs {
 
 /// Runs a program to its end; its process group is killed where that takes longer than `limit`.
 fn run(program: &[String], input: &[u8], limit: Duration) -> Result<String, String> {
+    let until = Instant::now() + limit;
     let Some((path, arguments)) = program.split_first() else { return Err("there is no program".to_owned()) };
     let mut command = Command::new(path);
     command.args(arguments).current_dir("/").process_group(0);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| format!("{path} can't be started: {error}"))?;
-    let told = converse(&mut child, input, limit);
+    // Who has said all hasn't ended yet: how it ends is part of the answer.
+    let told = converse(&mut child, input, limit, until).and_then(|told| {
+        let has_ended = ends_by(&child, until).map_err(|error| format!("can't be waited for: {error}"))?;
+        if has_ended { Ok(told) } else { Err(too_long(limit)) }
+    });
     // Also what it has left behind: nobody hears that any more.
-    if let Ok(pid) = i32::try_from(child.id()) {
-        let _ = Pid::from_raw(pid).map(|group| kill_process_group(group, Signal::KILL));
-    }
+    let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
     let status = child.wait().map_err(|error| format!("{path}: {error}"))?;
     let (answer, complaint) = told.map_err(|why| format!("{path} {why}"))?;
     if !status.success() {
@@ -98,8 +101,12 @@ fn run(program: &[String], input: &[u8], limit: Duration) -> Result<String, Stri
 }
 
 /// Writes to a program and reads from it until it says no more; returns its answer and the end of its complaints.
-fn converse(child: &mut Child, input: &[u8], limit: Duration) -> Result<(Vec<u8>, Vec<u8>), String> {
-    let until = Instant::now() + limit;
+fn converse(
+    child: &mut Child,
+    input: &[u8],
+    limit: Duration,
+    until: Instant,
+) -> Result<(Vec<u8>, Vec<u8>), String> {
     let failed = |error: io::Error| format!("can't be spoken with: {error}");
     let (Some(stdin), Some(mut stdout), Some(mut stderr)) =
         (child.stdin.take(), child.stdout.take(), child.stderr.take())
@@ -117,7 +124,7 @@ fn converse(child: &mut Child, input: &[u8], limit: Duration) -> Result<(Vec<u8>
     while answers {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(format!("takes longer than {} s", limit.as_secs()));
+            return Err(too_long(limit));
         }
         let mut fds = vec![PollFd::new(&stdout, PollFlags::IN)];
         if complains {
@@ -151,6 +158,24 @@ fn converse(child: &mut Child, input: &[u8], limit: Duration) -> Result<(Vec<u8>
     Ok((answer, complaint))
 }
 
+fn too_long(limit: Duration) -> String {
+    format!("takes longer than {} s", limit.as_secs())
+}
+
+/// Waits until a program has ended, and leaves it to be waited for; false where it hasn't by then.
+fn ends_by(child: &Child, until: Instant) -> io::Result<bool> {
+    let handle = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).map_err(|_| ErrorKind::InvalidInput)?;
+        match rustix::event::poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&timeout)) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
 /// Reads what there is; false at the end.
 fn read(from: &mut impl Read, into: &mut Vec<u8>) -> io::Result<bool> {
     let mut buffer = [0; 4096];
@@ -166,7 +191,7 @@ fn read(from: &mut impl Read, into: &mut Vec<u8>) -> io::Result<bool> {
 }
 
 fn would_block(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
 #[cfg(test)]
@@ -208,6 +233,15 @@ mod tests {
         let error = sh("sleep 600 & sleep 600", "", Duration::from_millis(200)).expect_err("it never ends");
         assert!(error.contains("longer than"), "{error}");
         assert!(begun.elapsed() < LIMIT, "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn one_that_has_said_all_may_take_its_time_to_end() {
+        assert_eq!(sh("echo yes; exec >&- 2>&-; sleep 0.1; exit 0", "", LIMIT), Ok("yes\n".to_owned()));
+        let error =
+            sh("exec >&- 2>&-; sleep 600", "", Duration::from_millis(200)).expect_err("it never ends");
+        assert!(error.contains("longer than"), "{error}");
+        check_fails("echo yes; exec >&-; echo but no >&2; exit 3", "exit status: 3");
     }
 
     #[test]
