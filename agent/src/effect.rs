@@ -213,8 +213,8 @@ impl EventLoop {
                 report_progress(&vm, &progress);
                 let observed = Observed::Running(phase(&progress));
                 if let BootProgress::StartupFailed { .. } = progress {
-                    self.handle(Input::Observed { vm: vm.clone(), observed }).await;
-                    return self.handle(Input::StartupFailed { vm }).await;
+                    // First: whoever waits until it is up is told then, and hears the mark with it.
+                    self.handle(Input::StartupFailed { vm: vm.clone() }).await;
                 }
                 observed
             }

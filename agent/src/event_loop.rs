@@ -234,9 +234,16 @@ impl EventLoop {
 
     fn note_output(&mut self, output: &mln_protocol::node::Output) {
         let (node, now) = (&self.node, self.clock.now().unix_ms);
+        let asker = match output {
+            mln_protocol::node::Output::Done { op, .. } => self.operations.asker(*op),
+            _ => None,
+        };
         for event in self.deriver.output(output, now, &|of| node.label(of.project(|vm| node.vm_project(vm))?))
         {
-            self.events.note(event);
+            self.events.note(match asker {
+                Some(asker) => asker.names(event),
+                None => event,
+            });
         }
     }
 
@@ -368,7 +375,10 @@ impl EventLoop {
 
     async fn message(&mut self, from: PublicKey, bytes: &[u8]) {
         match wire::decode_message(bytes, self.identity.root) {
-            Ok(message) => self.handle(Input::Message { from, message }).await,
+            Ok(message) => {
+                self.deriver.asked(&message);
+                self.handle(Input::Message { from, message }).await;
+            }
             Err(error) if error.is_of_another_version() => {
                 debug!(peer = %from.short(), %error, "a message is not understood");
             }

@@ -9,6 +9,7 @@ use mln_protocol::node::{FailureCause, HostRefusal, OpId, Outcome, Rule, VmFailu
 use mln_protocol::record::VmState;
 
 use crate::event_loop::Fetching;
+use crate::events::Asker;
 
 use crate::control::ReplySender;
 
@@ -30,6 +31,8 @@ struct Waiting {
     shown: BTreeMap<Name, Shown>,
     /// The VM that it takes over, and the host that does, with what is to be said of its copy.
     taken: Option<Taken>,
+    /// The VM that wants it; none where people do.
+    asker: Option<Asker>,
 }
 
 /// A VM that is taken over.
@@ -108,8 +111,23 @@ impl Operations {
         self.last += 1;
         let op = OpId(self.last);
         let shown = BTreeMap::new();
-        self.waiting.insert(op, Waiting { reply, kind, project, changes: None, shown, taken: None });
+        let waiting = Waiting { reply, kind, project, changes: None, shown, taken: None, asker: None };
+        self.waiting.insert(op, waiting);
         op
+    }
+
+    /// Notes that a VM waits for a change of its project; returns the name of the operation.
+    pub(crate) fn begin_wish(&mut self, reply: ReplySender, asker: Asker, project: ProjectId) -> OpId {
+        let op = self.begin_change(reply, Kind::Upgrade, asker.project.project.clone(), project);
+        if let Some(waiting) = self.waiting.get_mut(&op) {
+            waiting.asker = Some(asker);
+        }
+        op
+    }
+
+    /// Returns the VM that wants an operation that is under way.
+    pub(crate) fn asker(&self, op: OpId) -> Option<&Asker> {
+        self.waiting.get(&op)?.asker.as_ref()
     }
 
     /// Notes that somebody waits for a change of a project; returns the name of the operation.

@@ -13,7 +13,7 @@ use mln_protocol::model::Fragment;
 use mln_protocol::node::{Refusal, Rule};
 use mln_protocol::plan::{self, Act, Condition, DiskRoom, Effect, Limits, Row, Subject};
 
-use crate::platform::{Leeway, Platform};
+use crate::platform::{Leeway, MemoryQuestion, Platform};
 
 /// A part of a project that takes the place of another one.
 #[derive(Debug)]
@@ -58,12 +58,20 @@ impl PartChange {
         fragment: &Fragment,
         ids: &[VmId],
     ) {
-        let is_live = |row: &Row| row.act == Act::Change(Effect::Live);
+        let is_live = |row: &Row| matches!(row.act, Act::Change(Effect::Live | Effect::LiveOrReboot));
         let is_about = |row: &Row, vm: &VmId| row.subject == Subject::Host(vm.name.clone());
         let is_asked =
             |vm: &&VmId| rows.iter().any(|row| is_live(row) && is_about(row, vm)) && platform.is_running(vm);
         let asked = ids.iter().filter(is_asked);
-        let found = asked.map(|vm| async move { (vm.name.clone(), limits_of(platform, fragment, vm).await) });
+        let is_unsure = |row: &Row| row.act == Act::Change(Effect::LiveOrReboot);
+        let memory = |vm: &VmId| match rows.iter().any(|row| is_unsure(row) && is_about(row, vm)) {
+            true => MemoryQuestion::MostAndLeast,
+            false => MemoryQuestion::Most,
+        };
+        let found = asked.map(|vm| {
+            let memory = memory(vm);
+            async move { (vm.name.clone(), limits_of(platform, fragment, vm, memory).await) }
+        });
         let limits: BTreeMap<Name, Limits> = join_all(found).await.into_iter().collect();
         let exact = self
             .to(fragment)
@@ -81,8 +89,13 @@ impl PartChange {
     }
 }
 
-async fn limits_of(platform: &dyn Platform, fragment: &Fragment, vm: &VmId) -> Limits {
-    let Leeway { obstacle, disk_max, memory_max } = platform.leeway(vm).await;
+async fn limits_of(
+    platform: &dyn Platform,
+    fragment: &Fragment,
+    vm: &VmId,
+    memory: MemoryQuestion,
+) -> Limits {
+    let Leeway { obstacle, disk_max, memory_max, memory_min } = platform.leeway(vm, memory).await;
     let definition = fragment.vms.iter().find(|found| found.name == vm.name);
     let wanted = match definition {
         // What is wrong with it is said where a part is checked.
@@ -91,5 +104,5 @@ async fn limits_of(platform: &dyn Platform, fragment: &Fragment, vm: &VmId) -> L
     };
     let is_too_short = disk_max.zip(wanted).is_some_and(|(most, wanted)| wanted > most);
     let disk = if is_too_short { DiskRoom::TooLittle } else { DiskRoom::Enough };
-    Limits { obstacle, disk, memory_max }
+    Limits { obstacle, disk, memory_max, memory_min }
 }

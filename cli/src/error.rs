@@ -114,6 +114,14 @@ pub enum CommandError {
         /// What it said.
         text: String,
     },
+    /// A file of the user's can't be written. What was there is as it was.
+    #[error("{path} can't be written")]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The user interrupted; what was begun goes on without `mlnctl`.
     #[error("interrupted; what was begun goes on")]
     Interrupted {
@@ -124,10 +132,12 @@ pub enum CommandError {
     #[error("the terminal or pipe can't be used")]
     Terminal(#[source] io::Error),
     /// A machine would be stopped that must not be. Nothing was changed.
-    #[error("{vm} would be stopped, and -l says that it must not be")]
+    #[error("{vm} {would} be stopped, and -l says that it must not be")]
     NotLive {
         /// Which.
         vm: String,
+        /// "would" or "may".
+        would: &'static str,
     },
     /// There is a file where one is to be written. It is as it was.
     #[error("{} is there already", path.display())]
@@ -259,6 +269,7 @@ impl CommandError {
             | Self::TooLong { .. }
             | Self::ProjectFile(_)
             | Self::File { .. }
+            | Self::Write { .. }
             | Self::Context(_)
             | Self::Join(_)
             | Self::Copy(_)

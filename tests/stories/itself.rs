@@ -127,6 +127,10 @@ fn a_machine_moves_and_scales_itself_as_its_project_allows_and_no_further() {
     inside(oslo, &["me", "upgrade", "-f", "/root/wider.mln"]).ended(3).says("rule envelope").says("policy");
     logs(oslo, &["WARN", "boss", "envelope", "policy"]);
     assert_eq!(machines(oslo), ["boss", "other", "spare1", "web1"], "nothing of it was done");
+    // And among the events, with the machine that asked.
+    let events = oslo.ctl(&["events", "-n", "1000", "-p", "shop", "--json"]).ended(0);
+    let is_told = |line: &str| ["refusal", "boss", "envelope"].iter().all(|word| line.contains(word));
+    assert!(events.out.lines().any(is_told), "{events}");
 
     // More at another host, which judges by itself.
     inside(oslo, &["me", "scale", "servers", "2", "--reason", "the shop is full"]).ended(0).says("done");

@@ -115,8 +115,11 @@ fn one_upgrade_gives_machines_what_they_lack_as_they_run_and_a_rollback_takes_it
         if found.code == Some(0) { Ok(()) } else { Err(found.to_string()) }
     });
 
-    let told = site.host("bergen").ctl(&["rollback", "-p", "shop", "--yes", "-l", "web:db:aside"]).ended(0);
-    told.says("disk: 300 MiB").says("shop at revision 3");
+    // Less memory can't be promised: only taking it tells whether the guest has it free.
+    let bergen = site.host("bergen");
+    bergen.ctl(&["rollback", "-p", "shop", "--yes", "-l", "web:db"]).ended(3).says("web may be stopped");
+    let told = bergen.ctl(&["rollback", "-p", "shop", "--yes", "-l", "db:aside"]).ended(0);
+    told.says("live-or-reboot").says("disk: 300 MiB").says("shop at revision 3");
     let oslo = site.host("oslo");
     for (vm, boot) in vms.into_iter().zip(&boots) {
         assert_eq!(oslo.boot_id(vm), *boot, "{vm} ran on");
@@ -255,7 +258,12 @@ fn a_machine_whose_startup_lines_failed_is_marked_on_every_host_until_they_work(
     let text = "global { project p }\nhost vm { service_host oslo; startup { nosuchcommand } }\n";
     let bad = site.project("bad", text);
     let good = site.project("good", &text.replace("nosuchcommand", "true"));
-    start(&mut site, &bad, "p");
+    site.host("oslo").ctl(&["build", "-f", &bad]).done();
+    site.host("oslo").ctl(&["start", "-p", "p"]).done();
+    for name in ["oslo", "bergen"] {
+        let waited = site.host(name).ctl(&["status", "-p", "p", "--wait", "up", "--timeout", "90"]).ended(1);
+        waited.says("it is up, and its startup lines failed");
+    }
     let mark = |site: &mut Site, name: &str, expect: &str| {
         until(&format!("{name} says {expect}"), LIMIT, || {
             let row = site.host(name).sees("p", "vm", "up");

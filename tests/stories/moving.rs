@@ -131,9 +131,14 @@ fn a_machine_goes_round_with_all_that_it_has_written() {
 
     let there = site.project("there", &TRIP.replace("service_host oslo", "service_host bergen"));
     site.host("gjovik").ctl(&["plan", "-f", &there]).ended(2).says("> host mover").says("1 moved");
-    let text = TRIP.replace("service_host oslo", "service_host bergen").replace("memory 64M", "memory 96M");
+    let text = TRIP.replace("service_host oslo", "service_host bergen");
+    let text = text.replace("memory 64M", "memory 96M\n    boot_order 3\n    network eth0 { switch lan }")
+        + "switch lan { }\n";
     let larger = site.project("larger", &text);
-    site.host("gjovik").ctl(&["plan", "-f", &larger]).ended(2).says("> host mover").says("64 MiB → 96 MiB");
+    let plan = site.host("gjovik").ctl(&["plan", "-f", &larger]).ended(2);
+    // No host has both what it was and what it is to be.
+    let plan = plan.says("> host mover").says("64 MiB → 96 MiB").says("boot_order: 99 → 3");
+    plan.says("network eth0").says("1 added, 1 moved; trip at revision 1");
     moves(&mut site, "oslo", &["upgrade", "-f", &there, "--yes"]);
     moves(&mut site, "oslo", &["migrate", "-p", "trip", "-h", "mover", "--to", "gjovik", "--yes"]);
     moves(&mut site, "bergen", &["migrate", "-p", "trip", "-h", "mover", "--to", "oslo", "--yes"]);

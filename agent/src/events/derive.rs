@@ -47,6 +47,9 @@ const NOT_MOVED_PAUSE_MS: u64 = 60_000;
 /// How many decisions of VMs are remembered, so that each is told once.
 const DECISIONS_MAX: usize = 256;
 
+/// Of how many revisions that VMs want it is remembered which VM that is.
+const WANTED_MAX: usize = 256;
+
 /// What must be known to tell an event from news that is none.
 #[derive(Debug)]
 pub(crate) struct Deriver {
@@ -62,6 +65,24 @@ pub(crate) struct Deriver {
     not_moved: Option<(VmId, u64)>,
     /// The newest decisions of VMs, which several hosts may publish.
     decisions: VecDeque<Digest>,
+    /// The newest revisions that VMs want and this host was asked about, with who wants them.
+    wanted: VecDeque<(Digest, Asker)>,
+}
+
+/// A VM that asks for itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Asker {
+    /// Its project.
+    pub(crate) project: Label,
+    /// Its name.
+    pub(crate) vm: Name,
+}
+
+impl Asker {
+    /// Says of an event that it is about what this VM has asked for.
+    pub(crate) fn names(&self, event: Event) -> Event {
+        Event { project: Some(self.project.clone()), vm: Some(self.vm.clone()), ..event }
+    }
 }
 
 impl Deriver {
@@ -79,6 +100,7 @@ impl Deriver {
             strangers_since_unix_ms: 0,
             not_moved: None,
             decisions: VecDeque::new(),
+            wanted: VecDeque::new(),
         };
         // Members first: whose word counts for a VM is told by the names.
         for is_member in [true, false] {
@@ -89,6 +111,15 @@ impl Deriver {
             }
         }
         deriver
+    }
+
+    /// Remembers who wants what this host is asked about: the answer doesn't say.
+    pub(crate) fn asked(&mut self, message: &Message) {
+        let Message::Ask { ask, .. } = message else { return };
+        let Some(guest) = &ask.guest else { return };
+        let asker = Asker { project: ask.revision.label.clone(), vm: guest.request.vm.name.clone() };
+        self.wanted.truncate(WANTED_MAX - 1);
+        self.wanted.push_front((ask.digest, asker));
     }
 
     /// Returns what an output of the node tells.
@@ -141,12 +172,17 @@ impl Deriver {
                 let event = self.event(now_unix_ms, EventKind::Refusal, text);
                 vec![Event { rule: Some("two-in-one-slot"), ..event }]
             }
-            Output::Send { to, message: Message::Answer { verdict: Err(refusal), .. } }
+            Output::Send { to, message: Message::Answer { revision, verdict: Err(refusal) } }
                 if *to != self.key =>
             {
                 let text = format!("to {}: {}", self.called(*to), refusal.detail);
                 let event = self.event(now_unix_ms, EventKind::Refusal, text);
-                vec![Event { rule: Some(refusal.rule.code()), ..event }]
+                let event = Event { rule: Some(refusal.rule.code()), ..event };
+                let asker = self.wanted.iter().find(|(wanted, _)| wanted == revision);
+                vec![match asker {
+                    Some((_, asker)) => asker.names(event),
+                    None => event,
+                }]
             }
             Output::Send { .. }
             | Output::Broadcast(_)

@@ -1,9 +1,13 @@
+use std::sync::Arc;
+
 use mln_protocol::id::Digest;
-use mln_protocol::model::{BootOrder, MemoryMib};
-use mln_protocol::node::{HostRefusal, OpId, Refusal as NodeRefusal, Rule, WriteId};
-use mln_protocol::record::{Consent, ExitStatus, HostStatus, Member, Revision, RunState, Startup};
-use mln_protocol::trust::{Decision, KeyPair, Use, UseKind};
-use mln_protocol::wire::sign_record;
+use mln_protocol::model::{BootOrder, HostAddress, MemoryMib};
+use mln_protocol::node::{Ask, HostRefusal, OpId, Refusal as NodeRefusal, Rule, RunningVms, WriteId};
+use mln_protocol::record::{Consent, Epoch, ExitStatus, HostStatus, Member, Revision, RunState, Startup};
+use mln_protocol::trust::{
+    Attestation, Decision, Domain, GuestRequest, GuestRight, KeyPair, Use, UseKind, Wanted,
+};
+use mln_protocol::wire::{encode_ask, sign_attestation, sign_guest_request, sign_record};
 
 use super::*;
 use crate::platform::End;
@@ -96,7 +100,7 @@ fn the_life_of_a_vm_on_another_host_is_told() {
 
 #[test]
 fn a_vm_that_was_taken_over_is_told_with_its_epochs_and_is_not_built_anew() {
-    use mln_protocol::record::{Epoch, Takeover};
+    use mln_protocol::record::Takeover;
     let mut deriver = oslo();
     one(&mut deriver, written(vm(2, "bergen", VmState::Up, None)));
     let takeover = Takeover {
@@ -294,4 +298,65 @@ fn what_a_vm_decides_is_told_once_whoever_else_publishes_it() {
     assert_eq!((event.host, event.vm), (name("bergen"), Some(name("router1"))));
     none(&mut deriver, written(sign_record(&keys(1), decision("it is full"))));
     one(&mut deriver, written(sign_record(&keys(1), decision("it is empty"))));
+}
+
+/// Neither what an operation ends with nor an answer to another host said which VM it was about.
+#[test]
+fn a_refusal_of_what_a_vm_asks_for_names_it_at_every_host() {
+    let revision = Revision {
+        project: Some(ProjectId(Digest::of(b"ring"))),
+        parent: Some(Digest::of(b"before")),
+        label: label(About::Vm(&router1())).expect("everything is of one project here"),
+        hosts: Vec::new(),
+        definition: Digest::of(b"text"),
+        consent: Consent::Majority,
+        made_unix_ms: NOW,
+        author: "router1 of anna/ring".to_owned(),
+        reason: "near".to_owned(),
+        charge: None,
+        keep_removed_ms: 0,
+        decision: None,
+    };
+    let key = keys(7).public();
+    let epoch = Epoch { term: 1, n: 1 };
+    let attestation = Attestation { vm: router1(), epoch, boot: 1, key, made_unix_ms: NOW };
+    let request = GuestRequest {
+        vm: router1(),
+        parent: Digest::of(b"before"),
+        number: 1,
+        wanted: Wanted::Move { to: HostAddress("oslo".to_owned()) },
+        reason: "near".to_owned(),
+        made_unix_ms: NOW,
+    };
+    let right = GuestRight {
+        attestation: sign_attestation(&keys(2), attestation),
+        request: sign_guest_request(&keys(7), request),
+        definition: Vec::new().into(),
+    };
+    let asked = |guest: Option<GuestRight>, digest: Digest| {
+        let (host, revision, running) = (keys(1).public(), revision.clone(), RunningVms::Refuse);
+        let guest = guest.map(Arc::new);
+        let ask = Ask { host, revision, digest, running, replaces: None, chain: Vec::new(), guest };
+        let payload = encode_ask(&ask);
+        let ask = Arc::new(Verified::own(&keys(2), Domain::Request, ask, payload));
+        Message::Ask { ask, fragment: None }
+    };
+    let refusal = || NodeRefusal { rule: Rule::Envelope, detail: "it may not".to_owned() };
+    let answer = |revision: Digest| Output::Send {
+        to: keys(2).public(),
+        message: Message::Answer { revision, verdict: Err(refusal()) },
+    };
+    let (wish, upgrade) = (Digest::of(b"wish"), Digest::of(b"upgrade"));
+    let mut deriver = oslo();
+    deriver.asked(&asked(Some(right), wish));
+    deriver.asked(&asked(None, upgrade));
+    let of = |event: Event| (event.vm, event.project, event.rule);
+    let expect = (Some(name("router1")), label(About::Vm(&router1())), Some("envelope"));
+    assert_eq!(of(one(&mut deriver, answer(wish))), expect);
+    assert_eq!(of(one(&mut deriver, answer(upgrade))), (None, None, Some("envelope")));
+
+    let asker = Asker { project: revision.label.clone(), vm: name("router1") };
+    let outcome = Outcome::Refused(vec![HostRefusal { host: "bergen".to_owned(), refusal: refusal() }]);
+    let event = one(&mut deriver, Output::Done { op: OpId(1), outcome });
+    assert_eq!(of(asker.names(event)), expect);
 }

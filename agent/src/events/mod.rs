@@ -23,7 +23,7 @@ use mln_protocol::id::{Label, Name};
 use mln_protocol::record::ExitStatus;
 use tokio::sync::broadcast;
 
-pub(crate) use derive::Deriver;
+pub(crate) use derive::{Asker, Deriver};
 use journal::Journal;
 
 /// How many events a follower may be behind.

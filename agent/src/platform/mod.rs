@@ -85,7 +85,7 @@ pub trait Platform: fmt::Debug + Send + Sync {
     ) -> Answer<'_, Result<Applied, StepError>>;
 
     /// Returns what a VM can be given as it runs; changes nothing.
-    fn leeway<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Leeway>;
+    fn leeway<'a>(&'a self, vm: &'a VmId, memory: MemoryQuestion) -> Answer<'a, Leeway>;
 
     /// Starts a VM; returns when its process runs. That it is ready is an event.
     fn start<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Result<(), StepError>>;
@@ -172,6 +172,15 @@ pub enum Applied {
     },
 }
 
+/// What is asked about the memory of a VM that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryQuestion {
+    /// How much it can have.
+    Most,
+    /// Also with how little it would do: its guest lets go of what it can read again, to know that.
+    MostAndLeast,
+}
+
 /// What a VM can be given as it runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Leeway {
@@ -181,6 +190,8 @@ pub struct Leeway {
     pub disk_max: Option<DiskBytes>,
     /// How much memory it can have as it runs: what it was started with room for; none where that isn't known.
     pub memory_max: Option<MemoryMib>,
+    /// With how much memory its guest would do by what it has free now; none where that isn't known.
+    pub memory_min: Option<MemoryMib>,
 }
 
 /// What a host can do on a platform.

@@ -86,6 +86,7 @@ impl EventLoop {
             // Nobody listens any more if it can't be said; the build goes on.
             let _ = reply.post(Reply::Warning { text });
         }
+        self.warn_of_strange_hosts(&project, &reply);
         let op = self.operations.begin(reply, Kind::Build, Some(label.project.clone()));
         let order = BuildOrder { label, project, blobs, author, existing, on_failure };
         self.operate(op, Operation::Build(Box::new(order)), &operator).await;

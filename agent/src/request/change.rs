@@ -175,6 +175,7 @@ impl EventLoop {
             // Nobody listens any more if it can't be said; the change goes on.
             let _ = reply.post(Reply::Warning { text });
         }
+        self.warn_of_strange_hosts(&project, &reply);
         let found = match select::labelled(&self.node, &label) {
             Ok(found) => found,
             Err(wrong) => {

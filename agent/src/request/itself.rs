@@ -32,7 +32,8 @@ use crate::causes::chain;
 use crate::control::ReplySender;
 use crate::definition;
 use crate::event_loop::{EventLoop, Work};
-use crate::operations::{Kind, remedy};
+use crate::events::Asker;
+use crate::operations::remedy;
 
 /// How many requests of VMs are prepared at a time: each holds a project's definition.
 const PREPARING_MAX: usize = 16;
@@ -319,7 +320,8 @@ impl EventLoop {
             // The loop has ended if nobody listens.
             let _ = results.send(Work::GuestOver(Box::new(over))).await;
         });
-        let op = self.operations.begin_change(reply, Kind::Upgrade, label.project, project);
+        let asker = Asker { project: label, vm: vm.name };
+        let op = self.operations.begin_wish(reply, asker, project);
         self.preparing -= 1;
         self.handle(Input::Operate { op, operation: Operation::Guest(right) }).await;
     }

@@ -26,8 +26,10 @@ mod select;
 mod sight;
 mod snapshot;
 mod status;
+mod strange;
 mod takeover;
 mod template;
+mod texts;
 mod transfer;
 
 use mln_link::Reply;

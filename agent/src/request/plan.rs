@@ -68,6 +68,8 @@ impl EventLoop {
             Intention::Build(_) | Intention::Guest(_) => false,
         };
         let plan = Plan { owner: label.owner, project: label.project, head, hosts };
+        let texts = self.texts(&plan.owner, intention);
+        let (blobs, mesh) = (self.blobs.clone(), self.mesh.clone());
         let mut asked: JoinSet<HostAnswer> = JoinSet::new();
         for inquiry in inquiries {
             self.inquire(inquiry, operator.header(), partial, &mut asked);
@@ -81,6 +83,11 @@ impl EventLoop {
             for HostAnswer { rows: of_host, others: more, .. } in answers {
                 of_host.into_iter().for_each(|row| add(&mut rows, row));
                 others.extend(more);
+            }
+            if let Some(texts) = texts {
+                let (whole, untold) = texts.complete(rows, &blobs, &mesh).await;
+                rows = whole;
+                others.extend(untold);
             }
             if is_text {
                 others.extend(rows.iter().filter(|row| is_smaller_disk(row)).map(smaller_disk));
@@ -282,7 +289,7 @@ fn by(host: &Name, refusal: Refusal) -> HostRefusal {
 }
 
 /// Adds a row, or another host to the one that says the same.
-fn add(rows: &mut Vec<PlanRow>, row: PlanRow) {
+pub(super) fn add(rows: &mut Vec<PlanRow>, row: PlanRow) {
     let same = |known: &&mut PlanRow| {
         let PlanRow { hosts: _, sign, kind, name, key, from, to, act, why } = &row;
         (&known.sign, &known.kind, &known.name, &known.key) == (sign, kind, name, key)
@@ -296,7 +303,7 @@ fn add(rows: &mut Vec<PlanRow>, row: PlanRow) {
     }
 }
 
-fn plan_row(host: &Name, row: &Row) -> PlanRow {
+pub(super) fn plan_row(host: &Name, row: &Row) -> PlanRow {
     PlanRow {
         hosts: vec![host.clone()],
         sign: match row.sign {

@@ -20,8 +20,10 @@ use crate::exit::Exit;
 use crate::quantity::parse_duration_ms;
 use crate::ui::screen::Screen;
 
-/// What is done to machines that stay, and stops them.
-const STOPS: [&str; 3] = ["reboot", "rebuild", "move"];
+/// What is done to machines that stay, and stops them, or may.
+const STOPS: [&str; 4] = [UNSURE, "reboot", "rebuild", "move"];
+/// What may stop one, or not: only doing it tells.
+const UNSURE: &str = "live-or-reboot";
 
 /// How a change is made.
 #[derive(Debug, Args)]
@@ -38,7 +40,7 @@ pub struct ChangeArgs {
     /// Start the machines that are new
     #[arg(short = 'S', long = "start", env = "MLN_START", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
     start: bool,
-    /// Machines that must not be stopped: refuse what would do it
+    /// Machines that must not be stopped: refuse what would do it, or may
     #[arg(short, long, env = "MLN_LIVE", value_name = "HOST", value_delimiter = ':', value_parser = Name::parse)]
     live: Vec<Name>,
     /// For how long the disks of machines that are left out are kept: they come back with them, by rollback or when they
@@ -169,9 +171,12 @@ pub async fn run(
             || STOPS.contains(&row.act.as_str());
         goes && row.kind == "host" && row.name.as_ref().is_some_and(|name| args.live.contains(name))
     });
-    if let Some(name) = stopped.and_then(|row| row.name.clone()) {
-        return Err(CommandError::NotLive { vm: name.to_string() });
+    if let Some((row, name)) = stopped.and_then(|row| Some((row, row.name.as_ref()?))) {
+        let would = if row.act == UNSURE { "may" } else { "would" };
+        return Err(CommandError::NotLive { vm: name.to_string(), would });
     }
+    // Before the question: whoever says yes has read them.
+    screen.warnings(&planned.warnings);
     if !args.yes && !screen.ask("make these changes?").map_err(CommandError::Terminal)? {
         screen.notice("nothing was changed");
         return Ok(Exit::Failed);
@@ -179,7 +184,8 @@ pub async fn run(
     let seen = plan.head.as_ref().map(|head| head.digest.clone());
     let request = Request::Upgrade(Change { seen, ..change });
     let made = send(&request, &wanted, agent, screen);
-    let answer = make_at(args.bandwidth, &planned, made, agent, screen).await?;
+    let mut answer = make_at(args.bandwidth, &planned, made, agent, screen).await?;
+    answer.warnings.retain(|text| !planned.warnings.contains(text));
     if let Some(revised) = &answer.revised {
         screen.revised(revised);
     }

@@ -65,7 +65,7 @@ impl Target {
         if path == Path::new("-") {
             return Ok(Self::Stdout);
         }
-        let failed = |source| CommandError::File { path: path.to_owned(), source };
+        let failed = |source| CommandError::Write { path: path.to_owned(), source };
         // A link stays, and what it leads to is replaced; one that leads nowhere is replaced itself.
         let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
         match path.metadata() {
@@ -93,10 +93,10 @@ impl Target {
                 screen.pass_through(OutputStream::Stdout, bytes).await.map_err(CommandError::Terminal)
             }
             Self::File(file, path) => {
-                file.write_all(bytes).map_err(|source| CommandError::File { path: path.clone(), source })
+                file.write_all(bytes).map_err(|source| CommandError::Write { path: path.clone(), source })
             }
             Self::Through(file, path) => {
-                file.write_all(bytes).map_err(|source| CommandError::File { path: path.clone(), source })
+                file.write_all(bytes).map_err(|source| CommandError::Write { path: path.clone(), source })
             }
         }
     }
@@ -104,7 +104,7 @@ impl Target {
     /// Makes it durable, and gives it its name.
     fn finish(self) -> Result<(), CommandError> {
         let Self::File(file, path) = self else { return Ok(()) };
-        let failed = |source| CommandError::File { path: path.clone(), source };
+        let failed = |source| CommandError::Write { path: path.clone(), source };
         file.as_file().sync_all().map_err(failed)?;
         file.persist(&path).map_err(|error| failed(error.error))?;
         Ok(())
@@ -216,6 +216,7 @@ mod tests {
         assert!(fs::symlink_metadata(&link).expect("it is there").is_symlink());
         let into =
             Target::open(folder.path(), ExistingFile::Replace).err().expect("a folder is none").to_string();
+        assert!(into.ends_with("can't be written"), "{into}");
         assert!(into.contains(folder.path().to_str().expect("a path")), "{into}");
     }
 }

@@ -210,7 +210,7 @@ fn own_key() -> Result<PathBuf, CommandError> {
     if key.exists() && key.with_extension("pub").exists() {
         return Ok(key);
     }
-    let making = |source| CommandError::File { path: folder.clone(), source };
+    let making = |source| CommandError::Write { path: folder.clone(), source };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(making)?;
     // Under a name of its own first: two may come at once, and each must find a whole pair.
     let fresh = folder.join(format!("new-{}", std::process::id()));

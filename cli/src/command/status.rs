@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 use mln_link::Request;
-use mln_link::message::{ProjectRef, ProjectSelection, StatusRow, StatusWait, Target, VmState, WaitFor};
+use mln_link::message::{
+    Failure, ProjectRef, ProjectSelection, StartupRow, StatusRow, StatusWait, Target, VmState, WaitFor,
+};
 use mln_protocol::id::Name;
 
 use crate::conversation::Agent;
@@ -94,6 +96,19 @@ fn off(rows: &[StatusRow]) -> Vec<String> {
     hosts.into_iter().map(line).collect()
 }
 
+/// Says which of the machines that were waited for are up and not what they should be.
+fn unready(rows: &[StartupRow]) -> Vec<Failure> {
+    let failure = |row: &StartupRow| Failure {
+        what: "waiting".to_owned(),
+        host: None,
+        vm: Some(row.vm.clone()),
+        why: "it is up, and its startup lines failed".to_owned(),
+        console_tail: Vec::new(),
+        next: vec![format!("mlnctl logs {}/{}/{}", row.owner, row.project, row.vm)],
+    };
+    rows.iter().map(failure).collect()
+}
+
 /// Lists VMs.
 pub async fn run(args: Status, agent: &Agent, screen: &Screen) -> Result<Exit, CommandError> {
     if args.wait == Some(Wait::Up) {
@@ -113,8 +128,28 @@ pub async fn run(args: Status, agent: &Agent, screen: &Screen) -> Result<Exit, C
     let warnings: Vec<String> = unsettled.iter().flat_map(change::unsettled).collect();
     drop(listed);
     answer.warnings.extend(warnings);
+    if args.wait == Some(Wait::Up) {
+        answer.failures.extend(unready(&answer.startup));
+    }
     Ok(match screen.troubles(&answer) {
         Exit::Done if !satisfied => Exit::Failed,
         exit => exit,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It ended with 0, and only the table said so.
+    #[test]
+    fn who_waits_until_machines_are_up_is_told_of_startup_lines_that_failed() {
+        let name = |text: &str| Name::parse(text).expect("a name");
+        let row = StartupRow { owner: name("anna"), project: name("ring"), vm: name("router1") };
+        assert_eq!(unready(&[]), []);
+        let told = unready(&[row]);
+        assert_eq!((told.len(), told[0].vm.as_ref()), (1, Some(&name("router1"))));
+        assert_eq!(told[0].next, ["mlnctl logs anna/ring/router1"]);
+        assert!(told[0].why.contains("startup lines failed"), "{}", told[0].why);
+    }
 }

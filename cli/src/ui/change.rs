@@ -66,7 +66,9 @@ pub fn plan(plan: &Plan, rows: &[PlanRow]) -> String {
         // What several lines in a row have in common is said once.
         let is_said_later =
             row.act == KEPT && next.is_some_and(|next| next.act == KEPT && next.why == row.why);
-        let is_told = matches!(row.act.as_str(), "reboot" | "rebuild" | "move" | RETURN | KEPT) || is_kept;
+        let is_told =
+            matches!(row.act.as_str(), "live-or-reboot" | "reboot" | "rebuild" | "move" | RETURN | KEPT)
+                || is_kept;
         if is_told && !is_said_later {
             text += &format!("      {}\n", super::text::printable(&row.why));
         }
@@ -91,10 +93,10 @@ enum Fate {
 }
 
 /// How many things come, come back, go, change and move: what has several lines counts once. A name that goes at one host and
-/// comes at another is one thing that comes.
+/// comes at another is one thing that comes. A switch that is only at other hosts than before counts nothing: machines move.
 fn counts(rows: &[PlanRow]) -> [(usize, &'static str); 5] {
     let mut subjects: std::collections::BTreeMap<(&str, Option<&str>), Fate> = Default::default();
-    for row in rows {
+    for row in rows.iter().filter(|row| row.sign != PlanSign::Moved || row.kind != "switch") {
         let fate = match (row.sign, &row.key) {
             (PlanSign::Added, None) if row.act == RETURN => Fate::Returned,
             (PlanSign::Added, None) => Fate::Added,

@@ -121,6 +121,9 @@ pub fn for_error(error: &CommandError) -> Vec<String> {
             &["`mlnctl status` lists the hosts of projects"]
         }
         CommandError::NoSuchHost { .. } => &["`mlnctl status -p PROJECT` lists its hosts"],
+        CommandError::NotLive { would: "may", .. } => &[
+            "leave its memory as it is, or leave it out of -l: only taking memory from it tells whether it has it free",
+        ],
         CommandError::NotLive { .. } => &["leave it in the project, or leave it out of -l"],
         CommandError::FileExists { .. } => &["give it another name, or replace it with --force"],
         CommandError::NoSuchPlaced { .. } => &["`mlnctl import --check FILE` lists its hosts"],
@@ -137,6 +140,7 @@ pub fn for_error(error: &CommandError) -> Vec<String> {
         | CommandError::Program { .. }
         | CommandError::ProjectFile(_)
         | CommandError::File { .. }
+        | CommandError::Write { .. }
         | CommandError::Terminal(_) => &[],
     };
     hints.iter().map(|hint| (*hint).to_owned()).collect()

@@ -45,7 +45,7 @@ fn what(row: &Row) -> String {
 fn reason(row: &Row) -> String {
     let why = match row.act {
         Act::Build | Act::Remove | Act::Return | Act::Change(Effect::Live) => return String::new(),
-        Act::Keep | Act::Change(Effect::Reboot | Effect::Rebuild | Effect::Move) => {
+        Act::Keep | Act::Change(Effect::LiveOrReboot | Effect::Reboot | Effect::Rebuild | Effect::Move) => {
             format!("      {}\n", row.why)
         }
     };

@@ -66,6 +66,18 @@ fn words(step: Step) -> (&'static str, &'static str) {
 impl Board {
     /// Takes in a step, and returns the line that says so for good, as a terminal shows it: only what has ended.
     pub fn note(&mut self, progress: &Progress, now_ms: u64) -> Option<String> {
+        // What was lost is gone from the terminal with the line of what is under way.
+        let begun = self.under_way.iter().find(|known| is_same_step(&known.progress, progress));
+        let lost = begun.filter(|_| progress.step == Step::TakeOver && progress.state == StepState::Done);
+        let detail = lost.map(|known| known.progress.detail.clone());
+        let said = Progress {
+            detail: detail.filter(|_| progress.detail.is_empty()).unwrap_or_else(|| progress.detail.clone()),
+            ..progress.clone()
+        };
+        self.take_in(&said, now_ms)
+    }
+
+    fn take_in(&mut self, progress: &Progress, now_ms: u64) -> Option<String> {
         let at = self.under_way.iter().position(|known| is_same_step(&known.progress, progress));
         let since_ms = at.map_or(now_ms, |at| self.under_way[at].since_ms);
         if progress.state == StepState::Begun {
@@ -101,7 +113,7 @@ impl Board {
     /// Returns the line that a pipe gets for a step: its begin and its end, not every detail.
     pub fn plain_note(&mut self, progress: &Progress, now_ms: u64) -> Option<String> {
         let known = self.under_way.iter().any(|known| is_same_step(&known.progress, progress));
-        let ended = self.note(progress, now_ms);
+        let ended = self.take_in(progress, now_ms);
         match progress.state {
             StepState::Begun if known => None,
             StepState::Begun => Some(line('-', progress, words(progress.step).0, None)),

@@ -54,6 +54,31 @@ fn a_terminal_keeps_what_ended_and_moves_what_did_not() {
     assert_eq!(board.live(1_200, 10), ["⠹ b on os…"]);
 }
 
+/// What was lost stood in a line that the spinner took away.
+#[test]
+fn what_a_takeover_loses_stays_to_be_read() {
+    let begun = step("a", Step::TakeOver, StepState::Begun);
+    let begun = Progress { detail: "what was written since is lost".to_owned(), ..begun };
+    let done = step("a", Step::TakeOver, StepState::Done);
+    let mut board = Board::default();
+    assert_eq!(board.note(&begun, 0), None);
+    let kept = "✔ a on oslo                taken over: what was written since is lost (0.9 s)";
+    assert_eq!(board.note(&done, 900).as_deref(), Some(kept));
+    // A pipe has the line from before, and gets it once.
+    let mut board = Board::default();
+    let first = board.plain_note(&begun, 0).unwrap_or_default();
+    assert!(first.ends_with("taking over: what was written since is lost"), "{first}");
+    assert_eq!(
+        board.plain_note(&done, 900).as_deref(),
+        Some("✔ a on oslo                taken over (0.9 s)")
+    );
+    // Where it comes to nothing, nothing was lost.
+    let mut board = Board::default();
+    board.note(&begun, 0);
+    let failed = board.note(&step("a", Step::TakeOver, StepState::Failed), 900).unwrap_or_default();
+    assert!(!failed.contains("lost"), "{failed}");
+}
+
 #[test]
 fn many_vms_do_not_fill_the_screen() {
     let mut board = Board::default();

@@ -156,6 +156,16 @@ impl Screen {
         exit
     }
 
+    /// Writes what the user should know before going on: events under JSON.
+    pub fn warnings(&self, warnings: &[String]) {
+        for text in warnings {
+            match self.output {
+                Audience::Table => write_err(&report::warning(text, self.paint)),
+                Audience::Json => write_out(&format!("{}\n", json::warning(text))),
+            }
+        }
+    }
+
     fn write_troubles(&self, answer: &Answer, write: fn(&str)) {
         let Answer { warnings, silences, refusals, failures, .. } = answer;
         match self.output {

@@ -74,6 +74,21 @@ fn a_plan_is_lines_with_their_cost_and_who_answers_for_them_and_ends_with_2() {
     assert_eq!(document["changes"][1]["act"], "reboot");
 }
 
+/// It was counted as removed, though the project keeps it.
+#[test]
+fn a_switch_that_machines_take_along_is_shown_and_not_counted() {
+    let (_folder, path) = file();
+    let at = |kind: &str, of: &str, act: &str| PlanRow {
+        kind: kind.to_owned(),
+        ..row(PlanSign::Moved, of, None, act)
+    };
+    let rows = vec![at("switch", "lan", "live"), at("host", "a", "move")];
+    let agent = ScriptedAgent::answering(vec![plan(&["oslo"]), Reply::PlanRows(rows)]);
+    let (_, output) = agent.run(&["plan", "-f", &path]);
+    let shown = stdout(&output);
+    assert!(shown.contains("> switch lan") && shown.contains("\n1 moved; p at revision 2"), "{shown}");
+}
+
 #[test]
 fn a_plan_without_changes_ends_with_0_and_one_that_is_refused_with_3() {
     let (_folder, path) = file();
@@ -109,6 +124,19 @@ fn what_must_stay_live_is_not_removed() {
     let (_, output) = agent.run(&["upgrade", "-f", &path, "--yes", "-l", "a:b"]);
     assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
     assert!(stderr(&output).contains("b would be stopped"), "{}", stderr(&output));
+}
+
+/// The plan said "live", and it was started once more.
+#[test]
+fn what_may_be_stopped_is_refused_for_what_must_stay_live() {
+    let (_folder, path) = file();
+    let rows = vec![row(PlanSign::Changed, "b", Some("memory"), "live-or-reboot")];
+    let agent = ScriptedAgent::answering(vec![plan(&["oslo"]), Reply::PlanRows(rows)]);
+    let (_, output) = agent.run(&["upgrade", "-f", &path, "--yes", "-l", "a:b"]);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert!(stderr(&output).contains("b may be stopped"), "{}", stderr(&output));
+    let shown = stdout(&output);
+    assert!(shown.contains("it counts from the next start on"), "the reason is shown: {shown}");
 }
 
 #[test]

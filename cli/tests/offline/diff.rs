@@ -77,6 +77,21 @@ fn a_wrong_project_is_not_compared() {
 }
 
 #[test]
+fn of_a_changed_policy_each_keyword_is_a_line() {
+    let text = |inside: &str| {
+        format!("global {{ project p }}\nhost a {{ policy near {{ run /near\n{inside} }} }}\n")
+    };
+    let (a, b) = (text("every 30s; may move oslo bergen"), text("every 60s; may move oslo voss"));
+    let folder = folder_with(&[("a.mln", &a), ("b.mln", &b)]);
+    let told = "\
+~ host a  policy near every: 30s → 60s                   live
+~ host a  policy near may move: oslo bergen → oslo voss  live
+1 changed
+";
+    check(folder.path(), &["diff", "a.mln", "b.mln"], 2, told);
+}
+
+#[test]
 fn what_is_not_carried_out_yet_is_told_and_nothing_is_done_about_it() {
     let a = "global { project p }\nhost a { ec2 { ami one } }\nhost gone { }\n";
     let b = "global { project p }\nhost a { ec2 { ami two } }\nhost new { }\n";

@@ -43,6 +43,8 @@ pub struct Limits {
     pub disk: DiskRoom,
     /// How much memory it can have without another start, by how it was started; none where that isn't known.
     pub memory_max: Option<MemoryMib>,
+    /// With how much memory its guest would do by what it has free now; none where that isn't known.
+    pub memory_min: Option<MemoryMib>,
 }
 
 /// Whether a disk is long enough for the file system that is to be on it.
@@ -69,6 +71,8 @@ const HAS_ROOM: &str = "it was started with room for that, by its `memory_max`";
 /// Why memory costs a start at a VM that was started before it was given room for it.
 const STARTED_WITH_LESS: &str =
     "it was started with room for less, before its `memory_max` said so; it has the new room from a start on";
+/// Why less memory costs a start at a VM that uses what would be taken from it.
+const USES_IT: &str = "it has not that much memory free now, and less can't be taken from it as it runs";
 /// What it means to come from another host.
 const MOVE: &str = "its disk is copied while it runs; it is stopped for the last of it, and goes on there";
 
@@ -76,7 +80,7 @@ const MOVE: &str = "its disk is copied while it runs; it is stopped for the last
 const HERE: &str = "this host has taken it over and has it already; nothing is copied";
 
 /// When a VM that moves has another size.
-const RESIZED: &str = "it has that from when it is up at its new host";
+pub(super) const RESIZED: &str = "it has that from when it is up at its new host";
 
 /// Returns whether a VM can have a change to it; what is no VM's is had at once.
 pub fn carry(change: &Change) -> Carry {
@@ -138,7 +142,8 @@ fn of_vm(change: &VmChange) -> Carry {
 
 /// Says what a change costs one VM as it stands, where that is less than it may cost elsewhere.
 fn be_gentle(planned: &mut PlannedChange, before: &[Vm], condition: &impl Fn(&Name) -> Condition) {
-    let (Change::VmChanged { vm, change }, Act::Change(Effect::Reboot)) = (&planned.change, planned.act)
+    let (Change::VmChanged { vm, change }, Act::Change(Effect::Reboot | Effect::LiveOrReboot)) =
+        (&planned.change, planned.act)
     else {
         return;
     };
@@ -146,7 +151,9 @@ fn be_gentle(planned: &mut PlannedChange, before: &[Vm], condition: &impl Fn(&Na
     let most = definition.and_then(|found| found.setup.memory_max);
     let why = match change {
         _ if condition(vm) != Condition::Running => NOT_RUNNING,
-        VmChange::Memory(memory) if most.is_some_and(|most| memory.to <= most) => HAS_ROOM,
+        VmChange::Memory(memory) if memory.to > memory.from && most.is_some_and(|most| memory.to <= most) => {
+            HAS_ROOM
+        }
         _ => return,
     };
     (planned.act, planned.why) = (Act::Change(Effect::Live), why);
@@ -154,16 +161,19 @@ fn be_gentle(planned: &mut PlannedChange, before: &[Vm], condition: &impl Fn(&Na
 
 /// Says what a change costs one VM that runs, where that is more than it costs elsewhere.
 fn be_strict(planned: &mut PlannedChange, limits: &impl Fn(&Name) -> Limits) {
-    let (Change::VmChanged { vm, change }, Act::Change(Effect::Live)) = (&planned.change, planned.act) else {
+    let (Change::VmChanged { vm, change }, Act::Change(Effect::Live | Effect::LiveOrReboot)) =
+        (&planned.change, planned.act)
+    else {
         return;
     };
-    let Limits { obstacle, disk, memory_max } = limits(vm);
+    let Limits { obstacle, disk, memory_max, memory_min } = limits(vm);
     let by = carried_by(change);
     let why = match (obstacle, disk) {
         (_, DiskRoom::TooLittle) if matches!(change, VmChange::Disk(_)) => DISK_TOO_SHORT,
         _ if is_more_memory(change, memory_max) => STARTED_WITH_LESS,
         (Some(Obstacle::Agent | Obstacle::Both), _) if by.contains(&Carrier::Agent) => OLDER_AGENT,
         (Some(Obstacle::Holder | Obstacle::Both), _) if by.contains(&Carrier::Holder) => OLDER_HOLDER,
+        _ if is_less_memory(change, memory_min) => USES_IT,
         _ => return,
     };
     (planned.act, planned.why) = (Act::Change(Effect::Reboot), why);
@@ -172,6 +182,11 @@ fn be_strict(planned: &mut PlannedChange, limits: &impl Fn(&Name) -> Limits) {
 /// Whether a change gives a VM more memory than it can have without another start.
 fn is_more_memory(change: &VmChange, most: Option<MemoryMib>) -> bool {
     matches!((change, most), (VmChange::Memory(memory), Some(most)) if memory.to > most)
+}
+
+/// Whether a change leaves a VM less memory than its guest would do with now.
+fn is_less_memory(change: &VmChange, least: Option<MemoryMib>) -> bool {
+    matches!((change, least), (VmChange::Memory(memory), Some(least)) if memory.to < memory.from && memory.to < least)
 }
 
 /// Who has something to do for a change of a VM that runs.
@@ -365,7 +380,8 @@ mod tests {
         check(before, after, &[], &["~ a memory live"]);
         check(before, "host a { memory 64M; boot_order 5 }", &["a"], &["~ a boot_order live"]);
         check(before, "host a { memory 64M; startup {\n date\n} }", &["a"], &["+ a startup live"]);
-        check(before, "host a { memory 48M }", &["a"], &["~ a memory live"]);
+        check(before, "host a { memory 48M }", &["a"], &["~ a memory live-or-reboot"]);
+        check(before, "host a { memory 48M }", &[], &["~ a memory live"]);
     }
 
     #[test]
@@ -498,7 +514,31 @@ mod tests {
         };
         assert_eq!(acts(96, 64), ["reboot"]);
         assert_eq!(acts(96, 96), ["live"]);
-        assert_eq!(acts(48, 64), ["live"]);
+        assert_eq!(acts(48, 64), ["live-or-reboot"]);
+    }
+
+    /// The plan said "live", and the machine was started once more, also with `-l`.
+    #[test]
+    fn less_memory_is_never_promised_as_a_vm_runs_and_costs_a_start_where_the_guest_uses_it() {
+        let before = part("host a { memory 96M }");
+        let act = |memory: u32, limits: Limits| -> String {
+            let after = part(&format!("host a {{ memory {memory}M }}"));
+            let change = PartChange {
+                before: Some(&before),
+                after: Some(&after),
+                arriving: &[],
+                leaving: &[],
+                here: &[],
+            };
+            let rows = change.rows_within(|_| Condition::Running, |_| limits);
+            rows.iter().map(|row| row.act.word()).collect()
+        };
+        let least = |mib| Limits { memory_min: Some(MemoryMib(mib)), ..Limits::default() };
+        assert_eq!(act(64, Limits::default()), "live-or-reboot");
+        assert_eq!(act(64, least(64)), "live-or-reboot");
+        assert_eq!(act(64, least(65)), "reboot");
+        let older = Limits { obstacle: Some(Obstacle::Agent), ..Limits::default() };
+        assert_eq!(act(64, older), "reboot");
     }
 
     #[test]

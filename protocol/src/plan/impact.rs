@@ -9,6 +9,9 @@ use crate::model::{Attachment, DiskSize, Platform, TemplateRef};
 pub enum Effect {
     /// It goes on running.
     Live,
+    /// It goes on running where its guest gives what is asked of it, and else is stopped and started once: only doing it
+    /// tells.
+    LiveOrReboot,
     /// It is stopped and started once, with its disk.
     Reboot,
     /// Its disk is made anew.
@@ -22,6 +25,7 @@ impl Effect {
     pub fn word(self) -> &'static str {
         match self {
             Self::Live => "live",
+            Self::LiveOrReboot => "live-or-reboot",
             Self::Reboot => "reboot",
             Self::Rebuild => "rebuild",
             Self::Move => "move",
@@ -138,9 +142,11 @@ fn on_uml(change: &VmChange) -> Impact {
             loss: None,
         },
         VmChange::Template(template) => of_template(template),
-        VmChange::Memory(memory) if memory.to < memory.from => {
-            live("what it has free is taken from it as it runs")
-        }
+        VmChange::Memory(memory) if memory.to < memory.from => Impact {
+            act: Act::Change(Effect::LiveOrReboot),
+            why: "what it has free is taken from it as it runs; where it has not that much free, it is started once more",
+            loss: None,
+        },
         VmChange::Memory(_) => reboot("User-Mode Linux has at most the memory that it was started with"),
         VmChange::Vcpus(_) => live("User-Mode Linux has one processor, whatever the project says"),
         VmChange::Disk(disk) => of_disk(disk),

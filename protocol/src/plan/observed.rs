@@ -115,7 +115,7 @@ pub fn settled(wanted: &Project, observed: &BTreeMap<Name, Sighting>, places: &i
 fn be_gentle(planned: &mut PlannedChange, observed: &BTreeMap<Name, Sighting>) {
     let Change::VmChanged { vm, .. } = &planned.change else { return };
     let is_down = observed.get(vm).is_some_and(|seen| seen.condition == Condition::Down);
-    if is_down && planned.act == Act::Change(Effect::Reboot) {
+    if is_down && matches!(planned.act, Act::Change(Effect::Reboot | Effect::LiveOrReboot)) {
         planned.act = Act::Change(Effect::Live);
         planned.why = "it does not run, and has it from its next start on";
     }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::difference::Replaced;
+use super::policy::items_of_policies;
 use super::row::{Item, given, items_of_list};
-use crate::model::{Decider, Group, Hooks, May, MemoryMib, Mount, MountSource, Policy, Scheduling};
+use crate::model::{Group, Hooks, MemoryMib, Mount, MountSource, Policy, Scheduling};
 
 /// One thing that a guest has beside its disk and its interfaces, and has otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +52,7 @@ pub(super) fn items_of_setup(change: &SetupChange) -> Vec<Item> {
             let text = |most: Option<MemoryMib>| most.map(|most| most.to_string());
             vec![given("memory_max", text(most.from), text(most.to))]
         }
-        SetupChange::Policies(policies) => items_of_list("policy", policies, policy_text),
+        SetupChange::Policies(policies) => items_of_policies(policies),
         SetupChange::Mounts(mounts) => items_of_list("mount", mounts, mount_text),
         SetupChange::Shutdown(lines) => items_of_list("shutdown", lines, String::clone),
         SetupChange::Scheduling(change) => {
@@ -81,17 +82,6 @@ pub(super) fn items_of_hooks(hooks: &Replaced<Hooks>) -> Vec<Item> {
 fn group_text(group: &Group) -> String {
     let members: Vec<&str> = group.members.iter().map(|member| member.as_str()).collect();
     format!("{} {{ {} }}", group.name, members.join(" "))
-}
-
-fn policy_text(policy: &Policy) -> String {
-    let decider = policy.decider.iter().map(|decider| match decider {
-        Decider::Run(words) => format!("run {}", words.join(" ")),
-        Decider::Builtin(builtin) => format!("builtin {}", builtin.word()),
-    });
-    let times = [("every", policy.every_ms), ("grace", policy.grace_ms)];
-    let times = times.map(|(word, ms)| format!("{word} {}s", ms / 1000));
-    let lines: Vec<String> = decider.chain(times).chain(policy.may.iter().map(May::to_string)).collect();
-    format!("{} {{ {} }}", policy.name, lines.join("; "))
 }
 
 fn mount_text(mount: &Mount) -> String {

@@ -53,7 +53,7 @@ fn check_host(from: &str, to: &str, expect: &[&str]) {
 #[test]
 fn each_change_of_a_host_takes_the_mildest_way_that_user_mode_linux_allows() {
     check_host("memory 64M", "memory 96M", &["~ memory 64 MiB → 96 MiB reboot"]);
-    check_host("memory 96M", "memory 64M", &["~ memory 96 MiB → 64 MiB live"]);
+    check_host("memory 96M", "memory 64M", &["~ memory 96 MiB → 64 MiB live-or-reboot"]);
     check_host("", "size 1G", &["+ disk → 1 GiB live"]);
     check_host("size 1G", "size 2G", &["~ disk 1 GiB → 2 GiB live"]);
     check_host("boot_order 1", "boot_order 2", &["~ boot_order 1 → 2 live"]);

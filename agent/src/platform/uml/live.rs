@@ -28,7 +28,8 @@ use crate::guest::verb::{APPLY, OLDER};
 use crate::holder::files;
 use crate::image::{ImageStore, seed};
 use crate::platform::{
-    Applied, BuildRequest, Configuration, End, ExecCommand, ExecError, ExecOutputEvent, Leeway, StepError,
+    Applied, BuildRequest, Configuration, End, ExecCommand, ExecError, ExecOutputEvent, Leeway,
+    MemoryQuestion, StepError,
 };
 
 /// How long the agent in a guest may take for all that its seed says, beside the time for sending it.
@@ -357,14 +358,15 @@ async fn give_seed(attachment: &Attachment, id: &VmId, seed: &NextSeed) -> Resul
 }
 
 /// Returns what a VM can be given as it runs.
-pub(super) async fn leeway(shared: &Shared, id: &VmId) -> Leeway {
+pub(super) async fn leeway(shared: &Shared, id: &VmId, memory: MemoryQuestion) -> Leeway {
     let folder = shared.folders.path(id);
     // Where it can't be read, the step says why.
     let disk_max = blocking(move || configure::disk_length(&folder)).await.ok().map(DiskBytes);
     let Some(attachment) = shared.attached(id) else {
-        return Leeway { obstacle: None, disk_max, memory_max: None };
+        return Leeway { disk_max, ..Leeway::default() };
     };
-    let (obstacle, memory_max) = match attachment.live().await {
+    let live = attachment.live().await;
+    let (obstacle, memory_max) = match &live {
         Ok(live) => (None, Some(MemoryMib(live.memory_max_mib))),
         Err(LiveError::HolderOlder) => (Some(Obstacle::Holder), None),
         Err(LiveError::Refused(_) | LiveError::Silent) => (None, None),
@@ -376,7 +378,21 @@ pub(super) async fn leeway(shared: &Shared, id: &VmId) -> Leeway {
         (true, _) => Some(Obstacle::Agent),
         (false, obstacle) => obstacle,
     };
-    Leeway { obstacle, disk_max, memory_max }
+    // Where it doesn't say, nobody knows: the plan promises nothing then.
+    let memory_min = match (memory, &live, &probe) {
+        (MemoryQuestion::MostAndLeast, Ok(live), Ok(Ok(_))) => {
+            let free = tokio::time::timeout(PROBE_LIMIT, free_memory(&attachment, id)).await;
+            free.ok().and_then(Result::ok).map(|free_kib| memory_min(live.memory_mib, free_kib))
+        }
+        _ => None,
+    };
+    Leeway { obstacle, disk_max, memory_max, memory_min }
+}
+
+/// Returns with how much memory a guest would do that has so much, and so much of it free.
+fn memory_min(memory_mib: u32, free_kib: u64) -> MemoryMib {
+    let can_go_mib = free_kib.saturating_sub(MEMORY_KEPT_KIB) >> 10;
+    MemoryMib(memory_mib.saturating_sub(u32::try_from(can_go_mib).unwrap_or(u32::MAX)))
 }
 
 /// Returns how much memory a guest has free, in KiB, once it has let go of what it can read again.
@@ -455,6 +471,14 @@ mod tests {
         let names: Vec<(u32, &str)> =
             found.added.iter().map(|(index, slot)| (*index, slot.interface.name.as_str())).collect();
         assert_eq!((&names[..], &found.gone[..]), (added, gone));
+    }
+
+    #[test]
+    fn a_guest_would_do_without_what_it_has_free_but_for_a_little() {
+        assert_eq!(memory_min(64, 22 << 10), MemoryMib(48), "as much as may be taken from it");
+        assert_eq!(memory_min(64, (22 << 10) - 1), MemoryMib(49));
+        assert_eq!(memory_min(64, 0), MemoryMib(64));
+        assert_eq!(memory_min(64, u64::MAX), MemoryMib(0));
     }
 
     #[test]

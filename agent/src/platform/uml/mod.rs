@@ -35,8 +35,8 @@ use tracing::{info, warn};
 
 use super::{
     Answer, Applied, BootProgress, BuildRequest, Checked, Configuration, ConsoleLog, ConsoleView, Exec,
-    ExecCommand, ExecError, Exit, Leeway, NewCopy, Observation, Observed, Platform, Probe, Refusal,
-    StepError, Stop, TemplateFacts, TerminalCommand, VmEvent,
+    ExecCommand, ExecError, Exit, Leeway, MemoryQuestion, NewCopy, Observation, Observed, Platform, Probe,
+    Refusal, StepError, Stop, TemplateFacts, TerminalCommand, VmEvent,
 };
 use crate::disk::{DiskFolder, VmDisk};
 use crate::holder::{self, files};
@@ -496,8 +496,8 @@ impl Platform for Uml {
         })
     }
 
-    fn leeway<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Leeway> {
-        Box::pin(live::leeway(&self.shared, vm))
+    fn leeway<'a>(&'a self, vm: &'a VmId, memory: MemoryQuestion) -> Answer<'a, Leeway> {
+        Box::pin(live::leeway(&self.shared, vm, memory))
     }
 
     fn start<'a>(&'a self, vm: &'a VmId) -> Answer<'a, Result<(), StepError>> {
