@@ -7,7 +7,8 @@ use mln_protocol::model::{Fragment, Vm};
 use mln_protocol::node::{HandOver, Holding, Message, Node};
 use mln_protocol::plan::{Existence, Observed, Step};
 use mln_protocol::record::{
-    Claim, ClaimBasis, Commit, Epoch, Link, Record, RecordKey, RunState, VerifiedRecord, VmState, VmStatus,
+    Claim, ClaimBasis, Commit, Consent, Epoch, Link, Record, RecordKey, RunState, VerifiedRecord, VmState,
+    VmStatus,
 };
 use mln_protocol::wire;
 
@@ -236,6 +237,25 @@ impl Oracle {
     /// Returns a published revision.
     pub(crate) fn revision(&self, digest: Digest) -> Option<&Commit> {
         self.decisions.born(digest)
+    }
+
+    /// Returns the children of a revision that count.
+    pub(crate) fn children(&self, parent: Digest) -> impl Iterator<Item = &Commit> {
+        self.decisions.children(parent)
+    }
+
+    /// Returns the child of a revision that a majority has decided on.
+    pub(crate) fn decided(&self, parent: Digest) -> Option<&Commit> {
+        self.children(parent).find(|child| child.revision.consent == Consent::Majority)
+    }
+
+    /// Whether anybody in this world may have signed two things for one: then two children of one revision may count.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        let exempt = &self.exempt;
+        !exempt.hostile.is_empty()
+            || !exempt.restored.is_empty()
+            || !exempt.cloned.is_empty()
+            || !exempt.amnesiac.is_empty()
     }
 
     /// S2: looks at a commit that an honest host has published or passed on.

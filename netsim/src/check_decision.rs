@@ -202,6 +202,11 @@ impl Decisions {
         })
     }
 
+    /// Returns the children of a revision: by the rules at most one of a majority, beside partial ones.
+    pub(crate) fn children(&self, parent: Digest) -> impl Iterator<Item = &Commit> {
+        self.commits.values().filter(move |commit| commit.revision.parent == Some(parent))
+    }
+
     /// Returns the published revision with this digest.
     pub(crate) fn born(&self, birth: Digest) -> Option<&Commit> {
         self.commits.get(&birth)

@@ -168,7 +168,7 @@ impl World {
     }
 
     /// Judges both who signs a request and for whom it is passed on; a host's own users are its own business.
-    fn may(
+    pub(crate) fn may(
         &self,
         node: usize,
         author: PublicKey,
@@ -247,7 +247,7 @@ impl World {
     }
 
     /// Returns how many VMs and MiB are made on a grant, for all that a host knows of other projects.
-    fn taken(&self, node: usize, grant: Digest, changed: &[Option<ProjectId>]) -> (u64, u64) {
+    pub(crate) fn taken(&self, node: usize, grant: Digest, changed: &[Option<ProjectId>]) -> (u64, u64) {
         let Some(machine) = &self.hosts[node].node else { return (0, 0) };
         let heads = machine
             .projects()

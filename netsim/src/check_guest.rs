@@ -59,8 +59,8 @@ impl World {
         if revision.made_unix_ms > unix_ms + SKEW_MS {
             return Err("it is made in the future, when every grace is over".to_owned());
         }
-        if ask.replaces.is_some() || revision.charge.is_some() != parent.revision.charge.is_some() {
-            return Err("it replaces another project, or is made on somebody's grants".to_owned());
+        if ask.replaces.is_some() || !ask.chain.is_empty() {
+            return Err("it replaces another project, or comes on somebody's grants".to_owned());
         }
         let child = self.judge_decision(revision, request, &parent, &before)?;
         let expected = self.parts_of(&child)?;
@@ -81,7 +81,9 @@ impl World {
         if mine != part {
             return Err("its part is not what the text says".to_owned());
         }
-        Ok(())
+        self.judge_ground(revision, &parent, &expected)?;
+        let had = self.parts_of(&before)?;
+        self.judge_ground_at(node, ask.author(), revision, &parent, (&had, &expected))
     }
 
     /// Whether something was signed by whom it says; what was found right is not computed again.
@@ -317,6 +319,7 @@ impl World {
                 return Err(format!("the part of {} is not what its text says", place.name));
             }
         }
-        Ok(())
+        self.judge_ground(revision, &parent, &expected)?;
+        self.judge_ground_hosts(revision, &parent, |_| true)
     }
 }

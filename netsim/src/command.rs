@@ -273,5 +273,6 @@ fn report(out: &mut impl Write, ending: &Ending) -> std::io::Result<()> {
         tally.events, tally.delivered, ending.records, tally.hand_overs.claimed
     )?;
     writeln!(out, "{}", tally.guests.line())?;
+    writeln!(out, "{}", tally.rivals.lines())?;
     writeln!(out, "trace {}", ending.trace.to_hex())
 }

@@ -93,6 +93,12 @@ const EXPECTED: &[(Mutation, &[&str])] = &[
     (Mutation::EnvelopeIgnored, &["S4"]),
     (Mutation::GuestPartNotRemade, &["S4"]),
     (Mutation::GuestSignatureIgnored, &["S4"]),
+    (Mutation::GuestGrantRevokedPasses, &["S4"]),
+    (Mutation::GuestVerbUnchecked, &["S4"]),
+    (Mutation::GuestChargeForgotten, &["S4"]),
+    (Mutation::GuestLimitUnchecked, &["S4"]),
+    (Mutation::GuestHostsUnchecked, &["S4"]),
+    (Mutation::OvertakenNotTold, &["L1"]),
 ];
 
 /// Returns by which rules a mutation must be noticed.

@@ -51,11 +51,13 @@ pub(crate) enum Fault {
     PowerCut,
     /// The disk of a VM is gone after a crash.
     LostDisk,
+    /// A grant is taken back on which projects were made; whoever had it goes on with a narrower one.
+    Revoked,
 }
 
 impl Fault {
     /// Every kind with its name on the command line.
-    pub(crate) const ALL: [(&'static str, Self); 24] = [
+    pub(crate) const ALL: [(&'static str, Self); 25] = [
         ("loss", Self::Loss),
         ("repeat", Self::Repeat),
         ("late", Self::Late),
@@ -80,6 +82,7 @@ impl Fault {
         ("ambush", Self::Ambush),
         ("power-cut", Self::PowerCut),
         ("lost-disk", Self::LostDisk),
+        ("revoked", Self::Revoked),
     ];
 
     /// Returns its name on the command line.

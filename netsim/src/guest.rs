@@ -7,13 +7,16 @@ use std::sync::Arc;
 
 use mln_protocol::id::{Digest, Name, VmId};
 use mln_protocol::model::HostAddress;
-use mln_protocol::node::{Holding, Input, Node, OpId, Operation, Outcome, ProjectHeads};
+use mln_protocol::node::{Holding, Input, Node, OpId, Operation, Outcome, ProjectHeads, ProposedStage};
 use mln_protocol::plan::Observed;
 use mln_protocol::record::{Commit, Epoch, Link, Record};
-use mln_protocol::trust::{Attestation, GuestRequest, GuestRight, KeyPair, Verified, Wanted, child_of};
+use mln_protocol::trust::{
+    Attestation, Grant, GuestRequest, GuestRight, KeyPair, Verified, Wanted, child_of,
+};
 use mln_protocol::wire;
 
 use crate::ambush::Blow;
+use crate::check_guest_grants::grounds;
 use crate::fault::Fault;
 use crate::host::Honesty;
 use crate::lot::Lot;
@@ -113,6 +116,8 @@ pub(crate) struct Guests {
     pub(crate) forged: BTreeSet<Digest>,
     /// The revisions that were looked at.
     pub(crate) looked_at: BTreeSet<Digest>,
+    /// The grants on which projects are made.
+    pub(crate) grounds: BTreeMap<Digest, Grant>,
     /// What was found to be signed by whom it says.
     pub(crate) proven: RefCell<BTreeSet<Digest>>,
     boots: u64,
@@ -131,6 +136,7 @@ impl Guests {
             wanted: BTreeSet::new(),
             forged: BTreeSet::new(),
             looked_at: BTreeSet::new(),
+            grounds: grounds(),
             proven: RefCell::new(BTreeSet::new()),
             boots: 0,
             asked: BTreeMap::new(),
@@ -244,7 +250,7 @@ impl World {
         if self.now_ms >= FAULTS_MS {
             return;
         }
-        let scene = matches!(self.options.scene, Some(Scene::Guests | Scene::Forged));
+        let scene = self.options.scene.is_some_and(Scene::has_guests);
         let (from, until) = if scene { SCENE_PAUSE_MS } else { PAUSE_MS };
         let at = self.now_ms + self.guests.lot.between(from, until);
         self.at(at, Event::Guest);
@@ -260,20 +266,28 @@ impl World {
         let asker = askers.swap_remove(index);
         let Some(guest) = self.attest(&asker) else { return };
         let Some((right, against)) = self.wish(&asker, guest) else { return };
-        self.ask_as_guest(asker.node, right, against);
-        if (self.options.has(Fault::Crash) || scene) && self.guests.lot.chance(80) {
-            // In the middle of it, sooner or later.
-            let (at, down_ms) =
-                (self.now_ms + self.guests.lot.between(0, 800), self.guests.lot.between(500, 5_000));
-            self.at(at, Event::Struck { node: asker.node, blow: Blow::Crash(down_ms) });
+        let op = self.ask_as_guest(asker.node, right, against);
+        if (self.options.has(Fault::Crash) || scene) && self.guests.lot.chance(100) {
+            // In the middle of it: sooner or later, or just when it is so far.
+            let lot = &mut self.guests.lot;
+            let (wait_ms, down_ms) = (lot.between(0, 800), lot.between(500, 5_000));
+            match lot.index(4) {
+                0 => self.aim(asker.node, op, ProposedStage::Asking, down_ms),
+                1 | 2 => self.aim(asker.node, op, ProposedStage::Promising, down_ms),
+                _ => {
+                    let blow = Blow::Crash(down_ms);
+                    self.at(self.now_ms + wait_ms, Event::Struck { node: asker.node, blow });
+                }
+            }
         }
     }
 
-    fn ask_as_guest(&mut self, node: usize, right: GuestRight, against: Option<&'static str>) {
+    fn ask_as_guest(&mut self, node: usize, right: GuestRight, against: Option<&'static str>) -> OpId {
         self.tally.guests.asked += 1;
         let op = OpId(GUESTS_FROM + self.tally.guests.asked);
         self.guests.asked.insert(op, Asked { node, against });
         self.input(node, Input::Operate { op, operation: Operation::Guest(Box::new(right)) });
+        op
     }
 
     /// Takes in what became of it; false where it wasn't a guest that asked.
@@ -401,6 +415,9 @@ impl World {
             }
             _ => {}
         }
+        if against.is_none() && wants_more(asker, &request.wanted) && self.is_ground_revoked(asker) {
+            against = Some("on grants that were taken back, which its host knows");
+        }
         self.write_child(asker, &request.wanted, child);
         let request = self.guests.sign(&keys, request);
         let definition = asker.text.bytes.clone();
@@ -419,6 +436,13 @@ impl World {
             self.workload.texts.add(Text::with(sketch, child.definition, child.project));
         }
     }
+}
+
+/// Whether a guest wants more of the class, and with that more VMs than its project has by what it says of grants.
+fn wants_more(asker: &Asker, wanted: &Wanted) -> bool {
+    let had = asker.parent.revision.charge.as_ref().map(|charge| charge.amount.vms);
+    let wants = asker.text.sketch.with(&asker.vm.name, wanted).map(|child| child.vms().len() as u64);
+    matches!(wanted, Wanted::Scale { .. }) && wants > had
 }
 
 /// Draws what a VM wants, mostly what it may have; where that is a whole text, with what is in it.

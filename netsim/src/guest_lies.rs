@@ -11,9 +11,9 @@ use mln_protocol::model::{Fragment, HostAddress, MemoryMib};
 use mln_protocol::node::limits::GUEST_KEEP_REMOVED_MS;
 use mln_protocol::node::{Ask, Message, RunningVms};
 use mln_protocol::plan::PlacedHost;
-use mln_protocol::record::{Consent, Revision, RevisionHost, RevisionVm};
+use mln_protocol::record::{Charge, Consent, Revision, RevisionHost, RevisionVm};
 use mln_protocol::trust::{
-    Attestation, Decision, Domain, GuestRequest, GuestRight, KeyPair, Use, UseKind, Verified, Wanted,
+    Amount, Attestation, Decision, Domain, GuestRequest, GuestRight, KeyPair, Use, UseKind, Verified, Wanted,
     child_of,
 };
 use mln_protocol::wire;
@@ -66,10 +66,14 @@ pub(crate) enum GuestForgery {
     NoUse,
     /// It is made so late that every grace is over.
     Future,
+    /// It says nothing of the grants on which the project was made.
+    Groundless,
+    /// It says that it takes less of them than it does.
+    Cheap,
 }
 
 impl GuestForgery {
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::Nothing,
         Self::OldKey,
         Self::StolenName,
@@ -89,6 +93,8 @@ impl GuestForgery {
         Self::NoDecision,
         Self::NoUse,
         Self::Future,
+        Self::Groundless,
+        Self::Cheap,
     ];
 }
 
@@ -202,6 +208,11 @@ impl World {
             GuestForgery::NoDecision => revision.decision = None,
             GuestForgery::NoUse => revision.decision.as_mut()?.uses.clear(),
             GuestForgery::Future => revision.made_unix_ms += FUTURE_MS,
+            GuestForgery::Groundless => drop(revision.charge.take()?),
+            GuestForgery::Cheap => {
+                let charge = revision.charge.as_mut()?;
+                charge.amount.vms = charge.amount.vms.checked_sub(1)?;
+            }
             _ => {}
         }
         let right = GuestRight { attestation, request, definition };
@@ -290,7 +301,12 @@ impl World {
             made_unix_ms: now.unix_ms.max(parent.revision.made_unix_ms),
             author: format!("{} of {}", vm.name, parent.revision.label),
             reason: "load".to_owned(),
-            charge: None,
+            charge: parent.revision.charge.as_ref().map(|charge| {
+                let vms = || parts.values().flat_map(|part| &part.vms);
+                let memory_mib = vms().map(|vm| u64::from(vm.memory.0)).sum();
+                let amount = Amount { vms: vms().count() as u64, memory_mib, ..charge.amount };
+                Charge { amount, ..charge.clone() }
+            }),
             keep_removed_ms: if leaves_out { GUEST_KEEP_REMOVED_MS } else { 0 },
             decision: Some(Decision { vm: vm.clone(), request, uses }),
             label: parent.revision.label.clone(),

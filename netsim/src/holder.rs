@@ -12,7 +12,7 @@ use mln_protocol::wire;
 use crate::host::UNIX_MS;
 
 /// Somebody who asks on grants of their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Holder {
     /// May do anything with projects, and let others do it.
     Whole,
@@ -30,6 +30,10 @@ pub(crate) enum Holder {
     Limited,
     /// Was given more by the one who may look on than that one has.
     Widened,
+    /// May do anything on the first hosts.
+    Near,
+    /// May do anything with six VMs: what those are given whose first grant was taken back.
+    Narrowed,
 }
 
 /// How long ago [`Holder::Ended`]'s grant was over when the world began, in milliseconds.
@@ -38,11 +42,21 @@ const ENDED_MS: u64 = 600_000;
 /// How many VMs [`Holder::Limited`] may have.
 const VMS_MAX: u64 = 4;
 
+/// How many VMs [`Holder::Narrowed`] may have.
+const NARROWED_VMS_MAX: u64 = 6;
+
+/// How many hosts [`Holder::Near`] may use, from the first on.
+pub(crate) const NEAR_HOSTS: usize = 4;
+
 /// What an operator may be allowed to do with projects.
 const ALL: [Verb; 7] =
     [Verb::View, Verb::Build, Verb::Start, Verb::Stop, Verb::Upgrade, Verb::Remove, Verb::Partial];
 
 impl Holder {
+    /// Those on whose grants projects are made in which guests live.
+    pub(crate) const GROUNDS: [Self; 5] =
+        [Self::Whole, Self::Passed, Self::Limited, Self::Near, Self::Narrowed];
+
     fn keys(self) -> KeyPair {
         KeyPair::from_secret([100 + self as u8; 32])
     }
@@ -57,7 +71,9 @@ impl Holder {
             | Self::Elsewhere
             | Self::OtherProject
             | Self::Ended
-            | Self::Limited => None,
+            | Self::Limited
+            | Self::Near
+            | Self::Narrowed => None,
         }
     }
 
@@ -69,6 +85,11 @@ impl Holder {
             Self::Limited => {
                 verbs.retain(|verb| *verb != Verb::Partial);
                 scope.limits = Limits { vms: Some(VMS_MAX), ..Limits::default() };
+            }
+            Self::Narrowed => scope.limits = Limits { vms: Some(NARROWED_VMS_MAX), ..Limits::default() },
+            Self::Near => {
+                let near = (0..NEAR_HOSTS).map(|host| HostPattern::parse(&format!("host{host}")));
+                scope.hosts.extend(near.flatten());
             }
             Self::Elsewhere => scope.hosts.extend(HostPattern::parse("elsewhere*")),
             Self::OtherProject => scope.projects.extend(ProjectPattern::parse("others/*")),
@@ -102,6 +123,11 @@ impl Holder {
             not_after_unix_ms: grant.not_after_unix_ms,
             links,
         }
+    }
+
+    /// Returns on whose grant its own depends: its giver's, and its own.
+    pub(crate) fn depends_on(self) -> impl Iterator<Item = Self> {
+        self.giver().into_iter().chain([self])
     }
 
     /// Takes its grant back, by the root key.

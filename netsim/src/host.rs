@@ -175,6 +175,11 @@ impl Host {
         chain(root, &self.keys, &self.name, verbs, None)
     }
 
+    /// Returns a chain of grants for it that allows all but to change projects of others.
+    pub(crate) fn chain_without_upgrade(&self, root: &KeyPair) -> Vec<Signed> {
+        self.chain_for(root, Verb::ALL.into_iter().filter(|verb| *verb != Verb::Upgrade))
+    }
+
     /// Returns a chain of grants for it that is good for projects of somebody who has none.
     pub(crate) fn chain_elsewhere(&self, root: &KeyPair) -> Vec<Signed> {
         let elsewhere = ProjectPattern::parse("nobody/*").expect("an owner and a pattern");

@@ -45,6 +45,9 @@ pub(crate) enum Mishap {
     TakeOver { node: usize, pick: u64 },
     /// From now on a blow waits for its moment.
     Ambush(Ambush),
+    /// The root key takes back one of the grants on which projects were made, at this host or another; which one is drawn from
+    /// the number.
+    Revoke { node: usize, pick: u64 },
 }
 
 /// What the monotonic clock does while a machine sleeps.
@@ -196,6 +199,12 @@ fn plan_kind(options: &Options, fault: Fault, hosts: usize, lot: &mut Lot, plann
         Fault::Ambush => {
             for _ in 0..rate {
                 add(lot.between(3_000, FAULTS_MS - 10_000), Mishap::Ambush(Ambush::draw(lot)));
+            }
+        }
+        Fault::Revoked => {
+            for _ in 0..rate {
+                let node = lot.index(options.nodes);
+                add(lot.between(12_000, FAULTS_MS - 15_000), Mishap::Revoke { node, pick: lot.draw() });
             }
         }
         // These have no time of their own: they are drawn where a packet, a write or a step meets them.

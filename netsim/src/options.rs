@@ -216,6 +216,7 @@ fn rate(fault: Fault, lot: &mut Lot) -> Option<u64> {
         Fault::Ambush => (400, 1, 8),
         Fault::PowerCut => (300, 100, 700),
         Fault::LostDisk => (200, 100, 600),
+        Fault::Revoked => (500, 1, 4),
     };
     // Both are drawn in any case, so that one kind's lot doesn't move the next one's.
     let (there, rate) = (lot.chance(chance), lot.between(from, until));

@@ -94,10 +94,12 @@ pub(crate) enum Scene {
     Guests,
     /// And somebody speaks in their names.
     Forged,
+    /// Guests ask for anything in a project that was made on grants, and these are taken back.
+    Granted,
 }
 
 impl Scene {
-    pub(crate) const ALL: [(&'static str, Self); 33] = [
+    pub(crate) const ALL: [(&'static str, Self); 34] = [
         ("decline", Self::Decline),
         ("late-run", Self::LateRun),
         ("unpinned", Self::Unpinned),
@@ -131,11 +133,17 @@ impl Scene {
         ("put-forward", Self::PutForward),
         ("guests", Self::Guests),
         ("forged", Self::Forged),
+        ("granted", Self::Granted),
     ];
 
     /// Returns its name on the command line.
     pub(crate) fn name(self) -> &'static str {
         Self::ALL.iter().find(|(_, scene)| *scene == self).map_or("", |(name, _)| name)
+    }
+
+    /// Whether its project has guests that ask for changes.
+    pub(crate) fn has_guests(self) -> bool {
+        matches!(self, Self::Guests | Self::Forged | Self::Granted)
     }
 
     /// Reads a name from the command line.
@@ -296,15 +304,20 @@ fn acts(scene: Scene, hosts: &[usize], lot: &mut Lot) -> Vec<Act> {
     if scene == Scene::Stranger {
         acts.push(Act::Strike(b, Blow::DeafToLinks(25_000)));
     }
-    acts.extend(match scene {
-        Scene::Holders => [
+    let grounds = Holder::GROUNDS.map(Some).into_iter().chain([None]).collect::<Vec<_>>();
+    let ground = if scene == Scene::Granted { grounds[lot.index(grounds.len())] } else { None };
+    acts.extend(match (scene, ground) {
+        (_, Some(ground)) => {
+            [Act::For(ground, e, Order::Build, 15_000), Act::For(ground, d, Order::Up, 15_000)]
+        }
+        (Scene::Holders, None) => [
             Act::For(Holder::Limited, e, Order::Build, 15_000),
             Act::For(Holder::Limited, d, Order::Up, 15_000),
         ],
-        Scene::Revoked => {
+        (Scene::Revoked, None) => {
             [Act::For(Holder::Passed, e, Order::Build, 15_000), Act::For(Holder::Whole, d, Order::Up, 15_000)]
         }
-        _ => [Act::Ask(e, Order::Build, 15_000), Act::Ask(e, Order::Up, 15_000)],
+        (_, None) => [Act::Ask(e, Order::Build, 15_000), Act::Ask(e, Order::Up, 15_000)],
     });
     // Most of them need the copy that a move leaves behind.
     if matches!(scene, Scene::Takeover | Scene::TwoTakeovers | Scene::Unasked | Scene::Damaged | Scene::Full)
@@ -533,6 +546,7 @@ fn acts(scene: Scene, hosts: &[usize], lot: &mut Lot) -> Vec<Act> {
             }
             acts
         }
+        Scene::Granted => granted(ground, hosts, lot),
         Scene::PutForward => {
             let keep_ms = lot.between(8_000, 20_000);
             vec![
@@ -606,6 +620,28 @@ fn revoked(hosts: &[usize], lot: &mut Lot) -> Vec<Act> {
             acts.extend([Act::Strike(a, Blow::Crash(500)), Act::Wait(6_000)]);
         }
     }
+    acts
+}
+
+/// Guests live on grants that are taken back, then on narrower ones, on others, and on nobody's.
+fn granted(ground: Option<Holder>, hosts: &[usize], lot: &mut Lot) -> Vec<Act> {
+    let &[_, _, _, d, e, f] = hosts else { return Vec::new() };
+    let mut acts = vec![Act::Wait(lot.between(7_000, 12_000))];
+    if let Some(ground) = ground {
+        let link = ground.depends_on().next().unwrap_or(ground);
+        acts.extend([Act::Revoke(f, link), Act::Wait(lot.between(6_000, 9_000))]);
+    }
+    let next = [Holder::Narrowed, Holder::Limited, Holder::Near];
+    let mut left: Vec<Holder> = next.into_iter().filter(|holder| Some(*holder) != ground).collect();
+    // Of the texts, those that put nothing on the host that not all grants are for.
+    for text in [1, 3] {
+        let holder = left.remove(lot.index(left.len()));
+        acts.push(Act::For(holder, [d, e][lot.index(2)], Order::Write(text), 5_000));
+        for forgery in [GuestForgery::Groundless, GuestForgery::Cheap] {
+            acts.extend([Act::Wait(lot.between(2_000, 4_000)), Act::Forge(e, Forgery::Guest(forgery))]);
+        }
+    }
+    acts.extend([Act::Wait(lot.between(2_000, 4_000)), Act::Ask(e, Order::Write(2), 4_000)]);
     acts
 }
 

@@ -126,8 +126,9 @@ impl Envelope {
 }
 
 impl Sketch {
-    pub(crate) fn draw(project: &Name, hosts: &[Name], lot: &mut Lot) -> Self {
-        let mut host = || hosts[lot.index(hosts.len())].clone();
+    /// Draws one whose VMs are on some of the hosts, and may go to any.
+    pub(crate) fn draw(project: &Name, at: &[Name], hosts: &[Name], lot: &mut Lot) -> Self {
+        let mut host = || at[lot.index(at.len())].clone();
         let (balancer, plain) = (host(), host());
         let places = vec![host(), host()];
         Self {
@@ -347,7 +348,7 @@ mod tests {
         let hosts: Vec<Name> = (0..5).map(|host| name(&format!("host{host}"))).collect();
         let mut lot = Lot::of(1, "sketches");
         for _ in 0..40 {
-            let mut sketch = Sketch::draw(&name("lab"), &hosts, &mut lot);
+            let mut sketch = Sketch::draw(&name("lab"), &hosts, &hosts, &mut lot);
             if lot.chance(500) {
                 sketch.moved.insert(name("server1"), hosts[lot.index(5)].clone());
             }
@@ -372,7 +373,7 @@ mod tests {
             count: 2,
             own: envelope.clone(),
             shared: envelope.clone(),
-            ..Sketch::draw(&name("lab"), &hosts, &mut Lot::of(1, "sketch"))
+            ..Sketch::draw(&name("lab"), &hosts, &hosts, &mut Lot::of(1, "sketch"))
         };
         let may = |vm: &str, child: &Sketch| parent.against(&name(vm), child).is_none();
         let scaled = |count| Sketch { count, ..parent.clone() };

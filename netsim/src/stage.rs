@@ -10,7 +10,8 @@ use mln_protocol::plan::StopLimit;
 use mln_protocol::record::Consent;
 use mln_protocol::trust::Verb;
 
-use crate::holder::Holder;
+use crate::fault::Fault;
+use crate::holder::{Holder, NEAR_HOSTS};
 use crate::host::root_key;
 use crate::lot::Lot;
 use crate::options::FAULTS_MS;
@@ -35,7 +36,17 @@ impl World {
         let Some(scene) = self.options.scene else { return };
         let mut lot = Lot::of(self.options.seed, "script");
         let mut left: Vec<usize> = (0..SCENE_HOSTS).collect();
-        let hosts: Vec<usize> = (0..SCENE_HOSTS).map(|_| left.remove(lot.index(left.len()))).collect();
+        let mut hosts: Vec<usize> = (0..SCENE_HOSTS).map(|_| left.remove(lot.index(left.len()))).collect();
+        if scene == Scene::Granted {
+            // What VMs may go to beside their own hosts, and whoever asks, are those that not every grant is for.
+            for (far, at) in [(NEAR_HOSTS, 3), (NEAR_HOSTS + 1, 4)] {
+                let is_at = hosts.iter().position(|&host| host == far);
+                is_at.into_iter().for_each(|is_at| hosts.swap(is_at, at));
+            }
+            // And whoever owns the first VM may bring nothing of others' projects to others.
+            let host = &mut self.hosts[hosts[0]];
+            host.chain = host.chain_without_upgrade(&root_key());
+        }
         let names: Vec<_> = hosts[..3].iter().map(|&host| self.hosts[host].name.clone()).collect();
         let (label, lab) = workload::scene_lab(&names, &mut lot);
         if scene == Scene::ShortGrants {
@@ -54,7 +65,7 @@ impl World {
             host.chain = host.chain_for(&root_key(), [Verb::Start, Verb::Stop, Verb::Join]);
         }
         let mut script = Script::new(scene, &hosts, label, lab, &mut lot);
-        if matches!(scene, Scene::Guests | Scene::Forged) {
+        if scene.has_guests() {
             self.write_texts(&hosts, &mut script, &mut lot);
         }
         self.script = Some(script);
@@ -74,7 +85,7 @@ impl World {
             count: 2,
             own: Envelope { hosts: hosts(&[a, c, d]), least: 1, most: 3, grace_ms },
             shared: Envelope { hosts: hosts(&[a, b, d]), least: 1, most: 3, grace_ms },
-            ..Sketch::draw(&script.label.project, &names, lot)
+            ..Sketch::draw(&script.label.project, &names, &names, lot)
         };
         let all = [
             first.clone(),
@@ -241,13 +252,33 @@ impl World {
         let op = OpId(ORDERS_FROM + self.last_order);
         script.waiting = Some(waiting(op));
         self.ordered.insert(op, self.now_ms);
-        let standing = holder.map(|holder| Box::new(holder.standing(&root_key())));
-        let input = match standing {
-            Some(standing) => Input::OperateFor { op, operation, standing },
-            None => Input::Operate { op, operation },
-        };
-        self.input(node, input);
+        self.operate(node, op, operation, holder);
         Some(op)
+    }
+
+    /// Has a host do something, on somebody's grants or for its own user.
+    pub(crate) fn operate(&mut self, node: usize, op: OpId, operation: Operation, holder: Option<Holder>) {
+        let Some(standing) = holder.map(|holder| Box::new(holder.standing(&root_key()))) else {
+            return self.input(node, Input::Operate { op, operation });
+        };
+        if self.has_guests() {
+            // Whoever lets an operator in tells everybody of their grants.
+            self.input(node, Input::GrantSeen(standing.chain()));
+        }
+        self.input(node, Input::OperateFor { op, operation, standing });
+    }
+
+    /// Takes back one of the grants on which projects were made: whoever had it goes on with a narrower one.
+    pub(crate) fn somebody_revokes(&mut self, node: usize, pick: u64) {
+        let some = self.workload.revocable();
+        let Some(&holder) = some.get(pick as usize % some.len().max(1)) else { return };
+        let nodes = self.options.nodes;
+        let answers = |node: &usize| self.hosts[*node].answering(self.now_ms).is_some();
+        let Some(node) = (node..node + nodes).map(|node| node % nodes).find(answers) else { return };
+        self.tally.faults.add(Fault::Revoked);
+        self.workload.revoke(holder);
+        let revocation = holder.revocation(&root_key(), self.hosts[node].clock.now(self.now_ms));
+        self.input(node, Input::RevokedBy(revocation));
     }
 }
 

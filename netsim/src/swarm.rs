@@ -10,6 +10,7 @@ use crate::guest::GuestCount;
 use crate::minimise::minimise;
 use crate::options::Options;
 use crate::replay::{Cuts, Kind, command_line};
+use crate::rival::RivalCount;
 use crate::world::{Ending, HandOverCount, World};
 
 /// After how many worlds a line is printed.
@@ -124,6 +125,7 @@ struct Sum {
     garbage: u64,
     hand_overs: HandOverCount,
     guests: GuestCount,
+    rivals: RivalCount,
     /// How many VMs were handed over in worlds in which a kind of fault happened.
     claimed_with: std::collections::BTreeMap<&'static str, u64>,
     faults: FaultCount,
@@ -148,6 +150,7 @@ impl Sum {
         self.garbage += tally.garbage;
         self.hand_overs.merge(&tally.hand_overs);
         self.guests.merge(&tally.guests);
+        self.rivals.merge(&tally.rivals);
         self.faults.merge(&tally.faults);
         for (name, fault) in Fault::ALL {
             let happened = u64::from(tally.faults.of(fault) > 0);
@@ -188,6 +191,7 @@ impl Sum {
             moves.begun.saturating_sub(moves.claimed + moves.declined)
         )?;
         writeln!(out, "{}", self.guests.line())?;
+        writeln!(out, "{}", self.rivals.lines())?;
         let mut trace = blake3::Hasher::new();
         for world in self.traces.values() {
             trace.update(world.as_bytes());

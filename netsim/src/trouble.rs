@@ -67,6 +67,7 @@ impl World {
             }
             Mishap::TakeOver { node, pick } => self.somebody_takes_over(node, pick),
             Mishap::Ambush(ambush) => self.ambushes.push(ambush),
+            Mishap::Revoke { node, pick } => self.somebody_revokes(node, pick),
             Mishap::Partition { cut, shape, ms } => {
                 self.tally.faults.add(Fault::Partition);
                 self.network.cut(cut, shape, self.now_ms + ms);
@@ -137,6 +138,7 @@ impl World {
 
     /// Ends an agent; it is started again after this time.
     pub(crate) fn stop(&mut self, node: usize, down_ms: u64) {
+        self.rivals_cut(node);
         let host = &mut self.hosts[node];
         host.node = None;
         host.unsynced.clear();

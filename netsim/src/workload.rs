@@ -17,6 +17,7 @@ use mln_protocol::plan::StopLimit;
 use mln_protocol::record::Consent;
 use mln_protocol::time::Now;
 
+use crate::holder::{Holder, NEAR_HOSTS};
 use crate::lot::Lot;
 use crate::options::Options;
 use crate::sketch::{Sketch, Text, Texts};
@@ -42,6 +43,8 @@ pub(crate) struct Workload {
     names: Vec<Name>,
     /// What labs are written as, those that are.
     pub(crate) texts: Texts,
+    /// Whose grants were taken back.
+    revoked: BTreeSet<Holder>,
 }
 
 #[derive(Debug)]
@@ -54,6 +57,8 @@ struct Errand {
     project: Project,
     /// Its text, where it is made from one.
     text: Option<Arc<Text>>,
+    /// On whose grants it is asked for; none where users of the hosts themselves ask.
+    holder: Option<Holder>,
     existing: ExistingProject,
     goal: Goal,
     stage: Stage,
@@ -91,6 +96,16 @@ struct Waiting {
     since_ms: u64,
 }
 
+/// What somebody asks a host for.
+#[derive(Debug)]
+pub(crate) struct Wish {
+    pub(crate) node: usize,
+    pub(crate) op: OpId,
+    pub(crate) operation: Operation,
+    /// On whose grants; none where it is a user of the host itself.
+    pub(crate) holder: Option<Holder>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
     Done,
@@ -113,13 +128,16 @@ impl Workload {
                 let mut lab = lab.clone();
                 let text = written.entry(label.project.clone()).or_insert_with_key(|label| {
                     let mut lot = Lot::of(options.seed, &format!("text {label}"));
-                    let sketch = lot.chance(WITH_TEXT).then(|| Sketch::draw(label, &hosts, &mut lot));
+                    let near = ground(options.seed, label) == Some(Holder::Near);
+                    let at = if near { &hosts[..hosts.len().min(NEAR_HOSTS)] } else { &hosts[..] };
+                    let sketch = lot.chance(WITH_TEXT).then(|| Sketch::draw(label, at, &hosts, &mut lot));
                     sketch.and_then(|sketch| texts.write(sketch))
                 });
                 let text = text.clone();
                 if let Some(text) = &text {
                     lab = text.project.clone();
                 }
+                let holder = text.as_ref().and_then(|_| ground(options.seed, &label.project));
                 let existing = if lot.chance(100) {
                     ExistingProject::Replace(RunningVms::Stop)
                 } else {
@@ -130,6 +148,7 @@ impl Workload {
                     comes: options.customers.as_ref().is_none_or(|some| some.contains(&index)),
                     project: lab,
                     text,
+                    holder,
                     label,
                     existing,
                     goal: [Goal::Run, Goal::Stop, Goal::Remove][lot.index(3)],
@@ -147,13 +166,14 @@ impl Workload {
                 let lot = Lot::of(options.seed, &format!("meddler {index} {second}"));
                 let errand = &errands[index];
                 let (label, project) = (errand.label.clone(), errand.project.clone());
-                let text = errand.text.clone();
+                let (text, holder) = (errand.text.clone(), errand.holder);
                 errands.push(Errand {
                     lot,
                     comes: errand.comes,
                     label,
                     project,
                     text,
+                    holder,
                     existing: ExistingProject::Refuse,
                     goal: Goal::Change,
                     stage: Stage::Change,
@@ -163,7 +183,26 @@ impl Workload {
                 });
             }
         }
-        Self { errands, hosts: hosts.len(), last_op: 0, names: hosts, texts }
+        let revoked = BTreeSet::new();
+        Self { errands, hosts: hosts.len(), last_op: 0, names: hosts, texts, revoked }
+    }
+
+    /// Returns whose grants may be taken back on which somebody asks for something: there is a narrower one to go on with.
+    pub(crate) fn revocable(&self) -> Vec<Holder> {
+        let asking = self.errands.iter().filter(|errand| errand.comes).filter_map(|errand| errand.holder);
+        let asking: BTreeSet<Holder> = asking.flat_map(Holder::depends_on).collect();
+        let may_go = |holder: &Holder| *holder != Holder::Narrowed && !self.revoked.contains(holder);
+        asking.into_iter().filter(may_go).collect()
+    }
+
+    /// From now on those who had these grants ask on narrower ones.
+    pub(crate) fn revoke(&mut self, holder: Holder) {
+        self.revoked.insert(holder);
+        for errand in &mut self.errands {
+            if errand.holder.is_some_and(|had| had.depends_on().any(|link| link == holder)) {
+                errand.holder = Some(Holder::Narrowed);
+            }
+        }
     }
 
     /// Returns everybody who comes.
@@ -186,7 +225,7 @@ impl Workload {
         customer: Customer,
         now: Now,
         alive: impl Fn(usize) -> Option<&'a Node>,
-    ) -> (Option<(usize, OpId, Operation)>, Option<u64>) {
+    ) -> (Option<Wish>, Option<u64>) {
         let errand = &mut self.errands[customer];
         let look_again = Some(errand.lot.between(500, 1_500));
         if let Some(waiting) = errand.waiting
@@ -212,7 +251,7 @@ impl Workload {
         self.last_op += 1;
         let op = OpId(self.last_op);
         errand.waiting = Some(Waiting { node, op, since_ms: now.mono_ms });
-        (Some((node, op, operation)), look_again)
+        (Some(Wish { node, op, operation, holder: errand.holder }), look_again)
     }
 
     pub(crate) fn done(&mut self, node: usize, op: OpId, outcome: &Outcome, tally: &mut Tally) {
@@ -389,6 +428,16 @@ impl Errand {
             Stage::Over => None,
         }
     }
+}
+
+/// Of a thousand labs with a text, how many are made on grants.
+const ON_GRANTS: u64 = 600;
+
+/// Draws on whose grants a lab is made that has a text.
+fn ground(seed: u64, label: &Name) -> Option<Holder> {
+    let mut lot = Lot::of(seed, &format!("grants of {label}"));
+    let grounds = [Holder::Whole, Holder::Passed, Holder::Near, Holder::Narrowed];
+    lot.chance(ON_GRANTS).then(|| grounds[lot.index(grounds.len())])
 }
 
 /// How often who wants to change a lab looks whether it is there.

@@ -33,11 +33,12 @@ use crate::network::Network;
 use crate::options::{FAULTS_MS, Options, Setting};
 use crate::overlay::{self, Overlay};
 use crate::queue::Queue;
+use crate::rival::{RivalCount, Rivals};
 use crate::scene::{Scene, Script};
 use crate::taker::Asked;
 use crate::traffic::Traffic;
 use crate::transport::Packet;
-use crate::workload::{Customer, Workload};
+use crate::workload::{Customer, Wish, Workload};
 
 /// By when everything must have settled, in milliseconds.
 const SETTLED_MS: u64 = 900_000;
@@ -51,6 +52,9 @@ pub(crate) const OPERATOR_MS: u64 = 10_000;
 
 /// How long after the last fault everything must at least have been right, in milliseconds.
 const LOOK_MS: u64 = 5_000;
+
+/// Of a thousand worlds with guests that are drawn by lot, in how many a host may not change the projects of others.
+const WITHOUT_UPGRADE: u64 = 400;
 
 /// What happens in the world.
 #[derive(Debug)]
@@ -191,6 +195,7 @@ pub(crate) struct Tally {
     /// Bytes of hostile senders that nobody could read.
     pub(crate) garbage: u64,
     pub(crate) guests: GuestCount,
+    pub(crate) rivals: RivalCount,
 }
 
 /// How a run ended.
@@ -226,6 +231,7 @@ pub(crate) struct World {
     pub(crate) oracle: Oracle,
     pub(crate) liars: Vec<Liar>,
     pub(crate) guests: Guests,
+    pub(crate) rivals: Rivals,
     pub(crate) planned: Vec<Planned>,
     pub(crate) trace: blake3::Hasher,
     pub(crate) tally: Tally,
@@ -289,6 +295,7 @@ impl World {
             oracle: Oracle::new(root.public()),
             liars: Vec::new(),
             guests: Guests::new(seed),
+            rivals: Rivals::default(),
             planned,
             trace: blake3::Hasher::new(),
             tally: Tally::default(),
@@ -317,6 +324,11 @@ impl World {
     /// Lets every host know the members, as in a mesh that has been running for a while, and plans the faults.
     fn prepare(&mut self) {
         self.set_stage();
+        let mut lot = Lot::of(self.options.seed, "who may not upgrade");
+        if self.has_guests() && self.options.scene.is_none() && lot.chance(WITHOUT_UPGRADE) {
+            let host = lot.index(self.options.nodes);
+            self.hosts[host].chain = self.hosts[host].chain_without_upgrade(&root_key());
+        }
         let members: Vec<VerifiedRecord> = self.hosts[..self.options.nodes]
             .iter()
             .map(|host| {
@@ -401,6 +413,7 @@ impl World {
             }
         }
         violations.truncate(8);
+        self.count_rivals();
         let records = self.hosts.iter().filter_map(|host| host.node.as_ref()).map(|node| node.record_sum().0);
         Ending {
             records: records.max().unwrap_or(0),
@@ -443,7 +456,7 @@ impl World {
 
     /// L1: says in what the world is not yet as it should be.
     fn unsettled(&self) -> Vec<String> {
-        let mut problems = Vec::new();
+        let mut problems = self.untold_rivals();
         let mut first = None;
         for host in self.hosts.iter().filter(|host| host.presence == Presence::Here) {
             let Some(node) = &host.node else {
@@ -546,6 +559,7 @@ impl World {
                 Mutation::EnvelopeIgnored,
                 Mutation::GuestSignatureIgnored,
                 Mutation::GuestKeyKeptOverAnEpoch,
+                Mutation::GuestGrantRevokedPasses,
             ];
             lies[(self.options.seed as usize + node) % lies.len()]
         });
@@ -583,8 +597,8 @@ impl World {
             let at = self.now_ms + again_ms;
             self.at(at, Event::Customer { customer });
         }
-        if let Some((node, op, operation)) = order {
-            self.input(node, Input::Operate { op, operation });
+        if let Some(Wish { node, op, operation, holder }) = order {
+            self.operate(node, op, operation, holder);
         }
     }
 
@@ -604,6 +618,7 @@ impl World {
         }
         let Some(machine) = self.hosts[node].node.as_mut() else { return };
         machine.handle(now, input);
+        self.note_rivals(node);
         let mut outputs = 0;
         while let Some(output) = self.hosts[node].node.as_mut().and_then(Node::poll_output) {
             outputs += 1;
@@ -687,19 +702,25 @@ impl World {
             Output::DropCopy { vm } => self.drop_copy(node, &vm),
             Output::Forked(pair) => self.oracle.check_cut_off(&self.hosts[node], pair[0].author()),
             Output::Switches(_) | Output::Progress { .. } | Output::Revoked(_) => {}
-            Output::Done { op, outcome } => match self.alone.remove(&op) {
-                Some(alone) => {
-                    let can_fail = self.options.has(Fault::StepFails) || self.options.has(Fault::GuestEnds);
-                    self.oracle.check_alone(&self.hosts[alone], &outcome, can_fail);
-                    self.tally.alone += 1;
-                }
-                None if self.orders.contains_key(&op) => {
-                    self.orders.insert(op, Some(outcome));
-                }
-                None if self.guest_done(op, &outcome) => {}
-                None if self.script_done(node, op, &outcome) => {}
-                None => self.workload.done(node, op, &outcome, &mut self.tally),
-            },
+            Output::Done { op, outcome } => self.done(node, op, outcome),
+        }
+    }
+
+    /// Takes in what became of something that somebody has asked a host for.
+    fn done(&mut self, node: usize, op: OpId, outcome: Outcome) {
+        self.rival_told(node, op, &outcome);
+        match self.alone.remove(&op) {
+            Some(alone) => {
+                let can_fail = self.options.has(Fault::StepFails) || self.options.has(Fault::GuestEnds);
+                self.oracle.check_alone(&self.hosts[alone], &outcome, can_fail);
+                self.tally.alone += 1;
+            }
+            None if self.orders.contains_key(&op) => {
+                self.orders.insert(op, Some(outcome));
+            }
+            None if self.guest_done(op, &outcome) => {}
+            None if self.script_done(node, op, &outcome) => {}
+            None => self.workload.done(node, op, &outcome, &mut self.tally),
         }
     }
 

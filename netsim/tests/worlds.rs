@@ -106,12 +106,14 @@ fn a_rule_that_is_switched_off_is_noticed_by_the_scene_that_is_made_for_it() {
                  kept-disk-deleted-early,kept-disk-not-held,\
                  reservation-forgotten,joined-when-asked,takeover-without-room,fragment-for-anybody,\
                  guest-key-kept-over-an-epoch,budget-per-vm,envelope-read-from-child,envelope-ignored,\
-                 guest-part-not-remade,guest-signature-ignored";
+                 guest-part-not-remade,guest-signature-ignored,\
+                 guest-grant-revoked-passes,guest-verb-unchecked,guest-charge-forgotten,guest-limit-unchecked,\
+                 guest-hosts-unchecked,overtaken-not-told";
     // Each scene is played twice, and some three times: of those in which somebody is late not each comes to it.
     let output = netsim(&["mutate", "--seeds", "84", "--kills", "1", "--only", rules]);
     let all = text(&output);
     assert!(output.status.success(), "{all}");
-    assert_eq!(all.lines().last(), Some("31 of 31 killed"), "{all}");
+    assert_eq!(all.lines().last(), Some("37 of 37 killed"), "{all}");
 }
 
 #[test]
@@ -128,6 +130,26 @@ fn guests_are_given_what_they_may_have_and_nothing_of_what_they_may_not() {
     };
     for what in [" asked", " granted", " forged", " believed", " envelope", " guest-key", " guest-rate"] {
         assert!(count(what) > 0, "no guest was {what}: {guests}");
+    }
+}
+
+#[test]
+fn guests_on_grants_meet_people_and_the_ends_of_their_hosts() {
+    let output = netsim(&["run", "--seeds", "1..24", "--scene", "granted", "--as-is"]);
+    let all = text(&output);
+    assert!(output.status.success(), "{all}");
+    let count = |begins: &str, before: &str| -> u64 {
+        let words = line(&all, begins).split(before).next().and_then(|words| words.split_whitespace().last());
+        words.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no number of {before}: {all}"))
+    };
+    for what in [" granted", " grant,", " grant-limit"] {
+        assert!(count("guests: ", what) > 0, "no guest was {what}: {all}");
+    }
+    for what in [" revisions", " guests and"] {
+        assert!(count("rivals: ", what) > 0, "{what}: {all}");
+    }
+    for what in [" while", " before", " of the first"] {
+        assert!(count("guests' hosts ended: ", what) > 0, "{what}: {all}");
     }
 }
 

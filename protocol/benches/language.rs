@@ -11,18 +11,21 @@
     reason = "the core reads no clock and prints nothing, but who measures it does"
 )]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::hint::black_box;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
-use mln_protocol::id::{Label, Name};
+use mln_protocol::id::{Digest, Label, Name, PublicKey};
 use mln_protocol::lang::{self, NoIncludes};
-use mln_protocol::model::{Definition, Project};
-use mln_protocol::plan;
+use mln_protocol::model::{Definition, HostAddress, Project};
+use mln_protocol::plan::{self, PlacedHost, fragments};
 use mln_protocol::resolve::{self, Options};
-use mln_protocol::trust::{Wanted, child_of};
+use mln_protocol::trust::{
+    Asked, Constitution, Destination, Ground, Step, Surroundings, Wanted, child_of, judge_envelope,
+};
+use mln_protocol::wire;
 
 /// One figure and what it may be at most.
 struct Figure {
@@ -129,6 +132,7 @@ fn figures() -> Vec<Figure> {
         100.0,
         samples(15, || child_of(&parent, &label, &name("web"), &wanted).expect("it can be made")),
     ));
+    figures.extend(judgements());
     match std::env::var_os("MLNCTL") {
         None => eprintln!("mlnctl validate is not measured: MLNCTL does not name the program"),
         Some(program) => {
@@ -146,6 +150,89 @@ fn figures() -> Vec<Figure> {
         }
     }
     figures
+}
+
+/// What one request of a guest costs each host that judges it, for the largest projects that may have such guests: the texts,
+/// the envelope, the parts and their digests.
+fn judgements() -> Vec<Figure> {
+    let many = of_itself(2_000);
+    let (long, full) = (written_out_for_guests(1_750, ""), written_out_for_guests(1_000, "full"));
+    let scale = |to| Wanted::Scale { class: name("nodes"), to };
+    let moves = Wanted::Move { to: HostAddress("bergen".to_owned()) };
+    let set = Wanted::Text(of_itself(2_040));
+    let judged = |text: &str, wanted: &Wanted| {
+        let parent = Definition {
+            source: Some(text.to_owned()),
+            variables: Vec::new(),
+            files: Vec::new(),
+            templates: Vec::new(),
+        };
+        let bytes = wire::encode_definition(&parent);
+        samples(11, || judge_request(&bytes, wanted))
+    };
+    vec![
+        Figure::of(
+            "a guest's request judged, 2,000 of an enumeration",
+            "ms",
+            200.0,
+            judged(&many, &scale(2_040)),
+        ),
+        Figure::of("a guest's request judged, the same as a text", "ms", 200.0, judged(&many, &set)),
+        Figure::of("a guest's request judged, 256 KiB of text", "ms", 200.0, judged(&long, &moves)),
+        Figure::of("a guest's request judged, 16 MiB of values", "ms", 300.0, judged(&full, &moves)),
+    ]
+}
+
+/// Judges what a guest wants as a host does that is asked for it.
+fn judge_request(definition: &[u8], wanted: &Wanted) -> usize {
+    let definition = wire::decode_definition(definition).expect("it was encoded");
+    let label = Label { owner: name("root"), project: name("farm") };
+    let vm = name("web");
+    let ground = Ground::of(&definition, &label).expect("it is right");
+    let child = ground.child(&vm, wanted).expect("it can be made");
+    let (from, to) = (ground.project().constitution(), child.constitution());
+    let remade =
+        |steps: &[Step]| -> Option<Constitution> { Some(ground.remade(&vm, steps, &child)?.constitution()) };
+    let hosts = ["oslo", "bergen"].map(|host| (name(host), Destination::default())).into();
+    let spent = BTreeMap::new();
+    let around = Surroundings { hosts: &hosts, spent: &spent, remade: &remade };
+    let asked = Asked { vm: &vm, parent: &from, child: &to, cloud_hours: 0 };
+    let uses = judge_envelope(asked, &around).expect("it may");
+    assert!(!uses.is_empty());
+    let place = |host: &str| PlacedHost { name: name(host), key: PublicKey([host.len() as u8; 32]) };
+    let chosen = child.project.vms.iter().map(|vm| (vm.name.clone(), place("oslo"))).collect();
+    let find = |address: &HostAddress| Some(place(&address.0));
+    let parts = fragments(&child.project, &child.definition.files, |_| place("oslo"), &chosen, find);
+    let parts = parts.expect("all hosts are known");
+    parts.values().map(|part| Digest::of(&wire::encode_fragment(part)).0.len()).sum()
+}
+
+fn name(text: &str) -> Name {
+    Name::parse(text).expect("letters are a name")
+}
+
+/// A project with many hosts of its own and one that may go elsewhere; full of values, or only long.
+fn written_out_for_guests(hosts: usize, values: &str) -> String {
+    let mut text = String::from(
+        "global { project farm }\nswitch lan { }\nsuperclass node { memory 96M; users { root x }; startup {\n",
+    );
+    if !values.is_empty() {
+        for line in 0..100 {
+            writeln!(text, "echo {line} {}", "v".repeat(80)).expect("a String takes all text");
+        }
+    }
+    text.push_str("} }\n");
+    for n in 0..hosts {
+        writeln!(
+            text,
+            "host n{n} {{ superclass node; service_host oslo; network eth0 {{ switch lan; address 10.1.{}.{}/16 }}; startup {{ echo {n} }} }}",
+            n / 250,
+            n % 250 + 1
+        )
+        .expect("a String takes all text");
+    }
+    text.push_str("host web { superclass node; service_host oslo; policy walk { may move oslo bergen } }\n");
+    text
 }
 
 /// Returns how long something takes, in milliseconds, so many times; what it returns is let go outside of that.

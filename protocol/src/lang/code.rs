@@ -100,6 +100,7 @@ codes! {
     ForwardTwice         "E0611" Error   "two interfaces want the same port of a service host"
     ForwardMisplaced     "E0612" Error   "a `forward` of an interface without address translation"
     PolicyClassUnknown   "E0613" Error   "a policy names a class that is not defined"
+    PolicyLimit          "E0614" Error   "a host has too many policies"
 
     EnumerationMissing   "E0701" Error   "an enumeration lacks something"
     EnumerationOverflow  "E0702" Error   "an enumeration leaves its network"

@@ -397,7 +397,7 @@ impl Node {
         parent: &Commit,
         parts: impl Iterator<Item = &'p Fragment> + Clone,
     ) -> Option<Charge> {
-        let before = parent.revision.charge.as_ref()?;
+        let before = parent.revision.charge.as_ref().filter(|_| !self.mutated_guest_charge_forgotten())?;
         let vms = parts.clone().map(|part| part.vms.len() as u64).sum();
         let amount = parts.map(Amount::of).fold(Amount::default(), Amount::and);
         Some(Charge { amount: Amount { vms, ..amount }, ..before.clone() })
@@ -541,20 +541,26 @@ impl Node {
             detail: "nobody here knows the grants yet on which the project was made; try again in a moment"
                 .to_owned(),
         })?;
-        self.judge_revoked(&standing).map_err(|error| Refusal {
+        let revoked = self.judge_revoked(&standing).map_err(|error| Refusal {
             rule: Rule::Grant,
             detail: format!(
                 "the grants on which the project was made: {error}; somebody who may can upgrade it on their own, and its VMs \
                  decide again"
             ),
-        })?;
-        if comes {
+        });
+        if !self.mutated_guest_grant_revoked_passes() {
+            revoked?;
+        }
+        if comes && !self.mutated_guest_hosts_unchecked() {
             standing.covers_host(&self.config.name, &self.config.groups).map_err(|error| Refusal {
                 rule: Rule::Grant,
                 detail: format!("the grants on which the project was made: {error}"),
             })?;
         }
-        if grows { self.judge_limits(ask, &standing) } else { Ok(()) }
+        if grows && !self.mutated_guest_limit_unchecked() {
+            return self.judge_limits(ask, &standing);
+        }
+        Ok(())
     }
 
     /// Refuses what takes more of this host where the project was made on nobody's grants: by the user of some host. Then
@@ -570,7 +576,7 @@ impl Node {
         let before = before.map(|part| Amount::of(part)).unwrap_or_default();
         let after = parts.iter().find(|(host, _)| host.key == self.me).map(|(_, part)| Amount::of(part));
         let grows = !before.holds(after.unwrap_or_default());
-        if !comes && !grows {
+        if !comes && !grows || self.mutated_guest_verb_unchecked() {
             return Ok(());
         }
         let judged = self.judge_grants(now, ask.author(), &[], Verb::Upgrade, &ask.revision.label);

@@ -5,6 +5,8 @@
 use std::fmt::Write;
 
 use super::Node;
+use super::io::OpId;
+use super::propose::{Goal, Phase};
 use super::timers::Timer;
 use crate::id::Digest;
 use crate::time::Now;
@@ -30,6 +32,34 @@ impl SetTimer {
     }
 }
 
+/// A change that a host coordinates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Proposed {
+    /// Who waits for the end of it.
+    pub op: OpId,
+    /// The revision that it follows; none for a build.
+    pub parent: Option<Digest>,
+    /// What it makes of that.
+    pub child: Digest,
+    /// Whether a VM has asked for it.
+    pub is_guests: bool,
+    /// Whether it removes the project.
+    pub removes: bool,
+    /// How far it is.
+    pub stage: ProposedStage,
+}
+
+/// How far a change is that a host coordinates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ProposedStage {
+    /// Hosts are asked.
+    Asking,
+    /// Hosts are to promise it.
+    Promising,
+    /// It is decided, and carried out.
+    Decided,
+}
+
 /// Takes in text, and keeps its digest only.
 struct Sum(blake3::Hasher);
 
@@ -44,6 +74,22 @@ impl Node {
     /// Returns the number of this run of the agent, which every peer is told.
     pub fn run_number(&self) -> u64 {
         self.own_runs.instance
+    }
+
+    /// Returns the changes that this node coordinates.
+    pub fn proposed(&self) -> impl Iterator<Item = Proposed> {
+        self.proposals.by_op.iter().map(|(&op, proposal)| Proposed {
+            op,
+            parent: proposal.draft.revision.parent,
+            child: proposal.draft.digest,
+            removes: proposal.draft.revision.hosts.is_empty(),
+            is_guests: matches!(proposal.goal, Goal::Guest(_)),
+            stage: match proposal.phase {
+                Phase::Asking => ProposedStage::Asking,
+                Phase::Promising => ProposedStage::Promising,
+                Phase::Watching(..) => ProposedStage::Decided,
+            },
+        })
     }
 
     /// Returns the timers that are set, whenever they are due.

@@ -66,7 +66,7 @@ pub use consider::{Consideration, Inquiry, Intention};
 pub use durable::Home;
 pub use history::{RevisionChanges, RevisionView, Standing};
 #[cfg(feature = "mutants")]
-pub use inspect::SetTimer;
+pub use inspect::{Proposed, ProposedStage, SetTimer};
 pub use io::{
     BuildOrder, DecisionNote, ExistingProject, FailureCause, Holding, HookOwner, HostRefusal, ImpairedPort,
     Input, NodeConfig, OnFailure, OpId, Operation, Outcome, Output, OwnerHeard, PullRound, ReviseContent,

@@ -102,6 +102,12 @@ mutations! {
     mutated_envelope_ignored => EnvelopeIgnored,
     mutated_guest_part_not_remade => GuestPartNotRemade,
     mutated_guest_signature_ignored => GuestSignatureIgnored,
+    mutated_guest_grant_revoked_passes => GuestGrantRevokedPasses,
+    mutated_guest_verb_unchecked => GuestVerbUnchecked,
+    mutated_guest_charge_forgotten => GuestChargeForgotten,
+    mutated_guest_limit_unchecked => GuestLimitUnchecked,
+    mutated_guest_hosts_unchecked => GuestHostsUnchecked,
+    mutated_overtaken_not_told => OvertakenNotTold,
 }
 
 impl Node {

@@ -181,6 +181,18 @@ pub enum Mutation {
     GuestPartNotRemade,
     /// A request counts whoever has signed it for a VM.
     GuestSignatureIgnored,
+    /// A VM gets more on grants that were taken back.
+    GuestGrantRevokedPasses,
+    /// A host brings VMs of its own project to others for a guest, whether it may upgrade the project there or not.
+    GuestVerbUnchecked,
+    /// What comes of a VM's request says nothing of the grants on which its project was made.
+    GuestChargeForgotten,
+    /// What VMs get is not held against the limits of the grants on which their project was made.
+    GuestLimitUnchecked,
+    /// A VM may bring its project to hosts for which its grants are not.
+    GuestHostsUnchecked,
+    /// Whoever wants a change is not told that another one was decided first.
+    OvertakenNotTold,
 }
 
 impl Mutation {
@@ -275,5 +287,11 @@ impl Mutation {
         ("envelope-ignored", Self::EnvelopeIgnored),
         ("guest-part-not-remade", Self::GuestPartNotRemade),
         ("guest-signature-ignored", Self::GuestSignatureIgnored),
+        ("guest-grant-revoked-passes", Self::GuestGrantRevokedPasses),
+        ("guest-verb-unchecked", Self::GuestVerbUnchecked),
+        ("guest-charge-forgotten", Self::GuestChargeForgotten),
+        ("guest-limit-unchecked", Self::GuestLimitUnchecked),
+        ("guest-hosts-unchecked", Self::GuestHostsUnchecked),
+        ("overtaken-not-told", Self::OvertakenNotTold),
     ];
 }

@@ -623,6 +623,9 @@ impl Node {
                 }
                 self.timers.set(Timer::Operation(op), now.mono_ms + limits::WATCH_MS_MAX);
                 self.watch_build(now, winner.project());
+            } else if self.mutated_overtaken_not_told() {
+                self.withdraw(op);
+                self.proposals.by_op.remove(&op);
             } else {
                 let revision = &winner.revision;
                 let detail = format!(

@@ -16,6 +16,8 @@ const DAY_MS: u64 = 24 * 60 * 60 * SECOND_MS;
 /// How often a program is asked that the file says nothing else of, and how long nothing is decided after a decision.
 const EVERY_MS: u64 = 60 * SECOND_MS;
 const GRACE_MS: u64 = 15 * SECOND_MS;
+/// How many policies one host may have, with those that it inherits: each is judged, told and asked on its own.
+const POLICIES_MAX: usize = 16;
 /// How many hosts and groups one `may move` may name.
 const MOVE_HOSTS_MAX: usize = 256;
 /// The largest quota, in thousandths.
@@ -37,8 +39,15 @@ pub(super) fn policies<'a>(
     definitions: &Definitions<'a>,
     expander: &mut Expander<'a>,
 ) -> Vec<Policy> {
-    let blocks = body.entries().filter(|entry| entry.keyword.word == "policy");
-    blocks.filter_map(|entry| policy(entry, origin(entry.level)?, scope, definitions, expander)).collect()
+    let blocks = || body.entries().filter(|entry| entry.keyword.word == "policy");
+    if let Some(more) = blocks().nth(POLICIES_MAX) {
+        let message = format!("a host has at most {POLICIES_MAX} policies, with those that it inherits");
+        expander.report.push(Diagnostic::new(Code::PolicyLimit, more.word, message).label("one too many"));
+    }
+    blocks()
+        .take(POLICIES_MAX)
+        .filter_map(|entry| policy(entry, origin(entry.level)?, scope, definitions, expander))
+        .collect()
 }
 
 fn policy<'a>(

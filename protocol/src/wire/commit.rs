@@ -8,13 +8,14 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::ballot::{BallotWire, encode_promise, verify_promise};
+use super::charge::ChargeWire;
 use super::guest::DecisionWire;
 use super::record::{REASON_BYTES_MAX, RecordError};
 use super::{DecodeError, RECORD_BYTES_MAX, decode, encode, name, text};
 use crate::id::{Digest, Label, ProjectId, PublicKey};
 use crate::node::limits::PROJECT_HOSTS_MAX;
 use crate::record::{Charge, Commit, Consent, Promise, Reservation, Revision, RevisionHost, RevisionVm};
-use crate::trust::{Amount, CHAIN_LINKS_MAX, Decision, Domain, KeyPair, Signed, Verified};
+use crate::trust::{Decision, Domain, KeyPair, Signed, Verified};
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct CommitWire {
@@ -49,11 +50,7 @@ struct RevisionWire {
 #[derive(Serialize, Deserialize)]
 struct ChargedWire {
     revision: RevisionWire,
-    principal: [u8; 32],
-    grants: Vec<[u8; 32]>,
-    memory_mib: u64,
-    vms: u64,
-    disk_bytes: u64,
+    charge: ChargeWire,
 }
 
 /// A revision that leaves VMs out whose disks are kept. It is told from one with a charge by its length.
@@ -77,15 +74,6 @@ struct DecidedWire {
     charge: Option<ChargeWire>,
     keep_removed_ms: u64,
     decision: DecisionWire,
-}
-
-#[derive(Serialize, Deserialize)]
-struct ChargeWire {
-    principal: [u8; 32],
-    grants: Vec<[u8; 32]>,
-    memory_mib: u64,
-    vms: u64,
-    disk_bytes: u64,
 }
 
 /// What it begins with, where a charge would have a key that nobody has.
@@ -145,14 +133,7 @@ pub fn encode_revision(revision: &Revision) -> Vec<u8> {
         None if keep_removed_ms == 0 => encode(&wire),
         None => encode(&KeepingWire { revision: wire, keep_removed_ms }),
         Some(charge) => {
-            let charged = ChargedWire {
-                revision: wire,
-                principal: charge.principal.0,
-                grants: charge.grants.iter().map(|grant| grant.0).collect(),
-                memory_mib: charge.amount.memory_mib,
-                vms: charge.amount.vms,
-                disk_bytes: charge.amount.disk_bytes,
-            };
+            let charged = ChargedWire { revision: wire, charge: charge.into() };
             if keep_removed_ms == 0 {
                 encode(&charged)
             } else {
@@ -172,34 +153,6 @@ struct Appended {
 impl Appended {
     fn of_people(charge: Option<Charge>, keep_removed_ms: u64) -> Self {
         Self { charge, keep_removed_ms, decision: None }
-    }
-}
-
-impl From<&Charge> for ChargeWire {
-    fn from(charge: &Charge) -> Self {
-        Self {
-            principal: charge.principal.0,
-            grants: charge.grants.iter().map(|grant| grant.0).collect(),
-            memory_mib: charge.amount.memory_mib,
-            vms: charge.amount.vms,
-            disk_bytes: charge.amount.disk_bytes,
-        }
-    }
-}
-
-impl TryFrom<ChargeWire> for Charge {
-    type Error = DecodeError;
-
-    fn try_from(wire: ChargeWire) -> Result<Self, DecodeError> {
-        if wire.grants.len() > CHAIN_LINKS_MAX {
-            return Err(DecodeError::TooLong { bytes: wire.grants.len(), limit: CHAIN_LINKS_MAX });
-        }
-        let ChargeWire { principal, grants, memory_mib, vms, disk_bytes } = wire;
-        Ok(Self {
-            principal: PublicKey(principal),
-            grants: grants.into_iter().map(Digest).collect(),
-            amount: Amount { memory_mib, vms, disk_bytes },
-        })
     }
 }
 
@@ -243,14 +196,7 @@ fn decode_appended(bytes: &[u8]) -> Result<(RevisionWire, Appended), DecodeError
         }
         charged => (charged?, 0),
     };
-    if charged.grants.len() > CHAIN_LINKS_MAX {
-        return Err(DecodeError::TooLong { bytes: charged.grants.len(), limit: CHAIN_LINKS_MAX });
-    }
-    let charge = Charge {
-        principal: PublicKey(charged.principal),
-        grants: charged.grants.into_iter().map(Digest).collect(),
-        amount: Amount { memory_mib: charged.memory_mib, vms: charged.vms, disk_bytes: charged.disk_bytes },
-    };
+    let charge = charged.charge.try_into()?;
     Ok((charged.revision, Appended::of_people(Some(charge), keep_removed_ms)))
 }
 

@@ -5,6 +5,7 @@
 //! use up all of its input.
 
 mod ballot;
+mod charge;
 mod claim;
 mod commit;
 mod definition;

@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::charge::ChargeWire;
 use super::{DecodeError, decode, encode, name};
 use crate::id::{Digest, Label, ProjectId, PublicKey};
 use crate::node::{ReservationNote, ReservedRoom};
 use crate::record::Charge;
-use crate::trust::{Amount, CHAIN_LINKS_MAX};
 
 /// The version of a note on the disk: its first two bytes.
 const VERSION: u16 = 1;
@@ -32,15 +32,6 @@ struct NoteWire {
 }
 
 #[derive(Serialize, Deserialize)]
-struct ChargeWire {
-    principal: [u8; 32],
-    grants: Vec<[u8; 32]>,
-    memory_mib: u64,
-    vms: u64,
-    disk_bytes: u64,
-}
-
-#[derive(Serialize, Deserialize)]
 enum RoomWire {
     Held,
     Lapsed,
@@ -48,13 +39,6 @@ enum RoomWire {
 
 /// Encodes what a host has reserved for, for its own disk.
 pub fn encode_reservation_note(note: &ReservationNote) -> Vec<u8> {
-    let charge = |charge: &Charge| ChargeWire {
-        principal: charge.principal.0,
-        grants: charge.grants.iter().map(|grant| grant.0).collect(),
-        memory_mib: charge.amount.memory_mib,
-        vms: charge.amount.vms,
-        disk_bytes: charge.amount.disk_bytes,
-    };
     encode(&NoteWire {
         version: VERSION,
         revision: note.revision.0,
@@ -67,7 +51,7 @@ pub fn encode_reservation_note(note: &ReservationNote) -> Vec<u8> {
         memory_mib: note.memory_mib,
         part: note.part.map(|part| part.0),
         definition: note.definition.0,
-        charge: note.charge.as_ref().map(charge),
+        charge: note.charge.as_ref().map(ChargeWire::from),
         room: match note.room {
             ReservedRoom::Held => RoomWire::Held,
             ReservedRoom::Lapsed => RoomWire::Lapsed,
@@ -82,16 +66,6 @@ pub fn decode_reservation_note(bytes: &[u8]) -> Result<ReservationNote, DecodeEr
         let what = "version of a note about a reservation";
         return Err(DecodeError::Unknown { what, found: wire.version.into() });
     }
-    let charge = |charge: ChargeWire| {
-        if charge.grants.len() > CHAIN_LINKS_MAX {
-            return Err(DecodeError::TooLong { bytes: charge.grants.len(), limit: CHAIN_LINKS_MAX });
-        }
-        Ok(Charge {
-            principal: PublicKey(charge.principal),
-            grants: charge.grants.into_iter().map(Digest).collect(),
-            amount: Amount { memory_mib: charge.memory_mib, vms: charge.vms, disk_bytes: charge.disk_bytes },
-        })
-    };
     Ok(ReservationNote {
         revision: Digest(wire.revision),
         number: wire.number,
@@ -102,7 +76,7 @@ pub fn decode_reservation_note(bytes: &[u8]) -> Result<ReservationNote, DecodeEr
         memory_mib: wire.memory_mib,
         part: wire.part.map(Digest),
         definition: Digest(wire.definition),
-        charge: wire.charge.map(charge).transpose()?,
+        charge: wire.charge.map(Charge::try_from).transpose()?,
         room: match wire.room {
             RoomWire::Held => ReservedRoom::Held,
             RoomWire::Lapsed => ReservedRoom::Lapsed,
@@ -127,7 +101,7 @@ pub(super) fn sample() -> ReservationNote {
         charge: Some(Charge {
             principal: PublicKey([7; 32]),
             grants: vec![Digest([8; 32])],
-            amount: Amount { memory_mib: 64, vms: 1, disk_bytes: 0 },
+            amount: crate::trust::Amount { memory_mib: 64, vms: 1, disk_bytes: 0 },
         }),
         room: ReservedRoom::Lapsed,
     }
