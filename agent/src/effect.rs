@@ -26,6 +26,7 @@ use crate::platform::{
     self, Applied, BootProgress, BuildRequest, Configuration, End, FileContent, FirstContent, Platform,
     StepError, Stop, TemplateFacts, VmEvent, VmEventKind,
 };
+use crate::request::reach_guest_message;
 use crate::uplinks;
 
 /// How many lines of a VM's console go with a failure.
@@ -37,6 +38,7 @@ impl EventLoop {
             Output::Send { to, message } => {
                 log_refusal(to, &message);
                 moving::reach_message(&message);
+                reach_guest_message(&message);
                 self.send(to, message).await;
             }
             Output::Revoked(grant) => {
@@ -198,7 +200,7 @@ impl EventLoop {
     /// Takes in what a VM did by itself.
     pub(crate) async fn vm_event(&mut self, event: VmEvent) {
         if let VmEventKind::Asks { bytes } = &event.kind {
-            return self.guest_asks(&event.vm, bytes);
+            return self.guest_asks(&event.vm, bytes).await;
         }
         if let VmEventKind::Booting { .. } | VmEventKind::Exited(_) | VmEventKind::Lost = &event.kind {
             self.guests.ended(&event.vm);

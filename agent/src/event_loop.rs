@@ -34,7 +34,9 @@ use crate::image::exchange::{Exchange, FetchProgress, ServeError};
 use crate::mesh::{GossipVerdict, MeshEvent, MeshHandle, StreamKind};
 use crate::operations::Operations;
 use crate::platform::{Platform, VmEvent};
-use crate::request::{GuestOver, GuestPrepared, Guests, OwnPart, Prepared, PreparedChange, Seen, Waiters};
+use crate::request::{
+    GuestOver, GuestPlanned, GuestPrepared, Guests, OwnPart, Prepared, PreparedChange, Seen, Waiters,
+};
 use crate::snapshot::Snapshots;
 use crate::store::{AddressBook, StoreNews, Writer};
 use crate::store_health::StoreHealth;
@@ -112,6 +114,8 @@ pub(crate) enum Work {
     GuestPrepared(Box<GuestPrepared>),
     /// What came of such a change.
     GuestOver(Box<GuestOver>),
+    /// What would come of a change that a VM only thinks of.
+    GuestPlanned(Box<GuestPlanned>),
     /// What the policies of a VM see is found out.
     Seen(Box<Seen>),
     /// All have said what they have to say to a change that is only thought of.
@@ -185,6 +189,7 @@ impl EventLoop {
                     Work::PreparedChange(prepared) => self.change_prepared(*prepared).await,
                     Work::GuestPrepared(prepared) => self.guest_prepared(*prepared).await,
                     Work::GuestOver(over) => self.guest_over(*over),
+                    Work::GuestPlanned(planned) => self.guest_planned(*planned),
                     Work::Seen(seen) => self.seen(*seen),
                     Work::Planned => self.work_over(),
                     Work::Imported(imported) => self.imported(*imported),
@@ -222,6 +227,8 @@ impl EventLoop {
         self.own.push_back(input);
         while let Some(input) = self.own.pop_front() {
             self.node.handle(self.clock.now(), input);
+            // Before anything is done that may stop who is to be told.
+            self.tell_guests();
             while let Some(output) = self.node.poll_output() {
                 self.note_output(&output);
                 self.effect(output).await;
@@ -229,7 +236,6 @@ impl EventLoop {
         }
         self.settle_imports();
         self.answer_waiters();
-        self.tell_guests();
     }
 
     fn note_output(&mut self, output: &mln_protocol::node::Output) {

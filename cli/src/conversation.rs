@@ -7,8 +7,8 @@ use std::time::Duration;
 use mln_link::client::has_left;
 use mln_link::message::{
     AgentVersion, DaemonStatusRow, Definition, DoctorRow, EvacuationRow, ExecExit, Failure, GarbageReport,
-    GrantRow, Granted, KeptRow, LanRow, OutsideRow, PeerRow, Plan, PlanRow, ProjectRow, Refusal, Revised,
-    RevisionRow, Silence, SnapshotRow, StartupRow, StatusRow, TemplateHostRow, TemplateRow, Token,
+    GaugeRow, GrantRow, Granted, KeptRow, LanRow, OutsideRow, PeerRow, Plan, PlanRow, ProjectRow, Refusal,
+    Revised, RevisionRow, Silence, SnapshotRow, StartupRow, StatusRow, TemplateHostRow, TemplateRow, Token,
     UnsettledRow,
 };
 use mln_link::{CHUNK_BYTES_MAX, Client, InputSender, LinkError, Replies, Reply, Request, place};
@@ -44,6 +44,8 @@ pub struct Answer {
     pub outside: Vec<OutsideRow>,
     /// Those VMs whose startup lines failed.
     pub startup: Vec<StartupRow>,
+    /// What VMs measure.
+    pub gauges: Vec<GaugeRow>,
     /// The rows of `daemon_status`.
     pub daemon_status: Vec<DaemonStatusRow>,
     /// The rows of `list`.
@@ -110,6 +112,7 @@ impl Answer {
             Reply::Status(rows) => self.status.extend(rows),
             Reply::Outside(rows) => self.outside.extend(rows),
             Reply::Startup(rows) => self.startup.extend(rows),
+            Reply::Gauges(rows) => self.gauges.extend(rows),
             Reply::Lan(rows) => self.lan.extend(rows),
             Reply::DaemonStatus(rows) => self.daemon_status.extend(rows),
             Reply::Projects(rows) => self.projects.extend(rows),

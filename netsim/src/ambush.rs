@@ -138,6 +138,7 @@ fn moment_of(output: &Output) -> Option<(Moment, Option<PublicKey>)> {
         | Record::Vm(_)
         | Record::Grant(_)
         | Record::Revocation(_)
+        | Record::Gauges(_)
         | Record::Later(_) => None,
     };
     match output {

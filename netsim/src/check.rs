@@ -225,6 +225,7 @@ impl Oracle {
             | Record::Host(_)
             | Record::Grant(_)
             | Record::Revocation(_)
+            | Record::Gauges(_)
             | Record::Later(_) => {}
         }
     }

@@ -71,7 +71,11 @@ pub(crate) fn is_genuine(record: &VerifiedRecord, root: PublicKey) -> bool {
             ClaimBasis::Birth => true,
         },
         Record::Link(Link::Decline(decline)) => is_signed(decline.release.signed(), RECORD),
-        Record::Link(Link::Release(_)) | Record::Host(_) | Record::Vm(_) | Record::Later(_) => true,
+        Record::Link(Link::Release(_))
+        | Record::Host(_)
+        | Record::Vm(_)
+        | Record::Gauges(_)
+        | Record::Later(_) => true,
     };
     within && is_signed(record.signed(), RECORD)
 }

@@ -341,6 +341,7 @@ impl World {
                 | Record::Link(_)
                 | Record::Grant(_)
                 | Record::Revocation(_)
+                | Record::Gauges(_)
                 | Record::Later(_) => true,
             };
             if records.len() >= all && records.filter(is_new).count() >= all {

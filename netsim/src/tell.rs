@@ -13,7 +13,7 @@ const SHOWN_CHARS: usize = 240;
 /// Returns what a record says; nothing for those that only say that somebody is there.
 fn record(record: &VerifiedRecord) -> Option<String> {
     Some(match &***record {
-        Record::Member(_) | Record::Host(_) | Record::Grant(_) => return None,
+        Record::Member(_) | Record::Host(_) | Record::Grant(_) | Record::Gauges(_) => return None,
         Record::Revocation(_) => "revocation".to_owned(),
         Record::Later(later) => format!("of kind {} #{}", later.kind, later.counter),
         Record::Commit(commit) => format!("commit {}", self::commit(commit)),

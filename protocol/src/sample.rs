@@ -124,6 +124,7 @@ pub(crate) fn sight(host: &str, hosts: &[(&str, Tenure, Option<u32>)]) -> Sight 
         hosts: hosts.iter().map(seen).collect(),
         cloud_spent_ms: 0,
         gauges: BTreeMap::new(),
+        machines: Default::default(),
         decided: Vec::new(),
     }
 }

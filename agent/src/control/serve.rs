@@ -145,6 +145,7 @@ where
         | Request::Export(_)
         | Request::ExportPart(_)
         | Request::Bandwidth(_)
+        | Request::Gauges(_)
         // It may be as long as disks are: its bytes are taken as they come.
         | Request::Import(_) => Vec::new(),
     };

@@ -317,7 +317,10 @@ impl Deriver {
             }
             Record::Link(Link::Claim(claim)) => self.claimed(author, claim, now_unix_ms, label),
             Record::Commit(commit) => self.decided(author, commit, now_unix_ms),
-            Record::Link(Link::Release(_) | Link::Decline(_)) | Record::Grant(_) | Record::Later(_) => None,
+            Record::Link(Link::Release(_) | Link::Decline(_))
+            | Record::Grant(_)
+            | Record::Gauges(_)
+            | Record::Later(_) => None,
             Record::Revocation(revocation) => {
                 let grant = revocation.chain.last().and_then(|link| Grant::from_bytes(&link.payload).ok())?;
                 let whom = grant.name.map_or_else(|| grant.subject.short(), |name| name.to_string());

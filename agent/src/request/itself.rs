@@ -6,6 +6,7 @@
 //!
 //! ```text
 //!   Key ──► attested        Me, Status, Log ──► answered at once, about the guest's own project
+//!   Plan ──► the same as a Request, but the hosts are only asked what they would say
 //!   Request ──► verified ──► (a task) parent's definition, child ──► the node ──► head is the child: done
 //!                                                                      └────────► refused, failed
 //! ```
@@ -14,9 +15,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mln_link::Reply;
+use mln_link::message::Refusal;
 use mln_protocol::id::{Digest, Label, ProjectId, PublicKey, VmId};
 use mln_protocol::model::Policy;
-use mln_protocol::node::{Input, Operation, RevisionView, Rule};
+use mln_protocol::node::{Input, Message, Operation, RevisionView, Rule, WriteId};
 use mln_protocol::record::Commit;
 use mln_protocol::trust::{Attestation, GuestRequest, GuestRight, Signed, Verified, child_of};
 use mln_protocol::wire;
@@ -26,7 +28,7 @@ use mln_protocol::wire::me::{
 };
 use tracing::{debug, info, warn};
 
-use super::sight::Sights;
+use super::sight::{Look, Sights};
 use super::{log, status};
 use crate::causes::chain;
 use crate::control::ReplySender;
@@ -34,6 +36,7 @@ use crate::definition;
 use crate::event_loop::{EventLoop, Work};
 use crate::events::Asker;
 use crate::operations::remedy;
+use crate::store::failpoint::reach;
 
 /// How many requests of VMs are prepared at a time: each holds a project's definition.
 const PREPARING_MAX: usize = 16;
@@ -52,6 +55,8 @@ pub(crate) struct Guests {
     attested: BTreeMap<VmId, Verified<Attestation>>,
     /// One for each VM at most.
     open: BTreeMap<VmId, Open>,
+    /// How many requests are only thought of just now.
+    planning: usize,
     /// The newest number of a boot that was given out.
     boot: u64,
     /// When those have used up what they may ask that have asked lately, by the monotonic clock, in milliseconds.
@@ -69,6 +74,8 @@ struct Open {
     request: Digest,
     project: ProjectId,
     stage: Stage,
+    /// The last write of the moment in which it was seen to be decided.
+    decided_by: Option<WriteId>,
 }
 
 /// How far a request is.
@@ -82,12 +89,30 @@ enum Stage {
     Told,
 }
 
+/// Whether what a guest wants is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// It is.
+    Change,
+    /// It is only thought of.
+    Plan,
+}
+
+/// Who asks for what.
+#[derive(Debug)]
+struct GuestAsked {
+    vm: VmId,
+    number: u64,
+    purpose: Purpose,
+    /// Of which project.
+    label: Label,
+}
+
 /// A request whose child is made, or not.
 #[derive(Debug)]
 pub(crate) struct GuestPrepared {
-    vm: VmId,
+    asked: GuestAsked,
     request: Digest,
-    label: Label,
     result: Result<Box<GuestRight>, MeAnswer>,
 }
 
@@ -103,6 +128,11 @@ impl Guests {
     /// Forgets a VM that doesn't run any more: its key is gone with it.
     pub(crate) fn ended(&mut self, vm: &VmId) {
         self.attested.remove(vm);
+    }
+
+    /// Takes note that what was only thought of is answered.
+    pub(super) fn plan_over(&mut self) {
+        self.planning = self.planning.saturating_sub(1);
     }
 
     /// Whether one more request of a VM is prepared now.
@@ -136,7 +166,7 @@ impl Guests {
 
 impl EventLoop {
     /// Answers what a guest asks, or begins what it wants.
-    pub(crate) fn guest_asks(&mut self, vm: &VmId, bytes: &[u8]) {
+    pub(crate) async fn guest_asks(&mut self, vm: &VmId, bytes: &[u8]) {
         let ask = match decode_me_ask(bytes) {
             Ok(ask) => ask,
             Err(error) => {
@@ -149,8 +179,13 @@ impl EventLoop {
             MeAsk::Me => self.itself(vm),
             MeAsk::Status => self.machines(vm),
             MeAsk::Log => self.revisions(vm),
-            MeAsk::Sight => self.look(vm, ask.number),
-            MeAsk::Request(bytes) => self.guest_wants(vm, ask.number, &bytes).err(),
+            MeAsk::Sight => self.look(vm, ask.number, Look::Sight),
+            MeAsk::Look(values) => {
+                self.hear_gauges(vm, values).await;
+                self.look(vm, ask.number, Look::View)
+            }
+            MeAsk::Request(bytes) => self.guest_wants(vm, ask.number, &bytes, Purpose::Change).err(),
+            MeAsk::Plan(bytes) => self.guest_wants(vm, ask.number, &bytes, Purpose::Plan).err(),
         };
         if let Some(answer) = answer {
             self.tell_guest(vm, ask.number, answer);
@@ -185,13 +220,19 @@ impl EventLoop {
     }
 
     /// Takes a request; an answer where it comes to nothing at once.
-    fn guest_wants(&mut self, vm: &VmId, number: u64, bytes: &[u8]) -> Result<(), MeAnswer> {
+    fn guest_wants(
+        &mut self,
+        vm: &VmId,
+        number: u64,
+        bytes: &[u8],
+        purpose: Purpose,
+    ) -> Result<(), MeAnswer> {
         let here = self.identity.name.to_string();
         let refuse = |rule: Rule, text: String| Err(refused(vm, &here, rule, text));
         // First of all, so that what is refused is also counted.
         let preparing = self.guests.open.values().filter(|open| open.stage == Stage::Preparing).count();
         let now_ms = self.clock.now().mono_ms;
-        if preparing >= PREPARING_MAX || !self.guests.take(vm, now_ms) {
+        if preparing + self.guests.planning >= PREPARING_MAX || !self.guests.take(vm, now_ms) {
             if let Some(count) = self.guests.count_over_rate(now_ms) {
                 warn!(%vm, count, rule = Rule::GuestRate.code(), "machines ask too often: not looked at");
             }
@@ -221,7 +262,8 @@ impl EventLoop {
                 return refuse(Rule::GuestKey, text);
             }
         };
-        if self.guests.open.get(vm).is_some_and(|open| open.stage != Stage::Told) {
+        let is_open = self.guests.open.get(vm).is_some_and(|open| open.stage != Stage::Told);
+        if purpose == Purpose::Change && is_open {
             let text = format!(
                 "`{}` has asked for something else that isn't decided yet: ask again after it",
                 vm.name
@@ -237,21 +279,32 @@ impl EventLoop {
             return refuse(Rule::Parent, text);
         };
         let (label, definition) = (commit.revision.label.clone(), commit.revision.definition);
-        info!(%vm, %label, wanted = %request.wanted, reason = request.reason, "asks for itself");
-        let open = Open { number, request: request.digest(), project, stage: Stage::Preparing };
-        self.guests.open.insert(vm.clone(), open);
+        match purpose {
+            Purpose::Change => {
+                info!(%vm, %label, wanted = %request.wanted, reason = request.reason, "asks for itself");
+                let open = Open {
+                    number,
+                    request: request.digest(),
+                    project,
+                    stage: Stage::Preparing,
+                    decided_by: None,
+                };
+                self.guests.open.insert(vm.clone(), open);
+            }
+            Purpose::Plan => self.guests.planning += 1,
+        }
         self.preparing += 1;
-        self.prepare(vm.clone(), attestation, request, label, definition, project);
+        let asked = GuestAsked { vm: vm.clone(), number, purpose, label };
+        self.prepare(asked, attestation, request, definition, project);
         Ok(())
     }
 
     /// Has the child made that a request is about, by a task of its own.
     fn prepare(
         &self,
-        vm: VmId,
+        asked: GuestAsked,
         attestation: Verified<Attestation>,
         request: Verified<GuestRequest>,
-        label: Label,
         definition: Digest,
         project: ProjectId,
     ) {
@@ -264,10 +317,10 @@ impl EventLoop {
                 let found = definition::find(&blobs, &mesh, &[definition], &hosts).await;
                 let (_, parent) = found.ok_or_else(|| failed(NOT_KEPT.to_owned()))?;
                 let bytes = blobs.get(definition).map_err(|error| failed(chain(&error)))?;
-                let (wanted, of, name) = (request.wanted.clone(), label.clone(), vm.name.clone());
+                let (wanted, of, name) = (request.wanted.clone(), asked.label.clone(), asked.vm.name.clone());
                 let making = tokio::task::spawn_blocking(move || child_of(&parent, &of, &name, &wanted));
                 let child = making.await.map_err(|_| failed("making the new text was cut off".to_owned()))?;
-                let child = child.map_err(|error| refused(&vm, &here, error.rule(), chain(&error)))?;
+                let child = child.map_err(|error| refused(&asked.vm, &here, error.rule(), chain(&error)))?;
                 // The hosts that are asked fetch it from here, and the files too.
                 blobs.put(&child.bytes).map_err(|error| failed(chain(&error)))?;
                 for file in &child.definition.files {
@@ -280,7 +333,7 @@ impl EventLoop {
                 Ok(Box::new(GuestRight { attestation, request, definition: Arc::from(bytes) }))
             };
             let result = made.await;
-            let prepared = GuestPrepared { vm, request: digest, label, result };
+            let prepared = GuestPrepared { asked, request: digest, result };
             // The loop has ended if nobody listens.
             let _ = results.send(Work::GuestPrepared(Box::new(prepared))).await;
         });
@@ -288,14 +341,24 @@ impl EventLoop {
 
     /// Goes on with a request whose child is made.
     pub(crate) async fn guest_prepared(&mut self, prepared: GuestPrepared) {
-        let GuestPrepared { vm, request, label, result } = prepared;
+        let GuestPrepared { asked, request, result } = prepared;
+        let GuestAsked { vm, number, purpose, label } = asked;
+        if purpose == Purpose::Plan {
+            return match result {
+                Ok(right) => self.guest_plan(vm, number, label, right),
+                Err(answer) => {
+                    self.guests.plan_over();
+                    self.tell_guest(&vm, number, answer);
+                    self.work_over()
+                }
+            };
+        }
         let Some(open) = self.guests.open.get_mut(&vm).filter(|open| open.request == request) else {
             return self.work_over();
         };
         let right = match result {
             Ok(right) => right,
             Err(answer) => {
-                let number = open.number;
                 self.guests.open.remove(&vm);
                 self.tell_guest(&vm, number, answer);
                 return self.work_over();
@@ -326,8 +389,8 @@ impl EventLoop {
         self.handle(Input::Operate { op, operation: Operation::Guest(right) }).await;
     }
 
-    /// Tells those VMs what they wanted is decided whose project stands at the revision that says so. A VM that moves
-    /// itself is told before it stops.
+    /// Tells those VMs what they wanted is decided whose project stands at the revision that says so, as soon as this host
+    /// can't forget that any more. A VM that moves itself is told before it stops.
     pub(crate) fn tell_guests(&mut self) {
         if self.guests.open.values().all(|open| open.stage != Stage::Asked) {
             return;
@@ -340,6 +403,12 @@ impl EventLoop {
             .filter_map(|(vm, open)| Some((vm.clone(), open.number, self.decided(open)?)))
             .collect();
         for (vm, number, revision) in decided {
+            let Some(open) = self.guests.open.get_mut(&vm) else { continue };
+            let write = *open.decided_by.get_or_insert_with(|| self.node.last_write());
+            if !self.node.has_written(write) {
+                continue;
+            }
+            reach("guest-decided");
             info!(%vm, number = revision.number, reason = revision.reason, "has changed its project");
             self.tell_guest(&vm, number, MeAnswer::Done(Box::new(revision)));
             if let Some(open) = self.guests.open.get_mut(&vm) {
@@ -368,14 +437,9 @@ impl EventLoop {
         for reply in replies {
             match reply {
                 Reply::Refused(refusal) => {
-                    let host = refusal.host.map(|host| host.to_string()).unwrap_or_default();
+                    let host = refusal.host.as_ref().map(ToString::to_string).unwrap_or_default();
                     warn!(%vm, host, rule = refusal.rule, why = refusal.text, "what it asked for is refused");
-                    refusals.push(MeRefusal {
-                        host,
-                        rule: refusal.rule,
-                        text: refusal.text,
-                        who_can_change: refusal.who_can_change.unwrap_or_default(),
-                    });
+                    refusals.push(refusal_of(refusal));
                 }
                 Reply::Failed(failure) => failures.push(format!("{}: {}", failure.what, failure.why)),
                 Reply::Silent(silence) => failures.push(format!("{}: {}", silence.host, silence.text)),
@@ -454,6 +518,25 @@ impl EventLoop {
 
     fn revision_of(&self, project: ProjectId, digest: Digest) -> Option<MeRevision> {
         self.node.newest(project).find(|view| view.commit.digest == digest).map(|view| revision(&view))
+    }
+}
+
+/// Tests end the agent when all hosts have judged what a guest wants, and it is about to be promised.
+pub(crate) fn reach_guest_message(message: &Message) {
+    if let Message::Propose(propose) = message
+        && propose.candidate.revision.decision.is_some()
+    {
+        reach("guest-judged");
+    }
+}
+
+/// Returns a host's refusal as a guest is told of it.
+pub(super) fn refusal_of(refusal: Refusal) -> MeRefusal {
+    MeRefusal {
+        host: refusal.host.map(|host| host.to_string()).unwrap_or_default(),
+        rule: refusal.rule,
+        text: refusal.text,
+        who_can_change: refusal.who_can_change.unwrap_or_default(),
     }
 }
 

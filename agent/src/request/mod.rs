@@ -10,8 +10,10 @@ mod evacuate;
 mod events;
 mod exec;
 mod export;
+mod gauges;
 mod gc;
 mod grant;
+mod guest_plan;
 mod hosts;
 mod import;
 mod itself;
@@ -43,7 +45,8 @@ use crate::event_loop::EventLoop;
 
 pub(crate) use build::Prepared;
 pub(crate) use change::PreparedChange;
-pub(crate) use itself::{GuestOver, GuestPrepared, Guests};
+pub(crate) use guest_plan::GuestPlanned;
+pub(crate) use itself::{GuestOver, GuestPrepared, Guests, reach_guest_message};
 pub(crate) use sight::Seen;
 pub(crate) use snapshot::OwnPart;
 pub(crate) use status::Waiters;
@@ -69,6 +72,7 @@ impl EventLoop {
             Request::Stop(stop) => self.request_stop(stop, &operator, reply).await,
             Request::Remove(remove) => self.request_remove(&remove, &operator, reply).await,
             Request::Status(status) => self.request_status(status, &operator, reply),
+            Request::Gauges(target) => self.request_gauges(&target, &operator, &reply),
             Request::DaemonStatus { group } => self.request_daemon_status(group.as_ref(), &reply),
             Request::List => self.request_list(&operator, &reply),
             Request::Exec(_) | Request::Terminal(_) | Request::Console(_) | Request::Logs(_) => {

@@ -22,6 +22,7 @@ fn needs(request: &Request) -> &'static [Verb] {
         | Request::Grants
         | Request::Revocation(_)
         | Request::Status(_)
+        | Request::Gauges(_)
         | Request::DaemonStatus { .. }
         | Request::List
         | Request::Peers
@@ -163,6 +164,7 @@ fn reach(request: &Request) -> Reach<'_> {
         // Whose VMs and projects are listed, and which grants may be signed, is looked at where that is done.
         Request::Version
         | Request::Status(_)
+        | Request::Gauges(_)
         | Request::DaemonStatus { .. }
         | Request::Evacuate(_)
         | Request::EvacuateBut(_)

@@ -143,6 +143,7 @@ fn table() -> Vec<Row> {
         (upgrade(majority, LeftOut::Stop), &[U, D], false, "project"),
         (upgrade(partial, LeftOut::Refuse), &[U, P], false, "project"),
         (upgrade(partial, LeftOut::Stop), &[U, P, D], false, "project"),
+        (Request::Gauges(Target { projects: ProjectSelection::All, vms: Vec::new() }), &[V], false, "mesh"),
         (Request::Log(ring()), &[V], false, "project"),
         (Request::Definition(ring()), &[V], false, "project"),
         (Request::Consider(Consider { message: Vec::new() }), &[V], true, "changed"),

@@ -10,12 +10,12 @@ use mln_protocol::id::{Digest, Name, PublicKey, VmId};
 use mln_protocol::model::{May, Policy};
 use mln_protocol::node::{HostView, Reach};
 use mln_protocol::policy::{
-    Companion, DECIDED_MAX, Decided, Decision, HostSeen, Outline, Shared, Tenure, Told,
+    Companion, DECIDED_MAX, Decided, Decision, HostSeen, Machines, Outline, Shared, Tenure, Told,
 };
 use mln_protocol::record::VmState;
 use mln_protocol::trust::{Ground, Use, UseKind};
-use mln_protocol::wire::MeSight;
 use mln_protocol::wire::me::MeAnswer;
+use mln_protocol::wire::{MeSight, MeView};
 use tracing::debug;
 
 use super::itself::not_owned;
@@ -28,6 +28,24 @@ const OUTLINES_MAX: usize = 64;
 const REVISIONS_LOOKED_AT: usize = 256;
 /// How many looks are worked on at a time.
 const LOOKING_MAX: usize = 64;
+
+/// How much a guest wants to see: an older one knows only the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// Its policies, and what they look at.
+    Sight,
+    /// What the other machines measure, too.
+    View,
+}
+
+impl Look {
+    fn answer(self, policies: &[Policy], told: &Told, now_unix_ms: u64) -> MeAnswer {
+        match self {
+            Self::Sight => MeAnswer::Sight(Box::new(MeSight::new(policies, told, now_unix_ms))),
+            Self::View => MeAnswer::View(Box::new(MeView::new(policies, told, now_unix_ms))),
+        }
+    }
+}
 
 /// What is remembered of projects whose VMs have policies.
 #[derive(Debug, Default)]
@@ -44,6 +62,7 @@ pub(super) struct Sights {
 pub(crate) struct Seen {
     vm: VmId,
     number: u64,
+    look: Look,
     definition: Digest,
     /// None where the text could not be had or understood.
     outline: Option<Arc<Outline>>,
@@ -66,10 +85,11 @@ impl Sights {
 
 impl EventLoop {
     /// Begins to find out what a VM's policies see; an answer at once where it has none.
-    pub(super) fn look(&mut self, vm: &VmId, number: u64) -> Option<MeAnswer> {
+    pub(super) fn look(&mut self, vm: &VmId, number: u64, look: Look) -> Option<MeAnswer> {
         let Some((_, _, known)) = self.node.owned(vm) else { return Some(not_owned(vm)) };
         if known.setup.policies.is_empty() {
-            return Some(sight(&[], &self.told(vm, &[], &Outline::default(), &BTreeMap::new()), 0));
+            let told = self.told(vm, &[], &Outline::default(), &BTreeMap::new());
+            return Some(look.answer(&[], &told, 0));
         }
         if self.guests.sights.looking >= LOOKING_MAX {
             return Some(MeAnswer::Failed { text: "too many machines look at the same time".to_owned() });
@@ -102,7 +122,8 @@ impl EventLoop {
                 let ms = connection.round_trip.map_or(0, |time| time.as_millis());
                 Some((peer.key, u32::try_from(ms).unwrap_or(u32::MAX)))
             });
-            let seen = Seen { vm, number, definition: wanted, outline, round_trips: round_trips.collect() };
+            let seen =
+                Seen { vm, number, look, definition: wanted, outline, round_trips: round_trips.collect() };
             // The loop has ended if nobody listens.
             let _ = results.send(Work::Seen(Box::new(seen))).await;
         });
@@ -111,7 +132,7 @@ impl EventLoop {
 
     /// Tells a VM what its policies see.
     pub(crate) fn seen(&mut self, seen: Seen) {
-        let Seen { vm, number, definition, outline, round_trips } = seen;
+        let Seen { vm, number, look, definition, outline, round_trips } = seen;
         self.guests.sights.looking -= 1;
         let Some(outline) = outline else {
             let text =
@@ -123,8 +144,11 @@ impl EventLoop {
             return self.tell_guest(&vm, number, not_owned(&vm));
         };
         let policies = &known.setup.policies;
-        let told = self.told(&vm, policies, &outline, &round_trips);
-        self.tell_guest(&vm, number, sight(policies, &told, self.clock.now().unix_ms));
+        let mut told = self.told(&vm, policies, &outline, &round_trips);
+        if look == Look::View {
+            told.machines = self.other_machines(&vm);
+        }
+        self.tell_guest(&vm, number, look.answer(policies, &told, self.clock.now().unix_ms));
     }
 
     fn told(
@@ -169,6 +193,7 @@ impl EventLoop {
             volumes: 0,
             hosts: hosts.collect(),
             cloud_spent_ms: 0,
+            machines: Machines::new(),
             shared: policies
                 .iter()
                 .map(|policy| (policy.name.clone(), self.shared(vm, policy, outline)))
@@ -208,10 +233,6 @@ impl EventLoop {
     fn is_there(&self, host: PublicKey) -> bool {
         host == self.node.key() || self.connected.contains(&host)
     }
-}
-
-fn sight(policies: &[Policy], told: &Told, now_unix_ms: u64) -> MeAnswer {
-    MeAnswer::Sight(Box::new(MeSight::new(policies, told, now_unix_ms)))
 }
 
 fn decision(kind: &UseKind) -> Decision {

@@ -5,7 +5,7 @@
 
 /// Every place. Tests that go through all of them have the same list.
 #[cfg(feature = "failpoints")]
-const ALL: [&str; 26] = [
+const ALL: [&str; 28] = [
     "journal-made",
     "journal-named",
     "entry-torn",
@@ -32,6 +32,8 @@ const ALL: [&str; 26] = [
     "claimed",
     "copy-taken",
     "copy-dropped",
+    "guest-judged",
+    "guest-decided",
 ];
 
 /// Ends the process if a test has asked for it here.

@@ -6,7 +6,8 @@ use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 use mln_link::Request;
 use mln_link::message::{
-    Failure, ProjectRef, ProjectSelection, StartupRow, StatusRow, StatusWait, Target, VmState, WaitFor,
+    Failure, GaugeRow, ProjectRef, ProjectSelection, StartupRow, StatusRow, StatusWait, Target, VmState,
+    WaitFor,
 };
 use mln_protocol::id::Name;
 
@@ -33,6 +34,9 @@ pub struct Status {
     /// List only hosts that are down
     #[arg(short, long, env = "MLN_DOWN", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
     down: bool,
+    /// List what the hosts measure, too: each gauge with its last values
+    #[arg(long, env = "MLN_GAUGES", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    gauges: bool,
     /// Answer only once all hosts are so
     #[arg(long, env = "MLN_STATUS_WAIT", value_enum)]
     wait: Option<Wait>,
@@ -48,11 +52,15 @@ enum Wait {
 }
 
 impl Status {
-    fn request(&self, wait: Option<Wait>) -> Request {
+    fn target(&self) -> Target {
         let projects = match &self.project {
             Some(project) => ProjectSelection::One(project.clone()),
             None => ProjectSelection::All,
         };
+        Target { projects, vms: self.host.clone() }
+    }
+
+    fn request(&self, wait: Option<Wait>) -> Request {
         let wait = wait.map(|wait| StatusWait {
             until: match wait {
                 Wait::Up => WaitFor::Up,
@@ -60,10 +68,7 @@ impl Status {
             },
             timeout_ms: self.timeout_ms,
         });
-        Request::Status(mln_link::message::Status {
-            target: Target { projects, vms: self.host.clone() },
-            wait,
-        })
+        Request::Status(mln_link::message::Status { target: self.target(), wait })
     }
 
     /// Whether a VM is as it shall be: up, unless it was waited for the contrary.
@@ -109,6 +114,32 @@ fn unready(rows: &[StartupRow]) -> Vec<Failure> {
     rows.iter().map(failure).collect()
 }
 
+/// Asks what the VMs measure that are listed: for people only where they want to see it. None where an agent is too old to
+/// say.
+async fn gauges(
+    args: &Status,
+    listed: &[&StatusRow],
+    agent: &Agent,
+    screen: &Screen,
+) -> Result<Option<Vec<GaugeRow>>, CommandError> {
+    if !args.gauges && !screen.is_for_programs() {
+        return Ok(None);
+    }
+    if listed.iter().all(|row| row.state != VmState::Up) {
+        return Ok(Some(Vec::new()));
+    }
+    match agent.ask(&Request::Gauges(args.target()), screen).await {
+        Ok(answer) if answer.refusals.is_empty() && answer.failures.is_empty() => Ok(Some(answer.gauges)),
+        // What was asked for is known; programs see that this isn't.
+        Ok(_) | Err(_) if !args.gauges => Ok(None),
+        Ok(answer) => {
+            screen.troubles(&answer);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Lists VMs.
 pub async fn run(args: Status, agent: &Agent, screen: &Screen) -> Result<Exit, CommandError> {
     if args.wait == Some(Wait::Up) {
@@ -120,9 +151,13 @@ pub async fn run(args: Status, agent: &Agent, screen: &Screen) -> Result<Exit, C
     let listed: Vec<&StatusRow> = answer.status.iter().filter(|row| args.lists(&row.state)).collect();
     let outside = Outside::of(&answer.outside).and_startup(&answer.startup);
     let unsettled = &answer.unsettled;
+    let gauges = gauges(&args, &listed, agent, screen).await?;
+    let known = gauges.as_deref();
     screen.answer(
-        |layout| rows::status(&listed, &outside, layout),
-        || json::status(&listed, &outside, unsettled),
+        |layout| {
+            rows::status(&listed, &outside, layout) + &rows::gauges(&listed, known.unwrap_or(&[]), layout)
+        },
+        || json::status(&listed, &outside, unsettled, known),
     );
     answer.kept.iter().for_each(|row| screen.notice(&rows::kept_line(row)));
     let warnings: Vec<String> = unsettled.iter().flat_map(change::unsettled).collect();

@@ -1,9 +1,10 @@
 //! Answers as JSON. Field names are a promise to scripts: they don't follow the wire.
 
 use mln_link::message::{
-    AgentVersion, DaemonStatusRow, DoctorRow, Failure, ForwardRow, GarbageReport, GcMode, GrantRow, Granted,
-    HostLiveness, KeptRow, LanRow, NatState, PeerLink, PeerRow, Progress, ProjectRow, Refusal, Silence,
-    StatusRow, StepState, TemplateHostRow, TemplateRow, Token, UnsettledRow, VmState,
+    AgentVersion, DaemonStatusRow, DoctorRow, Failure, ForwardRow, GarbageReport, GaugeRow, GaugeValue,
+    GcMode, GrantRow, Granted, HostLiveness, KeptRow, LanRow, NatState, PeerLink, PeerRow, Progress,
+    ProjectRow, Refusal, Silence, StatusRow, StepState, TemplateHostRow, TemplateRow, Token, UnsettledRow,
+    VmState,
 };
 use mln_protocol::id::Name;
 use mln_protocol::lang::{Diagnostic, Sources};
@@ -32,8 +33,27 @@ fn unsettled_of<'u>(unsettled: &'u [UnsettledRow], row: &StatusRow) -> Option<&'
     unsettled.iter().find(|found| (&found.owner, &found.project) == (&row.owner, &row.project))
 }
 
+/// What a VM measures, by the gauges' names, the newest value last.
+fn gauges_of(gauges: &[GaugeRow], row: &StatusRow) -> Value {
+    let is_its =
+        |found: &&GaugeRow| (&found.owner, &found.project, &found.vm) == (&row.owner, &row.project, &row.vm);
+    let value = |value: &GaugeValue| {
+        // What an agent tells is a number; what isn't stays a text.
+        let number = value.value.parse::<f64>().map_or_else(|_| json!(value.value), |number| json!(number));
+        json!({ "value": number, "ago_ms": value.ago_ms })
+    };
+    let gauge =
+        |found: &GaugeRow| (found.gauge.to_string(), found.values.iter().map(value).collect::<Value>());
+    Value::Object(gauges.iter().filter(is_its).map(gauge).collect())
+}
+
 /// `status`: an array of VMs.
-pub fn status(rows: &[&StatusRow], outside: &Outside<'_>, unsettled: &[UnsettledRow]) -> Value {
+pub fn status(
+    rows: &[&StatusRow],
+    outside: &Outside<'_>,
+    unsettled: &[UnsettledRow],
+    gauges: Option<&[GaugeRow]>,
+) -> Value {
     rows.iter()
         .map(|row| {
             let (reason, exit_status) = match &row.state {
@@ -60,6 +80,7 @@ pub fn status(rows: &[&StatusRow], outside: &Outside<'_>, unsettled: &[Unsettled
                 "nat": outside.of_vm(row).and_then(|found| found.nat.as_ref()).map(NatState::word),
                 "nat_reason": outside.why_no_nat(row),
                 "startup": if outside.has_failed_startup(row) { "failed" } else { "fine" },
+                "gauges": gauges.map(|gauges| gauges_of(gauges, row)),
                 "partial": unsettled_of(unsettled, row).map_or(&[][..], |found| &found.partial),
                 "contested": unsettled_of(unsettled, row).map_or(&[][..], |found| &found.contested),
                 "stranded": unsettled_of(unsettled, row).is_some_and(|found| found.stranded.contains(&row.vm)),

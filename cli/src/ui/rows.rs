@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use mln_link::message::{
-    AgentVersion, DaemonStatusRow, DoctorRow, EventRow, GarbageReport, GcMode, GrantRow, HostLiveness,
-    KeptRow, LanRow, PeerLink, PeerRow, ProjectRow, StatusRow, TemplateHostRow, TemplateRow, VmState,
+    AgentVersion, DaemonStatusRow, DoctorRow, EventRow, GarbageReport, GaugeRow, GcMode, GrantRow,
+    HostLiveness, KeptRow, LanRow, PeerLink, PeerRow, ProjectRow, StatusRow, TemplateHostRow, TemplateRow,
+    VmState,
 };
 
 use mln_protocol::trust::Verb;
@@ -60,6 +61,39 @@ pub fn status(rows: &[&StatusRow], outside: &Outside<'_>, layout: Layout) -> Str
         ]
     });
     without_titles(&columns, lines.collect(), layout.status_spacing, layout.columns)
+}
+
+/// Returns the lines of `status --gauges`, below its others: `<project> gauge <host> <name> <value> <age> <values before>`.
+pub fn gauges(listed: &[&StatusRow], rows: &[GaugeRow], layout: Layout) -> String {
+    let is_listed = |row: &&GaugeRow| {
+        let is_its =
+            |vm: &&StatusRow| (&vm.owner, &vm.project, &vm.vm) == (&row.owner, &row.project, &row.vm);
+        listed.iter().any(is_its)
+    };
+    let columns = [name(""), name(""), name(""), name(""), name(""), name(""), text("")];
+    let lines = rows.iter().filter(is_listed).filter_map(|row| {
+        let (newest, before) = row.values.split_last()?;
+        let before: Vec<String> = before.iter().map(|value| short_number(&value.value)).collect();
+        Some(vec![
+            row.project.to_string(),
+            "gauge".to_owned(),
+            row.vm.to_string(),
+            row.gauge.to_string(),
+            short_number(&newest.value),
+            short_duration(newest.ago_ms),
+            if before.is_empty() { String::new() } else { format!("before: {}", before.join(" ")) },
+        ])
+    });
+    without_titles(&columns, lines.collect(), layout.status_spacing, layout.columns)
+}
+
+/// Returns a number with at most one decimal where it is large, and as it is where it is no number.
+fn short_number(text: &str) -> String {
+    match text.parse::<f64>() {
+        Ok(number) if number.abs() >= 10.0 => format!("{}", (number * 10.0).round() / 10.0),
+        Ok(number) => format!("{}", (number * 1000.0).round() / 1000.0),
+        Err(_) => text.chars().filter(|letter| !letter.is_control()).collect(),
+    }
 }
 
 fn status_note(row: &StatusRow) -> String {

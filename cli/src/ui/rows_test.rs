@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use mln_protocol::id::Name;
 
-use mln_link::message::{ForwardRow, NatState, OutsideRow, PortProtocol};
+use mln_link::message::{ForwardRow, GaugeValue, NatState, OutsideRow, PortProtocol};
 
 use super::*;
 
@@ -211,5 +211,30 @@ fn what_a_vm_has_of_the_outside_is_a_note() {
         "ring host web up - oslo 3m12s nat: none (no route); forward 8080:80\n\
          ring host dns down - oslo 3m12s forward 5353:53/udp\n\
          ring host db up - oslo 3m12s\n"
+    );
+}
+
+#[test]
+fn gauges_are_lines_below_with_what_they_were_before() {
+    let up = vm("anna", "router1", VmState::Up, None);
+    let row = |of: &str, gauge: &str, values: &[(u64, &str)]| GaugeRow {
+        owner: named("anna"),
+        project: named("ring"),
+        vm: named(of),
+        gauge: named(gauge),
+        values: values
+            .iter()
+            .map(|(ago_ms, value)| GaugeValue { ago_ms: *ago_ms, value: (*value).to_owned() })
+            .collect(),
+    };
+    let rows = [
+        row("router1", "cpu", &[(12_000, "3.14159"), (2_000, "12.3456")]),
+        row("router1", "load", &[(1_000, "no\u{1b}number")]),
+        row("router1", "none", &[]),
+        row("router2", "cpu", &[(1_000, "1")]),
+    ];
+    assert_eq!(
+        gauges(&[&up], &rows, PIPE),
+        "ring gauge router1 cpu 12.3 2s before: 3.142\nring gauge router1 load nonumber 1s\n"
     );
 }

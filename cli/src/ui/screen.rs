@@ -75,6 +75,11 @@ impl Screen {
         Self { output, form, stdout, stderr, paint }
     }
 
+    /// Whether answers are documents for programs.
+    pub fn is_for_programs(&self) -> bool {
+        self.output == Audience::Json
+    }
+
     /// Writes the answer to a question: a table, or one JSON document.
     pub fn answer(&self, table: impl FnOnce(Layout) -> String, json: impl FnOnce() -> Value) {
         match self.output {

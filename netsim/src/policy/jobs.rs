@@ -94,6 +94,7 @@ fn sight() -> Sight {
         hosts: [("oslo", Tenure::Owned), ("cloud", Tenure::Cloud)].map(host).into(),
         cloud_spent_ms: 0,
         gauges: BTreeMap::new(),
+        machines: Default::default(),
         decided: Vec::new(),
     }
 }

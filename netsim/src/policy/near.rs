@@ -137,6 +137,7 @@ fn sight(now_ms: u64, at: usize, clients: &[f64]) -> Sight {
         hosts: SITES.iter().take(clients.len()).map(host).collect(),
         cloud_spent_ms: 0,
         gauges: SITES.iter().zip(clients).map(gauge).collect(),
+        machines: Default::default(),
         decided: Vec::new(),
     }
 }

@@ -235,6 +235,7 @@ fn sight(now_ms: u64, servers: u32, connections: f64) -> Sight {
         hosts: Vec::new(),
         cloud_spent_ms: 0,
         gauges: [(name("connections"), vec![Sample { at_ms: now_ms, value: connections }])].into(),
+        machines: Default::default(),
         decided: Vec::new(),
     }
 }

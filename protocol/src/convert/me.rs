@@ -3,9 +3,11 @@
 use serde_json::{Value, json};
 
 use crate::id::{Digest, hex};
-use crate::wire::me::{MeAnswer, MeGauge, MeMachine, MePolicy, MeRefusal, MeRevision, MeRun, MeVm};
+use crate::wire::me::{
+    MeAnswer, MeGauge, MeMachine, MePlanRow, MePolicy, MeRefusal, MeRevision, MeRun, MeVm,
+};
 
-/// Returns an answer as JSON, on several lines: an object, or an array of machines or revisions.
+/// Returns an answer as JSON, on several lines: an object, or an array of machines, revisions or changes.
 pub fn me_json(answer: &MeAnswer) -> String {
     let value = match answer {
         MeAnswer::Me(me) => {
@@ -26,8 +28,9 @@ pub fn me_json(answer: &MeAnswer) -> String {
             "gauges": gauges.iter().map(gauge).collect::<Vec<_>>(),
             "policies": policies.iter().map(run).collect::<Vec<_>>(),
         }),
+        MeAnswer::Plan { rows, .. } => rows.iter().map(plan_row).collect(),
         // It is for the guest agent alone: nobody in the guest can ask for it.
-        MeAnswer::Sight(_) => json!({ "event": "sight" }),
+        MeAnswer::Sight(_) | MeAnswer::View(_) => json!({ "event": "sight" }),
     };
     serde_json::to_string_pretty(&value).expect("strings, numbers and lists of them always serialize")
 }
@@ -56,6 +59,20 @@ fn gauge(gauge: &MeGauge) -> Value {
 
 fn run(run: &MeRun) -> Value {
     json!({ "policy": run.policy, "said": run.said, "ago_ms": run.ago_ms })
+}
+
+fn plan_row(row: &MePlanRow) -> Value {
+    json!({
+        "sign": row.sign,
+        "kind": row.kind,
+        "name": row.name,
+        "key": row.key,
+        "from": row.from,
+        "to": row.to,
+        "act": row.act,
+        "why": row.why,
+        "service_hosts": row.service_hosts,
+    })
 }
 
 fn machine(machine: &MeMachine) -> Value {

@@ -1,12 +1,14 @@
 //! What a policy's program is told on standard input, and what it answers on standard output: version 1 of their JSON.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::policy::PolicyJson;
 use crate::id::Name;
 use crate::model::Policy;
-use crate::policy::{Decided, Decision, HostSeen, Sight, Tenure, Verdict};
+use crate::policy::{Decided, Decision, HostSeen, Sample, Sight, Tenure, Verdict};
 
 /// The version of what programs are told, and of what they answer.
 const VERSION: u64 = 1;
@@ -38,14 +40,10 @@ pub enum DecisionError {
 pub fn policy_request(policy: &Policy, sight: &Sight) -> String {
     let classes: Map<String, Value> =
         sight.classes.iter().map(|(class, count)| (class.to_string(), json!(count))).collect();
-    let gauges: Map<String, Value> = sight
-        .gauges
-        .iter()
-        .map(|(name, samples)| {
-            let samples = samples.iter().map(|sample| json!({"at_ms": sample.at_ms, "value": sample.value}));
-            (name.to_string(), samples.collect())
-        })
-        .collect();
+    let gauges = gauges_json(&sight.gauges);
+    let machines =
+        sight.machines.iter().map(|(vm, found)| (vm.to_string(), json!({"gauges": gauges_json(found)})));
+    let machines: Map<String, Value> = machines.collect();
     let request = json!({
         "version": VERSION,
         "policy": PolicyJson::from(policy),
@@ -57,6 +55,7 @@ pub fn policy_request(policy: &Policy, sight: &Sight) -> String {
         "cloud_spent_ms": sight.cloud_spent_ms,
         "service_hosts": sight.hosts.iter().map(host).collect::<Vec<_>>(),
         "gauges": gauges,
+        "machines": machines,
         "decided": sight.decided.iter().map(decided).collect::<Vec<_>>(),
     });
     request.to_string()
@@ -76,6 +75,13 @@ pub fn policy_answer(text: &str) -> Result<Verdict, DecisionError> {
     let reason = reason.unwrap_or_else(|| "its program gave no reason".to_owned());
     let reason = reason.chars().filter(|letter| !letter.is_control()).take(REASON_CHARS_MAX).collect();
     Ok(Verdict { decision, reason })
+}
+
+fn gauges_json(gauges: &BTreeMap<Name, Vec<Sample>>) -> Map<String, Value> {
+    let history = |samples: &Vec<Sample>| {
+        samples.iter().map(|sample| json!({"at_ms": sample.at_ms, "value": sample.value})).collect()
+    };
+    gauges.iter().map(|(name, samples)| (name.to_string(), history(samples))).collect()
 }
 
 fn host(host: &HostSeen) -> Value {
@@ -106,7 +112,6 @@ fn decided(decided: &Decided) -> Value {
 mod tests {
     use super::*;
     use crate::model::{Decider, HostAddress, May, Tuning};
-    use crate::policy::Sample;
     use crate::sample::name;
 
     #[test]
@@ -134,6 +139,8 @@ mod tests {
             }],
             cloud_spent_ms: 0,
             gauges: [(name("load"), vec![Sample { at_ms: 69_000, value: 1.5 }])].into(),
+            machines: [(name("web1"), [(name("cpu"), vec![Sample { at_ms: 68_000, value: 12.5 }])].into())]
+                .into(),
             decided: vec![Decided { at_ms: 9_000, decision: Decision::Move { to: name("oslo") } }],
         };
         let told: Value = serde_json::from_str(&policy_request(&policy, &sight)).expect("JSON");
@@ -161,6 +168,7 @@ mod tests {
             "cloud_spent_ms": 0,
             "service_hosts": [{"name": "oslo", "site": "oslo", "tenure": "owned", "round_trip_ms": 3}],
             "gauges": {"load": [{"at_ms": 69000, "value": 1.5}]},
+            "machines": {"web1": {"gauges": {"cpu": [{"at_ms": 68000, "value": 12.5}]}}},
             "decided": [{"at_ms": 9000, "decision": "move", "to": "oslo"}],
         });
         assert_eq!(told, expect);

@@ -45,7 +45,8 @@ impl Write {
                     Record::Link(link) => Home::KinOf(link.vm().birth),
                     // Whoever was shut out stays so, though nobody else should be there after a power cut.
                     Record::Revocation(_) => Home::Host,
-                    Record::Grant(_) | Record::Later(_) => Home::Heard,
+                    // What guests measure is worth no write that is waited for.
+                    Record::Grant(_) | Record::Gauges(_) | Record::Later(_) => Home::Heard,
                 }
             }
             Self::Heard(..) => Home::Heard,

@@ -18,7 +18,7 @@ pub struct SetTimer(Timer);
 impl SetTimer {
     /// Whether it only has the host say again how it is, or compare what it knows: nothing is decided by that.
     pub fn is_upkeep(&self) -> bool {
-        matches!(self.0, Timer::Status | Timer::StatusChange | Timer::Sync)
+        matches!(self.0, Timer::Status | Timer::StatusChange | Timer::Sync | Timer::Gauges)
     }
 
     /// Whether what this host keeps ready for somebody lapses by it.
@@ -117,9 +117,10 @@ impl Node {
         let fragments: Vec<&Digest> = self.fragments.keys().collect();
         let told = (&self.records, &self.projects, fragments, &self.ledger, &self.connected, &self.joined);
         let word = (&self.reservations, &self.decisions, &self.recoveries, &self.proposals, &self.runs);
-        let owned = (&self.vms, &self.hooks, &self.holdings, &self.hand_overs, &self.takeovers, &self.guests);
+        let owned = (&self.vms, &self.hooks, &self.holdings, &self.hand_overs, &self.takeovers);
+        let inside = (&self.guests, &self.gauges);
         let rest = (&self.status, self.room, timers, &self.own_runs, &self.principals, &self.catching_up);
-        write!(sum, "{told:?}{word:?}{owned:?}{rest:?}{:?}", self.outbox.state())
+        write!(sum, "{told:?}{word:?}{owned:?}{inside:?}{rest:?}{:?}", self.outbox.state())
             .expect("a digest takes all");
         Digest(*sum.0.finalize().as_bytes())
     }

@@ -251,6 +251,13 @@ pub enum Input {
         /// Which VM.
         vm: VmId,
     },
+    /// What the guest in a VM that is up measures now.
+    Gauges {
+        /// Which VM.
+        vm: VmId,
+        /// Each gauge with its value.
+        values: Vec<(Name, f64)>,
+    },
     /// A round of copying a disk here has ended.
     Pulled {
         /// Which VM.

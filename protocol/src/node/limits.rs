@@ -88,6 +88,18 @@ pub const RETRY_MS_MAX: u64 = 300_000;
 /// How long a build waits for the removal of a project of the same name, which it may replace, to be heard of.
 pub const REPLACED_HEARD_MS: u64 = 30_000;
 
+/// How far apart the values of a gauge are of which a host tells others, in milliseconds; and how often it tells them at most.
+pub const GAUGE_APART_MS: u64 = 10_000;
+
+/// How long a host waits for what other guests measure before it tells, in milliseconds.
+pub const GAUGES_GATHER_MS: u64 = 1_000;
+
+/// How many bytes of gauges all hosts of a mesh tell each other in a second, together.
+pub const GAUGES_BYTES_PER_S: u64 = 256;
+
+/// How long a record of gauges is at most, in bytes: less than what agents keep that don't know it.
+pub const GAUGES_BYTES_MAX: usize = 15 << 10;
+
 /// How many VMs one question about ownership names.
 pub const LINKS_WANTED_MAX: usize = 256;
 

@@ -21,6 +21,7 @@ mod choose;
 mod consider;
 mod draft;
 mod durable;
+mod gauges;
 mod grants;
 mod guest_right;
 mod guests;
@@ -92,6 +93,7 @@ use crate::record::{Record, RecordKey, VerifiedRecord};
 use crate::time::Now;
 use crate::trust::{self, Grant};
 use crate::wire;
+use gauges::GaugeBoard;
 use guests::Guests;
 use handover::HandOvers;
 use hooks::HookRounds;
@@ -128,6 +130,7 @@ pub struct Node {
     holdings: Holdings,
     hand_overs: HandOvers,
     guests: Guests,
+    gauges: GaugeBoard,
     takeovers: Takeovers,
     proposals: Proposals,
     runs: RunOperations,
@@ -170,6 +173,7 @@ impl Node {
             holdings: Holdings::load(stored.holdings),
             hand_overs: HandOvers::default(),
             guests: Guests::default(),
+            gauges: GaugeBoard::default(),
             takeovers: Takeovers::default(),
             proposals: Proposals::default(),
             runs: RunOperations::default(),
@@ -252,6 +256,7 @@ impl Node {
             Input::Observed { vm, observed } => self.observed(now, &vm, observed),
             Input::Nat { vm, nat } => self.nat_seen(now, &vm, nat),
             Input::StartupFailed { vm } => self.startup_failed(now, &vm),
+            Input::Gauges { vm, values } => self.measured(now, &vm, values),
             Input::HookDone { project, point, result } => self.hook_done(now, project, point, result),
             Input::Pulled { vm, result } => self.pulled(now, &vm, result),
             Input::Sealed { vm, result } => self.sealed(now, &vm, result),
@@ -270,6 +275,16 @@ impl Node {
     /// Returns the next thing to be done, until there is none.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outbox.pop()
+    }
+
+    /// Returns the number of the last write: all that is known now is durable with it.
+    pub fn last_write(&self) -> WriteId {
+        self.outbox.last_write()
+    }
+
+    /// Whether a write and all before it are durable.
+    pub fn has_written(&self, id: WriteId) -> bool {
+        self.outbox.has_written(id)
     }
 
     /// Returns when [`Input::Timeout`] is due, on the monotonic clock.
@@ -344,6 +359,7 @@ impl Node {
                     | Record::Vm(_)
                     | Record::Grant(_)
                     | Record::Revocation(_)
+                    | Record::Gauges(_)
                     | Record::Later(_) => None,
                 });
                 let full = records.len() >= limits::SYNC_RECORDS_MAX;
@@ -425,6 +441,7 @@ impl Node {
             | Record::Link(_)
             | Record::Grant(_)
             | Record::Revocation(_)
+            | Record::Gauges(_)
             | Record::Later(_) => {}
         }
     }
@@ -534,7 +551,8 @@ impl Node {
                     self.outbox.push(Output::Revoked(grant));
                 }
             }
-            Record::Member(_) | Record::Host(_) | Record::Grant(_) | Record::Later(_) => {}
+            Record::Member(_) | Record::Host(_) | Record::Grant(_) | Record::Gauges(_) | Record::Later(_) => {
+            }
         }
     }
 
@@ -570,6 +588,7 @@ impl Node {
             Timer::Release(vm) => self.release_due(now, &vm),
             Timer::Undecided(parent) => self.undecided(now, parent),
             Timer::Kept(vm) => self.retry(now, &vm),
+            Timer::Gauges => self.publish_gauges(now),
         }
     }
 

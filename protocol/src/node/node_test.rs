@@ -710,3 +710,6 @@ mod killed;
 
 #[path = "guest_test.rs"]
 mod guests;
+
+#[path = "gauges_test.rs"]
+mod measured;

@@ -76,6 +76,16 @@ impl Outbox {
         }
     }
 
+    /// Returns the number of the last write.
+    pub(super) fn last_write(&self) -> WriteId {
+        WriteId(self.last_write)
+    }
+
+    /// Whether a write and all before it are durable.
+    pub(super) fn has_written(&self, id: WriteId) -> bool {
+        self.held.first_key_value().is_none_or(|(first, _)| *first > id)
+    }
+
     /// Returns what is held back and what is ready, without the numbers of the writes.
     #[cfg(feature = "mutants")]
     pub(super) fn state(&self) -> (Vec<&Vec<Output>>, &VecDeque<Output>) {

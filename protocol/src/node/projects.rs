@@ -287,6 +287,7 @@ impl Projects {
             | Record::Link(_)
             | Record::Grant(_)
             | Record::Revocation(_)
+            | Record::Gauges(_)
             | Record::Later(_) => None,
         }
     }

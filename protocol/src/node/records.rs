@@ -5,7 +5,9 @@ use std::ops::{Bound, RangeBounds};
 use super::limits::{LATER_RECORDS_MAX, RECORDS_MAX};
 use super::runs::Runs;
 use crate::id::{Digest, Name, PublicKey, VmId};
-use crate::record::{HostStatus, Member, Record, RecordKey, VerifiedRecord, VmStatus, supersedes};
+use crate::record::{
+    HostGauges, HostStatus, Member, Record, RecordKey, VerifiedRecord, VmStatus, supersedes,
+};
 use crate::trust::{Revocation, Signed, Verified};
 
 /// The records that a node holds.
@@ -14,6 +16,8 @@ pub(super) struct Records {
     slots: Runs,
     /// How many of them are members.
     members: usize,
+    /// How many of them say what the guests on a host measure.
+    gauges: usize,
 }
 
 /// What became of a record that arrived.
@@ -49,6 +53,7 @@ impl Records {
             return Merge::Full;
         }
         self.members += usize::from(matches!(**record, Record::Member(_)));
+        self.gauges += usize::from(matches!(**record, Record::Gauges(_)));
         self.slots.insert(place, &key, record);
         Merge::Taken
     }
@@ -131,6 +136,7 @@ impl Records {
             | Record::Link(_)
             | Record::Grant(_)
             | Record::Revocation(_)
+            | Record::Gauges(_)
             | Record::Later(_) => None,
         }
     }
@@ -144,6 +150,7 @@ impl Records {
             | Record::Link(_)
             | Record::Grant(_)
             | Record::Revocation(_)
+            | Record::Gauges(_)
             | Record::Later(_) => None,
         }
     }
@@ -157,7 +164,21 @@ impl Records {
             | Record::Link(_)
             | Record::Grant(_)
             | Record::Revocation(_)
+            | Record::Gauges(_)
             | Record::Later(_) => None,
+        }
+    }
+
+    /// Returns how many hosts have said what the guests on them measure.
+    pub(super) fn gauges_count(&self) -> usize {
+        self.gauges
+    }
+
+    /// Returns what the guests on a host measure, as it last said.
+    pub(super) fn gauges(&self, key: PublicKey) -> Option<&HostGauges> {
+        match &***self.get(&RecordKey::gauges(key))? {
+            Record::Gauges(gauges) => Some(gauges),
+            _ => None,
         }
     }
 
@@ -193,6 +214,7 @@ impl Records {
             | Record::Link(_)
             | Record::Grant(_)
             | Record::Revocation(_)
+            | Record::Gauges(_)
             | Record::Later(_) => None,
         })
     }

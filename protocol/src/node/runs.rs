@@ -194,6 +194,9 @@ fn compare(record: &VerifiedRecord, key: &RecordKey) -> Ordering {
         (Record::Later(later), RecordKey::Later(by, kind, slot)) => {
             (author, later.kind, &later.slot).cmp(&(*by, *kind, slot))
         }
+        (Record::Gauges(_), RecordKey::Later(by, kind, slot)) => {
+            (author, crate::wire::GAUGES_KIND, &crate::wire::GAUGES_SLOT).cmp(&(*by, *kind, slot))
+        }
         // Of two kinds: their prefixes differ, and this is not asked.
         _ => record.key(author).cmp(key),
     }

@@ -262,6 +262,8 @@ impl Node {
         let project = match &***record {
             Record::Member(_) | Record::Host(_) => None,
             // Said by a newer program on this host, which was replaced by this one: it can't remember.
+            // Kept for as long as it happens to be.
+            Record::Gauges(_) => return,
             Record::Later(_) => return,
             // Anybody may publish a commit, with the promises that it has; rights don't hang on a host's memory.
             Record::Commit(_) | Record::Grant(_) | Record::Revocation(_) => return,

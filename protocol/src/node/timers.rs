@@ -38,6 +38,8 @@ pub(super) enum Timer {
     Undecided(Digest),
     /// Look whether the time is over for which the disk of a VM is kept.
     Kept(VmId),
+    /// Tell others what the guests here measure.
+    Gauges,
 }
 
 /// Timers by their due time; each is set at most once.

@@ -476,6 +476,7 @@ impl Node {
             Output::Step { vm: id.clone(), step, label: vm.label.clone(), fragment: vm.fragment.clone() };
         if let Step::Start = step {
             vm.status.startup = Startup::Fine;
+            self.gauges.forget(id);
         }
         if let Step::Stop(_) = step {
             self.set_state(now, id, VmState::Stopping);

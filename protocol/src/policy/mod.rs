@@ -37,7 +37,7 @@ pub use queue::Queue;
 pub use run::{Companion, DECIDED_MAX, Granted, Runner, Shared, Told, Turn};
 pub use scale::{Ahead, Bounds, Scale, ScaleRule};
 pub use settings::LOAD_GAUGE;
-pub use sight::{Decided, HostSeen, Sample, Sight, Tenure};
+pub use sight::{Decided, HostSeen, Machines, Sample, Sight, Tenure};
 pub use window::{SAMPLES_MAX, Window};
 
 use crate::id::Name;

@@ -11,7 +11,9 @@
 //! No clock, no process, no line: who runs it tells the time, starts programs and passes on what is wanted. One thing is
 //! open at a time for each policy, so a policy that is slow, or a host that is, is never asked twice.
 
-use super::{Builtin, Decided, Decision, GaugeError, Gauges, HostSeen, Memory, Sample, Sight, Verdict};
+use super::{
+    Builtin, Decided, Decision, GaugeError, Gauges, HostSeen, Machines, Memory, Sample, Sight, Verdict,
+};
 use crate::id::Name;
 use crate::model::{Decider, Policy};
 
@@ -37,6 +39,8 @@ pub struct Told {
     pub hosts: Vec<HostSeen>,
     /// How long it has been in a cloud today, in milliseconds.
     pub cloud_spent_ms: u64,
+    /// What the other machines of the project measure, by the clock that [`Runner::turn`] is called with.
+    pub machines: Machines,
     /// For each of its policies, by name: who shares it, and what was decided by it.
     pub shared: std::collections::BTreeMap<Name, Shared>,
 }
@@ -200,6 +204,7 @@ impl Runner {
                 hosts: told.hosts.clone(),
                 cloud_spent_ms: told.cloud_spent_ms,
                 gauges: histories.clone(),
+                machines: told.machines.clone(),
                 decided: shared.decided.iter().rev().take(DECIDED_MAX).rev().cloned().collect(),
             };
             running.ask(&shared, sight)

@@ -40,6 +40,7 @@ fn told(shared: &[(&str, &[(&str, bool)])]) -> Told {
             round_trip_ms: Some(0),
         }],
         cloud_spent_ms: 0,
+        machines: Default::default(),
         shared: shared.iter().map(|(policy, vms)| (name(policy), of(vms))).collect(),
     }
 }

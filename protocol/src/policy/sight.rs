@@ -24,9 +24,14 @@ pub struct Sight {
     pub cloud_spent_ms: u64,
     /// Named numbers, each with its short history, the newest last.
     pub gauges: BTreeMap<Name, Vec<Sample>>,
+    /// What the other machines of the project measure, by machine, as far as the service host has heard.
+    pub machines: Machines,
     /// What this policy decided last, the newest last.
     pub decided: Vec<Decided>,
 }
+
+/// Gauges by machine and name, each with a short history, the newest value last.
+pub type Machines = BTreeMap<Name, BTreeMap<Name, Vec<Sample>>>;
 
 /// A service host, as a policy sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 
 mod claim;
 mod commit;
+mod gauges;
 mod host;
 mod later;
 mod promise;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 pub use claim::{Claim, ClaimBasis, Decline, Epoch, Link, LinkKind, Ready, Release, ReleasedDisk, Takeover};
 pub use commit::{Charge, Commit, Consent, Reservation, Revision, RevisionHost, RevisionVm};
+pub use gauges::{HostGauges, Measured, Reading, TOLD_GAUGES_MAX, TOLD_VALUES_MAX};
 pub use host::{HostStatus, Member};
 pub use later::Later;
 pub use promise::{Answered, Ballot, Choice, Promise, choice, is_majority};
@@ -44,6 +46,8 @@ pub enum Record {
     /// A grant was taken back. Unlike all others it may be signed by somebody who is no member: the chain inside says
     /// what the author is.
     Revocation(Revocation),
+    /// What the guests on a host measure.
+    Gauges(HostGauges),
     /// Something of a kind that only a newer program knows.
     Later(Later),
 }
@@ -65,8 +69,15 @@ pub enum RecordKey {
     Grant(Digest),
     /// One per grant.
     Revocation(Digest),
-    /// One per author, kind and slot, of all kinds that came after the others.
+    /// One per author, kind and slot, of all kinds that came after the others: also of those that this program knows.
     Later(PublicKey, u32, [u8; 32]),
+}
+
+impl RecordKey {
+    /// Returns the slot of what the guests on a host measure.
+    pub fn gauges(host: PublicKey) -> Self {
+        Self::Later(host, crate::wire::GAUGES_KIND, crate::wire::GAUGES_SLOT)
+    }
 }
 
 impl Record {
@@ -82,6 +93,7 @@ impl Record {
                 RecordKey::Grant(chain.last().map_or(Digest([0; 32]), |link| Digest::of(&link.payload)))
             }
             Self::Revocation(revocation) => RecordKey::Revocation(revocation.grant()),
+            Self::Gauges(_) => RecordKey::gauges(author),
             Self::Later(later) => RecordKey::Later(author, later.kind, later.slot),
         }
     }
@@ -94,6 +106,7 @@ impl Record {
             // Whoever leaves reservations or promises out does not win the slot.
             Self::Commit(commit) => (commit.reserving().len() + commit.promising().len()) as u64,
             Self::Vm(status) => status.counter,
+            Self::Gauges(gauges) => gauges.counter,
             Self::Later(later) => later.counter,
             // Of two in one slot the larger digest stays, everywhere.
             Self::Link(_) | Self::Grant(_) | Self::Revocation(_) => 0,

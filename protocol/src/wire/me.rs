@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::sight::MeSight;
+use super::sight::{MeSight, MeView};
 use super::{DecodeError, decode, encode};
 
 /// The version of the shapes below: the first two bytes of each.
@@ -45,6 +45,10 @@ pub enum MeAsk {
     Log,
     /// Its policies, and what they look at.
     Sight,
+    /// The same, and what the other machines of its project measure; with what it measures itself now.
+    Look(Vec<MeValue>),
+    /// What would come of a signed request, which is not made.
+    Plan(Vec<u8>),
 }
 
 /// What a host says, or its holder.
@@ -100,6 +104,47 @@ pub enum MeAnswer {
         /// The policies.
         policies: Vec<MeRun>,
     },
+    /// Its policies, and all that they look at.
+    View(Box<MeView>),
+    /// What would come of a request.
+    Plan {
+        /// The first changes.
+        rows: Vec<MePlanRow>,
+        /// How many more there are.
+        more: u32,
+    },
+}
+
+/// What a guest measures now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MeValue {
+    /// The gauge's name.
+    pub name: String,
+    /// Its value, written as a decimal number.
+    pub value: String,
+}
+
+/// One thing that would be another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MePlanRow {
+    /// The service hosts that say so.
+    pub service_hosts: Vec<String>,
+    /// `+`, `-`, `~` or `>`, as the host's `plan` has it.
+    pub sign: String,
+    /// Of what kind it is: `host`, `switch`.
+    pub kind: String,
+    /// Which.
+    pub name: Option<String>,
+    /// The keyword, where it is one that changes.
+    pub key: Option<String>,
+    /// What it is.
+    pub from: Option<String>,
+    /// What it would be.
+    pub to: Option<String>,
+    /// What would be done for it: `live`, `reboot`, `move`.
+    pub act: String,
+    /// Why that, for people; may be empty.
+    pub why: String,
 }
 
 /// A gauge of a guest.
@@ -241,6 +286,8 @@ pub enum MeCall {
     },
     /// What gauges there are, and what the policies did last.
     Own,
+    /// What would come of a change, which is not made.
+    Plan(MeWant),
 }
 
 /// A change that a VM wants of its own project.

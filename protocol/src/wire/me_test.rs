@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::id::hex;
-use crate::wire::sight::tests::sight;
+use crate::wire::sight::tests::{sight, view};
 
 const GOLDEN: &str = include_str!("golden/me_1.txt");
 
@@ -32,7 +32,10 @@ fn revision() -> MeRevision {
 }
 
 fn asks() -> Vec<MeAsk> {
-    vec![MeAsk::Key([1; 32]), MeAsk::Request(vec![2]), MeAsk::Me, MeAsk::Status, MeAsk::Log, MeAsk::Sight]
+    let value = MeValue { name: "g".to_owned(), value: "1.5".to_owned() };
+    let first =
+        [MeAsk::Key([1; 32]), MeAsk::Request(vec![2]), MeAsk::Me, MeAsk::Status, MeAsk::Log, MeAsk::Sight];
+    first.into_iter().chain([MeAsk::Look(vec![value]), MeAsk::Plan(vec![3])]).collect()
 }
 
 fn answers() -> Vec<MeAnswer> {
@@ -45,6 +48,18 @@ fn answers() -> Vec<MeAnswer> {
     let machine = MeMachine { name: "m".to_owned(), service_host: "h".to_owned(), state: "up".to_owned() };
     let policy = MePolicy { name: "p".to_owned(), may: vec!["may move h".to_owned()], grace_ms: 5 };
     let (policies, told) = sight();
+    let (seen, seen_told) = view();
+    let row = MePlanRow {
+        service_hosts: vec!["h".to_owned()],
+        sign: ">".to_owned(),
+        kind: "host".to_owned(),
+        name: Some("n".to_owned()),
+        key: None,
+        from: Some("f".to_owned()),
+        to: Some("t".to_owned()),
+        act: "move".to_owned(),
+        why: "w".to_owned(),
+    };
     let me = MeSelf { vm: vm(), revision: revision(), policies: vec![policy] };
     vec![
         MeAnswer::Attested(Box::new(vm())),
@@ -61,6 +76,8 @@ fn answers() -> Vec<MeAnswer> {
             gauges: vec![MeGauge { name: "g".to_owned(), value: "1.5".to_owned(), ago_ms: 2 }],
             policies: vec![MeRun { policy: "p".to_owned(), said: "s".to_owned(), ago_ms: 3 }],
         },
+        MeAnswer::View(Box::new(MeView::new(&seen, &seen_told, 100_000))),
+        MeAnswer::Plan { rows: vec![row], more: 8 },
     ]
 }
 
@@ -74,8 +91,9 @@ fn calls() -> Vec<MeCall> {
     ];
     let wants = wants.into_iter().map(|want| MeCall::Want { want, reason: reason.clone() });
     let gauge = MeCall::Gauge { name: "g".to_owned(), value: "1.5".to_owned() };
+    let plan = MeCall::Plan(MeWant::Move { to: "h".to_owned() });
     let asks = [MeCall::Me, MeCall::Status, MeCall::Log];
-    asks.into_iter().chain(wants).chain([gauge, MeCall::Own]).collect()
+    asks.into_iter().chain(wants).chain([gauge, MeCall::Own, plan]).collect()
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod fragment;
 mod fragment_guest;
 mod fragment_links;
 mod fragment_policies;
+mod gauges;
 mod grant;
 mod guest;
 mod hello;
@@ -54,6 +55,7 @@ pub use export::{
     ExportWriter, ExportedDisk,
 };
 pub use fragment::{decode_fragment, encode_fragment};
+pub use gauges::{GAUGES_SLOT, gauges_bytes};
 pub use grant::{GrantWire, SignedWire, decode_chain, encode_chain};
 pub use guest::{sign_attestation, sign_guest_request, verify_attestation, verify_guest_request};
 pub use hello::{
@@ -75,12 +77,12 @@ pub use message::{
     MessageError, decode_message, decode_message_with, encode_ask, encode_message, encode_record_key,
     encode_run_request,
 };
-pub use record::{REASON_BYTES_MAX, RecordError, sign_record, verify_record};
+pub use record::{GAUGES_KIND, REASON_BYTES_MAX, RecordError, sign_record, verify_record};
 #[cfg(feature = "mutants")]
 pub use record::{trust_record, unproven_record};
 pub use refusal::Refusal;
 pub use reservation::{decode_reservation_note, encode_reservation_note};
-pub use sight::{MeSight, SIGHT_ROWS_MAX};
+pub use sight::{MACHINES_SEEN_MAX, MeSight, MeView, SIGHT_ROWS_MAX};
 pub use snapshot::{SNAPSHOT_BYTES_MAX, SnapshotDiskWire, SnapshotVmWire, SnapshotWire};
 pub use stored::{
     Change, JOURNAL_VERSION, JournalHeader, decode_changes, decode_journal_header, decode_write,

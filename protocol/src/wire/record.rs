@@ -8,14 +8,15 @@ use serde::{Deserialize, Serialize};
 
 use super::claim::{ClaimWire, DeclineWire, EpochWire, ReleaseWire};
 use super::commit::{CommitWire, decode_commit, prove};
+use super::gauges::{GAUGES_SLOT, VmsWire, gauges_of, vms_wire};
 use super::grant::SignedWire;
 use super::later::{decode_later, encode_later};
 use super::{DecodeError, RECORD_BYTES_MAX, decode, encode, known, name, text};
 use crate::id::{Digest, Name, ProjectId, PublicKey, VmId};
 use crate::model::{BootOrder, Forward, MemoryMib, Platform, Transport};
 use crate::record::{
-    ClaimBasis, ExitStatus, HostStatus, Link, Member, Nat, Record, RunState, Startup, VerifiedRecord,
-    VmState, VmStatus,
+    ClaimBasis, ExitStatus, HostGauges, HostStatus, Link, Member, Nat, Record, RunState, Startup,
+    VerifiedRecord, VmState, VmStatus,
 };
 use crate::time::Now;
 use crate::trust::{
@@ -35,7 +36,10 @@ struct Versioned {
 }
 
 /// How many kinds there are below. Those that are added begin with a slot and a counter: see [`super::later`].
-pub(super) const KINDS: u32 = 13;
+pub(super) const KINDS: u32 = 14;
+
+/// The number of the kind that says what the guests on a host measure.
+pub const GAUGES_KIND: u32 = 13;
 
 #[derive(Serialize, Deserialize)]
 pub(super) enum RecordWire {
@@ -88,6 +92,13 @@ pub(super) enum RecordWire {
         nat: Option<u8>,
         forwards: Vec<(u16, u16, u8)>,
         part: Option<[u8; 32]>,
+    },
+    /// What the guests on a host measure.
+    Gauges {
+        slot: [u8; 32],
+        counter: u64,
+        told_unix_ms: u64,
+        vms: VmsWire,
     },
 }
 
@@ -231,7 +242,7 @@ fn prove_record(verified: Verified<Record>, root: PublicKey) -> Result<VerifiedR
             let unproven = |_| RecordError::Unproven { what: "the right to revoke" };
             revocation.judge(root, author).map_err(unproven)?;
         }
-        Record::Host(_) | Record::Vm(_) | Record::Later(_) => {}
+        Record::Host(_) | Record::Vm(_) | Record::Gauges(_) | Record::Later(_) => {}
     }
     Ok(Arc::new(verified))
 }
@@ -297,6 +308,9 @@ fn decode_record(bytes: &[u8]) -> Result<Record, RecordError> {
             is_headed(&status, slot, counter)?;
             Ok(Record::Vm(status))
         }
+        RecordWire::Gauges { slot, counter, told_unix_ms, vms } => {
+            Ok(Record::Gauges(gauges_of(slot, counter, told_unix_ms, vms, bytes.len())?))
+        }
         RecordWire::Claim(wire) => Ok(Record::Link(Link::Claim((*wire).try_into()?))),
         RecordWire::Decline(wire) => Ok(Record::Link(Link::Decline((*wire).try_into()?))),
         RecordWire::Release(wire) => Ok(Record::Link(Link::Release((*wire).try_into()?))),
@@ -335,9 +349,20 @@ fn payload_of(record: &Record) -> Vec<u8> {
             made_unix_ms: revocation.made_unix_ms,
             reason: shorten(&revocation.reason),
         },
+        Record::Gauges(gauges) => gauges_wire(gauges),
         Record::Later(later) => return encode_later(later),
     };
     encode(&Versioned { version: VERSION, record })
+}
+
+fn gauges_wire(gauges: &HostGauges) -> RecordWire {
+    let HostGauges { counter, told_unix_ms, .. } = *gauges;
+    RecordWire::Gauges { slot: GAUGES_SLOT, counter, told_unix_ms, vms: vms_wire(gauges) }
+}
+
+/// Returns how long the payload of a record of what guests measure is.
+pub(super) fn record_bytes(gauges: &HostGauges) -> usize {
+    encode(&Versioned { version: VERSION, record: gauges_wire(gauges) }).len()
 }
 
 /// Encodes what a VM is doing in the oldest kind that can hold it.

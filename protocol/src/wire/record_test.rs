@@ -1,5 +1,5 @@
 use super::*;
-use crate::record::Commit;
+use crate::record::{Commit, Measured, Reading};
 use crate::sample::{first_revision, keys, name as named};
 use crate::trust::{Grant, Verb, mesh_of};
 use crate::wire::sign_reservation;
@@ -82,6 +82,63 @@ fn how_long_a_disk_has_been_kept_comes_back() {
         let back = verify_record(record.signed().clone(), keys(0).public()).expect("it is genuine");
         assert_eq!(**back, Record::Vm(status));
     }
+}
+
+/// What two machines measure.
+fn gauges() -> HostGauges {
+    let reading = |age_s, value| Reading { age_s, value: Measured::of(value).expect("a number") };
+    let vm = |text| VmId { birth: Digest([3; 32]), name: named(text) };
+    let load = [(named("load"), vec![reading(20, -1.5), reading(0, 17.25)])];
+    let vms = [(vm("router1"), load.into()), (vm("router2"), [(named("cpu"), Vec::new())].into())];
+    HostGauges { counter: 8, told_unix_ms: 9, vms: vms.into() }
+}
+
+#[test]
+fn what_guests_measure_comes_back_and_its_bytes_stay_the_same() {
+    check(Record::Gauges(gauges()), 1, Ok(()));
+    let record = sign_record(&keys(1), Record::Gauges(gauges()));
+    let found = crate::id::hex(&record.signed().payload);
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/wire/golden/gauges_2.hex");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(path, format!("{found}\n")).expect("the golden file can be written");
+    }
+    let golden = std::fs::read_to_string(path).expect("the golden file can be read");
+    assert_eq!(found, golden.trim_end(), "version 2 is fixed: a new shape needs a new kind");
+    assert_eq!(super::record_bytes(&gauges()), record.signed().payload.len());
+}
+
+/// An agent that doesn't know the kind keeps the record in the same slot, under the same count.
+#[test]
+fn what_guests_measure_has_the_head_that_all_later_kinds_have() {
+    let record = sign_record(&keys(1), Record::Gauges(gauges()));
+    let head = encode(&(VERSION, GAUGES_KIND, GAUGES_SLOT, 8_u64));
+    assert!(record.signed().payload.starts_with(&head));
+    let author = keys(1).public();
+    let slot = crate::record::RecordKey::Later(author, GAUGES_KIND, GAUGES_SLOT);
+    assert_eq!((record.key(author), record.counter()), (slot, 8));
+}
+
+#[test]
+fn what_guests_measure_is_in_order_finite_and_no_more_than_is_told() {
+    let wire = |change: fn(&mut Vec<(String, Vec<(u16, u32)>)>)| {
+        let mut found = vec![("a".to_owned(), vec![(0, 0)]), ("b".to_owned(), Vec::new())];
+        change(&mut found);
+        let vms = vec![([3_u8; 32], "vm".to_owned(), found)];
+        decode_record(&encode(&(VERSION, GAUGES_KIND, GAUGES_SLOT, 1_u64, 2_u64, vms)))
+    };
+    assert!(wire(|_| {}).is_ok());
+    for (what, change) in [
+        ("order", (|gauges| gauges.reverse()) as fn(&mut Vec<(String, Vec<(u16, u32)>)>)),
+        ("twice", |gauges| gauges[1].0 = "a".to_owned()),
+        ("infinite", |gauges| gauges[0].1[0].1 = f32::INFINITY.to_bits()),
+        ("no name", |gauges| gauges[0].0 = "-".to_owned()),
+        ("values", |gauges| gauges[0].1 = vec![(0, 0); 13]),
+        ("gauges", |gauges| *gauges = (0..9).map(|number| (format!("g{number}"), Vec::new())).collect()),
+    ] {
+        assert!(matches!(wire(change), Err(RecordError::Decode(_))), "{what}");
+    }
+    let slot = encode(&(VERSION, GAUGES_KIND, [1_u8; 32], 1_u64, 2_u64, Vec::<u8>::new()));
+    assert!(decode_record(&slot).is_err(), "there is one slot");
 }
 
 fn commit(signers: &[u8]) -> Commit {

@@ -7,10 +7,14 @@ use serde::{Deserialize, Serialize};
 use super::fragment_policies::PolicyWire;
 use super::{DecodeError, name};
 use crate::model::Policy;
-use crate::policy::{Companion, DECIDED_MAX, Decided, Decision, HostSeen, Shared, Tenure, Told};
+use crate::policy::{Companion, DECIDED_MAX, Decided, Decision, HostSeen, Sample, Shared, Tenure, Told};
+use crate::record::{Measured, TOLD_GAUGES_MAX, TOLD_VALUES_MAX};
 
 /// How many hosts, classes, and VMs that share a policy, one VM is told of.
 pub const SIGHT_ROWS_MAX: usize = 64;
+
+/// Of how many machines of its project one VM is told what they measure: with the rest it fits into one message.
+pub const MACHINES_SEEN_MAX: usize = 24;
 
 /// A VM's policies, and what they see of the mesh and the project.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +27,26 @@ pub struct MeSight {
     hosts: Vec<HostWire>,
     cloud_spent_ms: u64,
     shared: Vec<SharedWire>,
+}
+
+/// The same, and what the other machines of the project measure.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MeView {
+    sight: MeSight,
+    machines: Vec<MachineWire>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct MachineWire {
+    name: String,
+    gauges: Vec<(String, Vec<ValueWire>)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct ValueWire {
+    /// How long ago, in milliseconds: host and guest have no clock in common.
+    ago_ms: u32,
+    bits: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,9 +142,54 @@ impl MeSight {
             volumes: self.volumes,
             hosts: self.hosts.into_iter().map(host).collect::<Result<_, DecodeError>>()?,
             cloud_spent_ms: self.cloud_spent_ms,
+            machines: BTreeMap::new(),
             shared: self.shared.into_iter().map(shared).collect::<Result<_, DecodeError>>()?,
         };
         Ok((policies, told))
+    }
+}
+
+impl MeView {
+    /// Makes it of what there is at `now_ms`, by the clock of the times in `told`. Of many machines some are left out.
+    pub fn new(policies: &[Policy], told: &Told, now_ms: u64) -> Self {
+        let value = |sample: &Sample| {
+            let ago_ms = u32::try_from(now_ms.saturating_sub(sample.at_ms)).unwrap_or(u32::MAX);
+            Some(ValueWire { ago_ms, bits: Measured::of(sample.value)?.to_bits() })
+        };
+        let values = |samples: &[Sample]| {
+            samples.iter().skip(samples.len().saturating_sub(TOLD_VALUES_MAX)).filter_map(value).collect()
+        };
+        let machine =
+            |(vm, gauges): (&crate::id::Name, &BTreeMap<crate::id::Name, Vec<Sample>>)| MachineWire {
+                name: vm.to_string(),
+                gauges: gauges
+                    .iter()
+                    .take(TOLD_GAUGES_MAX)
+                    .map(|(gauge, samples)| (gauge.to_string(), values(samples)))
+                    .collect(),
+            };
+        let machines = told.machines.iter().take(MACHINES_SEEN_MAX).map(machine).collect();
+        Self { sight: MeSight::new(policies, told, now_ms), machines }
+    }
+
+    /// Returns what it says; times by the reader's clock, at which it is `now_ms`.
+    pub fn told(self, now_ms: u64) -> Result<(Vec<Policy>, Told), DecodeError> {
+        let value = |wire: ValueWire| {
+            let value =
+                Measured::from_bits(wire.bits).ok_or(DecodeError::Invalid { what: "value of a gauge" })?;
+            Ok(Sample { at_ms: now_ms.saturating_sub(wire.ago_ms.into()), value: value.value() })
+        };
+        let gauge = |(gauge, values): (String, Vec<ValueWire>)| {
+            let samples = values.into_iter().map(value).collect::<Result<Vec<_>, DecodeError>>()?;
+            Ok((name(&gauge)?, samples))
+        };
+        let machine = |wire: MachineWire| {
+            let gauges = wire.gauges.into_iter().map(gauge).collect::<Result<_, DecodeError>>()?;
+            Ok((name(&wire.name)?, gauges))
+        };
+        let machines = self.machines.into_iter().map(machine).collect::<Result<_, DecodeError>>()?;
+        let (policies, told) = self.sight.told(now_ms)?;
+        Ok((policies, Told { machines, ..told }))
     }
 }
 
@@ -149,6 +218,7 @@ pub(super) mod tests {
     use super::*;
     use crate::model::{BuiltinName, Decider, Tuning};
     use crate::sample::name as named;
+    use crate::wire::me::{ME_BYTES_MAX, MeAnswer, encode_me_answer};
 
     /// What a VM might be told at 100,000 ms.
     pub(in crate::wire) fn sight() -> (Vec<Policy>, Told) {
@@ -172,6 +242,7 @@ pub(super) mod tests {
             volumes: 8,
             hosts: vec![host],
             cloud_spent_ms: 9,
+            machines: BTreeMap::new(),
             shared: [(named("g"), shared)].into(),
         };
         (vec![policy], told)
@@ -187,6 +258,34 @@ pub(super) mod tests {
         assert_eq!(decided[0].at_ms, 2_000);
         decided[0].at_ms = 95_000;
         assert_eq!(back, told);
+    }
+
+    /// What another machine of its project measures.
+    pub(in crate::wire) fn view() -> (Vec<Policy>, Told) {
+        let (policies, told) = sight();
+        let samples = vec![Sample { at_ms: 70_000, value: 0.1 }, Sample { at_ms: 80_000, value: -2.0 }];
+        (policies, Told { machines: [(named("w"), [(named("l"), samples)].into())].into(), ..told })
+    }
+
+    #[test]
+    fn what_other_machines_measure_comes_back_by_its_own_clock() {
+        let (policies, told) = view();
+        let (same, back) = MeView::new(&policies, &told, 100_000).told(100_000).expect("names");
+        assert_eq!((same, back), (policies.clone(), told.clone()));
+        let (_, later) = MeView::new(&policies, &told, 100_000).told(100_500).expect("names");
+        assert_eq!(later.machines[&named("w")][&named("l")][0].at_ms, 70_500);
+    }
+
+    #[test]
+    fn the_most_that_a_machine_is_told_fits_into_one_message() {
+        let (policies, told) = sight();
+        let long = |number: usize| named(&format!("{number:0>63}"));
+        let samples = vec![Sample { at_ms: 1, value: 1.0 }; 99];
+        let gauges: BTreeMap<_, _> = (0..20).map(|gauge| (long(gauge), samples.clone())).collect();
+        let machines = (0..200).map(|machine| (long(machine), gauges.clone())).collect();
+        let view = MeView::new(&policies, &Told { machines, ..told }, 100_000);
+        let bytes = encode_me_answer(1, MeAnswer::View(Box::new(view)));
+        assert!(bytes.len() < ME_BYTES_MAX, "{} bytes", bytes.len());
     }
 
     #[test]

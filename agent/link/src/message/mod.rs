@@ -8,6 +8,7 @@ mod change;
 mod doctor;
 mod event;
 mod export;
+mod gauge;
 mod grant;
 mod image;
 mod inside;
@@ -30,6 +31,7 @@ pub use change::{
 pub use doctor::{DOCTOR_CHECKS, DoctorRow, Verdict};
 pub use event::{EVENTS_ASKED_MAX, EventReading, EventRow, Events, SKIPPED_KIND, rfc3339};
 pub use export::{Export, ExportImages, ExportPart, Import};
+pub use gauge::{GaugeRow, GaugeValue};
 pub use grant::{GrantOrder, GrantRow, Granted, Revoke, RevokedRow};
 pub use image::{
     GarbageKind, GarbageReport, GarbageRow, GcMode, TemplateChoice, TemplateChoiceError, TemplateHostRow,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::change::{Definition, Plan, PlanRow, Revised, RevisionRow, UnsettledRow};
 use super::doctor::DoctorRow;
 use super::event::EventRow;
+use super::gauge::GaugeRow;
 use super::grant::{GrantRow, Granted};
 use super::image::{GarbageReport, TemplateHostRow};
 use super::kept::KeptRow;
@@ -101,6 +102,8 @@ pub enum Reply {
     Snapshots(Vec<SnapshotRow>),
     /// To `status`, behind its rows: the VMs whose startup lines failed.
     Startup(Vec<StartupRow>),
+    /// To `status --gauges`.
+    Gauges(Vec<GaugeRow>),
 }
 
 /// A step of the work on a VM or for a project.

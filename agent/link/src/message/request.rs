@@ -137,6 +137,8 @@ pub enum Request {
     Import(Import),
     /// How fast the disks of VMs may leave their hosts, for one change; told to the agents that have them.
     Bandwidth(Bandwidth),
+    /// What the VMs of projects measure.
+    Gauges(Target),
 }
 
 impl Request {
@@ -148,7 +150,7 @@ impl Request {
             Self::Start(_) => "start",
             Self::Stop(_) => "stop",
             Self::Remove(_) => "remove",
-            Self::Status(_) => "status",
+            Self::Status(_) | Self::Gauges(_) => "status",
             Self::DaemonStatus { .. } => "daemon_status",
             Self::List => "list",
             Self::Exec(_) => "exec",

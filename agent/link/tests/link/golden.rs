@@ -9,14 +9,15 @@ use mln_link::message::{
     AgentVersion, Bandwidth, Build, Change, ChangeConsent, ChangeContent, Consider, Console, DaemonStatusRow,
     Definition, DoctorRow, Evacuate, EvacuateBut, Evacuation, EvacuationRefused, EvacuationRow, EventReading,
     EventRow, Events, Exec, ExecExit, Existing, Export, ExportImages, ExportPart, Failure, FileHead,
-    ForwardRow, GarbageKind, GarbageReport, GarbageRow, GcMode, HostLiveness, Import, KeptRow, LanRow,
-    LeftOut, LogExtent, Logs, NatState, OnFailure, OperatorToken, OutputStream, OutsideRow, OwnerHeard,
-    Package, PeerLink, PeerRow, Plan, PlanRow, PlanSign, PortProtocol, Progress, ProjectRef, ProjectRow,
-    ProjectSelection, Refusal, Removal, Remove, Revised, RevisionRef, RevisionRow, RevisionStanding, Role,
-    Room, Silence, Snapshot, SnapshotOrder, SnapshotPart, SnapshotRow, SnapshotStep, Start, StartupRow,
-    Status, StatusRow, StatusWait, Step, StepState, Stop, StopManner, TakeOver, Target, TemplateChoice,
-    TemplateHostRow, TemplatePull, TemplatePush, TemplateRecipe, TemplateRemoval, TemplateRemove,
-    TemplateRow, Terminal, TerminalSize, Token, UnsettledRow, Verdict, VmRef, VmState, WaitFor,
+    ForwardRow, GarbageKind, GarbageReport, GarbageRow, GaugeRow, GaugeValue, GcMode, HostLiveness, Import,
+    KeptRow, LanRow, LeftOut, LogExtent, Logs, NatState, OnFailure, OperatorToken, OutputStream, OutsideRow,
+    OwnerHeard, Package, PeerLink, PeerRow, Plan, PlanRow, PlanSign, PortProtocol, Progress, ProjectRef,
+    ProjectRow, ProjectSelection, Refusal, Removal, Remove, Revised, RevisionRef, RevisionRow,
+    RevisionStanding, Role, Room, Silence, Snapshot, SnapshotOrder, SnapshotPart, SnapshotRow, SnapshotStep,
+    Start, StartupRow, Status, StatusRow, StatusWait, Step, StepState, Stop, StopManner, TakeOver, Target,
+    TemplateChoice, TemplateHostRow, TemplatePull, TemplatePush, TemplateRecipe, TemplateRemoval,
+    TemplateRemove, TemplateRow, Terminal, TerminalSize, Token, UnsettledRow, Verdict, VmRef, VmState,
+    WaitFor,
 };
 use mln_link::{Input, Reply, Request};
 use mln_protocol::id::{Name, hex};
@@ -152,6 +153,7 @@ fn requests() -> Vec<Request> {
             images: ExportImages::Named,
         }),
         Request::Bandwidth(Bandwidth { project: ring(), vms: vec![name("a")], bits_per_s: Some(8_000_000) }),
+        Request::Gauges(target()),
     ]
 }
 
@@ -412,6 +414,13 @@ fn replies() -> Vec<Reply> {
             left_ms: 2,
         }]),
         Reply::Startup(vec![StartupRow { owner: name("anna"), project: name("ring"), vm: name("r1") }]),
+        Reply::Gauges(vec![GaugeRow {
+            owner: name("anna"),
+            project: name("ring"),
+            vm: name("r1"),
+            gauge: name("load"),
+            values: vec![GaugeValue { ago_ms: 1, value: "1.5".to_owned() }],
+        }]),
     ]
 }
 

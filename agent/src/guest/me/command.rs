@@ -21,6 +21,7 @@ pub(crate) const PROGRAM: &str = "mlnctl";
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 
 const FAILED: u8 = 1;
+const CHANGES: u8 = 2;
 const REFUSED: u8 = 3;
 const NO_AGENT: u8 = 4;
 const USAGE: u8 = 64;
@@ -35,6 +36,7 @@ Usage: mlnctl me [--json]                            who am I, where, what may I
        mlnctl me upgrade -f FILE [--reason TEXT]     a whole new text of the project; - is standard input
        mlnctl me gauge NAME VALUE                    a number that policies look at
        mlnctl me gauge [--json]                      such numbers, and what the policies did last
+       mlnctl plan move|scale|set|upgrade …          what would come of one of those; nothing is done
        mlnctl status [--json]                        how the machines of the project are
        mlnctl log [--json]                           its revisions, and who made them
        mlnctl --help | --version
@@ -46,7 +48,7 @@ Examples: mlnctl me move --to bergen --reason 'the clients are there'
           mlnctl me scale web 3
           mlnctl me gauge load 17.5
 
-Exit status: 0 done, 1 failed, 3 refused, 4 no host listens, 64 usage
+Exit status: 0 done, 1 failed, 2 changes (`plan` only), 3 refused, 4 no host listens, 64 usage
 ";
 
 /// What the command line asks for.
@@ -61,7 +63,25 @@ enum Order {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Call {
     Ready(MeCall),
-    Upgrade { file: PathBuf, reason: String },
+    Upgrade { file: PathBuf, purpose: Purpose },
+}
+
+/// Whether a change is to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Purpose {
+    /// It is, and why.
+    Make { reason: String },
+    /// It is asked what would come of it.
+    Plan,
+}
+
+impl Purpose {
+    fn call(self, want: MeWant) -> MeCall {
+        match self {
+            Self::Make { reason } => MeCall::Want { want, reason },
+            Self::Plan => MeCall::Plan(want),
+        }
+    }
 }
 
 /// How the answer is shown.
@@ -120,7 +140,9 @@ pub(crate) fn run(words: &[OsString]) -> u8 {
 fn status_of(answer: &MeAnswer) -> u8 {
     match answer {
         MeAnswer::Done(_) | MeAnswer::Me(_) | MeAnswer::Status { .. } | MeAnswer::Log { .. } => 0,
-        MeAnswer::Attested(_) | MeAnswer::Sight(_) | MeAnswer::Own { .. } => 0,
+        MeAnswer::Attested(_) | MeAnswer::Sight(_) | MeAnswer::View(_) | MeAnswer::Own { .. } => 0,
+        MeAnswer::Plan { rows, .. } if rows.is_empty() => 0,
+        MeAnswer::Plan { .. } => CHANGES,
         MeAnswer::Refused(_) => REFUSED,
         MeAnswer::Away => NO_AGENT,
         MeAnswer::Failed { .. } | MeAnswer::Unknown => FAILED,
@@ -157,13 +179,7 @@ fn parse(words: &[String]) -> Result<Order, CallError> {
         }
     }
     let given = [("--to", to.is_some()), ("-f", file.is_some()), ("--reason", reason.is_some())];
-    let only = |allowed: &[&str]| match given.iter().find(|(key, is)| *is && !allowed.contains(key)) {
-        Some((key, _)) => Err(usage(format!("{key} means nothing here"))),
-        None => Ok(()),
-    };
-    let want = |want: MeWant, reason: Option<String>| {
-        Call::Ready(MeCall::Want { want, reason: reason.unwrap_or_default() })
-    };
+    let only = |allowed: &[&str]| only(&given, allowed);
     let call = match rest.as_slice() {
         [] => return Ok(Order::Help),
         ["me"] => only(&[]).map(|()| Call::Ready(MeCall::Me))?,
@@ -175,39 +191,77 @@ fn parse(words: &[String]) -> Result<Order, CallError> {
             let (name, value) = ((*name).to_owned(), (*value).to_owned());
             Call::Ready(MeCall::Gauge { name, value })
         }
-        ["me", "move"] => {
-            only(&["--to", "--reason"])?;
-            let to = to.ok_or_else(|| usage("where to? --to HOST".to_owned()))?;
-            want(MeWant::Move { to }, reason)
+        ["me", words @ ..] => {
+            change(words, Purpose::Make { reason: reason.unwrap_or_default() }, &given, to, file)?
         }
-        ["me", "scale", class, count] => {
-            only(&["--reason"])?;
-            let to = count.parse().map_err(|_| usage(format!("`{count}` is no number")))?;
-            want(MeWant::Scale { class: (*class).to_owned(), to }, reason)
+        ["plan", words @ ..] => {
+            if reason.is_some() {
+                return Err(usage("--reason means nothing here".to_owned()));
+            }
+            change(words, Purpose::Plan, &given, to, file)?
         }
-        ["me", "set", path] => {
-            only(&["--reason"])?;
-            want(MeWant::Set { path: (*path).to_owned(), value: None }, reason)
-        }
-        ["me", "set", path, value] => {
-            only(&["--reason"])?;
-            want(MeWant::Set { path: (*path).to_owned(), value: Some((*value).to_owned()) }, reason)
-        }
-        ["me", "upgrade"] => {
-            only(&["-f", "--reason"])?;
-            let file = file.ok_or_else(|| usage("which file? -f FILE".to_owned()))?;
-            Call::Upgrade { file: file.into(), reason: reason.unwrap_or_default() }
-        }
-        words => return Err(usage(format!("`{}` is nothing that a machine can ask", words.join(" ")))),
+        words => return Err(unknown(words)),
     };
     Ok(Order::Call { call, form })
 }
 
+/// Which options are there.
+type Given = [(&'static str, bool); 3];
+
+/// Refuses an option that means nothing.
+fn only(given: &Given, allowed: &[&str]) -> Result<(), CallError> {
+    match given.iter().find(|(key, is)| *is && !allowed.contains(key)) {
+        Some((key, _)) => Err(CallError::Usage(format!("{key} means nothing here"))),
+        None => Ok(()),
+    }
+}
+
+fn unknown(words: &[&str]) -> CallError {
+    CallError::Usage(format!("`{}` is nothing that a machine can ask", words.join(" ")))
+}
+
+/// Understands the words of a change, which are the same where it is only thought of.
+fn change(
+    words: &[&str],
+    purpose: Purpose,
+    given: &Given,
+    to: Option<String>,
+    file: Option<String>,
+) -> Result<Call, CallError> {
+    let usage = |text: String| CallError::Usage(text);
+    let want = match words {
+        ["move"] => {
+            only(given, &["--to", "--reason"])?;
+            MeWant::Move { to: to.ok_or_else(|| usage("where to? --to HOST".to_owned()))? }
+        }
+        ["scale", class, count] => {
+            only(given, &["--reason"])?;
+            let to = count.parse().map_err(|_| usage(format!("`{count}` is no number")))?;
+            MeWant::Scale { class: (*class).to_owned(), to }
+        }
+        ["set", path] => {
+            only(given, &["--reason"])?;
+            MeWant::Set { path: (*path).to_owned(), value: None }
+        }
+        ["set", path, value] => {
+            only(given, &["--reason"])?;
+            MeWant::Set { path: (*path).to_owned(), value: Some((*value).to_owned()) }
+        }
+        ["upgrade"] => {
+            only(given, &["-f", "--reason"])?;
+            let file = file.ok_or_else(|| usage("which file? -f FILE".to_owned()))?;
+            return Ok(Call::Upgrade { file: file.into(), purpose });
+        }
+        words => return Err(unknown(words)),
+    };
+    Ok(Call::Ready(purpose.call(want)))
+}
+
 /// Reads the file that a call needs.
 fn ready(call: Call) -> Result<MeCall, CallError> {
-    let (file, reason) = match call {
+    let (file, purpose) = match call {
         Call::Ready(call) => return Ok(call),
-        Call::Upgrade { file, reason } => (file, reason),
+        Call::Upgrade { file, purpose } => (file, purpose),
     };
     let failed = |source| CallError::File { path: file.display().to_string(), source };
     let mut bytes = Vec::new();
@@ -224,7 +278,7 @@ fn ready(call: Call) -> Result<MeCall, CallError> {
     }
     let text = String::from_utf8(bytes)
         .map_err(|_| failed(io::Error::new(ErrorKind::InvalidData, "the text is not UTF-8")))?;
-    Ok(MeCall::Want { want: MeWant::Text(text), reason })
+    Ok(purpose.call(MeWant::Text(text)))
 }
 
 /// Asks the guest agent, and waits for the answer.
@@ -271,7 +325,17 @@ mod tests {
             |name: &str, value: &str| MeCall::Gauge { name: name.to_owned(), value: value.to_owned() };
         check("me gauge load -1.5", Call::Ready(gauge("load", "-1.5")));
         check("me gauge --json", Call::Ready(MeCall::Own));
-        check("me upgrade -f p.mln", Call::Upgrade { file: "p.mln".into(), reason: String::new() });
+        check("me upgrade -f p.mln", Call::Upgrade { file: "p.mln".into(), purpose: making() });
+        check("plan move --to bergen", Call::Ready(MeCall::Plan(bergen())));
+        check(
+            "plan scale web 3 --json",
+            Call::Ready(MeCall::Plan(MeWant::Scale { class: "web".to_owned(), to: 3 })),
+        );
+        check("plan upgrade -f p.mln", Call::Upgrade { file: "p.mln".into(), purpose: Purpose::Plan });
+    }
+
+    fn making() -> Purpose {
+        Purpose::Make { reason: String::new() }
     }
 
     #[test]
@@ -288,6 +352,10 @@ mod tests {
             "me --to oslo",
             "build -f p.mln",
             "me --nothing",
+            "plan",
+            "plan gauge load 1",
+            "plan move",
+            "plan move --to oslo --reason why",
         ] {
             let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
             assert_eq!(parse(&words).map_err(|error| error.exit()), Err(USAGE), "{line}");
@@ -303,7 +371,7 @@ mod tests {
         assert_eq!(error.exit(), NO_AGENT);
         let file = folder.path().join("long");
         std::fs::write(&file, vec![b' '; GUEST_TEXT_BYTES_MAX + 1]).expect("the folder is ours");
-        let error = ready(Call::Upgrade { file, reason: String::new() }).expect_err("it is too long");
+        let error = ready(Call::Upgrade { file, purpose: making() }).expect_err("it is too long");
         assert!(matches!(error, CallError::TextLong { .. }), "{error}");
     }
 }

@@ -115,6 +115,7 @@ impl Me {
             MeCall::Status => Call::Ask(MeAsk::Status),
             MeCall::Log => Call::Ask(MeAsk::Log),
             MeCall::Want { want, reason } => Call::Want { want, reason },
+            MeCall::Plan(want) => Call::Plan(want),
             MeCall::Gauge { name, value } => {
                 let answer = self.policies.measure(&name, &value);
                 return self.desk.answer(client, &answer);

@@ -15,13 +15,16 @@ use mln_protocol::convert::{policy_answer, policy_request};
 use mln_protocol::id::Name;
 use mln_protocol::model::Policy;
 use mln_protocol::policy::{Decision, Granted, Runner, Sample, Told, Turn, Verdict};
-use mln_protocol::wire::me::{MeAnswer, MeAsk, MeGauge, MeRun, MeWant};
+use mln_protocol::record::TOLD_GAUGES_MAX;
+use mln_protocol::wire::me::{MeAnswer, MeAsk, MeGauge, MeRun, MeValue, MeWant};
 use tracing::{info, warn};
 
-use super::measure::Meter;
+use super::measure::{GAUGES, Meter};
 use super::program::Programs;
 use super::speaker::{Asker, Call};
 
+/// How often the host is told what is measured where somebody in the machine measures something, in milliseconds.
+const TELL_MS: u64 = 10_000;
 /// How often the host is asked whether there are other policies, in milliseconds.
 const LOOK_MS: u64 = 60_000;
 /// After how long it is asked again where it didn't answer well, in milliseconds.
@@ -41,10 +44,32 @@ pub(super) struct Policies {
     /// What the host has told last.
     known: Option<(Vec<Policy>, Told)>,
     look: Look,
+    /// When the host was asked last, in milliseconds.
+    looked_ms: u64,
+    age: HostAge,
+    measures: Measures,
     meter: Meter,
     programs: Option<Programs>,
     /// What came of each policy when it was last asked, and when.
     said: BTreeMap<Name, (String, u64)>,
+}
+
+/// What the host's agent can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum HostAge {
+    /// All that is known here, or it isn't known yet what.
+    Current,
+    /// Nothing of gauges: it is from before that.
+    Older,
+}
+
+/// Who measures something in this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Measures {
+    /// The guest agent alone.
+    Usual,
+    /// Somebody by `mlnctl me gauge`, too.
+    Own,
 }
 
 /// When the host is to be asked.
@@ -70,6 +95,9 @@ impl Policies {
             runner: Runner::new(Vec::new(), 0),
             known: None,
             look: Look::Deaf,
+            looked_ms: 0,
+            age: HostAge::Current,
+            measures: Measures::Usual,
             meter: Meter::default(),
             programs: programs.ok(),
             said: BTreeMap::new(),
@@ -98,6 +126,8 @@ impl Policies {
     /// Takes note that the host listens.
     pub(super) fn listens(&mut self) {
         self.look = Look::At { ms: self.now_ms() };
+        // It may have been replaced.
+        self.age = HostAge::Current;
     }
 
     /// Takes note that the host doesn't listen any more; what it was asked is lost.
@@ -112,7 +142,16 @@ impl Policies {
         match self.look {
             Look::At { ms } if ms <= now_ms => {
                 self.look = Look::Open { since_ms: now_ms };
-                asks.push((Asker::Look, Call::Ask(MeAsk::Sight)));
+                self.looked_ms = now_ms;
+                for (gauge, value) in self.meter.read(now_ms) {
+                    // What the program itself measures is a number; where others fill all room it is left out.
+                    let _ = self.runner.measure(&gauge, Sample { at_ms: now_ms, value });
+                }
+                let ask = match self.age {
+                    HostAge::Current => MeAsk::Look(self.values()),
+                    HostAge::Older => MeAsk::Sight,
+                };
+                asks.push((Asker::Look, Call::Ask(ask)));
             }
             Look::Open { since_ms } if now_ms.saturating_sub(since_ms) >= LOOK_LOST_MS => {
                 self.look = Look::At { ms: now_ms + LOOK_AGAIN_MS };
@@ -126,7 +165,13 @@ impl Policies {
     pub(super) fn seen(&mut self, answer: MeAnswer) -> Vec<(Asker, Call)> {
         let now_ms = self.now_ms();
         let told = match answer {
+            MeAnswer::View(view) => view.told(now_ms).map_err(|error| error.to_string()),
             MeAnswer::Sight(sight) => sight.told(now_ms).map_err(|error| error.to_string()),
+            MeAnswer::Unknown if self.age == HostAge::Current => {
+                self.age = HostAge::Older;
+                self.look = Look::At { ms: now_ms };
+                return Vec::new();
+            }
             // It is older, and will not know more in a moment.
             MeAnswer::Unknown => {
                 self.look = Look::At { ms: now_ms + LOOK_MS };
@@ -155,16 +200,16 @@ impl Policies {
     /// Looks again when a policy is due, or in a while; not while the host is being asked, or doesn't listen.
     fn look_when_due(&mut self, now_ms: u64) {
         if let Look::At { .. } = self.look {
-            let ms = self.runner.next_ms().unwrap_or(u64::MAX).min(now_ms + LOOK_MS);
+            let pause_ms = match self.measures {
+                Measures::Usual => LOOK_MS,
+                Measures::Own => TELL_MS,
+            };
+            let ms = self.runner.next_ms().unwrap_or(u64::MAX).min(now_ms + pause_ms);
             self.look = Look::At { ms };
         }
     }
 
     fn turn(&mut self, now_ms: u64, policies: &[Policy], told: &Told) -> Vec<(Asker, Call)> {
-        for (gauge, value) in self.meter.read(now_ms) {
-            // What the program itself measures is a number, and there is room for it.
-            let _ = self.runner.measure(&gauge, Sample { at_ms: now_ms, value });
-        }
         let mut asks = Vec::new();
         for turn in self.runner.turn(now_ms, told) {
             match turn {
@@ -263,9 +308,25 @@ impl Policies {
                 self.runner.measure(&name, Sample { at_ms, value }).map_err(|error| error.to_string())
             });
         match set {
-            Ok(()) => MeAnswer::Own { gauges: Vec::new(), policies: Vec::new() },
+            Ok(()) => {
+                self.measures = Measures::Own;
+                if let Look::At { ms } = self.look {
+                    self.look = Look::At { ms: ms.min((self.looked_ms + TELL_MS).max(at_ms)) };
+                }
+                MeAnswer::Own { gauges: Vec::new(), policies: Vec::new() }
+            }
             Err(text) => MeAnswer::Failed { text },
         }
+    }
+
+    /// Returns what the host is told: what every machine measures, and of the rest the first ones by name.
+    fn values(&self) -> Vec<MeValue> {
+        let is_usual = |name: &Name| GAUGES.contains(&name.as_str());
+        let (usual, own): (Vec<_>, Vec<_>) =
+            self.runner.gauges().newest().partition(|(name, _)| is_usual(name));
+        let told = usual.into_iter().chain(own).take(TOLD_GAUGES_MAX);
+        told.map(|(name, sample)| MeValue { name: name.to_string(), value: sample.value.to_string() })
+            .collect()
     }
 
     /// Says what gauges there are, and what came of the policies.
@@ -327,6 +388,7 @@ mod tests {
             volumes: 0,
             hosts: Vec::new(),
             cloud_spent_ms: 0,
+            machines: BTreeMap::new(),
             shared: BTreeMap::new(),
         };
         MeAnswer::Sight(Box::new(MeSight::new(policies, &told, 0)))
@@ -342,7 +404,8 @@ mod tests {
         let mut policies = Policies::new();
         assert_eq!((policies.pump(), policies.pause()), (vec![], None), "nobody listens");
         policies.listens();
-        assert_eq!(policies.pump(), [(Asker::Look, Call::Ask(MeAsk::Sight))]);
+        let asked = policies.pump();
+        assert!(matches!(asked.as_slice(), [(Asker::Look, Call::Ask(MeAsk::Look(_)))]), "{asked:?}");
         assert_eq!(policies.pump(), [], "it is asked already");
         let set = policies.measure("load", "60");
         assert_eq!(set, MeAnswer::Own { gauges: Vec::new(), policies: Vec::new() });
@@ -384,10 +447,31 @@ mod tests {
     }
 
     #[test]
+    fn the_host_is_told_the_usual_gauges_first_and_soon_where_there_are_others() {
+        let mut policies = Policies::new();
+        policies.listens();
+        policies.pump();
+        policies.seen(sight(&[]));
+        assert!(policies.pause().is_some_and(|pause| pause > Duration::from_secs(50)));
+        for number in 0..TOLD_GAUGES_MAX {
+            policies.measure(&format!("a{number}"), "1.5");
+        }
+        assert!(policies.pause().is_some_and(|pause| pause <= Duration::from_millis(TELL_MS)));
+        let told: Vec<String> = policies.values().into_iter().map(|value| value.name).collect();
+        assert_eq!(told.len(), TOLD_GAUGES_MAX);
+        assert!(told[0] == "memory_mib" && told[1] == "a0", "{told:?}");
+        policies.seen(sight(&[]));
+        assert!(policies.pause().is_some_and(|pause| pause <= Duration::from_millis(TELL_MS)));
+    }
+
+    #[test]
     fn a_host_that_does_not_know_or_does_not_say_is_asked_again() {
         let mut policies = Policies::new();
         policies.listens();
         policies.pump();
+        assert_eq!(policies.seen(MeAnswer::Unknown), []);
+        // It is asked at once what it may know.
+        assert_eq!(policies.pump(), [(Asker::Look, Call::Ask(MeAsk::Sight))]);
         assert_eq!(policies.seen(MeAnswer::Unknown), []);
         assert!(policies.pause().is_some_and(|pause| pause > Duration::from_secs(50)));
         policies.seen(MeAnswer::Away);

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use mln_protocol::convert::me_json;
 use mln_protocol::id::Digest;
-use mln_protocol::wire::me::{MeAnswer, MeRefusal, MeRevision, MeSelf, MeVm};
+use mln_protocol::wire::me::{MeAnswer, MePlanRow, MeRefusal, MeRevision, MeSelf, MeVm};
 
 use super::command::Form;
 
@@ -20,7 +20,9 @@ pub(super) fn answer(
         Form::Text => text(answer, out, err)?,
     }
     match answer {
-        MeAnswer::Status { more, .. } | MeAnswer::Log { more, .. } if *more > 0 => {
+        MeAnswer::Status { more, .. } | MeAnswer::Log { more, .. } | MeAnswer::Plan { more, .. }
+            if *more > 0 =>
+        {
             writeln!(err, "and {more} more: from outside, mlnctl shows all")
         }
         _ => Ok(()),
@@ -51,7 +53,9 @@ fn text(answer: &MeAnswer, out: &mut impl Write, err: &mut impl Write) -> io::Re
                 writeln!(out, "policy {}, {}: {}", clean(&run.policy), ago(run.ago_ms), clean(&run.said))
             })
         }
-        MeAnswer::Sight(_) => Ok(()),
+        MeAnswer::Plan { rows, .. } if rows.is_empty() => writeln!(out, "no changes"),
+        MeAnswer::Plan { rows, .. } => rows.iter().try_for_each(|row| plan_row(row, out)),
+        MeAnswer::Sight(_) | MeAnswer::View(_) => Ok(()),
         MeAnswer::Done(revision) => writeln!(out, "done: {}", line(revision)),
         MeAnswer::Refused(refusals) => refusals.iter().try_for_each(|one| refusal(one, err)),
         MeAnswer::Failed { text } => writeln!(err, "failed: {}", clean(text)),
@@ -64,6 +68,23 @@ fn text(answer: &MeAnswer, out: &mut impl Write, err: &mut impl Write) -> io::Re
             writeln!(err, "failed: the host's agent is older, and doesn't know what it is asked")
         }
     }
+}
+
+/// Writes what would change: what, what of it, what it costs, and who says so; why, where that is said.
+fn plan_row(row: &MePlanRow, out: &mut impl Write) -> io::Result<()> {
+    let text = |text: &Option<String>| text.as_deref().map(clean).unwrap_or_default();
+    let (sign, kind, act, why) = (clean(&row.sign), clean(&row.kind), clean(&row.act), clean(&row.why));
+    let (name, key) = (text(&row.name), text(&row.key));
+    let value = match (&row.from, &row.to) {
+        (Some(from), Some(to)) => format!("{} → {}", clean(from), clean(to)),
+        (Some(one), None) | (None, Some(one)) => clean(one),
+        (None, None) => String::new(),
+    };
+    let hosts = clean(&row.service_hosts.join(","));
+    let words = [sign, kind, name, key, value];
+    let words: Vec<String> = words.into_iter().filter(|word| !word.is_empty()).collect();
+    writeln!(out, "{:<46} {act:<8} {hosts}", words.join(" "))?;
+    if why.is_empty() { Ok(()) } else { writeln!(out, "      {why}") }
 }
 
 fn whose(vm: &MeVm) -> String {
@@ -133,6 +154,25 @@ mod tests {
         let expect = "refused by oslo: no `may move` of `vm` names `atlantis` (rule envelope)\n  \
                       this can be changed by the project's[2J owner\n";
         assert_eq!(err, expect);
+    }
+
+    #[test]
+    fn what_would_change_is_a_line_each() {
+        let row = MePlanRow {
+            service_hosts: vec!["bergen".to_owned()],
+            sign: ">".to_owned(),
+            kind: "host".to_owned(),
+            name: Some("boss".to_owned()),
+            key: Some("service_host".to_owned()),
+            from: Some("oslo".to_owned()),
+            to: Some("ber\u{1b}gen".to_owned()),
+            act: "move".to_owned(),
+            why: String::new(),
+        };
+        let (out, err) = shown(&MeAnswer::Plan { rows: vec![row], more: 0 });
+        assert_eq!(out, "> host boss service_host oslo → bergen         move     bergen\n");
+        assert_eq!(err, "");
+        assert_eq!(shown(&MeAnswer::Plan { rows: Vec::new(), more: 0 }).0, "no changes\n");
     }
 
     #[test]

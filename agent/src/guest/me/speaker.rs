@@ -4,6 +4,7 @@
 //!
 //! ```text
 //!   call ── Key ──► Attested, with the head ── Request, signed ──► Done | Refused | Failed
+//!   call ── Key ──► Attested, with the head ── Plan, signed ──► Plan | Refused | Failed
 //!   call ── Me | Status | Log ──► the same
 //! ```
 
@@ -68,6 +69,8 @@ pub(super) enum Call {
         /// Why, for people.
         reason: String,
     },
+    /// What would come of one, which is signed as well.
+    Plan(MeWant),
 }
 
 /// What follows from its answer.
@@ -76,7 +79,7 @@ enum Then {
     /// Whoever asked is told.
     Tell,
     /// The request is signed and sent.
-    Sign { want: MeWant, reason: String },
+    Sign { want: MeWant, reason: String, signed: fn(Vec<u8>) -> MeAsk },
 }
 
 impl Speaker {
@@ -125,20 +128,22 @@ impl Speaker {
             let text = format!("{OPEN_MAX} others in this machine wait for an answer: try again");
             return Err(MeAnswer::Failed { text });
         }
-        let (ask, then) = match call {
-            Call::Ask(ask) => (ask, Then::Tell),
-            Call::Want { want, reason } => {
-                if self.keys.is_none() {
-                    let secret = draw().map_err(|text| MeAnswer::Failed { text })?;
-                    self.keys = Some(KeyPair::from_secret(secret));
-                }
-                let key = self.keys.as_ref().map_or([0; 32], |keys| keys.public().0);
-                let mut reason: String = reason.chars().filter(|c| !c.is_control()).collect();
-                reason.truncate(reason.floor_char_boundary(GUEST_REASON_BYTES_MAX));
-                (MeAsk::Key(key), Then::Sign { want, reason })
+        let (want, reason, signed): (_, _, fn(Vec<u8>) -> MeAsk) = match call {
+            Call::Ask(ask) => {
+                self.ask(asker, ask, Then::Tell);
+                return Ok(());
             }
+            Call::Want { want, reason } => (want, reason, MeAsk::Request),
+            Call::Plan(want) => (want, String::new(), MeAsk::Plan),
         };
-        self.ask(asker, ask, then);
+        if self.keys.is_none() {
+            let secret = draw().map_err(|text| MeAnswer::Failed { text })?;
+            self.keys = Some(KeyPair::from_secret(secret));
+        }
+        let key = self.keys.as_ref().map_or([0; 32], |keys| keys.public().0);
+        let mut reason: String = reason.chars().filter(|c| !c.is_control()).collect();
+        reason.truncate(reason.floor_char_boundary(GUEST_REASON_BYTES_MAX));
+        self.ask(asker, MeAsk::Key(key), Then::Sign { want, reason, signed });
         Ok(())
     }
 
@@ -154,10 +159,10 @@ impl Speaker {
         };
         let Open { asker, then } = self.open.remove(&number)?;
         match (then, answer) {
-            (Then::Sign { want, reason }, MeAnswer::Attested(vm)) => {
+            (Then::Sign { want, reason, signed }, MeAnswer::Attested(vm)) => {
                 match self.sign(&vm, want, reason, now_unix_ms) {
                     Ok(request) => {
-                        self.ask(asker, MeAsk::Request(request), Then::Tell);
+                        self.ask(asker, signed(request), Then::Tell);
                         None
                     }
                     Err(text) => Some((asker, MeAnswer::Failed { text })),
@@ -252,6 +257,21 @@ mod tests {
         let refused = MeAnswer::Refused(Vec::new());
         assert_eq!(speaker.heard(&encode_me_answer(2, refused.clone()), 9), Some((Asker::Desk(5), refused)));
         assert_eq!(speaker.heard(&encode_me_answer(2, MeAnswer::Away), 9), None, "it is answered");
+    }
+
+    #[test]
+    fn what_is_only_thought_of_is_signed_too_and_says_that_it_is() {
+        let mut speaker = Speaker::new();
+        speaker.listens();
+        let plan = Call::Plan(MeWant::Scale { class: "web".to_owned(), to: 3 });
+        assert_eq!(speaker.call(Asker::Desk(5), plan, || Ok([7; 32])), Ok(()));
+        said(&mut speaker);
+        speaker.heard(&encode_me_answer(1, MeAnswer::Attested(Box::new(vm()))), 9);
+        let asked = said(&mut speaker);
+        let [(2, MeAsk::Plan(bytes))] = asked.as_slice() else { panic!("{asked:?}") };
+        let request = Signed::from_bytes(bytes).map(wire::verify_guest_request).expect("we encoded it");
+        let wanted = request.expect("we signed it").wanted.clone();
+        assert_eq!(wanted, Wanted::Scale { class: Name::parse("web").expect("a name"), to: 3 });
     }
 
     #[test]

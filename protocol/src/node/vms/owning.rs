@@ -23,6 +23,11 @@ impl Node {
         self.vms.owned.get(vm).filter(|_| silent).map(|owned| &owned.status)
     }
 
+    /// Returns what this host would say of a VM that it has.
+    pub(in crate::node) fn own_status(&self, vm: &VmId) -> Option<&VmStatus> {
+        self.vms.owned.get(vm).map(|owned| &owned.status)
+    }
+
     /// Whether a VM is this host's own for all that others have heard, and it has no note of that: its journal is lost,
     /// or was put back to what it was before. It shows what it finds, and stops it when it is told to.
     pub(in crate::node) fn is_unremembered(&self, vm: &VmId) -> bool {
@@ -134,6 +139,7 @@ impl Node {
                     | Record::Vm(_)
                     | Record::Grant(_)
                     | Record::Revocation(_)
+                    | Record::Gauges(_)
                     | Record::Later(_) => None,
                 }
             }
