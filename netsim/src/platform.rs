@@ -136,8 +136,12 @@ impl World {
         self.hosts[node].disk.vms.get(vm).map_or(Observed::Absent, |found| found.observed.clone())
     }
 
-    /// S5: what a host has of VMs fits into what it lends.
+    /// S5: what a host has of VMs fits into what it lends. Only its agent knows which of them are kept disks, so it is looked
+    /// at while that runs.
     fn check_memory(&mut self, node: usize) {
+        if self.hosts[node].node.is_none() {
+            return;
+        }
         let used = self.hosts[node].disk.memory_mib() - self.kept_mib(node);
         let host = &self.hosts[node];
         let each = |(vm, found): (&VmId, &SimulatedVm)| {

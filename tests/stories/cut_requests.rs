@@ -59,13 +59,13 @@ fn is_cut(site: &mut Site, at: &str, place: &str, words: &str) -> (usize, usize)
     host.run();
     host.is_connected_to(1);
     site.host(other).is_connected_to(1);
-    // An agent that has just started speaks for no guest yet; a plan tells when it does.
+    // An agent that has just started speaks for no guest yet, and what it is asked then is lost; a plan tells when it does.
     let asks = format!(
-        "until mlnctl plan {words} >/dev/null 2>&1; test $? = 2; do sleep 1; done; mlnctl me {words} >/root/answer 2>&1"
+        "until timeout 4 mlnctl plan {words} >/dev/null 2>&1; test $? = 2; do sleep 1; done; mlnctl me {words} >/root/answer 2>&1"
     );
     let begins = format!("rm -f /root/answer; setsid sh -c '{asks}' >/dev/null 2>&1 </dev/null &");
     site.host(at).shell("shop/boss", &begins).done();
-    until(&format!("the agent of {at} ends at {place}"), LIMIT, || {
+    until(&format!("the agent of {at} ends at {place}"), LIMIT * 2, || {
         if site.host(at).is_running() { Err(site.host(at).last_words()) } else { Ok(()) }
     });
     let host = site.host(at);

@@ -40,6 +40,7 @@ mod twins;
 mod unprivileged;
 mod upgrade;
 mod wandering;
+mod web_scaling;
 mod words;
 mod world;
 

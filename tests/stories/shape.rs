@@ -99,7 +99,7 @@ fn one_upgrade_gives_a_lab_in_use_another_shape_and_a_rollback_its_old_one() {
         .says("- host gone")
         .says("> host mover")
         .says("memory: 64 MiB → 112 MiB");
-    let change = ["upgrade", "-f", &after, "--yes", "--force", "-S", "-l", "still:web:db"];
+    let change = ["upgrade", "-f", &after, "--yes", "--force", "-S", "-l", "still:db"];
     oslo.ctl(&change).ended(0).says("course at revision 2");
     has_shape(
         &mut site,
@@ -130,7 +130,7 @@ fn one_upgrade_gives_a_lab_in_use_another_shape_and_a_rollback_its_old_one() {
     oslo.shell("course/still", &line).done();
 
     // And back: the machine that was left out is the same again, with its disk.
-    let back = ["rollback", "-p", "course", "--yes", "--force", "-S", "-l", "still:web:db"];
+    let back = ["rollback", "-p", "course", "--yes", "--force", "-S", "-l", "still:db"];
     site.host("gjovik").ctl(&back).ended(0).says("course at revision 3");
     has_shape(&mut site, &was);
     let oslo = site.host("oslo");

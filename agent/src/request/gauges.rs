@@ -6,6 +6,7 @@ use mln_protocol::id::{Name, VmId};
 use mln_protocol::node::{Input, VmView};
 use mln_protocol::policy::Machines;
 use mln_protocol::record::TOLD_GAUGES_MAX;
+use mln_protocol::wire::MACHINES_SEEN_MAX;
 use mln_protocol::wire::me::MeValue;
 use tracing::debug;
 
@@ -31,7 +32,7 @@ impl EventLoop {
             let gauges = self.node.gauges(now, &other.status.vm, other.owner);
             (other.status.vm.name, gauges)
         });
-        measured.filter(|(_, gauges)| !gauges.is_empty()).collect()
+        measured.filter(|(_, gauges)| !gauges.is_empty()).take(MACHINES_SEEN_MAX).collect()
     }
 
     /// Answers `status --gauges`.

@@ -50,7 +50,7 @@ impl EventLoop {
 
     /// Tells a guest what would come of it.
     pub(crate) fn guest_planned(&mut self, planned: GuestPlanned) {
-        self.guests.plan_over();
+        self.guests.plan_over(&planned.vm);
         self.tell_guest(&planned.vm, planned.number, planned.answer);
     }
 }

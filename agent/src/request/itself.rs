@@ -11,7 +11,7 @@
 //!                                                                      └────────► refused, failed
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use mln_link::Reply;
@@ -55,8 +55,8 @@ pub(crate) struct Guests {
     attested: BTreeMap<VmId, Verified<Attestation>>,
     /// One for each VM at most.
     open: BTreeMap<VmId, Open>,
-    /// How many requests are only thought of just now.
-    planning: usize,
+    /// The VMs of which a request is only thought of just now, one of each.
+    planning: BTreeSet<VmId>,
     /// The newest number of a boot that was given out.
     boot: u64,
     /// When those have used up what they may ask that have asked lately, by the monotonic clock, in milliseconds.
@@ -131,8 +131,8 @@ impl Guests {
     }
 
     /// Takes note that what was only thought of is answered.
-    pub(super) fn plan_over(&mut self) {
-        self.planning = self.planning.saturating_sub(1);
+    pub(super) fn plan_over(&mut self, vm: &VmId) {
+        self.planning.remove(vm);
     }
 
     /// Whether one more request of a VM is prepared now.
@@ -232,7 +232,7 @@ impl EventLoop {
         // First of all, so that what is refused is also counted.
         let preparing = self.guests.open.values().filter(|open| open.stage == Stage::Preparing).count();
         let now_ms = self.clock.now().mono_ms;
-        if preparing + self.guests.planning >= PREPARING_MAX || !self.guests.take(vm, now_ms) {
+        if !self.guests.take(vm, now_ms) {
             if let Some(count) = self.guests.count_over_rate(now_ms) {
                 warn!(%vm, count, rule = Rule::GuestRate.code(), "machines ask too often: not looked at");
             }
@@ -240,6 +240,12 @@ impl EventLoop {
                 "`{}` asks too often: {PREPARED_AT_ONCE_MAX} requests are looked at at once, and one more every {} s",
                 vm.name,
                 PREPARED_EVERY_MS / 1000
+            );
+            return Err(refusal(&here, Rule::GuestRate, text));
+        }
+        if preparing + self.guests.planning.len() >= PREPARING_MAX {
+            let text = format!(
+                "this host looks at {PREPARING_MAX} requests of machines already: ask again in a moment"
             );
             return Err(refusal(&here, Rule::GuestRate, text));
         }
@@ -263,6 +269,10 @@ impl EventLoop {
             }
         };
         let is_open = self.guests.open.get(vm).is_some_and(|open| open.stage != Stage::Told);
+        if purpose == Purpose::Plan && self.guests.planning.contains(vm) {
+            let text = format!("`{}` plans something else just now: ask again after it", vm.name);
+            return refuse(Rule::GuestRate, text);
+        }
         if purpose == Purpose::Change && is_open {
             let text = format!(
                 "`{}` has asked for something else that isn't decided yet: ask again after it",
@@ -291,7 +301,7 @@ impl EventLoop {
                 };
                 self.guests.open.insert(vm.clone(), open);
             }
-            Purpose::Plan => self.guests.planning += 1,
+            Purpose::Plan => drop(self.guests.planning.insert(vm.clone())),
         }
         self.preparing += 1;
         let asked = GuestAsked { vm: vm.clone(), number, purpose, label };
@@ -347,7 +357,7 @@ impl EventLoop {
             return match result {
                 Ok(right) => self.guest_plan(vm, number, label, right),
                 Err(answer) => {
-                    self.guests.plan_over();
+                    self.guests.plan_over(&vm);
                     self.tell_guest(&vm, number, answer);
                     self.work_over()
                 }

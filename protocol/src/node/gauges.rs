@@ -142,7 +142,8 @@ impl Node {
         let sample = |reading: &Reading| {
             let at_ms = told.told_unix_ms.saturating_sub(u64::from(reading.age_s) * 1000);
             // By the clock of one host, both; a value's age is whole seconds.
-            (at_ms + 1000 > status.since_unix_ms).then(|| Sample { at_ms, value: reading.value.value() })
+            (at_ms.saturating_add(1000) > status.since_unix_ms)
+                .then(|| Sample { at_ms, value: reading.value.value() })
         };
         let gauges = told.vms.get(vm).into_iter().flatten();
         let gauges =

@@ -98,11 +98,7 @@ fn what_guests_measure_comes_back_and_its_bytes_stay_the_same() {
     check(Record::Gauges(gauges()), 1, Ok(()));
     let record = sign_record(&keys(1), Record::Gauges(gauges()));
     let found = crate::id::hex(&record.signed().payload);
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/wire/golden/gauges_2.hex");
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(path, format!("{found}\n")).expect("the golden file can be written");
-    }
-    let golden = std::fs::read_to_string(path).expect("the golden file can be read");
+    let golden = include_str!("golden/gauges_2.hex");
     assert_eq!(found, golden.trim_end(), "version 2 is fixed: a new shape needs a new kind");
     assert_eq!(super::record_bytes(&gauges()), record.signed().payload.len());
 }
@@ -120,7 +116,8 @@ fn what_guests_measure_has_the_head_that_all_later_kinds_have() {
 
 #[test]
 fn what_guests_measure_is_in_order_finite_and_no_more_than_is_told() {
-    let wire = |change: fn(&mut Vec<(String, Vec<(u16, u32)>)>)| {
+    type Told = Vec<(String, Vec<(u16, u32)>)>;
+    let wire = |change: fn(&mut Told)| {
         let mut found = vec![("a".to_owned(), vec![(0, 0)]), ("b".to_owned(), Vec::new())];
         change(&mut found);
         let vms = vec![([3_u8; 32], "vm".to_owned(), found)];
@@ -128,7 +125,7 @@ fn what_guests_measure_is_in_order_finite_and_no_more_than_is_told() {
     };
     assert!(wire(|_| {}).is_ok());
     for (what, change) in [
-        ("order", (|gauges| gauges.reverse()) as fn(&mut Vec<(String, Vec<(u16, u32)>)>)),
+        ("order", (|gauges| gauges.reverse()) as fn(&mut Told)),
         ("twice", |gauges| gauges[1].0 = "a".to_owned()),
         ("infinite", |gauges| gauges[0].1[0].1 = f32::INFINITY.to_bits()),
         ("no name", |gauges| gauges[0].0 = "-".to_owned()),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::fragment_policies::PolicyWire;
+use super::me::ME_BYTES_MAX;
 use super::{DecodeError, name};
 use crate::model::Policy;
 use crate::policy::{Companion, DECIDED_MAX, Decided, Decision, HostSeen, Sample, Shared, Tenure, Told};
@@ -15,6 +16,9 @@ pub const SIGHT_ROWS_MAX: usize = 64;
 
 /// Of how many machines of its project one VM is told what they measure: with the rest it fits into one message.
 pub const MACHINES_SEEN_MAX: usize = 24;
+
+/// How many bytes it may take, so that it fits into one message with what goes before it.
+const VIEW_BYTES_MAX: usize = ME_BYTES_MAX - 256;
 
 /// A VM's policies, and what they see of the mesh and the project.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -169,7 +173,10 @@ impl MeView {
                     .collect(),
             };
         let machines = told.machines.iter().take(MACHINES_SEEN_MAX).map(machine).collect();
-        Self { sight: MeSight::new(policies, told, now_ms), machines }
+        let mut view = Self { sight: MeSight::new(policies, told, now_ms), machines };
+        // What policies can't do without comes first: others measure what there is room for.
+        while super::encode(&view).len() > VIEW_BYTES_MAX && view.machines.pop().is_some() {}
+        view
     }
 
     /// Returns what it says; times by the reader's clock, at which it is `now_ms`.
@@ -278,12 +285,16 @@ pub(super) mod tests {
 
     #[test]
     fn the_most_that_a_machine_is_told_fits_into_one_message() {
-        let (policies, told) = sight();
+        let (policies, mut told) = sight();
         let long = |number: usize| named(&format!("{number:0>63}"));
         let samples = vec![Sample { at_ms: 1, value: 1.0 }; 99];
         let gauges: BTreeMap<_, _> = (0..20).map(|gauge| (long(gauge), samples.clone())).collect();
         let machines = (0..200).map(|machine| (long(machine), gauges.clone())).collect();
+        let vms: Vec<_> = (0..99).map(|vm| Companion { vm: long(vm), runs: true }).collect();
+        told.shared =
+            (0..6).map(|policy| (long(policy), Shared { vms: vms.clone(), decided: Vec::new() })).collect();
         let view = MeView::new(&policies, &Told { machines, ..told }, 100_000);
+        assert!((1..MACHINES_SEEN_MAX).contains(&view.machines.len()), "{}", view.machines.len());
         let bytes = encode_me_answer(1, MeAnswer::View(Box::new(view)));
         assert!(bytes.len() < ME_BYTES_MAX, "{} bytes", bytes.len());
     }

@@ -13,12 +13,14 @@ mod idle;
 mod language;
 mod link;
 mod moving;
+mod policies;
 mod process;
 mod report;
 mod simulation;
 mod spread;
 mod statistics;
 mod switch;
+mod twice;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -73,6 +75,8 @@ struct Scale {
     idle: Duration,
     /// How long programs may take until they are idle.
     settle: Duration,
+    /// How long guests are watched that decide every five seconds.
+    decide: Duration,
     /// How many of 100 blocks change before a VM moves.
     changed: &'static [u64],
     /// To how many hosts a template is spread.
@@ -87,6 +91,7 @@ const FULL: Scale = Scale {
     pings: 2000,
     idle: Duration::from_secs(60),
     settle: Duration::from_secs(15),
+    decide: Duration::from_secs(40),
     changed: &[1, 10, 50],
     spread: &[8, 16],
 };
@@ -99,6 +104,7 @@ const QUICK: Scale = Scale {
     pings: 500,
     idle: Duration::from_secs(20),
     settle: Duration::from_secs(5),
+    decide: Duration::from_secs(20),
     changed: &[1],
     spread: &[8],
 };
@@ -107,11 +113,13 @@ const QUICK: Scale = Scale {
 type Bench = (&'static str, &'static str, fn(Scale) -> Vec<Figure>);
 
 /// What there is to measure.
-const BENCHES: [Bench; 9] = [
+const BENCHES: [Bench; 11] = [
     ("build", "50 VMs as one project, against copying and mounting an image for each", build::bench),
     ("boot", "start to first exec, against a bare linux.uml", boot::bench),
     ("density", "50 guests of 64 MB: time, memory, processor, disk", density::bench),
     ("idle", "agents that have nothing to do", idle::bench),
+    ("twice", "two servers more, decided by a machine, against two bare linux.uml at once", twice::bench),
+    ("policies", "50 guests that each decide something every five seconds", policies::bench),
     ("switch", "TCP between guests, against uml_switch and a bridge", switch::bench),
     ("moving", "a VM that moves, against copying its disk in three ways", moving::bench),
     ("spread", "a template to many hosts, against one source and BitTorrent", spread::bench),

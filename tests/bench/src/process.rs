@@ -19,12 +19,29 @@ pub(crate) fn processor_seconds(pid: u32) -> Option<f64> {
 
 /// Returns user and system time from a line of `/proc/PID/stat`, in ticks.
 fn stat_ticks(stat: &str) -> Option<u64> {
+    user_and_system(stat, 11)
+}
+
+/// Returns the same of its children that have ended and were waited for, and of theirs.
+fn ended_ticks(stat: &str) -> Option<u64> {
+    user_and_system(stat, 13)
+}
+
+fn user_and_system(stat: &str, at: usize) -> Option<u64> {
     // The program's name may have blanks and brackets.
     let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_whitespace().skip(11);
+    let mut fields = rest.split_whitespace().skip(at);
     let user: u64 = fields.next()?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
     Some(user + system)
+}
+
+/// Returns how long a process has used processors, with what it has started and waited for, in seconds: what runs in a guest
+/// are processes of its host that come and go.
+pub(crate) fn lasting_seconds(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let ticks = ended_ticks(&stat).unwrap_or(0);
+    thread_seconds(pid) + ticks as f64 / rustix::param::clock_ticks_per_second() as f64
 }
 
 /// Returns how long the threads of a process have run, in seconds, to the nanosecond.
@@ -109,7 +126,7 @@ mod tests {
     #[test]
     fn a_programs_name_may_be_anything() {
         let stat = "7 (a) b) 1 2) S 1 7 7 0 -1 4194560 1 0 0 0 125 75 3 4 20 0 1 0 5 6 7";
-        assert_eq!(stat_ticks(stat), Some(200));
+        assert_eq!((stat_ticks(stat), ended_ticks(stat)), (Some(200), Some(7)));
         assert_eq!(stat_ticks("7 (cut) S 1"), None);
     }
 

@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -84,9 +84,18 @@ fn run(program: &[String], input: &[u8], limit: Duration) -> Result<String, Stri
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| format!("{path} can't be started: {error}"))?;
     // Who has said all hasn't ended yet: how it ends is part of the answer.
-    let told = converse(&mut child, input, limit, until).and_then(|told| {
+    let told = converse(&mut child, input, limit, until).and_then(|(answer, mut complaint, mut stderr)| {
         let has_ended = ends_by(&child, until).map_err(|error| format!("can't be waited for: {error}"))?;
-        if has_ended { Ok(told) } else { Err(too_long(limit)) }
+        if !has_ended {
+            return Err(too_long(limit));
+        }
+        // It may have complained after its answer. Who has it open still isn't waited for.
+        let mut known = usize::MAX;
+        while known != complaint.len() {
+            known = complaint.len();
+            let _ = read(&mut stderr, &mut complaint);
+        }
+        Ok((answer, complaint))
     });
     // Also what it has left behind: nobody hears that any more.
     let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
@@ -100,13 +109,14 @@ fn run(program: &[String], input: &[u8], limit: Duration) -> Result<String, Stri
     String::from_utf8(answer).map_err(|_| format!("{path} answers what is no text"))
 }
 
-/// Writes to a program and reads from it until it says no more; returns its answer and the end of its complaints.
+/// Writes to a program and reads from it until it says no more; returns its answer, the end of its
+/// complaints, and where more of them may come.
 fn converse(
     child: &mut Child,
     input: &[u8],
     limit: Duration,
     until: Instant,
-) -> Result<(Vec<u8>, Vec<u8>), String> {
+) -> Result<(Vec<u8>, Vec<u8>, ChildStderr), String> {
     let failed = |error: io::Error| format!("can't be spoken with: {error}");
     let (Some(stdin), Some(mut stdout), Some(mut stderr)) =
         (child.stdin.take(), child.stdout.take(), child.stderr.take())
@@ -155,7 +165,7 @@ fn converse(
         let surplus = complaint.len().saturating_sub(COMPLAINT_BYTES_MAX);
         complaint.drain(..surplus);
     }
-    Ok((answer, complaint))
+    Ok((answer, complaint, stderr))
 }
 
 fn too_long(limit: Duration) -> String {
@@ -241,7 +251,7 @@ mod tests {
         let error =
             sh("exec >&- 2>&-; sleep 600", "", Duration::from_millis(200)).expect_err("it never ends");
         assert!(error.contains("longer than"), "{error}");
-        check_fails("echo yes; exec >&-; echo but no >&2; exit 3", "exit status: 3");
+        check_fails("echo yes; exec >&-; echo but no >&2; exit 3", "exit status: 3: but no");
     }
 
     #[test]
