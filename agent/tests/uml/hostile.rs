@@ -45,9 +45,15 @@ async fn a_guest_reaches_no_file_of_its_host() {
 async fn a_guest_that_takes_nothing_is_stopped_all_the_same() {
     let world = World::new();
     let vm = world.run(plain("deaf")).await;
-    let stop = ExecCommand::of(["sh", "-c", "echo now; kill -STOP $PPID; sleep 1000"]);
-    let mut last = world.uml.exec(&vm, stop).await.expect("is asked");
-    assert_eq!(last.output.next().await, Some(ExecOutputEvent::Stdout(b"now\n".to_vec())));
+    // Its agent can't say that it is stopped: the console does.
+    let stop = ExecCommand::of(["sh", "-c", "kill -STOP $PPID; echo it is deaf >/dev/console; sleep 1000"]);
+    let _last = world.uml.exec(&vm, stop).await.expect("is asked");
+    let deaf = async {
+        while !world.uml.console_tail(&vm, 10).iter().any(|line| line.contains("it is deaf")) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), deaf).await.expect("the console says it");
     // Together more than the holder keeps for the guest.
     let mut asked = Vec::new();
     for _ in 0..30 {
