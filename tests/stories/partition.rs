@@ -40,13 +40,15 @@ fn sees_others(host: &Host, count: usize) {
     });
 }
 
-/// Returns what a host knows of the project, without what tells when it was asked.
+/// Returns what a host knows of the project, without what tells when it was asked: ages, and gauges, whose times
+/// count from then.
 fn known(host: &Host) -> Value {
     let mut status = host.ctl(&["status", "-p", "split", "--json"]).json();
     for row in status.as_array_mut().into_iter().flatten() {
         let row = row.as_object_mut().expect("a VM is an object");
         row.remove("age_ms");
         row.remove("since_ms");
+        row.remove("gauges");
     }
     let log = host.ctl(&["log", "-p", "split", "--json"]).json();
     serde_json::json!({ "status": status, "log": log })
