@@ -1,6 +1,6 @@
 //! The simulated platform: steps take their time, fail now and then, and their effect outlives the agent.
 
-use mln_protocol::id::{Digest, VmId};
+use mln_protocol::id::{Digest, Name, VmId};
 use mln_protocol::model::{Fragment, Vm};
 use mln_protocol::node::{Input, Node};
 use mln_protocol::plan::{Observed, RunPhase, Step, StopLimit};
@@ -176,10 +176,17 @@ impl World {
                 // What makes the status a record of the newest kind.
                 self.input(node, Input::Nat { vm: vm.clone(), nat: Nat::NoRoute });
                 // And a record of a kind that comes after those: nobody can read it, and all must have it in the end.
+                // The same of one that only has the head of a kind that all know, under a slot that this has not.
                 let slot = Digest::of(vm.to_string().as_bytes()).0;
-                let later = Later { kind: KIND_TO_COME, slot, counter: start, rest: Vec::new() };
-                let record = wire::sign_record(&self.hosts[node].keys, Record::Later(later));
-                self.input(node, Input::Record(record));
+                for kind in [KIND_TO_COME, wire::GAUGES_KIND] {
+                    let later = Later { kind, slot, counter: start, rest: Vec::new() };
+                    let record = wire::sign_record(&self.hosts[node].keys, Record::Later(later));
+                    self.input(node, Input::Record(record));
+                }
+            }
+            if ready {
+                let values = vec![(Name::parse("starts").expect("letters are a name"), start as f64)];
+                self.input(node, Input::Gauges { vm, values });
             }
         }
     }

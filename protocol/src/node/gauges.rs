@@ -14,7 +14,9 @@ use super::timers::Timer;
 use super::{Node, limits};
 use crate::id::{Name, PublicKey, VmId};
 use crate::policy::Sample;
-use crate::record::{HostGauges, Measured, Reading, Record, TOLD_GAUGES_MAX, TOLD_VALUES_MAX, VmState};
+use crate::record::{
+    HostGauges, Measured, Reading, Record, RecordKey, TOLD_GAUGES_MAX, TOLD_VALUES_MAX, VmState,
+};
 use crate::time::Now;
 use crate::wire;
 
@@ -25,6 +27,8 @@ pub(super) struct GaugeBoard {
     vms: BTreeMap<VmId, BTreeMap<Name, VecDeque<(u64, Measured)>>>,
     /// When others were told, by the monotonic clock.
     told_ms: Option<u64>,
+    /// The first VM of which nothing was told the last time, for want of room: with it the next record begins.
+    left_out: Option<VmId>,
 }
 
 impl GaugeBoard {
@@ -87,7 +91,7 @@ impl Node {
         let before = self.records.gauges(self.me).map(|held| now.unix_ms.checked_sub(held.told_unix_ms));
         let before = before.flatten().map(|age_ms| now.mono_ms.saturating_sub(age_ms));
         let told_ms = self.gauges.told_ms.or(before);
-        let due = told_ms.map_or(soon, |told_ms| soon.max(told_ms + self.gauges_period_ms()));
+        let due = told_ms.map_or(soon, |told_ms| soon.max(told_ms + self.gauges_period_ms(now)));
         self.timers.set(Timer::Gauges, due);
     }
 
@@ -95,33 +99,50 @@ impl Node {
     pub(super) fn publish_gauges(&mut self, now: Now) {
         let gone: Vec<VmId> = self.gauges.vms.keys().filter(|vm| !self.is_up_here(vm)).cloned().collect();
         gone.iter().for_each(|vm| self.gauges.forget(vm));
-        let counter = self.records.gauges(self.me).map_or(1, |held| held.counter.saturating_add(1));
+        let held = self.records.get(&RecordKey::gauges(self.me));
+        let counter = held.map_or(1, |held| held.counter().saturating_add(1));
         let told = self.gauges_that_fit(now, counter);
         self.gauges.told_ms = Some(now.mono_ms);
         self.publish(now, Record::Gauges(told));
     }
 
-    /// Returns as much of what guests here measure as fits into a record: fewer values of each where there is much, and of some
-    /// VMs none where that is still too much.
-    pub(super) fn gauges_that_fit(&self, now: Now, counter: u64) -> HostGauges {
+    /// Takes as much of what guests here measure as fits into a record: fewer values of each where there is much, and of some VMs
+    /// none where that is still too much; of those the next time.
+    pub(super) fn gauges_that_fit(&mut self, now: Now, counter: u64) -> HostGauges {
+        let fits = |told: &HostGauges| wire::gauges_bytes(told) <= limits::GAUGES_BYTES_MAX;
         let mut values = TOLD_VALUES_MAX;
-        loop {
-            let mut told = self.gauges.last(now, counter, values, |_| true);
-            if wire::gauges_bytes(&told) <= limits::GAUGES_BYTES_MAX {
-                return told;
-            }
-            if values == 1 {
-                while wire::gauges_bytes(&told) > limits::GAUGES_BYTES_MAX && told.vms.pop_last().is_some() {}
-                return told;
-            }
+        let mut told = self.gauges.last(now, counter, values, |_| true);
+        while !fits(&told) && values > 1 {
             values /= 2;
+            told = self.gauges.last(now, counter, values, |_| true);
         }
+        if fits(&told) {
+            self.gauges.left_out = None;
+            return told;
+        }
+        let first = self.gauges.left_out.take();
+        let (before, after): (Vec<_>, Vec<_>) =
+            told.vms.into_iter().partition(|(vm, _)| first.as_ref().is_some_and(|first| vm < first));
+        let of = |vms| HostGauges { counter, told_unix_ms: now.unix_ms, vms };
+        let head = wire::gauges_bytes(&of(BTreeMap::new()));
+        let (mut some, mut bytes) = (BTreeMap::new(), head);
+        for (vm, gauges) in after.into_iter().chain(before) {
+            // Integers are of fixed width: what a VM adds doesn't depend on the others.
+            bytes += wire::gauges_bytes(&of([(vm.clone(), gauges.clone())].into())) - head;
+            if bytes > limits::GAUGES_BYTES_MAX {
+                self.gauges.left_out = Some(vm);
+                break;
+            }
+            some.insert(vm, gauges);
+        }
+        of(some)
     }
 
     /// After how long, in milliseconds, others are told again: so long that all who tell something have one rate together.
-    fn gauges_period_ms(&self) -> u64 {
+    fn gauges_period_ms(&self, now: Now) -> u64 {
         let bytes = self.records.gauges(self.me).map_or(0, wire::gauges_bytes);
-        let all = bytes.saturating_mul(self.records.gauges_count()) as u64;
+        let lately = now.unix_ms.saturating_sub(limits::GAUGES_GONE_MS);
+        let all = bytes.saturating_mul(self.records.gauges_told_after(lately)) as u64;
         (all.saturating_mul(1000) / limits::GAUGES_BYTES_PER_S).max(limits::GAUGE_APART_MS)
     }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::id::Name;
 use crate::policy::Sample;
-use crate::record::{Measured, TOLD_GAUGES_MAX, TOLD_VALUES_MAX};
+use crate::record::{HostGauges, Measured, TOLD_GAUGES_MAX, TOLD_VALUES_MAX};
 
 fn values(of: &[(&str, f64)]) -> Vec<(Name, f64)> {
     of.iter().map(|(gauge, value)| (name(gauge), *value)).collect()
@@ -60,7 +60,7 @@ fn hosts_whose_guests_measure_nothing_say_nothing() {
     cluster.measures(&vm, &[]);
     cluster.pass(600_000);
     for node in &cluster.nodes {
-        assert_eq!(node.records.gauges_count(), 0);
+        assert_eq!(node.records.gauges(keys(0).public()), None);
         assert!(!node.timers.is_set(&Timer::Gauges));
     }
 }
@@ -180,4 +180,77 @@ fn of_many_machines_fewer_values_are_told_and_the_record_stays_small_enough() {
             }
         }
     }
+}
+
+#[test]
+fn what_did_not_fit_the_last_time_comes_first_the_next_time() {
+    let mut cluster = Cluster::new(512);
+    let vm = cluster.with_one_up();
+    let node = &mut cluster.nodes[0];
+    let gauges: Vec<String> = (0..TOLD_GAUGES_MAX).map(|number| format!("gauge{number}")).collect();
+    let vms: Vec<VmId> =
+        (0..400).map(|number| VmId { name: name(&format!("vm{number}")), ..vm.clone() }).collect();
+    for vm in &vms {
+        node.gauges.note(0, vm, gauges.iter().map(|gauge| (name(gauge), 1.0)).collect());
+    }
+    let now = Now { mono_ms: 0, unix_ms: 0 };
+    let mut told = BTreeMap::<VmId, usize>::new();
+    let mut records = 0;
+    while told.len() < vms.len() {
+        let some = node.gauges_that_fit(now, 1);
+        let bytes = wire::gauges_bytes(&some);
+        assert!(bytes <= limits::GAUGES_BYTES_MAX && bytes > limits::GAUGES_BYTES_MAX * 9 / 10, "{bytes}");
+        some.vms.into_keys().for_each(|vm| *told.entry(vm).or_default() += 1);
+        records += 1;
+        assert!(records < 100, "{} of 400 were told", told.len());
+    }
+    assert!(told.values().all(|times| *times <= 2), "all have their turn");
+    node.gauges = GaugeBoard::default();
+    node.gauges.note(0, &vms[7], values(&[("load", 1.0)]));
+    assert_eq!(node.gauges_that_fit(now, 1).vms.len(), 1);
+}
+
+#[test]
+fn hosts_that_have_told_nothing_for_long_share_no_rate_any_more() {
+    let mut cluster = Cluster::new(512);
+    let vm = cluster.with_one_up();
+    let day_ms = 24 * 3_600_000;
+    cluster.pass(8 * day_ms);
+    let told = |host: usize, told_unix_ms| {
+        let gauges = HostGauges { counter: 1, told_unix_ms, vms: BTreeMap::new() };
+        wire::sign_record(&keys(host), Record::Gauges(gauges))
+    };
+    let now_ms = cluster.now_ms;
+    cluster.input(0, Input::Record(told(1, now_ms - 6 * day_ms)));
+    cluster.input(0, Input::Record(told(2, 0)));
+    cluster.measures(&vm, &[("load", 1.0)]);
+    cluster.pass(limits::GAUGES_GATHER_MS);
+    let node = &cluster.nodes[0];
+    assert_eq!(node.records.gauges_told_after(now_ms - limits::GAUGES_GONE_MS), 2);
+    assert_eq!(node.records.gauges_told_after(0), 2, "one said nothing but at time zero");
+}
+
+/// An agent that doesn't know gauges passes on whatever has their head: those that do know them keep it too.
+#[test]
+fn gauges_that_nobody_can_read_are_kept_in_their_slot_until_newer_ones_come() {
+    use crate::record::Later;
+    let mut cluster = Cluster::new(512);
+    let (kind, slot) = (wire::GAUGES_KIND, wire::GAUGES_SLOT);
+    let unread = |counter| {
+        let later = Later { kind, slot, counter, rest: b"who knows".to_vec() };
+        let signed = wire::sign_record(&keys(1), Record::Later(later)).signed().clone();
+        wire::verify_record(signed, keys(0).public()).expect("it has the head, and is signed")
+    };
+    let read = |counter| {
+        let gauges = HostGauges { counter, told_unix_ms: 1, vms: BTreeMap::new() };
+        wire::sign_record(&keys(1), Record::Gauges(gauges))
+    };
+    let counts = |cluster: &Cluster| cluster.nodes[0].records.gauges_told_after(0);
+    cluster.input(0, Input::Record(unread(1)));
+    assert_eq!(counts(&cluster), 0);
+    cluster.input(0, Input::Record(read(2)));
+    assert_eq!(counts(&cluster), 1);
+    cluster.input(0, Input::Record(unread(3)));
+    let held = cluster.nodes[0].records.get(&RecordKey::gauges(keys(1).public())).map(|held| held.counter());
+    assert_eq!((counts(&cluster), held), (0, Some(3)));
 }

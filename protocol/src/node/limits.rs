@@ -94,6 +94,10 @@ pub const GAUGE_APART_MS: u64 = 10_000;
 /// How long a host waits for what other guests measure before it tells, in milliseconds.
 pub const GAUGES_GATHER_MS: u64 = 1_000;
 
+/// After how long a host that told gauges, and does so no more, counts no longer among those who share the rate, in
+/// milliseconds: longer than any weekend, so that it is shared at once when many come back together.
+pub const GAUGES_GONE_MS: u64 = 7 * 24 * 3_600_000;
+
 /// How many bytes of gauges all hosts of a mesh tell each other in a second, together.
 pub const GAUGES_BYTES_PER_S: u64 = 256;
 

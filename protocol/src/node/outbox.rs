@@ -105,3 +105,27 @@ pub(super) enum WriteOrder {
     /// They don't: a mutation.
     AfterOutputs,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_been_written_is_known_when_it_and_all_before_it_are_durable() {
+        let mut outbox = Outbox::default();
+        let mut write = || {
+            outbox.write(Write::Join(crate::id::ProjectId(crate::id::Digest([1; 32]))));
+            outbox.close(WriteOrder::BeforeOutputs);
+            outbox.last_write()
+        };
+        let (first, second) = (write(), write());
+        assert!(!outbox.has_written(first) && !outbox.has_written(second));
+        // What says nothing new about the disk changes nothing of it.
+        outbox.close(WriteOrder::BeforeOutputs);
+        assert_eq!(outbox.last_write(), second);
+        outbox.persisted(first);
+        assert!(outbox.has_written(first) && !outbox.has_written(second));
+        outbox.persisted(second);
+        assert!(outbox.has_written(second));
+    }
+}

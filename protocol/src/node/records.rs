@@ -16,8 +16,6 @@ pub(super) struct Records {
     slots: Runs,
     /// How many of them are members.
     members: usize,
-    /// How many of them say what the guests on a host measure.
-    gauges: usize,
 }
 
 /// What became of a record that arrived.
@@ -53,7 +51,6 @@ impl Records {
             return Merge::Full;
         }
         self.members += usize::from(matches!(**record, Record::Member(_)));
-        self.gauges += usize::from(matches!(**record, Record::Gauges(_)));
         self.slots.insert(place, &key, record);
         Merge::Taken
     }
@@ -169,9 +166,16 @@ impl Records {
         }
     }
 
-    /// Returns how many hosts have said what the guests on them measure.
-    pub(super) fn gauges_count(&self) -> usize {
-        self.gauges
+    /// Returns how many hosts have said what the guests on them measure, and have done so after a time by their own wall
+    /// clocks, in milliseconds.
+    pub(super) fn gauges_told_after(&self, unix_ms: u64) -> usize {
+        // They sort behind all others, among what can't be read.
+        let records = self.range(RecordKey::Later(PublicKey([0; 32]), 0, [0; 32])..);
+        let told = records.filter_map(|record| match &***record {
+            Record::Gauges(gauges) => Some(gauges.told_unix_ms),
+            _ => None,
+        });
+        told.filter(|&told_ms| told_ms > unix_ms).count()
     }
 
     /// Returns what the guests on a host measure, as it last said.

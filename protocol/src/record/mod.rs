@@ -48,7 +48,7 @@ pub enum Record {
     Revocation(Revocation),
     /// What the guests on a host measure.
     Gauges(HostGauges),
-    /// Something of a kind that only a newer program knows.
+    /// Something of a kind that only a newer program knows, or nobody can read.
     Later(Later),
 }
 

@@ -1,7 +1,8 @@
-//! Records of kinds that this program doesn't know, as bytes: a head that all of them share, and what follows it.
+//! Records that this program can't read, mostly of kinds that it doesn't know, as bytes: a head that all of them share, and what
+//! follows it.
 
 use super::encode;
-use super::record::{KINDS, VERSION};
+use super::record::{FIRST_HEADED_KIND, VERSION};
 use crate::record::Later;
 
 /// The largest record of an unknown kind that is kept, in bytes.
@@ -17,8 +18,8 @@ pub(super) fn encode_later(later: &Later) -> Vec<u8> {
     bytes
 }
 
-/// Returns what can be said of a record of an unknown kind; nothing of one of another version, whose head may be
-/// another one, nor of one that is too large.
+/// Returns what can be said of a record that can't be read; nothing of one of another version, whose head may be another
+/// one, nor of one of the kinds without a head, nor of one that is too large.
 pub(super) fn decode_later(bytes: &[u8]) -> Option<Later> {
     let (head, rest) = bytes.split_first_chunk::<HEAD_BYTES>()?;
     let (version, head) = head.split_first_chunk()?;
@@ -30,13 +31,14 @@ pub(super) fn decode_later(bytes: &[u8]) -> Option<Later> {
         counter: u64::from_le_bytes(*counter.first_chunk()?),
         rest: rest.to_vec(),
     };
-    let is_kept =
-        u16::from_le_bytes(*version) == VERSION && later.kind >= KINDS && bytes.len() <= LATER_BYTES_MAX;
+    let is_headed = u16::from_le_bytes(*version) == VERSION && later.kind >= FIRST_HEADED_KIND;
+    let is_kept = is_headed && bytes.len() <= LATER_BYTES_MAX;
     is_kept.then_some(later)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::record::KINDS;
     use super::*;
     use crate::id::PublicKey;
     use crate::node::Message;
@@ -84,7 +86,7 @@ mod tests {
             let error = verify_record(signed(left_out), root()).expect_err("it is left out");
             assert!(error.is_of_another_version(), "nobody is blamed for it: {error}");
         }
-        // Nobody passes a known kind off as an unknown one.
+        // Nobody passes a kind without a head off as one with it.
         let known = encode_later(&Later { kind: 0, ..later(&[]) });
         let error = verify_record(signed(known), root()).expect_err("it is no member");
         assert!(!error.is_of_another_version(), "{error}");

@@ -38,6 +38,9 @@ struct Versioned {
 /// How many kinds there are below. Those that are added begin with a slot and a counter: see [`super::later`].
 pub(super) const KINDS: u32 = 14;
 
+/// The first kind that begins with a slot and a counter: an older agent keeps it, and all after it, as they are.
+pub(super) const FIRST_HEADED_KIND: u32 = 10;
+
 /// The number of the kind that says what the guests on a host measure.
 pub const GAUGES_KIND: u32 = 13;
 
@@ -254,13 +257,16 @@ pub(super) fn decode_wire(bytes: &[u8]) -> Result<RecordWire, RecordError> {
     Ok(wire.record)
 }
 
+/// Decodes a record; what has the head of the kinds that older agents keep unread is kept unread here too where the
+/// rest of it makes no sense. Whoever passed it on couldn't see that: only its author is at fault.
 fn decode_record(bytes: &[u8]) -> Result<Record, RecordError> {
-    let wire = match decode_wire(bytes) {
-        Err(error) if error.is_of_another_version() => {
-            return decode_later(bytes).map(Record::Later).ok_or(error);
-        }
-        wire => wire?,
-    };
+    decode_wire(bytes)
+        .and_then(|wire| read_record(wire, bytes.len()))
+        .or_else(|error| decode_later(bytes).map(Record::Later).ok_or(error))
+}
+
+/// Reads a record whose payload is so many bytes long.
+fn read_record(wire: RecordWire, bytes: usize) -> Result<Record, RecordError> {
     match wire {
         RecordWire::Member { counter, name: text, chain } => {
             let chain = chain.into_iter().map(Signed::try_from).collect::<Result<_, _>>()?;
@@ -309,7 +315,7 @@ fn decode_record(bytes: &[u8]) -> Result<Record, RecordError> {
             Ok(Record::Vm(status))
         }
         RecordWire::Gauges { slot, counter, told_unix_ms, vms } => {
-            Ok(Record::Gauges(gauges_of(slot, counter, told_unix_ms, vms, bytes.len())?))
+            Ok(Record::Gauges(gauges_of(slot, counter, told_unix_ms, vms, bytes)?))
         }
         RecordWire::Claim(wire) => Ok(Record::Link(Link::Claim((*wire).try_into()?))),
         RecordWire::Decline(wire) => Ok(Record::Link(Link::Decline((*wire).try_into()?))),
