@@ -97,8 +97,8 @@ impl Alone {
     }
 }
 
-#[test]
-fn a_removal_goes_on_however_often_its_host_is_killed() {
+/// Returns a host alone that builds a machine of its own.
+fn building() -> (Alone, VmId) {
     let node = Node::new(config(0, 512), StoredState::default());
     let mut alone = Alone {
         node,
@@ -115,8 +115,30 @@ fn a_removal_goes_on_however_often_its_host_is_killed() {
     order.project.vms.truncate(1);
     alone.input(Input::Operate { op: OpId(1), operation: Operation::Build(Box::new(order)) });
     let project = alone.node.projects()[0].id;
-    let vm = VmId { birth: project.0, name: name("router0") };
-    let down = Observed::Down { exit: None };
+    (alone, VmId { birth: project.0, name: name("router0") })
+}
+
+/// A disk tears what was written last: the note of a claim may be there and its record not. It kept still for ever, since others told
+/// it of a claim that it didn't know, once the note was of its release.
+#[test]
+fn what_only_a_note_remembers_to_have_signed_is_a_record_again_before_anything_else_is_said() {
+    let (mut alone, vm) = building();
+    let of_claims = |alone: &Alone| -> Vec<Vec<u8>> {
+        let is_claim = |record: &VerifiedRecord| matches!(&***record, Record::Link(_));
+        alone.records.iter().filter(|(_, record)| is_claim(record)).map(|(key, _)| key.clone()).collect()
+    };
+    let claims = of_claims(&alone);
+    assert_eq!((claims.len(), alone.holdings.contains_key(&vm)), (1, true));
+    alone.records.remove(&claims[0]);
+    alone = alone.killed();
+    alone.input(Input::Start { found: Vec::new() });
+    assert_eq!(of_claims(&alone), claims);
+}
+
+#[test]
+fn a_removal_goes_on_however_often_its_host_is_killed() {
+    let (mut alone, vm) = building();
+    let (project, down) = (ProjectId(vm.birth), Observed::Down { exit: None });
     alone.input(Input::StepDone { vm: vm.clone(), step: Step::Build, result: Ok(down) });
     alone.input(Input::Observed { vm: vm.clone(), observed: Observed::Running(RunPhase::Ready) });
     let remove = Operation::Remove { project, running: RunningVms::Stop };

@@ -192,15 +192,26 @@ impl Node {
         node.own_runs = OwnRuns::new(node.draw());
         node.projects.rule = node.chain_rule();
         let rules = node.rules();
-        // What was signed here counts even where the records were lost.
-        let signed: Vec<VerifiedRecord> = node.holdings.links().cloned().collect();
-        for record in stored.records.into_iter().chain(signed) {
-            if node.records.merge(record.clone(), Records::newer) == Merge::Taken {
+        let mut restore = |node: &mut Self, record: VerifiedRecord| {
+            let is_taken = node.records.merge(record.clone(), Records::newer) == Merge::Taken;
+            if is_taken {
                 node.projects.insert(&record);
                 node.ledger.insert(&record, rules);
                 if let Record::Commit(commit) = &**record {
                     node.ledger.born(commit, rules);
                 }
+            }
+            is_taken
+        };
+        for record in stored.records {
+            restore(&mut node, record);
+        }
+        // What was signed here counts even where the record was lost, and is one again: the note will be of something else one
+        // day, and others have heard it.
+        let signed: Vec<VerifiedRecord> = node.holdings.links().cloned().collect();
+        for record in signed {
+            if restore(&mut node, record.clone()) {
+                node.outbox.write(Write::Record(record.key(record.author()), record));
             }
         }
         node
