@@ -135,7 +135,9 @@ impl World {
             {
                 self.oracle.note_own_vm(key, status, self.now_ms);
             }
-            signs |= record.author() == key && !matches!(slot, RecordKey::Commit(_));
+            let is_signed_before =
+                matches!(slot, RecordKey::Commit(_)) || self.hosts[node].disk.is_noted(record);
+            signs |= record.author() == key && !is_signed_before;
             if *slot == RecordKey::Host(key) {
                 self.hosts[node].own_key.signed = Some((record.counter(), record.digest()));
             }

@@ -119,6 +119,11 @@ impl Disk {
         self.records.get(key).or_else(shared)
     }
 
+    /// Whether a note on this disk holds this very record: its author has signed it before.
+    pub(crate) fn is_noted(&self, record: &VerifiedRecord) -> bool {
+        self.holdings.values().any(|holding| holding.link() == Some(record))
+    }
+
     /// Returns all that is kept of who owns a VM.
     pub(crate) fn links(&self, vm: &VmId) -> impl Iterator<Item = &VerifiedRecord> {
         let first = RecordKey::Link(vm.clone(), Epoch { term: 0, n: 0 }, LinkKind::Claim, PublicKey([0; 32]));

@@ -63,12 +63,7 @@ impl Holdings {
 
     /// Returns the links that the notes themselves contain.
     pub(super) fn links(&self) -> impl Iterator<Item = &VerifiedRecord> {
-        self.by_vm.values().filter_map(|holding| match holding {
-            Holding::Claimed { claim, .. } => Some(claim),
-            Holding::Released { release, .. } => Some(release),
-            Holding::Declined { decline } => Some(decline),
-            Holding::Arriving { .. } | Holding::Arrived { .. } | Holding::Shadow { .. } => None,
-        })
+        self.by_vm.values().filter_map(Holding::link)
     }
 
     /// Whether a note names this fragment: a VM is still defined by it here.
@@ -78,6 +73,16 @@ impl Holdings {
 }
 
 impl Holding {
+    /// Returns what the note says that this host has signed, if the note is of that.
+    pub fn link(&self) -> Option<&VerifiedRecord> {
+        match self {
+            Self::Claimed { claim, .. } => Some(claim),
+            Self::Released { release, .. } => Some(release),
+            Self::Declined { decline } => Some(decline),
+            Self::Arriving { .. } | Self::Arrived { .. } | Self::Shadow { .. } => None,
+        }
+    }
+
     /// Returns the fragment that defines the VM on this host, if it has one.
     pub(super) fn fragment(&self) -> Option<Digest> {
         match self {
