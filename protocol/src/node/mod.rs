@@ -192,7 +192,7 @@ impl Node {
         node.own_runs = OwnRuns::new(node.draw());
         node.projects.rule = node.chain_rule();
         let rules = node.rules();
-        let mut restore = |node: &mut Self, record: VerifiedRecord| {
+        let restore = |node: &mut Self, record: VerifiedRecord| {
             let is_taken = node.records.merge(record.clone(), Records::newer) == Merge::Taken;
             if is_taken {
                 node.projects.insert(&record);
