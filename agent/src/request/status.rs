@@ -102,7 +102,7 @@ impl EventLoop {
         let listed = found.as_ref().map_or(&[][..], |rows| &rows.vms);
         let late: Vec<String> = listed.iter().filter(|row| !is_so(row, waiter.until)).map(late).collect();
         let goal = if waiter.until == WaitFor::Up { "up" } else { "down" };
-        let which = if late.is_empty() { "not all are heard of yet".to_owned() } else { some_of(&late) };
+        let which = if late.is_empty() { "some aren't heard of yet".to_owned() } else { some_of(&late) };
         let why = format!("not all are {goal} after {} s: {which}", ms as f64 / 1000.0);
         let idle = idle(&self.node, &waiter).map(|idle| idle.next).unwrap_or_default();
         let next: Vec<&str> = idle.iter().map(String::as_str).chain(["mlnctl status"]).collect();
