@@ -8,7 +8,7 @@ use mln_protocol::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
 use mln_protocol::model::{Blob, Fragment, HookPoint, TemplateRef, Vm};
 use mln_protocol::node::{Input, Message, Outcome, Output, Refusal, Rule, RunVerdict, Write};
 use mln_protocol::plan::{Observed, RunPhase, Step, StopLimit};
-use mln_protocol::record::ExitStatus;
+use mln_protocol::record::{ExitStatus, VmState};
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
@@ -83,6 +83,9 @@ impl EventLoop {
             Output::Shelve { vm } => self.shelve(vm),
             Output::DropCopy { vm } => self.drop_copy(vm),
             Output::Switches(wanted) => self.switches.want(wanted).await,
+            // An earlier machine of that name, which is gone, is not the one that people mean while there is one.
+            Output::Progress { op, vm, state: VmState::Removed | VmState::Kept, .. }
+                if self.operations.project(op).is_some_and(|project| self.has_vm(project, &vm)) => {}
             Output::Progress { op, vm, host, state } => {
                 if self.operations.progress(op, vm, host, &state) {
                     self.own.push_back(Input::Abandon(op));
@@ -98,6 +101,11 @@ impl EventLoop {
                 self.operations.done(op, outcome);
             }
         }
+    }
+
+    /// Whether a project has a VM of that name, as far as this host knows, that is neither removed nor left out.
+    fn has_vm(&self, project: ProjectId, name: &Name) -> bool {
+        self.node.vms(project).iter().any(|vm| vm.status.vm.name == *name)
     }
 
     fn check(&self, revision: Digest, coordinator: PublicKey, fragment: Arc<Fragment>, change: PartChange) {

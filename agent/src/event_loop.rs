@@ -126,6 +126,8 @@ pub(crate) enum Work {
     Moving(Box<Moving>),
     /// The disk of a VM does not come to this host.
     NotMoved(Box<NotMoved>),
+    /// Somebody has waited for VMs for as long as they wanted to: who, and for how long, in milliseconds.
+    WaitOver { number: u64, ms: u64 },
     /// How the store fares.
     Store(StoreNews),
     /// A step for a snapshot that this agent has asked itself for.
@@ -201,6 +203,7 @@ impl EventLoop {
                         self.operations.moving(vm, label, &moving.to_string(), &self.identity.name);
                     }
                     Work::NotMoved(failed) => self.not_moved(&failed),
+                    Work::WaitOver { number, ms } => self.wait_over(number, ms),
                     Work::Store(news) => self.store_news(news).await,
                     Work::Snapshot(own) => self.own_snapshot_part(*own),
                 },

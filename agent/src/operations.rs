@@ -27,8 +27,12 @@ struct Waiting {
     project: Option<Name>,
     /// The project that it changes.
     changes: Option<ProjectId>,
+    /// The project that it removes.
+    removes: Option<ProjectId>,
     /// The VMs of which something was said, with what was done.
     shown: BTreeMap<Name, Shown>,
+    /// The VMs that were as they are wanted when it began, with their hosts; twice where two are called so.
+    unchanged: Vec<(Name, Name)>,
     /// The VM that it takes over, and the host that does, with what is to be said of its copy.
     taken: Option<Taken>,
     /// The VM that wants it; none where people do.
@@ -53,6 +57,8 @@ struct Shown {
     from: Name,
     /// Whether it ran there.
     ran: bool,
+    /// Whether it was there when it was last seen: what was removed before isn't removed now.
+    lives: bool,
 }
 
 /// What an operation is for.
@@ -110,9 +116,35 @@ impl Operations {
     pub(crate) fn begin(&mut self, reply: ReplySender, kind: Kind, project: Option<Name>) -> OpId {
         self.last += 1;
         let op = OpId(self.last);
-        let shown = BTreeMap::new();
-        let waiting = Waiting { reply, kind, project, changes: None, shown, taken: None, asker: None };
+        let (shown, unchanged) = (BTreeMap::new(), Vec::new());
+        let (changes, removes, taken, asker) = (None, None, None, None);
+        let waiting = Waiting { reply, kind, project, changes, removes, shown, unchanged, taken, asker };
         self.waiting.insert(op, waiting);
+        op
+    }
+
+    /// Notes that somebody waits for VMs to be up, or down, of which these are so already, each with its host; returns the
+    /// name of the operation.
+    pub(crate) fn begin_run(
+        &mut self,
+        reply: ReplySender,
+        kind: Kind,
+        project: Option<Name>,
+        unchanged: Vec<(Name, Name)>,
+    ) -> OpId {
+        let op = self.begin(reply, kind, project);
+        if let Some(waiting) = self.waiting.get_mut(&op) {
+            waiting.unchanged = unchanged;
+        }
+        op
+    }
+
+    /// Notes that somebody waits until a project is removed; returns the name of the operation.
+    pub(crate) fn begin_removal(&mut self, reply: ReplySender, name: Name, project: ProjectId) -> OpId {
+        let op = self.begin(reply, Kind::Remove, Some(name));
+        if let Some(waiting) = self.waiting.get_mut(&op) {
+            waiting.removes = Some(project);
+        }
         op
     }
 
@@ -166,6 +198,12 @@ impl Operations {
         self.waiting.get(&op)?.changes
     }
 
+    /// Returns the project that an operation changes or removes.
+    pub(crate) fn project(&self, op: OpId) -> Option<ProjectId> {
+        let waiting = self.waiting.get(&op)?;
+        waiting.changes.or(waiting.removes)
+    }
+
     /// Tells where the project stands that an operation has changed.
     pub(crate) fn revised(&self, op: OpId, revised: Revised) {
         if let Some(waiting) = self.waiting.get(&op) {
@@ -182,7 +220,18 @@ impl Operations {
                 Some(shown) => shown,
                 None => return false,
             },
-            kind => (kind.step(), step_state(kind, state)),
+            Kind::Remove => match removed_state(&mut waiting.shown, &vm, &host, state) {
+                Some(shown) => shown,
+                None => return false,
+            },
+            kind => match waiting.unchanged.iter().position(|(name, at)| (name, at) == (&vm, &host)) {
+                // Of those that are called so, the ones that are as they should be are shown first.
+                Some(known) => {
+                    waiting.unchanged.swap_remove(known);
+                    (kind.step(), StepState::Unchanged)
+                }
+                None => (kind.step(), step_state(kind, state)),
+            },
         };
         let progress = Progress {
             project: waiting.project.clone(),
@@ -280,11 +329,9 @@ fn changed_state(
     host: &Name,
     state: &VmState,
 ) -> Option<(Step, StepState)> {
-    let is_first = !shown.contains_key(vm);
-    let known =
-        shown.entry(vm.clone()).or_insert_with(|| Shown { step: None, from: host.clone(), ran: false });
+    let known = shown.entry(vm.clone()).or_insert_with(|| Shown::first(host));
     let before = known.step;
-    if is_first && matches!(state, VmState::Kept | VmState::Removed) {
+    if known.sees(state) == Sight::GoneBefore {
         // It was left out by an earlier change, and may be about to come back by this one.
         return None;
     }
@@ -323,6 +370,47 @@ fn changed_state(
             VmState::Building | VmState::Stopping | VmState::Booting => StepState::Begun,
         },
     ))
+}
+
+/// Returns what is shown of a VM while its project is removed: nothing of one that an earlier change has left out.
+fn removed_state(
+    shown: &mut BTreeMap<Name, Shown>,
+    vm: &Name,
+    host: &Name,
+    state: &VmState,
+) -> Option<(Step, StepState)> {
+    let known = shown.entry(vm.clone()).or_insert_with(|| Shown::first(host));
+    match known.sees(state) {
+        Sight::GoneBefore => None,
+        Sight::Goes | Sight::Lives => Some((Step::Remove, step_state(Kind::Remove, state))),
+    }
+}
+
+/// How a state of a VM stands to what was seen of it before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sight {
+    /// It is there.
+    Lives,
+    /// It was there, and is gone.
+    Goes,
+    /// It was gone before, or was never seen: it may be an earlier VM of that name.
+    GoneBefore,
+}
+
+impl Shown {
+    fn first(host: &Name) -> Self {
+        Self { step: None, from: host.clone(), ran: false, lives: false }
+    }
+
+    fn sees(&mut self, state: &VmState) -> Sight {
+        let lived = self.lives;
+        self.lives = !matches!(state, VmState::Removed | VmState::Kept);
+        match (lived, self.lives) {
+            (_, true) => Sight::Lives,
+            (true, false) => Sight::Goes,
+            (false, false) => Sight::GoneBefore,
+        }
+    }
 }
 
 fn step_state(kind: Kind, state: &VmState) -> StepState {
@@ -491,6 +579,42 @@ mod tests {
         assert_eq!(tell("back", VmState::Down), None);
         assert_eq!(tell("gone", VmState::Down), None);
         assert_eq!(tell("gone", VmState::Kept), Some((Step::Remove, StepState::Done)));
+    }
+
+    /// `remove` told it of each VM that had ever been called so.
+    #[test]
+    fn a_vm_is_removed_once_however_many_were_called_so_before() {
+        let name = |text: &str| Name::parse(text).expect("a name");
+        let (mut changed, mut removed) = (BTreeMap::new(), BTreeMap::new());
+        let mut change = |state| changed_state(&mut changed, &name("web"), &name("oslo"), &state);
+        let told = [VmState::Down, VmState::Kept, VmState::Removed, VmState::Kept].map(&mut change);
+        assert_eq!(told, [None, Some((Step::Remove, StepState::Done)), None, None]);
+        let mut remove = |vm: &str, state| removed_state(&mut removed, &name(vm), &name("oslo"), &state);
+        assert_eq!(remove("web", VmState::Kept), None);
+        assert_eq!(remove("web", VmState::Down), Some((Step::Remove, StepState::Begun)));
+        assert_eq!(remove("web", VmState::Removed), Some((Step::Remove, StepState::Done)));
+        assert_eq!(remove("web", VmState::Removed), None);
+        assert_eq!(remove("old", VmState::Kept), None);
+        assert_eq!(remove("old", VmState::Removed), None);
+    }
+
+    #[test]
+    fn what_is_up_already_is_not_said_to_be_started() {
+        let name = |text: &str| Name::parse(text).expect("a name");
+        let (reply, mut replies) = ReplySender::channel();
+        let mut operations = Operations::default();
+        // Of another project, and called so too.
+        let op = operations.begin_run(reply, Kind::Start, None, vec![(name("web"), name("oslo"))]);
+        for (vm, state) in [("web", VmState::Up), ("web", VmState::Booting), ("db", VmState::Up)] {
+            assert!(!operations.progress(op, name(vm), name("oslo"), &state));
+        }
+        let told: Vec<StepState> = std::iter::from_fn(|| replies.try_recv().ok())
+            .filter_map(|reply| match reply {
+                Reply::Progress(progress) => Some(progress.state),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(told, [StepState::Unchanged, StepState::Done, StepState::Done]);
     }
 
     #[test]

@@ -213,7 +213,18 @@ impl Agent {
         // The sending half is kept until the end: dropping it would be no harm, but says something else.
         let (_input, replies) = self.begin(request).await?;
         tokio::select! {
-            answer = collect(replies, screen.progress()) => answer,
+            answer = collect(replies, screen.progress(), Warnings::Last) => answer,
+            signal = signals.next() => Err(CommandError::Interrupted { signal }),
+        }
+    }
+
+    /// Asks for something that may take long: warnings are shown as they come, and stand in no answer.
+    pub async fn ask_told_at_once(&self, request: &Request, screen: &Screen) -> Result<Answer, CommandError> {
+        let mut signals = Signals::listen().map_err(CommandError::Terminal)?;
+        // As above.
+        let (_input, replies) = self.begin(request).await?;
+        tokio::select! {
+            answer = collect(replies, screen.progress(), Warnings::AtOnce) => answer,
             signal = signals.next() => Err(CommandError::Interrupted { signal }),
         }
     }
@@ -230,7 +241,7 @@ impl Agent {
         let (input, replies) = self.begin(request).await?;
         let unreadable = |source| CommandError::File { path: path.to_owned(), source };
         tokio::select! {
-            answer = collect(replies, screen.progress()) => answer,
+            answer = collect(replies, screen.progress(), Warnings::Last) => answer,
             signal = signals.next() => Err(CommandError::Interrupted { signal }),
             Err(error) = send_all(input, file) => Err(match error {
                 SendError::Read(source) => unreadable(source),
@@ -249,7 +260,7 @@ impl Agent {
         let signals = Signals::listen().map_err(CommandError::Terminal)?;
         let (input, replies) = self.begin(request).await?;
         tokio::select! {
-            answer = collect(replies, screen.progress()) => answer,
+            answer = collect(replies, screen.progress(), Warnings::Last) => answer,
             ended = attach_input(input, signals, on_signal) => match ended {
                 // Told twice to stop: the connection is dropped, and with it the command.
                 Ok(Abandoned { signal }) => {
@@ -320,8 +331,21 @@ fn is_address(text: &str) -> bool {
     ["/ip4/", "/ip6/", "/dns/", "/dns4/", "/dns6/"].iter().any(|start| text.starts_with(start))
 }
 
+/// When warnings are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Warnings {
+    /// With what else is wrong, by whoever has asked.
+    Last,
+    /// When they come: what they are about may be mended meanwhile.
+    AtOnce,
+}
+
 /// Collects replies until the last one, showing progress and output as they come.
-async fn collect(mut replies: Replies<Line>, mut live: LiveProgress<'_>) -> Result<Answer, CommandError> {
+async fn collect(
+    mut replies: Replies<Line>,
+    mut live: LiveProgress<'_>,
+    warnings: Warnings,
+) -> Result<Answer, CommandError> {
     let mut answer = Answer::default();
     loop {
         // Both arms are cancel-safe: a reply that isn't whole stays in its reader, and a tick is only a time.
@@ -332,6 +356,7 @@ async fn collect(mut replies: Replies<Line>, mut live: LiveProgress<'_>) -> Resu
         let Some(reply) = reply else { return Ok(answer) };
         match reply {
             Reply::Progress(progress) => live.note(&progress),
+            Reply::Warning { text } if warnings == Warnings::AtOnce => live.screen().warning_meanwhile(&text),
             Reply::Output { stream, bytes } => match live.screen().pass_through(stream, &bytes).await {
                 Ok(()) => {}
                 // Whoever read our output has left: end as a command in a pipeline does, by the same signal.

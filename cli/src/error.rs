@@ -13,6 +13,19 @@ use crate::context::ContextError;
 use crate::exit::Exit;
 use crate::project_file::OpenError;
 
+/// By what a machine would be stopped that must not be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Something of it changes that needs a start, or a new disk.
+    Reboot,
+    /// So it may: only doing it tells.
+    MayReboot,
+    /// It goes to another service host.
+    Move,
+    /// The project doesn't have it any more.
+    Removal,
+}
+
 /// Why a command could not be carried out from here. What the user can do about it is said in `ui::hint`.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
@@ -132,12 +145,12 @@ pub enum CommandError {
     #[error("the terminal or pipe can't be used")]
     Terminal(#[source] io::Error),
     /// A machine would be stopped that must not be. Nothing was changed.
-    #[error("{vm} {would} be stopped, and -l says that it must not be")]
+    #[error("{vm} {} be stopped, and -l says that it must not be", if *.by == Stop::MayReboot { "may" } else { "would" })]
     NotLive {
         /// Which.
         vm: String,
-        /// "would" or "may".
-        would: &'static str,
+        /// By what.
+        by: Stop,
     },
     /// There is a file where one is to be written. It is as it was.
     #[error("{} is there already", path.display())]

@@ -73,4 +73,10 @@ fn a_machine_that_was_left_out_comes_back_with_its_disk_until_its_time_is_over()
     told.says("- host right");
     assert!(kept(site.host("bergen")).is_empty());
     assert_eq!(site.host("oslo").boot_id("pair/left"), boot, "left ran through all of it");
+    // What went before goes no second time.
+    let told = site.host("oslo").ctl(&["remove", "-p", "pair", "--force"]).ended(0);
+    let lines = |words: &str| {
+        told.err.lines().filter(|line| line.contains(words) && line.contains("removed")).count()
+    };
+    assert_eq!((lines("pair/left"), lines("pair/right")), (1, 0), "{told}");
 }

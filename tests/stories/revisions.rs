@@ -162,6 +162,17 @@ fn an_enumeration_is_scaled_from_any_host_by_the_text_that_the_project_came_from
     site.host("oslo").ctl(&["rollback", "-p", "farm", "--yes"]).ended(0).says("3 added");
     let shown = site.host("gjovik").ctl(&["show", "-p", "farm", "--json"]).json();
     assert_eq!(shown["hosts"].as_array().map(Vec::len), Some(5), "{shown}");
+    // Eight are kept, and of an older one nothing is planned: its hosts have forgotten what they had.
+    for count in ["6", "5", "6", "5", "6"] {
+        site.host("oslo").ctl(&["scale", "-p", "farm", "node", count, "--yes"]).ended(0);
+    }
+    let told = site.host("gjovik").ctl(&["rollback", "-p", "farm", "--to", "1", "--yes"]).ended(3);
+    assert_eq!(told.out, "", "{told}");
+    told.says("isn't kept any more: the last 8 are (2..9)").says("mlnctl log -p ");
+    site.host("gjovik")
+        .ctl(&["rollback", "-p", "farm", "--to", "2", "--yes"])
+        .ended(0)
+        .says("farm at revision 10");
 
     // A password in plain is kept nowhere, and so the text isn't.
     let secret =

@@ -23,10 +23,19 @@ fn three_routers_on_three_hosts_reach_each_other_over_every_switch() {
     let file = Site::repository("examples/ring/ring.mln");
     // Not one of the VMs' hosts has a say that the others don't have.
     site.host("gjovik").ctl(&["build", "-f", &file]).done();
+    // Whoever waits for what nobody starts is told so at once, and who it was in the end.
+    let told =
+        site.host("gjovik").ctl(&["status", "-p", "ring", "--wait", "up", "--timeout", "0.2"]).ended(1);
+    assert_eq!(told.out.lines().count(), 3, "{told}");
+    let told = told.says("waiting for ring/router1 (down), ring/router2 (down), ring/router3 (down)");
+    let told = told.says("and nobody starts them, as far as gjovik knows; next: mlnctl start -p ");
+    told.says("not all are up after 0.2 s: router1 on oslo is down; router2 on bergen is down; router3 on gjovik is down");
     site.host("bergen").ctl(&["start", "-p", "ring"]).done();
     let status = site.host("oslo").ctl(&["status", "-p", "ring", "--wait", "up", "--timeout", "60"]).ended(0);
     let changed = Instant::now();
     assert_eq!(status.out.lines().count(), 3, "{status}");
+    let again = site.host("oslo").ctl(&["start", "-p", "ring", "-h", "router3"]).ended(0);
+    again.says("already up");
 
     // All agents tell the same at the latest 5 s after the last change.
     until("the tables agree", Duration::from_secs(5).saturating_sub(changed.elapsed()), || {

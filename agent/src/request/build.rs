@@ -108,7 +108,7 @@ impl EventLoop {
             Removal::Stopped => RunningVms::Refuse,
             Removal::Forced => RunningVms::Stop,
         };
-        let op = self.operations.begin(reply, Kind::Remove, Some(project.label.project.clone()));
+        let op = self.operations.begin_removal(reply, project.label.project.clone(), project.id);
         let operation = Operation::Remove { project: project.id, running };
         self.operate(op, operation, operator).await;
     }

@@ -244,7 +244,8 @@ impl EventLoop {
         };
         let to = match &change.content {
             ChangeContent::Head(head) => log::find_head(&self.node, project.id, head),
-            ChangeContent::Revision(Some(revision)) => log::find(&self.node, project.id, revision),
+            ChangeContent::Revision(Some(revision)) => log::find(&self.node, project.id, revision)
+                .and_then(|found| log::kept(&self.node, project.id, found)),
             _ => log::before(&self.node, project.id),
         };
         let order = to.and_then(|to| {

@@ -20,7 +20,7 @@ use mln_protocol::id::{Digest, Label, ProjectId, PublicKey, VmId};
 use mln_protocol::model::Policy;
 use mln_protocol::node::{Input, Message, Operation, RevisionView, Rule, WriteId};
 use mln_protocol::record::Commit;
-use mln_protocol::trust::{Attestation, GuestRequest, GuestRight, Signed, Verified, child_of};
+use mln_protocol::trust::{Attestation, GuestRequest, GuestRight, Signed, Verified, Wanted, child_of};
 use mln_protocol::wire;
 use mln_protocol::wire::me::{
     ME_BYTES_MAX, ME_ROWS_MAX, MeAnswer, MeAsk, MeMachine, MePolicy, MeRefusal, MeRevision, MeSelf, MeVm,
@@ -29,6 +29,7 @@ use mln_protocol::wire::me::{
 use tracing::{debug, info, warn};
 
 use super::sight::{Look, Sights};
+use super::strange::{Mistyped, mistyped};
 use super::{log, status};
 use crate::causes::chain;
 use crate::control::ReplySender;
@@ -268,6 +269,20 @@ impl EventLoop {
                 return refuse(Rule::GuestKey, text);
             }
         };
+        if let Wanted::Move { to } = &request.wanted
+            && let Some((_, _, definition)) = self.node.owned(vm)
+            && let Some(Mistyped { text, meant }) =
+                mistyped(to, &definition.setup.policies, &self.node.hosts())
+        {
+            warn!(%vm, why = text, "what it asked for is refused");
+            let verb = if purpose == Purpose::Plan { "plan" } else { "me" };
+            return Err(MeAnswer::Refused(vec![MeRefusal {
+                host: here,
+                rule: Rule::UnknownHost.code().to_owned(),
+                text,
+                who_can_change: format!("you: mlnctl {verb} move --to {meant}"),
+            }]));
+        }
         let is_open = self.guests.open.get(vm).is_some_and(|open| open.stage != Stage::Told);
         if purpose == Purpose::Plan && self.guests.planning.contains(vm) {
             let text = format!("`{}` plans something else just now: ask again after it", vm.name);
@@ -330,7 +345,9 @@ impl EventLoop {
                 let (wanted, of, name) = (request.wanted.clone(), asked.label.clone(), asked.vm.name.clone());
                 let making = tokio::task::spawn_blocking(move || child_of(&parent, &of, &name, &wanted));
                 let child = making.await.map_err(|_| failed("making the new text was cut off".to_owned()))?;
-                let child = child.map_err(|error| refused(&asked.vm, &here, error.rule(), chain(&error)))?;
+                // What lies behind it stands in it already.
+                let child =
+                    child.map_err(|error| refused(&asked.vm, &here, error.rule(), error.to_string()))?;
                 // The hosts that are asked fetch it from here, and the files too.
                 blobs.put(&child.bytes).map_err(|error| failed(chain(&error)))?;
                 for file in &child.definition.files {

@@ -1,9 +1,13 @@
 //! `log`: a project's revisions, and which one people mean.
 
+use std::collections::BTreeSet;
+
 use mln_link::Reply;
 use mln_link::message::{ProjectRef, RevisionRef, RevisionRow, RevisionStanding};
-use mln_protocol::id::{Digest, ProjectId};
+use mln_protocol::id::{Digest, ProjectId, PublicKey};
+use mln_protocol::node::limits::REVISIONS_KEPT;
 use mln_protocol::node::{Node, RevisionView, Standing};
+use mln_protocol::record::Commit;
 
 use super::status::count;
 use super::{answer, refusal, select};
@@ -120,6 +124,34 @@ pub(super) fn find_head(node: &Node, project: ProjectId, wanted: &str) -> Result
     Err(Box::new(refusal("not-contested", text, None)))
 }
 
+/// Refuses to go back to a revision of which hosts have forgotten their parts: they would have nothing to build from.
+pub(super) fn kept(node: &Node, project: ProjectId, to: Digest) -> Result<Digest, Box<Reply>> {
+    let path = node.revisions(project);
+    let parts =
+        |commit: &Commit| commit.revision.hosts.iter().map(|host| (host.key, host.fragment)).collect();
+    let all: Vec<BTreeSet<(PublicKey, Digest)>> = path.iter().map(|(_, commit)| parts(commit)).collect();
+    let wanted = path.iter().position(|(_, commit)| commit.digest == to);
+    let Some((at, first)) = wanted.and_then(|at| Some((at, forgotten(&all, at)?))) else { return Ok(to) };
+    let name = node.label(project).map_or_else(|| "the project".to_owned(), |label| label.to_string());
+    let text = format!(
+        "revision {} of {name} isn't kept any more: the last {REVISIONS_KEPT} are ({}..{})",
+        at + 1,
+        first + 1,
+        all.len()
+    );
+    let who =
+        format!("you: mlnctl log -p {name} says which there are; or mlnctl upgrade -f FILE, with its text");
+    Err(Box::new(refusal("revision-not-kept", text, Some(&who))))
+}
+
+/// Returns the place of the oldest revision whose parts all hosts have still, where they haven't all of another one's; parts
+/// that a newer one has too are there.
+fn forgotten(path: &[BTreeSet<(PublicKey, Digest)>], at: usize) -> Option<usize> {
+    let first = path.len().saturating_sub(REVISIONS_KEPT);
+    let is_there = |part: &(PublicKey, Digest)| path[first..].iter().any(|parts| parts.contains(part));
+    (!path[at].iter().all(is_there)).then_some(first)
+}
+
 /// Returns the revision before a project's head.
 pub(super) fn before(node: &Node, project: ProjectId) -> Result<Digest, Box<Reply>> {
     let head = node.heads(project).and_then(|heads| node.revision(heads.head()));
@@ -131,3 +163,25 @@ pub(super) fn before(node: &Node, project: ProjectId) -> Result<Digest, Box<Repl
 
 /// How many digits of a digest name a revision at least.
 const DIGITS_MIN: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It showed a plan of removals, and then each host refused it.
+    #[test]
+    fn a_revision_is_forgotten_when_eight_came_after_it_unless_a_newer_one_has_the_same_parts() {
+        let part = |host: u8, content: u8| (PublicKey([host; 32]), Digest([content; 32]));
+        let mut path: Vec<BTreeSet<(PublicKey, Digest)>> =
+            (1..=REVISIONS_KEPT as u8).map(|content| [part(1, 0), part(2, content)].into()).collect();
+        assert!((0..path.len()).all(|at| forgotten(&path, at).is_none()));
+        path.push([part(1, 0), part(2, 9)].into());
+        assert_eq!((forgotten(&path, 0), forgotten(&path, 1)), (Some(1), None));
+        // As it was at first.
+        path.push([part(1, 0), part(2, 1)].into());
+        assert_eq!((forgotten(&path, 0), forgotten(&path, 1)), (None, Some(2)));
+        // The same content at another host is no part of that one.
+        path[0] = [part(1, 1)].into();
+        assert_eq!(forgotten(&path, 0), Some(2));
+    }
+}

@@ -1,10 +1,11 @@
 //! `start` and `stop`.
 
-use mln_link::message::{ProjectSelection, Start, Stop, StopManner, Target};
-use mln_protocol::node::{Operation, RunOrder};
+use mln_link::message::{ProjectSelection, Start, Stop, StopManner, Target, VmState};
+use mln_protocol::node::{Operation, RunOrder, VmView};
 use mln_protocol::plan::StopLimit;
+use mln_protocol::record::RunState;
 
-use super::{answer, select};
+use super::{answer, select, status};
 use crate::control::{Operator, ReplySender};
 use crate::event_loop::EventLoop;
 use crate::operations::Kind;
@@ -35,7 +36,7 @@ impl EventLoop {
         reply: ReplySender,
     ) {
         let vms = match select::vms(&self.node, &target, operator) {
-            Ok(vms) => vms.into_iter().map(|vm| vm.status.vm).collect(),
+            Ok(vms) => vms,
             Err(wrong) => return answer(&reply, [*wrong]),
         };
         let kind = match order {
@@ -46,7 +47,16 @@ impl EventLoop {
             ProjectSelection::One(project) => Some(project.project),
             ProjectSelection::All => None,
         };
-        let op = self.operations.begin(reply, kind, project);
+        let hosts = self.node.hosts();
+        let is_there = |vm: &&VmView| match (&order, status::state_of(&hosts, vm)) {
+            (RunOrder::Up, VmState::Up) => vm.status.run == RunState::Up,
+            (RunOrder::Down(_), VmState::Down { .. }) => vm.status.run == RunState::Down,
+            _ => false,
+        };
+        let there = vms.iter().filter(is_there);
+        let there = there.map(|vm| (vm.status.vm.name.clone(), vm.status.host.clone())).collect();
+        let op = self.operations.begin_run(reply, kind, project, there);
+        let vms = vms.into_iter().map(|vm| vm.status.vm).collect();
         self.operate(op, Operation::Run { vms, order, pause_ms }, operator).await;
     }
 }

@@ -1,11 +1,13 @@
 //! `status` and `list`, and who waits until VMs are up or down.
 
+use std::collections::BTreeMap;
+
 use mln_link::Reply;
 use mln_link::message::{
     ForwardRow, KeptRow, NatState, OutsideRow, PortProtocol, ProjectRow, ProjectSelection, StartupRow,
     Status, StatusRow, StatusWait, UnsettledRow, VmState as State, WaitFor,
 };
-use mln_protocol::id::{Digest, Name};
+use mln_protocol::id::{Digest, Label, Name};
 use mln_protocol::model::{Forward, Transport};
 use mln_protocol::node::{HostView, Node, ProjectView, Reach, VmView};
 use mln_protocol::record::{ExitStatus, RunState, Startup, VmState};
@@ -13,7 +15,7 @@ use mln_protocol::time::Now;
 
 use super::{answer, failure, select};
 use crate::control::{Operator, ReplySender};
-use crate::event_loop::EventLoop;
+use crate::event_loop::{EventLoop, Work};
 use crate::operations::split_reason;
 
 /// How many operators may wait for a status.
@@ -23,10 +25,13 @@ const WAITERS_MAX: usize = 256;
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
     waiting: Vec<Waiter>,
+    /// The number of the last one.
+    last: u64,
 }
 
 #[derive(Debug)]
 struct Waiter {
+    number: u64,
     request: Status,
     operator: Operator,
     reply: ReplySender,
@@ -54,11 +59,21 @@ impl EventLoop {
                 answer(&reply, [failure("waiting", why, &["mlnctl status"])]);
             }
             Some(StatusWait { until, timeout_ms }) => {
+                self.waiters.last += 1;
+                let number = self.waiters.last;
                 if let Some(ms) = *timeout_ms {
-                    self.end_wait_after(ms, reply.clone(), *until);
+                    self.end_wait_after(ms, number, reply.clone());
                 }
                 let (until, began_ms) = (*until, self.clock.now().mono_ms);
-                let waiter = Waiter { until, operator: operator.clone(), reply, request: status, began_ms };
+                let operator = operator.clone();
+                let waiter = Waiter { number, until, operator, reply, request: status, began_ms };
+                if let Some(idle) = idle(&self.node, &waiter) {
+                    // It may be up in a moment: somebody may have asked another agent for that just now.
+                    let here = &self.identity.name;
+                    let text =
+                        format!("{}, as far as {here} knows; next: {}", idle.why, idle.next.join("; "));
+                    let _ = waiter.reply.post(Reply::Warning { text });
+                }
                 self.waiters.waiting.push(waiter);
                 self.answer_waiters();
             }
@@ -66,18 +81,34 @@ impl EventLoop {
     }
 
     /// Ends a wait that lasts too long; whoever got an answer meanwhile no longer listens.
-    fn end_wait_after(&self, ms: u64, reply: ReplySender, until: WaitFor) {
+    fn end_wait_after(&self, ms: u64, number: u64, reply: ReplySender) {
+        let results = self.results.clone();
         tokio::spawn(async move {
             let limit = tokio::time::sleep(std::time::Duration::from_millis(ms));
             tokio::select! {
-                () = limit => {
-                    let goal = if until == WaitFor::Up { "up" } else { "down" };
-                    let why = format!("not all are {goal} after {} s", ms as f64 / 1000.0);
-                    answer(&reply, [failure("waiting", why, &["mlnctl status"])]);
-                }
+                // The loop has ended if nobody listens.
+                () = limit => drop(results.send(Work::WaitOver { number, ms }).await),
                 () = reply.closed() => {}
             }
         });
+    }
+
+    /// Gives up a wait that lasts too long, and says which VMs it was for; they may all be as they should by now.
+    pub(crate) fn wait_over(&mut self, number: u64, ms: u64) {
+        self.answer_waiters();
+        let Some(at) = self.waiters.waiting.iter().position(|waiter| waiter.number == number) else { return };
+        let waiter = self.waiters.waiting.swap_remove(at);
+        let found = rows(&self.node, self.clock.now(), &waiter.request, &waiter.operator);
+        let listed = found.as_ref().map_or(&[][..], |rows| &rows.vms);
+        let late: Vec<String> = listed.iter().filter(|row| !is_so(row, waiter.until)).map(late).collect();
+        let goal = if waiter.until == WaitFor::Up { "up" } else { "down" };
+        let which = if late.is_empty() { "some aren't heard of yet".to_owned() } else { some_of(&late) };
+        let why = format!("not all are {goal} after {} s: {which}", ms as f64 / 1000.0);
+        let idle = idle(&self.node, &waiter).map(|idle| idle.next).unwrap_or_default();
+        let next: Vec<&str> = idle.iter().map(String::as_str).chain(["mlnctl status"]).collect();
+        // The rows follow, so that the answer is whole.
+        let _ = waiter.reply.post(failure("waiting", why, &next));
+        finish(&waiter.reply, found);
     }
 
     /// Answers those whose wait is over.
@@ -96,10 +127,11 @@ impl EventLoop {
                 Err(_) => true,
             };
             let waited_ms = now.mono_ms.saturating_sub(waiter.began_ms);
-            let vain = if over { None } else { in_vain(node, waiter, waited_ms) };
-            if let Some(why) = &vain {
+            let vain = if over || waited_ms < HOPE_MS { None } else { idle(node, waiter) };
+            if let Some(idle) = &vain {
+                let next: Vec<&str> = idle.next.iter().map(String::as_str).collect();
                 // The rows follow, so that the answer is whole.
-                let _ = waiter.reply.post(failure("waiting", why.clone(), &["mlnctl start -p PROJECT"]));
+                let _ = waiter.reply.post(failure("waiting", idle.why.clone(), &next));
             }
             let ends = over || vain.is_some();
             if ends {
@@ -146,22 +178,77 @@ fn finish(reply: &ReplySender, rows: Result<Rows, Box<Reply>>) {
     }
 }
 
-/// Says why a wait for "up" can't end well: a VM is down, and nobody wants it otherwise.
-fn in_vain(node: &Node, waiter: &Waiter, waited_ms: u64) -> Option<String> {
-    if waiter.until == WaitFor::Down || waited_ms < HOPE_MS {
+/// Why a wait for "up" can't end well.
+#[derive(Debug, PartialEq, Eq)]
+struct Idle {
+    /// Which VMs are down, and that nobody wants them otherwise.
+    why: String,
+    /// How they are started.
+    next: Vec<String>,
+}
+
+/// Returns the VMs that somebody waits for to be up, and that are down, and nobody wants them otherwise.
+fn idle(node: &Node, waiter: &Waiter) -> Option<Idle> {
+    if waiter.until == WaitFor::Down {
         return None;
     }
-    let vms = select::vms(node, &waiter.request.target, &waiter.operator).ok()?;
-    let idle = vms.iter().find(|vm| vm.status.run == RunState::Down && vm.status.state == VmState::Down)?;
-    let ended = idle.status.exit.map_or_else(String::new, |exit| format!(", ended with {exit}"));
-    Some(format!("{} on {} is down{ended}, and nobody starts it", idle.status.vm.name, idle.status.host))
+    let mut vms = select::vms(node, &waiter.request.target, &waiter.operator).ok()?;
+    vms.retain(|vm| {
+        let is_idle = vm.status.run == RunState::Down && vm.status.state == VmState::Down;
+        is_idle && waiter.operator.sees(&vm.label)
+    });
+    idle_of(&vms)
+}
+
+fn idle_of(vms: &[VmView]) -> Option<Idle> {
+    let down = |vm: &VmView| {
+        let ended = vm.status.exit.map_or_else(String::new, |exit| format!(", ended with {exit}"));
+        format!("{} on {} is down{ended}", vm.status.vm.name, vm.status.host)
+    };
+    let all: Vec<String> = vms.iter().map(down).collect();
+    let whom = if all.len() > 1 { "them" } else { "it" };
+    let mut by_project: BTreeMap<&Label, Vec<&str>> = BTreeMap::new();
+    for vm in vms {
+        by_project.entry(&vm.label).or_default().push(vm.status.vm.name.as_str());
+    }
+    let start = |(label, names): (&Label, Vec<&str>)| match names.len() {
+        1..=NAMES_MAX => format!("mlnctl start -p {label} -h {}", names.join(",")),
+        _ => format!("mlnctl start -p {label}"),
+    };
+    (!all.is_empty()).then(|| Idle {
+        why: format!("{}, and nobody starts {whom}", some_of(&all)),
+        next: by_project.into_iter().map(start).collect(),
+    })
+}
+
+/// How many VMs are named; the others are counted.
+const NAMES_MAX: usize = 8;
+
+fn some_of(texts: &[String]) -> String {
+    let more = texts.len().saturating_sub(NAMES_MAX);
+    let named = texts[..texts.len() - more].join("; ");
+    if more == 0 { named } else { format!("{named}; and {more} more") }
+}
+
+/// Says how a VM is that isn't as somebody waits for it.
+fn late(row: &StatusRow) -> String {
+    let StatusRow { vm, host, state, .. } = row;
+    match state {
+        State::Failed { why } => format!("{vm} on {host} failed: {why}"),
+        State::Unknown => format!("{vm}: {host} is off"),
+        state => format!("{vm} on {host} is {}", state.word()),
+    }
 }
 
 fn is_over(rows: &[StatusRow], until: WaitFor) -> bool {
-    rows.iter().all(|row| match until {
+    rows.iter().all(|row| is_so(row, until))
+}
+
+fn is_so(row: &StatusRow, until: WaitFor) -> bool {
+    match until {
         WaitFor::Up => row.state == State::Up,
         WaitFor::Down => matches!(row.state, State::Down { .. }),
-    })
+    }
 }
 
 /// Whether every VM that was asked for has been heard of: a host may not yet have said that it has some.
@@ -323,4 +410,82 @@ fn state(reach: Reach, state: VmState, exit: Option<ExitStatus>) -> State {
 
 pub(super) fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mln_protocol::id::{ProjectId, PublicKey, VmId};
+    use mln_protocol::model::{BootOrder, MemoryMib};
+    use mln_protocol::record::{Epoch, VmStatus};
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).expect("a name")
+    }
+
+    /// A VM that is down, of some project of anna's.
+    fn down(project: &str, vm: &str, exit: Option<ExitStatus>) -> VmView {
+        let (birth, key) = (Digest::of(project.as_bytes()), PublicKey([1; 32]));
+        let status = VmStatus {
+            counter: 1,
+            vm: VmId { birth, name: name(vm) },
+            epoch: Epoch::FIRST,
+            project: ProjectId(birth),
+            run: RunState::Down,
+            run_counter: 1,
+            run_by: key,
+            state: VmState::Down,
+            exit,
+            memory: MemoryMib(64),
+            boot_order: BootOrder(99),
+            address: None,
+            since_unix_ms: 0,
+            kept_ms: 0,
+            nat: None,
+            forwards: Vec::new(),
+            part: None,
+            startup: Startup::Fine,
+            host: name("oslo"),
+        };
+        let label = Label { owner: name("anna"), project: name(project) };
+        VmView { label, owner: key, status }
+    }
+
+    #[test]
+    fn who_waits_in_vain_is_told_for_whom_and_what_starts_them() {
+        assert_eq!(idle_of(&[]), None);
+        let one = idle_of(&[down("ring", "a", Some(ExitStatus::Code(3)))]).expect("it is down");
+        assert_eq!(
+            one.why,
+            format!("a on oslo is down, ended with {}, and nobody starts it", ExitStatus::Code(3))
+        );
+        assert_eq!(one.next, ["mlnctl start -p anna/ring -h a"]);
+        let vms = [down("ring", "a", None), down("ring", "b", None), down("web", "a", None)];
+        let three = idle_of(&vms).expect("they are down");
+        assert!(three.why.ends_with("a on oslo is down, and nobody starts them"), "{}", three.why);
+        assert_eq!(three.next, ["mlnctl start -p anna/ring -h a,b", "mlnctl start -p anna/web -h a"]);
+        let many: Vec<VmView> = (1..=10).map(|number| down("ring", &format!("n{number}"), None)).collect();
+        let many = idle_of(&many).expect("they are down");
+        assert!(many.why.contains("n8 on oslo is down; and 2 more, and nobody"), "{}", many.why);
+        assert_eq!(many.next, ["mlnctl start -p anna/ring"]);
+    }
+
+    #[test]
+    fn what_isn_t_as_it_is_waited_for_is_told_with_what_is_known_of_why() {
+        let row = |state: State| StatusRow {
+            owner: name("anna"),
+            project: name("ring"),
+            vm: name("a"),
+            host: name("oslo"),
+            address: None,
+            since_ms: None,
+            state,
+            age_ms: 0,
+        };
+        assert_eq!(late(&row(State::Failed { why: "no room".to_owned() })), "a on oslo failed: no room");
+        assert_eq!(late(&row(State::Unknown)), "a: oslo is off");
+        assert_eq!(late(&row(State::Starting)), "a on oslo is starting");
+        let stopped = row(State::Down { exit_status: None });
+        assert!(is_so(&stopped, WaitFor::Down) && !is_so(&stopped, WaitFor::Up));
+    }
 }

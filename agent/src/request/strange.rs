@@ -1,11 +1,12 @@
-//! Hosts and groups that policies name and the mesh doesn't have: nobody would notice until a machine wants to go there.
+//! Hosts and groups that policies name and the mesh doesn't have: nobody would notice until a machine wants to go there. And
+//! those that a machine names wrongly itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use mln_link::Reply;
 use mln_protocol::id::Name;
-use mln_protocol::lang::did_you_mean;
-use mln_protocol::model::{HostAddress, May, Project};
+use mln_protocol::lang::{did_you_mean, nearest};
+use mln_protocol::model::{HostAddress, May, Policy, Project};
 use mln_protocol::node::HostView;
 
 use crate::control::ReplySender;
@@ -22,6 +23,32 @@ impl EventLoop {
             let _ = reply.post(Reply::Warning { text });
         }
     }
+}
+
+/// A host or group that a machine names, and the one that it may have meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mistyped {
+    /// What is wrong.
+    pub(super) text: String,
+    /// What was meant.
+    pub(super) meant: String,
+}
+
+/// Returns what a machine may have meant that wants to go where nothing is. It is told of no host that its own policies don't
+/// name.
+pub(super) fn mistyped(to: &HostAddress, policies: &[Policy], hosts: &[HostView]) -> Option<Mistyped> {
+    let may = policies.iter().flat_map(|policy| &policy.may).flat_map(|may| match may {
+        May::Move(hosts) => hosts.as_slice(),
+        May::Scale { .. } | May::Cloud { .. } | May::Volume { .. } => &[],
+    });
+    let may: Vec<&str> = may.map(|host| host.0.as_str()).collect();
+    if may.contains(&to.0.as_str()) || hosts.iter().any(|host| host.name.as_str() == to.0) {
+        return None;
+    }
+    let meant = nearest(&to.0, may.iter().copied())?.to_owned();
+    let what =
+        if to.0.starts_with('@') { "group that it may go to is called" } else { "service host is called" };
+    Some(Mistyped { text: format!("no {what} `{to}`; did you mean {meant}?"), meant })
 }
 
 fn strange_hosts(project: &Project, hosts: &[HostView]) -> Vec<String> {
@@ -83,16 +110,39 @@ mod tests {
         HostView { name: name(text), key: PublicKey([1; 32]), grants: 1, status, reach }
     }
 
-    #[track_caller]
-    fn check(targets: &str, expect: &[&str]) {
+    /// A project whose machines may go to these.
+    fn project(targets: &str) -> Project {
         let text = format!(
             "global {{ project p }}\nsuperclass base {{ policy go {{ run /go\n may move {targets} }} }}\n\
              host a {{ superclass base }}\nhost b {{ superclass base }}\n"
         );
         let (tree, _) = lang::parse("p.mln", text, &NoIncludes);
-        let project = resolve::resolve(&tree, &Options::default()).project;
-        let hosts = [host("oslo", Reach::Here, Some("lab")), host("bergen", Reach::Away, None)];
-        assert_eq!(strange_hosts(&project, &hosts), expect);
+        resolve::resolve(&tree, &Options::default()).project
+    }
+
+    fn hosts() -> [HostView; 2] {
+        [host("oslo", Reach::Here, Some("lab")), host("bergen", Reach::Away, None)]
+    }
+
+    #[track_caller]
+    fn check(targets: &str, expect: &[&str]) {
+        assert_eq!(strange_hosts(&project(targets), &hosts()), expect);
+    }
+
+    #[test]
+    fn a_machine_is_told_what_it_may_have_meant_and_of_no_host_that_it_may_not_know() {
+        let project = project("oslo @lab");
+        let policies = &project.vms[0].setup.policies;
+        let told = |to: &str| mistyped(&HostAddress(to.to_owned()), policies, &hosts()).map(|told| told.text);
+        assert_eq!(told("solo").as_deref(), Some("no service host is called `solo`; did you mean oslo?"));
+        assert_eq!(
+            told("@lba").as_deref(),
+            Some("no group that it may go to is called `@lba`; did you mean @lab?")
+        );
+        // There is a bergen, which is nothing that it may know; and what is there is judged by its policies.
+        for to in ["oslo", "@lab", "begren", "bergen", "atlantis"] {
+            assert_eq!(told(to), None, "{to}");
+        }
     }
 
     #[test]

@@ -15,15 +15,17 @@ use mln_protocol::id::Name;
 use mln_protocol::model::Rate;
 
 use crate::conversation::{Agent, Answer};
-use crate::error::{CommandError, UsageError};
+use crate::error::{CommandError, Stop, UsageError};
 use crate::exit::Exit;
 use crate::quantity::parse_duration_ms;
 use crate::ui::screen::Screen;
 
 /// What is done to machines that stay, and stops them, or may.
-const STOPS: [&str; 4] = [UNSURE, "reboot", "rebuild", "move"];
+const STOPS: [&str; 4] = [UNSURE, "reboot", "rebuild", MOVE];
 /// What may stop one, or not: only doing it tells.
 const UNSURE: &str = "live-or-reboot";
+/// What takes one to another host.
+const MOVE: &str = "move";
 
 /// How a change is made.
 #[derive(Debug, Args)]
@@ -172,8 +174,13 @@ pub async fn run(
         goes && row.kind == "host" && row.name.as_ref().is_some_and(|name| args.live.contains(name))
     });
     if let Some((row, name)) = stopped.and_then(|row| Some((row, row.name.as_ref()?))) {
-        let would = if row.act == UNSURE { "may" } else { "would" };
-        return Err(CommandError::NotLive { vm: name.to_string(), would });
+        let by = match (row.sign, row.act.as_str()) {
+            (_, UNSURE) => Stop::MayReboot,
+            (PlanSign::Removed, _) if row.key.is_none() => Stop::Removal,
+            (PlanSign::Moved, _) | (_, MOVE) => Stop::Move,
+            (PlanSign::Added | PlanSign::Removed | PlanSign::Changed, _) => Stop::Reboot,
+        };
+        return Err(CommandError::NotLive { vm: name.to_string(), by });
     }
     // Before the question: whoever says yes has read them.
     screen.warnings(&planned.warnings);

@@ -86,6 +86,14 @@ impl Status {
     }
 }
 
+/// Says which machines are waited for, and how each is; nothing where none is.
+fn waited_for(args: &Status, rows: &[StatusRow]) -> Option<String> {
+    let waited = rows.iter().filter(|row| !args.satisfied_by(&row.state));
+    let names: Vec<String> =
+        waited.map(|row| format!("{}/{} ({})", row.project, row.vm, row.state.word())).collect();
+    rows::some_of(&names).map(|which| format!("waiting for {which}"))
+}
+
 /// Says which service hosts are off whose machines are waited for.
 fn off(rows: &[StatusRow]) -> Vec<String> {
     let mut hosts: BTreeMap<&Name, Vec<&str>> = BTreeMap::new();
@@ -142,11 +150,20 @@ async fn gauges(
 
 /// Lists VMs.
 pub async fn run(args: Status, agent: &Agent, screen: &Screen) -> Result<Exit, CommandError> {
-    if args.wait == Some(Wait::Up) {
-        let now = agent.ask(&args.request(None), screen).await?;
-        off(&now.status).iter().for_each(|text| screen.notice(text));
-    }
-    let mut answer = agent.ask(&args.request(args.wait), screen).await?;
+    let mut answer = match args.wait {
+        None => agent.ask(&args.request(None), screen).await?,
+        Some(wait) => {
+            // For people: a program sees it in the answer.
+            if !screen.is_for_programs() {
+                let now = agent.ask(&args.request(None), screen).await?;
+                waited_for(&args, &now.status).iter().for_each(|text| screen.notice(text));
+                if wait == Wait::Up {
+                    off(&now.status).iter().for_each(|text| screen.notice(text));
+                }
+            }
+            agent.ask_told_at_once(&args.request(args.wait), screen).await?
+        }
+    };
     let satisfied = answer.status.iter().all(|row| args.satisfied_by(&row.state));
     let listed: Vec<&StatusRow> = answer.status.iter().filter(|row| args.lists(&row.state)).collect();
     let outside = Outside::of(&answer.outside).and_startup(&answer.startup);
@@ -159,6 +176,11 @@ pub async fn run(args: Status, agent: &Agent, screen: &Screen) -> Result<Exit, C
         },
         || json::status(&listed, &outside, unsettled, known),
     );
+    if args.gauges
+        && let Some(text) = known.and_then(|known| rows::unmeasured(&listed, known))
+    {
+        screen.notice(&text);
+    }
     answer.kept.iter().for_each(|row| screen.notice(&rows::kept_line(row)));
     let warnings: Vec<String> = unsettled.iter().flat_map(change::unsettled).collect();
     drop(listed);

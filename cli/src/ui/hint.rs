@@ -6,7 +6,7 @@ use mln_link::LinkError;
 use mln_protocol::wire::Refusal;
 
 use crate::context::ContextError;
-use crate::error::{CommandError, UsageError};
+use crate::error::{CommandError, Stop, UsageError};
 
 /// Returns hints, each a sentence with the command to type.
 pub fn for_error(error: &CommandError) -> Vec<String> {
@@ -121,10 +121,18 @@ pub fn for_error(error: &CommandError) -> Vec<String> {
             &["`mlnctl status` lists the hosts of projects"]
         }
         CommandError::NoSuchHost { .. } => &["`mlnctl status -p PROJECT` lists its hosts"],
-        CommandError::NotLive { would: "may", .. } => &[
+        CommandError::NotLive { by: Stop::MayReboot, .. } => &[
             "leave its memory as it is, or leave it out of -l: only taking memory from it tells whether it has it free",
         ],
-        CommandError::NotLive { .. } => &["leave it in the project, or leave it out of -l"],
+        CommandError::NotLive { by: Stop::Reboot, .. } => &[
+            "what the plan marks with `reboot` or `rebuild` costs it a start: leave that as it is, or leave it out of -l",
+        ],
+        CommandError::NotLive { by: Stop::Move, .. } => {
+            &["leave it on its service host, or leave it out of -l"]
+        }
+        CommandError::NotLive { by: Stop::Removal, .. } => {
+            &["leave it in the project, or leave it out of -l"]
+        }
         CommandError::FileExists { .. } => &["give it another name, or replace it with --force"],
         CommandError::NoSuchPlaced { .. } => &["`mlnctl import --check FILE` lists its hosts"],
         CommandError::Misfit { .. } => &[

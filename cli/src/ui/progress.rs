@@ -63,6 +63,23 @@ fn words(step: Step) -> (&'static str, &'static str) {
     }
 }
 
+/// Returns what is said of a step that wasn't needed.
+fn unchanged(step: Step) -> String {
+    match step {
+        Step::Start => "already up".to_owned(),
+        Step::Stop => "already down".to_owned(),
+        Step::Ask
+        | Step::Publish
+        | Step::Switch
+        | Step::Fetch
+        | Step::Build
+        | Step::Remove
+        | Step::Template
+        | Step::Move
+        | Step::TakeOver => format!("{} already", words(step).1),
+    }
+}
+
 impl Board {
     /// Takes in a step, and returns the line that says so for good, as a terminal shows it: only what has ended.
     pub fn note(&mut self, progress: &Progress, now_ms: u64) -> Option<String> {
@@ -99,7 +116,7 @@ impl Board {
             }
             StepState::Unchanged => {
                 self.done += 1;
-                ('✔', format!("{done} already"))
+                ('✔', unchanged(progress.step))
             }
             StepState::Begun | StepState::Failed => {
                 self.failed += 1;

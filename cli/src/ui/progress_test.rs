@@ -33,7 +33,7 @@ fn a_pipe_gets_a_line_at_the_begin_and_the_end_of_a_step() {
             "- router1 on oslo          building",
             "",
             "✔ router1 on oslo          built (1.2 s)",
-            "✔ r2 on oslo               started already",
+            "✔ r2 on oslo               already up",
             "✘ r3 on oslo               starting failed",
         ]
     );

@@ -63,7 +63,8 @@ pub fn status(rows: &[&StatusRow], outside: &Outside<'_>, layout: Layout) -> Str
     without_titles(&columns, lines.collect(), layout.status_spacing, layout.columns)
 }
 
-/// Returns the lines of `status --gauges`, below its others: `<project> gauge <host> <name> <value> <age> <values before>`.
+/// Returns the lines of `status --gauges`, below its others: `<project> gauge <host> <name> <value> <age> <values before>`. The
+/// newest value has its unit where every machine measures it so.
 pub fn gauges(listed: &[&StatusRow], rows: &[GaugeRow], layout: Layout) -> String {
     let is_listed = |row: &&GaugeRow| {
         let is_its =
@@ -79,12 +80,46 @@ pub fn gauges(listed: &[&StatusRow], rows: &[GaugeRow], layout: Layout) -> Strin
             "gauge".to_owned(),
             row.vm.to_string(),
             row.gauge.to_string(),
-            short_number(&newest.value),
+            short_number(&newest.value) + unit(row.gauge.as_str()),
             short_duration(newest.ago_ms),
             if before.is_empty() { String::new() } else { format!("before: {}", before.join(" ")) },
         ])
     });
     without_titles(&columns, lines.collect(), layout.status_spacing, layout.columns)
+}
+
+/// Returns the unit of what every machine measures of itself; nothing for what its programs tell.
+fn unit(gauge: &str) -> &'static str {
+    match gauge {
+        "cpu" => "%",
+        "memory_mib" => "MiB",
+        "received" | "sent" => "B/s",
+        _ => "",
+    }
+}
+
+/// Says which of the machines that are up nothing is heard of yet, and when that will be; none where that is of none.
+pub fn unmeasured(listed: &[&StatusRow], rows: &[GaugeRow]) -> Option<String> {
+    let is_told = |vm: &StatusRow| {
+        let is_its = |row: &GaugeRow| (&row.owner, &row.project, &row.vm) == (&vm.owner, &vm.project, &vm.vm);
+        rows.iter().any(|row| is_its(row) && !row.values.is_empty())
+    };
+    let untold = listed.iter().filter(|vm| vm.state == VmState::Up && !is_told(vm));
+    let names: Vec<String> = untold.map(|vm| format!("{}/{}", vm.project, vm.vm)).collect();
+    let which = some_of(&names)?;
+    Some(format!(
+        "no values of {which} yet: a machine tells its host within a minute of its start, and hosts tell each other"
+    ))
+}
+
+/// How many names stand in one line; the others are counted.
+const NAMES_MAX: usize = 8;
+
+/// Returns the first of some names, and how many more there are; none where there are no names.
+pub fn some_of(names: &[String]) -> Option<String> {
+    let more = names.len().saturating_sub(NAMES_MAX);
+    let named = names.get(..names.len() - more).filter(|named| !named.is_empty())?.join(", ");
+    Some(if more == 0 { named } else { format!("{named} and {more} more") })
 }
 
 /// Returns a number with at most one decimal where it is large, and as it is where it is no number.

@@ -235,6 +235,26 @@ fn gauges_are_lines_below_with_what_they_were_before() {
     ];
     assert_eq!(
         gauges(&[&up], &rows, PIPE),
-        "ring gauge router1 cpu 12.3 2s before: 3.142\nring gauge router1 load nonumber 1s\n"
+        "ring gauge router1 cpu 12.3% 2s before: 3.142\nring gauge router1 load nonumber 1s\n"
     );
+}
+
+#[test]
+fn a_machine_that_has_told_nothing_yet_is_named() {
+    let [told, silent, empty] = ["router1", "router2", "router3"].map(|of| vm("anna", of, VmState::Up, None));
+    let down = vm("anna", "router4", VmState::Down { exit_status: None }, None);
+    let row = |of: &str, values: Vec<GaugeValue>| GaugeRow {
+        owner: named("anna"),
+        project: named("ring"),
+        vm: named(of),
+        gauge: named("cpu"),
+        values,
+    };
+    let rows =
+        [row("router1", vec![GaugeValue { ago_ms: 1, value: "1".to_owned() }]), row("router3", Vec::new())];
+    let said = unmeasured(&[&told, &silent, &empty, &down], &rows).expect("two have told nothing");
+    assert!(said.starts_with("no values of ring/router2, ring/router3 yet: "), "{said}");
+    assert_eq!(unmeasured(&[&told, &down], &rows), None);
+    let names: Vec<String> = (1..=9).map(|number| format!("n{number}")).collect();
+    assert!(some_of(&names).is_some_and(|text| text.ends_with("n8 and 1 more")));
 }

@@ -171,6 +171,14 @@ impl Screen {
         }
     }
 
+    /// Writes to standard error what the user should know while something is waited for, whose answer is one document.
+    pub fn warning_meanwhile(&self, text: &str) {
+        match self.output {
+            Audience::Table => write_err(&report::warning(text, self.paint)),
+            Audience::Json => write_err(&format!("{}\n", json::warning(text))),
+        }
+    }
+
     fn write_troubles(&self, answer: &Answer, write: fn(&str)) {
         let Answer { warnings, silences, refusals, failures, .. } = answer;
         match self.output {

@@ -6,7 +6,10 @@ use std::ffi::OsString;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command};
 use mln_link::message::ProjectRef;
+use mln_protocol::id::Name;
 use mln_protocol::lang::nearest;
+
+use super::text::printable;
 
 /// Words of other programs, and ours among them: each line means the same.
 const ALIKE: &[&[&str]] = &[
@@ -49,7 +52,7 @@ pub(super) fn explain(error: &mut clap::Error, root: &Command, line: &[OsString]
                 "-h is a host of a project, as ever; `mlnctl --help` and `mlnctl COMMAND --help` print help".to_owned(),
             ],
             Some(word) if !word.starts_with('-') => {
-                let Some(right) = Typed::read(root, line).with_project() else { return Vec::new() };
+                let Some(right) = right(root, line) else { return Vec::new() };
                 // Its own tip, to write `-- WORD`, leads nowhere.
                 error.remove(ContextKind::Suggested);
                 vec![format!("a project is named by -p: `{right}`")]
@@ -57,7 +60,10 @@ pub(super) fn explain(error: &mut clap::Error, root: &Command, line: &[OsString]
             _ => Vec::new(),
         },
         ErrorKind::ValueValidation => match (word(ContextKind::InvalidArg), word(ContextKind::InvalidValue)) {
-            (Some(argument), Some(value)) if argument.contains("PROJECT/HOST") && !value.contains('/') => {
+            // What is no name is no half of it either, and the error says why.
+            (Some(argument), Some(value))
+                if argument.contains("PROJECT/HOST") && Name::parse(&value).is_ok() =>
+            {
                 vec![format!("say PROJECT/{value}, or {value}/HOST; `mlnctl status` lists projects with their hosts")]
             }
             _ => Vec::new(),
@@ -68,19 +74,64 @@ pub(super) fn explain(error: &mut clap::Error, root: &Command, line: &[OsString]
         ],
         // A word that is taken for something else, as `export ring`.
         ErrorKind::MissingRequiredArgument => {
-            let right = Typed::read(root, line).with_project();
+            let right = right(root, line);
             right.map(|right| format!("a project is named by -p: `{right}`")).into_iter().collect()
         }
         _ => Vec::new(),
     }
 }
 
-/// A line as it was typed: its command, and where in it stand words that belong to no flag.
+/// Returns a line as it would be right with its project named by -p, to be typed to a shell; none where it would still be wrong.
+fn right(root: &Command, line: &[OsString]) -> Option<String> {
+    let right = Typed::read(root, line)?.with_project()?;
+    // Whatever stands where something is missing, the parser takes the rest.
+    let filled = right.iter().map(|word| match word {
+        Word::Said(word) => word.as_str(),
+        Word::Missing(_) => FILLING,
+    });
+    root.clone().try_get_matches_from(filled).ok()?;
+    let shown = right.iter().map(|word| match word {
+        Word::Said(word) => shell_word(word),
+        Word::Missing(name) => name.clone(),
+    });
+    Some(shown.collect::<Vec<_>>().join(" "))
+}
+
+/// What every argument takes that may be missing: a name, a number and a file's path.
+const FILLING: &str = "1";
+
+/// A word of a line as it would be right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Word {
+    /// As it is.
+    Said(String),
+    /// Something stands there that wasn't typed; this is what help calls it.
+    Missing(String),
+}
+
+impl Word {
+    fn said(word: &str) -> Self {
+        Self::Said(word.to_owned())
+    }
+
+    fn missing(word: &str) -> Self {
+        Self::Missing(word.to_owned())
+    }
+}
+
+/// Returns a word as a shell takes it for one.
+fn shell_word(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:@%+,".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// A line as it was typed: its command, and where in it stand words that belong to no flag, and to no command.
 struct Typed<'a> {
     command: &'a Command,
     words: Vec<&'a str>,
-    /// The places of the words of the command.
-    path: Vec<usize>,
     /// The places of words without a flag.
     free: Vec<usize>,
     /// The flags.
@@ -88,9 +139,11 @@ struct Typed<'a> {
 }
 
 impl<'a> Typed<'a> {
-    fn read(root: &'a Command, line: &'a [OsString]) -> Self {
-        let words = line.iter().skip(1).map(|word| word.to_str().unwrap_or("?")).collect();
-        let mut typed = Self { command: root, words, path: Vec::new(), free: Vec::new(), flags: Vec::new() };
+    /// Returns none where a word can't be shown as it was typed.
+    fn read(root: &'a Command, line: &'a [OsString]) -> Option<Self> {
+        let shown = |word: &'a OsString| word.to_str().filter(|word| printable(word) == **word);
+        let words = line.iter().skip(1).map(shown).collect::<Option<_>>()?;
+        let mut typed = Self { command: root, words, free: Vec::new(), flags: Vec::new() };
         let mut is_value = false;
         for (at, word) in typed.words.iter().copied().enumerate() {
             if std::mem::take(&mut is_value) {
@@ -110,20 +163,17 @@ impl<'a> Typed<'a> {
                     typed.flags.extend(found);
                 }
                 _ => match typed.command.find_subcommand(word) {
-                    Some(command) => {
-                        typed.command = command;
-                        typed.path.push(at);
-                    }
+                    Some(command) => typed.command = command,
                     None => typed.free.push(at),
                 },
             }
         }
-        typed
+        Some(typed)
     }
 
     /// Returns the line with the first word as the project, and what follows a `/`, or the word behind it where there is one too
-    /// many, as its host; none where that isn't what is wrong with it.
-    fn with_project(&self) -> Option<String> {
+    /// many, as its host; none where that isn't what is wrong with it. All words of the line are in it.
+    fn with_project(&self) -> Option<Vec<Word>> {
         let argument = |id: &str| self.command.get_arguments().find(|one| one.get_id() == id);
         let is_typed = |one: &Arg| self.flags.iter().any(|flag| flag.get_id() == one.get_id());
         let project = argument("project")?;
@@ -140,40 +190,43 @@ impl<'a> Typed<'a> {
             && !(self.command.get_positionals().next().is_some_and(is_file)
                 && !self.words[first].contains('.')
                 && ProjectRef::parse(self.words[first]).is_ok());
-        let (mut name, mut of_it, mut left) = (self.words[first], None, others);
+        let (mut name, mut of_it, mut left) = (Word::said(self.words[first]), None, others);
         if is_other {
-            (name, left) = ("PROJECT", &self.free[..]);
-        } else if let (Some(_), Some((before, after))) = (host, name.rsplit_once('/')) {
-            (name, of_it) = (before, Some(after));
+            (name, left) = (Word::missing("PROJECT"), &self.free[..]);
+        } else if let (Some(_), Some((before, after))) = (host, self.words[first].rsplit_once('/')) {
+            (name, of_it) = (Word::said(before), Some(after));
         } else if let (Some(_), Some((&next, rest))) = (host, others.split_first())
             && others.len() > taken
         {
             (of_it, left) = (Some(self.words[next]), rest);
         }
-        let mut right = vec!["mlnctl".to_owned()];
+        let mut right = vec![Word::said("mlnctl")];
         for (at, word) in self.words.iter().enumerate() {
             if at == first {
-                right.push(format!("-p {name}"));
-                right.extend(of_it.map(|host| format!("-h {host}")));
+                right.extend([Word::said("-p"), name.clone()]);
+                right.extend(of_it.iter().flat_map(|host| [Word::said("-h"), Word::said(host)]));
             }
             if at == first && !is_other {
                 continue;
             }
-            if self.path.contains(&at) || !self.free.contains(&at) || left.contains(&at) {
-                right.push((*word).to_owned());
+            if !self.free.contains(&at) || left.contains(&at) {
+                right.push(Word::said(word));
             }
         }
         // What is still missing stands there by its name.
         if of_it.is_none() && argument("host").is_some_and(|host| host.is_required_set() && !is_typed(host)) {
-            right.push("-h HOST".to_owned());
+            right.extend([Word::said("-h"), Word::missing("HOST")]);
         }
         let missing = self.command.get_arguments().filter(|one| one.is_required_set() && !is_typed(one));
         for one in missing.filter(|one| one.get_id() != "project" && one.get_id() != "host") {
-            right.extend(one.get_long().map(|long| format!("--{long} {}", value_name(one))));
+            let Some(long) = one.get_long() else { continue };
+            right.extend([Word::Said(format!("--{long}")), Word::missing(value_name(one))]);
         }
         let positionals = self.command.get_positionals().skip(left.len());
-        right.extend(positionals.filter(|one| one.is_required_set()).map(|one| value_name(one).to_owned()));
-        Some(right.join(" "))
+        right.extend(
+            positionals.filter(|one| one.is_required_set()).map(|one| Word::missing(value_name(one))),
+        );
+        Some(right)
     }
 }
 
@@ -205,11 +258,18 @@ mod tests {
 
     /// Returns what is written about a line that is wrong.
     fn said(line: &str) -> String {
-        let line: Vec<OsString> =
-            std::iter::once("mlnctl").chain(line.split_whitespace()).map(OsString::from).collect();
-        let mut error = parse(line.clone()).expect_err("it is wrong");
-        let hints = explain(&mut error, &Args::command(), &line);
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (error, hints) = told(&words).expect("it is wrong");
         format!("{error}{}", hints.join("\n"))
+    }
+
+    /// Returns the parser's error about a line that is wrong, and our hints.
+    fn told(words: &[&str]) -> Option<(clap::Error, Vec<String>)> {
+        let line: Vec<OsString> =
+            std::iter::once("mlnctl").chain(words.iter().copied()).map(OsString::from).collect();
+        let mut error = parse(line.clone()).err()?;
+        let hints = explain(&mut error, &Args::command(), &line);
+        Some((error, hints))
     }
 
     #[track_caller]
@@ -252,5 +312,101 @@ mod tests {
         check("grant", "`mlnctl grant list`");
         check("list -h", "print help");
         assert!(!said("start ring").contains("-- ring"));
+    }
+
+    #[test]
+    fn what_a_shell_would_take_apart_is_quoted_and_what_is_no_project_is_not_called_one() {
+        let hints = |words: &[&str]| told(words).expect("it is wrong").1;
+        assert_eq!(
+            hints(&["export", "ring", "my disks.mlnx"]),
+            ["a project is named by -p: `mlnctl export -p ring 'my disks.mlnx'`"]
+        );
+        assert_eq!(
+            hints(&["export", "--peer", "$X", "ring", "it's"]),
+            [r"a project is named by -p: `mlnctl export --peer '$X' -p ring 'it'\''s'`"]
+        );
+        for words in [
+            &["start", "my ring"][..],
+            &["start", "../ring"],
+            &["start", "ring", "r1", "r2"],
+            &["log", "ring", "r1"],
+            &["start", "ring/\u{1b}[2J"],
+            &["console", "my ring"],
+        ] {
+            assert_eq!(hints(words), [""; 0], "{words:?}");
+        }
+    }
+
+    /// Returns all commands that take a project by -p, each with the words that lead to it.
+    fn with_projects(command: &Command, path: &[String]) -> Vec<Vec<String>> {
+        let takes_one =
+            command.get_arguments().any(|one| one.get_id() == "project" && one.get_short().is_some());
+        let here = takes_one.then(|| path.to_vec());
+        let below = command.get_subcommands().flat_map(|one| {
+            let path: Vec<String> = path.iter().cloned().chain([one.get_name().to_owned()]).collect();
+            with_projects(one, &path)
+        });
+        here.into_iter().chain(below).collect()
+    }
+
+    /// Returns the words of lines, as a shell takes them apart.
+    fn taken_apart(lines: &[String]) -> Vec<Vec<String>> {
+        let script: String = lines
+            .iter()
+            .map(|line| format!("set -- {line}\nprintf '%s\\0' \"$@\"; printf '\\1\\0'\n"))
+            .collect();
+        let run =
+            std::process::Command::new("/bin/sh").arg("-c").arg(script).output().expect("there is a shell");
+        assert!(run.status.success(), "{run:?}");
+        let text = String::from_utf8(run.stdout).expect("it was UTF-8");
+        let mut apart = vec![Vec::new()];
+        for word in text.split_terminator('\0') {
+            match (word, apart.last_mut()) {
+                ("\u{1}", _) => apart.push(Vec::new()),
+                (word, Some(line)) => line.push(word.to_owned()),
+                (_, None) => {}
+            }
+        }
+        apart.pop();
+        apart
+    }
+
+    /// Hints were given that the same parser refuses, and that lacked words.
+    #[test]
+    fn every_line_that_a_hint_names_is_understood_and_has_all_words_of_the_one_that_was_typed() {
+        let words = ["ring", "anna/ring", "r.mlnx", "5", "a b", "it's $X", "a/b/c/d", "-"];
+        let pairs = words.iter().flat_map(|one| words.iter().map(|other| vec![*one, *other]));
+        let tails = words.iter().map(|one| vec![*one]).chain(pairs);
+        let tails =
+            tails.chain([vec!["ring", "r1", "5"], vec!["ring", "node", "5", "6"], vec!["ring", "-h", "r1"]]);
+        let tails: Vec<Vec<&str>> =
+            tails.chain([vec!["ring", "--yes", "x"], vec!["--json", "ring", "x"]]).collect();
+        let (mut typed, mut hinted) = (Vec::new(), Vec::new());
+        for path in with_projects(&Args::command(), &[]) {
+            for tail in &tails {
+                let line: Vec<&str> = path.iter().map(String::as_str).chain(tail.iter().copied()).collect();
+                let Some((_, hints)) = told(&line) else { continue };
+                for hint in hints {
+                    let Some(named) = hint.strip_prefix("a project is named by -p: `") else { continue };
+                    hinted.push(named.strip_suffix('`').expect("it ends so").to_owned());
+                    typed.push(line.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+                }
+            }
+        }
+        assert!(hinted.len() > 200, "{} hints", hinted.len());
+        let apart = taken_apart(&hinted);
+        assert_eq!(apart.len(), hinted.len());
+        for ((typed, hinted), named) in typed.iter().zip(&hinted).zip(&apart) {
+            let is_open = |word: &str| word.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+            let filled = named.iter().map(|word| if is_open(word) { "1" } else { word.as_str() });
+            let understood = parse(filled.map(OsString::from));
+            assert!(understood.is_ok(), "{typed:?}: {hinted}: {understood:?}");
+            for word in typed {
+                let has = |word: &str| named.iter().any(|one| one == word);
+                let is_there =
+                    has(word) || word.rsplit_once('/').is_some_and(|(of, name)| has(of) && has(name));
+                assert!(is_there, "{typed:?}: {word:?} is not in {hinted}");
+            }
+        }
     }
 }

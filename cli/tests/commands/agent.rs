@@ -26,6 +26,18 @@ impl ScriptedAgent {
     where
         S: AsyncFnOnce(Request, mpsc::Sender<Reply>, InputQueue) + Send + 'static,
     {
+        let mut script = Some(script);
+        Self::serving_some(1, async move |request, sender, input| {
+            let script = script.take().expect("there is one request");
+            script(request, sender, input).await;
+        })
+    }
+
+    /// Listens, and answers so many requests by `script`.
+    fn serving_some<S>(count: usize, mut script: S) -> Self
+    where
+        S: AsyncFnMut(Request, mpsc::Sender<Reply>, InputQueue) + Send + 'static,
+    {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let listener = std::os::unix::net::UnixListener::bind(folder.path().join("mlnd.sock"))
             .expect("a temporary folder's path is short enough");
@@ -35,12 +47,27 @@ impl ScriptedAgent {
                 tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
                 let listener = UnixListener::from_std(listener).expect("a non-blocking socket");
-                tokio::time::timeout(DEADLINE, serve_one(listener, script))
-                    .await
-                    .expect("mlnctl asks and reads in time")
+                let serving = async {
+                    for _ in 1..count {
+                        serve_one(&listener, &mut script).await;
+                    }
+                    serve_one(&listener, &mut script).await
+                };
+                tokio::time::timeout(DEADLINE, serving).await.expect("mlnctl asks and reads in time")
             })
         });
         Self { folder, serving }
+    }
+
+    /// Listens, and answers one request after another, each by its replies; it was asked the last one.
+    pub(crate) fn answering_each(mut answers: Vec<Vec<Reply>>) -> Self {
+        let count = answers.len();
+        answers.reverse();
+        Self::serving_some(count, async move |_request, sender, _input| {
+            for reply in answers.pop().into_iter().flatten().chain([Reply::Done]) {
+                sender.send(reply).await.expect("mlnctl reads to the end");
+            }
+        })
     }
 
     /// Listens, and answers the first request by these replies.
@@ -73,9 +100,9 @@ impl ScriptedAgent {
     }
 }
 
-async fn serve_one<S>(listener: UnixListener, script: S) -> Request
+async fn serve_one<S>(listener: &UnixListener, script: &mut S) -> Request
 where
-    S: AsyncFnOnce(Request, mpsc::Sender<Reply>, InputQueue),
+    S: AsyncFnMut(Request, mpsc::Sender<Reply>, InputQueue),
 {
     let (stream, _) = listener.accept().await.expect("a connection");
     let mut connection = Connection::accept(stream).await.expect("a hello");

@@ -124,6 +124,26 @@ fn what_must_stay_live_is_not_removed() {
     let (_, output) = agent.run(&["upgrade", "-f", &path, "--yes", "-l", "a:b"]);
     assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
     assert!(stderr(&output).contains("b would be stopped"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("leave it in the project"), "{}", stderr(&output));
+}
+
+/// It said to leave the machine in the project, where it was.
+#[test]
+fn what_to_do_about_a_machine_that_must_stay_live_depends_on_what_would_stop_it() {
+    let (_folder, path) = file();
+    let hint_of = |sign, key, act| {
+        let agent =
+            ScriptedAgent::answering(vec![plan(&["oslo"]), Reply::PlanRows(vec![row(sign, "b", key, act)])]);
+        let (_, output) = agent.run(&["upgrade", "-f", &path, "--yes", "-l", "a:b"]);
+        assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+        stderr(&output).to_owned()
+    };
+    let reboot = hint_of(PlanSign::Changed, Some("swap"), "reboot");
+    assert!(reboot.contains("would be stopped") && reboot.contains("costs it a start"), "{reboot}");
+    let added = hint_of(PlanSign::Added, Some("disk data"), "reboot");
+    assert!(added.contains("costs it a start"), "{added}");
+    let moved = hint_of(PlanSign::Moved, None, "move");
+    assert!(moved.contains("leave it on its service host"), "{moved}");
 }
 
 /// The plan said "live", and it was started once more.

@@ -67,8 +67,13 @@ fn status_is_0_when_all_are_up_whatever_is_listed() {
     check(&["status"], vec![Reply::Status(vec![up()])], 0);
     check(&["status"], vec![Reply::Status(vec![up()]), Reply::Status(vec![down()])], 1);
     check(&["status", "-u"], vec![Reply::Status(vec![up(), down()])], 1);
-    check(&["status", "--wait", "down"], vec![Reply::Status(vec![down()])], 0);
-    check(&["status", "--wait", "down"], vec![Reply::Status(vec![up()])], 1);
+    for (row, expect) in [(down(), 0), (up(), 1)] {
+        // What is so now, and then what has become of it.
+        let rows = vec![Reply::Status(vec![row])];
+        let agent = ScriptedAgent::answering_each(vec![rows.clone(), rows]);
+        let (_, output) = agent.run(&["status", "--wait", "down"]);
+        assert_eq!(output.status.code(), Some(expect), "{}", stderr(&output));
+    }
     check(&["status"], vec![Reply::Status(vec![up()]), silent()], 5);
     let (_, output) =
         ScriptedAgent::answering(vec![Reply::Status(vec![up(), down()])]).run(&["status", "-d"]);

@@ -8,3 +8,4 @@ mod events;
 mod exec;
 mod exit_codes;
 mod output;
+mod status;

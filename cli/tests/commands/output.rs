@@ -86,7 +86,7 @@ fn progress_goes_to_standard_error_line_by_line() {
     let lines: Vec<&str> = stderr(&output).lines().collect();
     assert_eq!(lines.len(), 4, "{lines:?}");
     assert_eq!(lines[0], "- r1 on oslo               starting");
-    assert_eq!(lines[1], "✔ r2 on oslo               started already");
+    assert_eq!(lines[1], "✔ r2 on oslo               already up");
     assert!(lines[2].starts_with("✔ r1 on oslo               started ("), "{lines:?}");
     assert!(lines[3].starts_with("2 done in "), "{lines:?}");
 }

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use mln_protocol::lang::{did_you_mean, nearest};
 use mln_protocol::trust::GUEST_TEXT_BYTES_MAX;
 use mln_protocol::wire::DecodeError;
 use mln_protocol::wire::me::{ME_BYTES_MAX, MeAnswer, MeCall, MeWant, decode_me_answer, encode_me_call};
@@ -174,7 +175,9 @@ fn parse(words: &[String]) -> Result<Order, CallError> {
             "-f" | "--file" => value(&mut file)?,
             "--" => rest.extend(words.by_ref()),
             // A path begins with a slash, and a value may be a negative number.
-            _ if key.starts_with("--") => return Err(usage(format!("{key} means nothing here"))),
+            _ if key.starts_with("--") => {
+                return Err(usage(format!("{key} means nothing here{}", did_you_mean(key, OPTIONS))));
+            }
             _ => rest.push(word),
         }
     }
@@ -192,15 +195,16 @@ fn parse(words: &[String]) -> Result<Order, CallError> {
             Call::Ready(MeCall::Gauge { name, value })
         }
         ["me", words @ ..] => {
-            change(words, Purpose::Make { reason: reason.unwrap_or_default() }, &given, to, file)?
+            let purpose = Purpose::Make { reason: reason.unwrap_or_default() };
+            change("me", words, purpose, &given, to, file)?
         }
         ["plan", words @ ..] => {
             if reason.is_some() {
                 return Err(usage("--reason means nothing here".to_owned()));
             }
-            change(words, Purpose::Plan, &given, to, file)?
+            change("plan", words, Purpose::Plan, &given, to, file)?
         }
-        words => return Err(unknown(words)),
+        words => return Err(unknown("", words)),
     };
     Ok(Order::Call { call, form })
 }
@@ -216,12 +220,60 @@ fn only(given: &Given, allowed: &[&str]) -> Result<(), CallError> {
     }
 }
 
-fn unknown(words: &[&str]) -> CallError {
-    CallError::Usage(format!("`{}` is nothing that a machine can ask", words.join(" ")))
+/// What stands first on a line, and what may follow it.
+const FIRST: [(&str, &str); 4] =
+    [("me", ""), ("status", ""), ("log", ""), ("plan", "move|scale|set|upgrade …")];
+/// What stands after `me`, and what follows it.
+const WANTS: [(&str, &str); 5] = [
+    ("move", "--to HOST"),
+    ("scale", "CLASS N"),
+    ("set", "PATH [VALUE]"),
+    ("upgrade", "-f FILE"),
+    // The last, since it can't be planned.
+    ("gauge", "NAME VALUE"),
+];
+const OPTIONS: [&str; 6] = ["--help", "--version", "--json", "--reason", "--to", "--file"];
+
+/// Says what is wrong with words that are none, or not all that is needed; `after` is the word before them.
+fn unknown(after: &str, words: &[&str]) -> CallError {
+    let Some(first) = words.first() else {
+        return CallError::Usage(format!("`{after}` lacks what it is about: {PROGRAM} plan {}", FIRST[3].1));
+    };
+    let wants = if after == "plan" { &WANTS[..4] } else { &WANTS[..] };
+    let line = |after: &str, (word, rest): &(&str, &str)| {
+        [PROGRAM, after, word, rest]
+            .iter()
+            .copied()
+            .filter(|part| !part.is_empty())
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let named = |list: &[(&str, &str)], after: &str| {
+        list.iter().find(|(word, _)| word == first).map(|found| line(after, found))
+    };
+    let near = |list: &[(&'static str, &str)], after: &str| {
+        let meant = nearest(first, list.iter().map(|(word, _)| *word))?;
+        Some(line(after, &(meant, "")))
+    };
+    let whole = [&[after][..], words].concat().join(" ");
+    let whole = whole.trim_start();
+    // Right, but for what follows it.
+    let right = if after.is_empty() { named(&FIRST, "") } else { named(wants, after) };
+    let meant = if after.is_empty() {
+        named(&WANTS, "me").or_else(|| near(&FIRST, "")).or_else(|| near(&WANTS, "me"))
+    } else {
+        near(wants, after).or_else(|| named(&FIRST, "")).or_else(|| near(&FIRST, ""))
+    };
+    CallError::Usage(match (right, meant) {
+        (Some(line), _) => format!("`{whole}` isn't how it is said: {line}"),
+        (None, Some(line)) => format!("`{whole}` is nothing that a machine can ask; did you mean `{line}`?"),
+        (None, None) => format!("`{whole}` is nothing that a machine can ask"),
+    })
 }
 
 /// Understands the words of a change, which are the same where it is only thought of.
 fn change(
+    after: &str,
     words: &[&str],
     purpose: Purpose,
     given: &Given,
@@ -252,7 +304,7 @@ fn change(
             let file = file.ok_or_else(|| usage("which file? -f FILE".to_owned()))?;
             return Ok(Call::Upgrade { file: file.into(), purpose });
         }
-        words => return Err(unknown(words)),
+        words => return Err(unknown(after, words)),
     };
     Ok(Call::Ready(purpose.call(want)))
 }
@@ -362,6 +414,29 @@ mod tests {
         }
         assert_eq!(parse(&[]).ok(), Some(Order::Help));
         assert_eq!(parse(&["me".to_owned(), "--help".to_owned()]).ok(), Some(Order::Help));
+    }
+
+    #[test]
+    fn a_mistyped_word_is_told_with_the_one_that_was_meant() {
+        let said = |line: &str| {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            parse(&words).expect_err(line).to_string()
+        };
+        let nothing = "is nothing that a machine can ask";
+        let meant = |line: &str, meant: &str| format!("`{line}` {nothing}; did you mean `mlnctl {meant}`?");
+        assert_eq!(said("me mvoe --to bergen"), meant("me mvoe", "me move"));
+        assert_eq!(said("sttus"), meant("sttus", "status"));
+        assert_eq!(said("move --to bergen"), meant("move", "me move --to HOST"));
+        assert_eq!(said("scael web 3"), meant("scael web 3", "me scale"));
+        assert_eq!(said("plan scal web 3"), meant("plan scal web 3", "plan scale"));
+        assert_eq!(said("me log"), meant("me log", "log"));
+        assert_eq!(said("me scale web"), "`me scale web` isn't how it is said: mlnctl me scale CLASS N");
+        assert_eq!(said("status now"), "`status now` isn't how it is said: mlnctl status");
+        assert_eq!(said("plan"), "`plan` lacks what it is about: mlnctl plan move|scale|set|upgrade …");
+        assert_eq!(said("plan gauge load 1"), format!("`plan gauge load 1` {nothing}"));
+        assert_eq!(said("build -f p.mln"), format!("`build` {nothing}"));
+        assert_eq!(said("me --raeson x"), "--raeson means nothing here; did you mean --reason?");
+        assert_eq!(said("me --nothing"), "--nothing means nothing here");
     }
 
     #[test]

@@ -284,7 +284,13 @@ impl Policies {
         let (granted, said) = match answer {
             MeAnswer::Done(revision) => (Granted::Yes, format!("done, revision {}", revision.number)),
             MeAnswer::Refused(refusals) => {
-                let texts: Vec<&str> = refusals.iter().map(|refusal| refusal.text.as_str()).collect();
+                let mut texts: Vec<&str> = Vec::new();
+                for refusal in refusals {
+                    // Several hosts may say the same.
+                    if !texts.contains(&refusal.text.as_str()) {
+                        texts.push(&refusal.text);
+                    }
+                }
                 (Granted::No, format!("refused: {}", texts.join("; ")))
             }
             MeAnswer::Failed { text } => (Granted::No, format!("failed: {text}")),

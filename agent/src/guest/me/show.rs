@@ -57,7 +57,7 @@ fn text(answer: &MeAnswer, out: &mut impl Write, err: &mut impl Write) -> io::Re
         MeAnswer::Plan { rows, .. } => rows.iter().try_for_each(|row| plan_row(row, out)),
         MeAnswer::Sight(_) | MeAnswer::View(_) => Ok(()),
         MeAnswer::Done(revision) => writeln!(out, "done: {}", line(revision)),
-        MeAnswer::Refused(refusals) => refusals.iter().try_for_each(|one| refusal(one, err)),
+        MeAnswer::Refused(all) => refusals(all, err),
         MeAnswer::Failed { text } => writeln!(err, "failed: {}", clean(text)),
         MeAnswer::Away => writeln!(
             err,
@@ -116,13 +116,24 @@ fn line(revision: &MeRevision) -> String {
     format!("{} {digest} {standing}, by {author}{why}", revision.number)
 }
 
-fn refusal(refusal: &MeRefusal, err: &mut impl Write) -> io::Result<()> {
-    let by = if refusal.host.is_empty() { "the host" } else { &refusal.host };
-    writeln!(err, "refused by {}: {} (rule {})", clean(by), clean(&refusal.text), clean(&refusal.rule))?;
-    if refusal.who_can_change.is_empty() {
-        return Ok(());
+/// Writes refusals: what several hosts say alike, once.
+fn refusals(all: &[MeRefusal], err: &mut impl Write) -> io::Result<()> {
+    let alike = |one: &MeRefusal, other: &MeRefusal| {
+        (&one.rule, &one.text, &one.who_can_change) == (&other.rule, &other.text, &other.who_can_change)
+    };
+    for (at, one) in all.iter().enumerate() {
+        if all[..at].iter().any(|before| alike(before, one)) {
+            continue;
+        }
+        let named = all.iter().filter(|other| alike(other, one) && !other.host.is_empty());
+        let hosts: Vec<String> = named.map(|other| clean(&other.host)).collect();
+        let by = if hosts.is_empty() { "the host".to_owned() } else { hosts.join(", ") };
+        writeln!(err, "refused by {by}: {} (rule {})", clean(&one.text), clean(&one.rule))?;
+        if !one.who_can_change.is_empty() {
+            writeln!(err, "  this can be changed by {}", clean(&one.who_can_change))?;
+        }
     }
-    writeln!(err, "  this can be changed by {}", clean(&refusal.who_can_change))
+    Ok(())
 }
 
 /// Returns a text without what could move a terminal's cursor.
@@ -154,6 +165,23 @@ mod tests {
         let expect = "refused by oslo: no `may move` of `vm` names `atlantis` (rule envelope)\n  \
                       this can be changed by the project's[2J owner\n";
         assert_eq!(err, expect);
+    }
+
+    #[test]
+    fn what_several_hosts_refuse_alike_is_said_once() {
+        let by = |host: &str, who: &str| MeRefusal {
+            host: host.to_owned(),
+            rule: "memory".to_owned(),
+            text: "there is no room".to_owned(),
+            who_can_change: who.to_owned(),
+        };
+        let (_, err) =
+            shown(&MeAnswer::Refused(vec![by("oslo", "anna"), by("bergen", "anna"), by("gjovik", "")]));
+        let expect = "refused by oslo, bergen: there is no room (rule memory)\n  this can be changed by anna\n\
+                      refused by gjovik: there is no room (rule memory)\n";
+        assert_eq!(err, expect);
+        let (_, err) = shown(&MeAnswer::Refused(vec![by("", ""), by("", "")]));
+        assert_eq!(err, "refused by the host: there is no room (rule memory)\n");
     }
 
     #[test]
