@@ -31,6 +31,7 @@ mod refused;
 mod remote;
 mod revisions;
 mod ring;
+mod rivals;
 mod shape;
 mod snapshots;
 mod stop;
