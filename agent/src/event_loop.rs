@@ -385,7 +385,10 @@ impl EventLoop {
     async fn message(&mut self, from: PublicKey, bytes: &[u8]) {
         match wire::decode_message(bytes, self.identity.root) {
             Ok(message) => {
-                self.deriver.asked(&message);
+                let node = &self.node;
+                self.deriver.asked(from, &message, |vm| {
+                    Some((node.ownership(vm)?.clone(), node.label(node.vm_project(vm)?)?))
+                });
                 self.handle(Input::Message { from, message }).await;
             }
             Err(error) if error.is_of_another_version() => {

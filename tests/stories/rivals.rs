@@ -64,7 +64,13 @@ impl Rest {
         let more = if self.more { "host extra { memory 48M; service_host bergen }\n" } else { "" };
         format!(
             "global {{ project shop }}
-host boss {{ memory 64M; service_host {place}; policy travel {{ grace 0s; may move oslo bergen }} }}
+switch quiet {{ }}
+host boss {{
+    memory 64M
+    service_host {place}
+    network eth0 {{ switch quiet }}
+    policy travel {{ grace 0s; may move oslo bergen }}
+}}
 host other {{ memory {other_mib}M; service_host gjovik }}
 host third {{ memory 48M; service_host oslo }}
 {more}"
@@ -123,8 +129,7 @@ fn begins_to_move(host: &Host, to: &str, file: &Path) -> Child {
 
 /// Whether these words say that another change was first: told by whoever asked for it all, or by a host that was asked.
 fn is_late(told: &str) -> bool {
-    ["(rule overtaken)", "(rule parent)"].iter().any(|rule| told.contains(rule))
-        && told.contains("again")
+    ["(rule overtaken)", "(rule parent)"].iter().any(|rule| told.contains(rule)) && told.contains("again")
 }
 
 /// Waits for what the machine is told; returns whether it moves.
@@ -157,6 +162,10 @@ fn of_a_machine_and_its_people_who_change_one_project_one_wins_and_the_other_is_
     let mut admin = Typist::new(site.host("gjovik"), &["upgrade", "-f", &file], 40, 120);
     admin.sees("extra");
     admin.sees("[y/N]");
+    // What it would do, it can see too: its switch comes along.
+    let plan = "mlnctl plan move --to bergen; test $? = 2";
+    let planned = site.host("oslo").shell("shop/boss", plan).done();
+    assert!(planned.contains("> host boss") && !planned.contains("- switch"), "{planned}");
     let asked = begins_to_move(site.host("oslo"), "bergen", &answer);
     assert!(is_told(asked, &answer), "nobody else has asked for anything yet");
     rest = Rest { place: "bergen", revisions: 2, ..rest };

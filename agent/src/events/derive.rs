@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use mln_protocol::id::{Digest, Label, Name, ProjectId, PublicKey, VmId};
-use mln_protocol::node::{Message, Outcome, Output, Write};
+use mln_protocol::node::{Message, Outcome, Output, Ownership, Tenure, Write};
 use mln_protocol::record::{
     Claim, ClaimBasis, Commit, Link, LinkKind, Record, VerifiedRecord, VmState, VmStatus,
 };
@@ -113,11 +113,27 @@ impl Deriver {
         deriver
     }
 
-    /// Remembers who wants what this host is asked about: the answer doesn't say.
-    pub(crate) fn asked(&mut self, message: &Message) {
+    /// Remembers who wants what this host is asked about: the answer doesn't say. `owner` knows who owns a VM, and its project.
+    ///
+    /// A message says of itself who asked. That is believed only where the VM's owner sends it, with its word on the key that
+    /// the request is signed by; else its refusal names no VM.
+    pub(crate) fn asked(
+        &mut self,
+        from: PublicKey,
+        message: &Message,
+        owner: impl FnOnce(&VmId) -> Option<(Ownership, Label)>,
+    ) {
         let Message::Ask { ask, .. } = message else { return };
         let Some(guest) = &ask.guest else { return };
-        let asker = Asker { project: ask.revision.label.clone(), vm: guest.request.vm.name.clone() };
+        let (attestation, request) = (&guest.attestation, &guest.request);
+        let Some((ownership, project)) = owner(&request.vm) else { return };
+        let is_owners = [from, ask.author(), attestation.author()].iter().all(|key| *key == ownership.owner)
+            && attestation.epoch == ownership.epoch
+            && ownership.tenure == Tenure::Held;
+        if !is_owners || attestation.vm != request.vm || attestation.key != request.author() {
+            return;
+        }
+        let asker = Asker { project, vm: request.vm.name.clone() };
         self.wanted.truncate(WANTED_MAX - 1);
         self.wanted.push_front((ask.digest, asker));
     }

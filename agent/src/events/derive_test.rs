@@ -348,12 +348,33 @@ fn a_refusal_of_what_a_vm_asks_for_names_it_at_every_host() {
     };
     let (wish, upgrade) = (Digest::of(b"wish"), Digest::of(b"upgrade"));
     let mut deriver = oslo();
-    deriver.asked(&asked(Some(right), wish));
-    deriver.asked(&asked(None, upgrade));
+    let coordinator = keys(2).public();
+    let held = Ownership { owner: coordinator, epoch, tenure: Tenure::Held };
+    let known = |ownership: &Ownership| Some((ownership.clone(), label(About::Vm(&router1()))?));
+    deriver.asked(coordinator, &asked(Some(right.clone()), wish), |_| known(&held));
+    deriver.asked(coordinator, &asked(None, upgrade), |_| known(&held));
     let of = |event: Event| (event.vm, event.project, event.rule);
     let expect = (Some(name("router1")), label(About::Vm(&router1())), Some("envelope"));
     assert_eq!(of(one(&mut deriver, answer(wish))), expect);
     assert_eq!(of(one(&mut deriver, answer(upgrade))), (None, None, Some("envelope")));
+
+    // What a message says of itself was believed: any host could have a refusal told of any VM.
+    let mut deriver = oslo();
+    let nobody = (None, None, Some("envelope"));
+    let elsewhere = Ownership { owner: keys(3).public(), ..held.clone() };
+    let later = Ownership { epoch: Epoch { term: 1, n: 2 }, ..held.clone() };
+    let attested = |author: &KeyPair, key: PublicKey| GuestRight {
+        attestation: sign_attestation(author, Attestation { key, ..(*right.attestation).clone() }),
+        ..right.clone()
+    };
+    let (other_word, other_key) = (attested(&keys(3), key), attested(&keys(2), keys(8).public()));
+    deriver.asked(coordinator, &asked(Some(right.clone()), wish), |_| None);
+    deriver.asked(coordinator, &asked(Some(right.clone()), wish), |_| known(&elsewhere));
+    deriver.asked(coordinator, &asked(Some(right.clone()), wish), |_| known(&later));
+    deriver.asked(keys(3).public(), &asked(Some(right.clone()), wish), |_| known(&held));
+    deriver.asked(coordinator, &asked(Some(other_word), wish), |_| known(&held));
+    deriver.asked(coordinator, &asked(Some(other_key), wish), |_| known(&held));
+    assert_eq!(of(one(&mut deriver, answer(wish))), nobody);
 
     let asker = Asker { project: revision.label.clone(), vm: name("router1") };
     let outcome = Outcome::Refused(vec![HostRefusal { host: "bergen".to_owned(), refusal: refusal() }]);

@@ -60,12 +60,21 @@ pub(super) fn run(mut from: impl Read) -> Result<(), LiveError> {
 pub(super) fn free_memory_kib() -> Result<u64, LiveError> {
     rustix::fs::sync();
     fs::write(DROP_CACHES, "3").map_err(LiveError::Memory)?;
-    let text = fs::read_to_string("/proc/meminfo").map_err(LiveError::Memory)?;
-    memory_free(&text).ok_or_else(|| LiveError::Memory(io::ErrorKind::InvalidData.into()))
+    memory_kib("MemFree:")
 }
 
-fn memory_free(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemFree:"))?;
+/// Returns the memory that the kernel thinks it could give, in KiB; nothing is changed for that.
+pub(super) fn available_memory_kib() -> Result<u64, LiveError> {
+    memory_kib("MemAvailable:")
+}
+
+fn memory_kib(key: &str) -> Result<u64, LiveError> {
+    let text = fs::read_to_string("/proc/meminfo").map_err(LiveError::Memory)?;
+    memory_of(&text, key).ok_or_else(|| LiveError::Memory(io::ErrorKind::InvalidData.into()))
+}
+
+fn memory_of(meminfo: &str, key: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix(key))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
@@ -211,7 +220,9 @@ mod tests {
 
     #[test]
     fn free_memory_is_what_the_kernel_says() {
-        assert_eq!(memory_free("MemTotal:  49152 kB\nMemFree:   31000 kB\n"), Some(31_000));
-        assert_eq!(memory_free("MemTotal: 1 kB\n"), None);
+        let text = "MemTotal:  49152 kB\nMemFree:   31000 kB\nMemAvailable:   40000 kB\n";
+        assert_eq!(memory_of(text, "MemFree:"), Some(31_000));
+        assert_eq!(memory_of(text, "MemAvailable:"), Some(40_000));
+        assert_eq!(memory_of("MemTotal: 1 kB\n", "MemFree:"), None);
     }
 }

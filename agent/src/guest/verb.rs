@@ -19,7 +19,7 @@ pub const COPY: &str = "guest-copy";
 /// The word for [`Verb::HostKey`] and [`Verb::Ssh`].
 pub const SSH: &str = "guest-ssh";
 
-/// The word for [`Verb::Apply`], [`Verb::Memory`] and [`Verb::Probe`].
+/// The word for [`Verb::Apply`], [`Verb::Memory`], [`Verb::Available`] and [`Verb::Probe`].
 pub const APPLY: &str = "guest-apply";
 /// The exit status of a guest agent from before there was a verb.
 pub const OLDER: i32 = 64;
@@ -43,6 +43,8 @@ enum Verb<'a> {
     Probe,
     /// Let go of memory that holds what can be read again, and say how much is free, in KiB.
     Memory,
+    /// Say how much memory could be free, in KiB, and change nothing.
+    Available,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +97,7 @@ fn parse(words: &[OsString]) -> Option<Verb<'_>> {
         (SSH, ["serve", user, key], _) => Some(Verb::Ssh { user, key }),
         (APPLY, ["seed"], _) => Some(Verb::Apply),
         (APPLY, ["memory"], _) => Some(Verb::Memory),
+        (APPLY, ["available"], _) => Some(Verb::Available),
         (APPLY, ["probe"], _) => Some(Verb::Probe),
         (SSH, ["clear", user, process], _) => Some(Verb::Clear { user, process: process.parse().ok()? }),
         _ => None,
@@ -135,6 +138,7 @@ fn carry_out(verb: Verb<'_>) -> Result<(), VerbError> {
         Verb::Apply => Ok(live::run(io::stdin().lock())?),
         Verb::Probe => Ok(()),
         Verb::Memory => say(&format!("{}\n", live::free_memory_kib()?)),
+        Verb::Available => say(&format!("{}\n", live::available_memory_kib()?)),
         Verb::Ssh { user, key } => Ok(ssh::serve(user, key)?),
     }
 }
@@ -147,6 +151,7 @@ mod tests {
     fn only_whole_requests_are_understood() {
         let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
         let copy = words("guest-copy receive archive /to name");
+        assert_eq!(parse(&words("guest-apply available")), Some(Verb::Available));
         let name = Some(OsStr::new("name"));
         let wanted = Path::new("/to");
         assert_eq!(parse(&copy), Some(Verb::Receive { form: Form::Archive, wanted, name }));

@@ -177,7 +177,7 @@ pub enum Applied {
 pub enum MemoryQuestion {
     /// How much it can have.
     Most,
-    /// Also with how little it would do: its guest lets go of what it can read again, to know that.
+    /// Also with how little it would do, as far as its guest can tell without changing anything.
     MostAndLeast,
 }
 

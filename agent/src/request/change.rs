@@ -212,7 +212,10 @@ impl EventLoop {
         };
         match purpose {
             // Its contents are wanted until all have answered.
-            Purpose::Plan => self.plan(label, &intention, &operator, reply),
+            Purpose::Plan => {
+                let texts = self.texts(&label.owner, &intention);
+                self.plan(label, &intention, &operator, reply, texts);
+            }
             Purpose::Upgrade => {
                 self.preparing -= 1;
                 self.revise(&label, intention, &operator, reply).await;
@@ -262,7 +265,8 @@ impl EventLoop {
         match purpose {
             Purpose::Plan => {
                 self.preparing += 1;
-                self.plan(project.label, &intention, operator, reply);
+                let texts = self.texts(&project.label.owner, &intention);
+                self.plan(project.label, &intention, operator, reply, texts);
             }
             Purpose::Upgrade => self.revise(&project.label, intention, operator, reply).await,
         }

@@ -5,13 +5,13 @@
 
 use mln_link::Reply;
 use mln_link::message::{PlanRow, PlanSign};
-use mln_protocol::id::{Label, VmId};
+use mln_protocol::id::{Digest, Label, VmId};
 use mln_protocol::node::Intention;
-use mln_protocol::trust::GuestRight;
 use mln_protocol::wire::me::{ME_ROWS_MAX, MeAnswer, MePlanRow};
 
-use super::itself::refusal_of;
+use super::itself::{GuestMade, refusal_of};
 use super::status;
+use super::texts::Texts;
 use crate::control::{Operator, Origin, ReplySender};
 use crate::event_loop::{EventLoop, Work};
 
@@ -28,7 +28,8 @@ pub(crate) struct GuestPlanned {
 
 impl EventLoop {
     /// Asks all whom it concerns what they would say to what a guest might ask for.
-    pub(super) fn guest_plan(&mut self, vm: VmId, number: u64, label: Label, right: Box<GuestRight>) {
+    pub(super) fn guest_plan(&mut self, vm: VmId, number: u64, label: Label, made: GuestMade) {
+        let of = self.node.vm_project(&vm);
         let (reply, mut replies) = ReplySender::channel();
         let results = self.results.clone();
         tokio::spawn(async move {
@@ -45,7 +46,12 @@ impl EventLoop {
         });
         // Nobody's grants stand behind it; others are told whose project it is.
         let operator = Operator::of_host(label.owner.clone(), Origin::Peer { key: self.node.key() });
-        self.plan(label, &Intention::Guest(right), &operator, reply);
+        // What was made of the parent's text is kept here, by its digest, until all have answered.
+        let texts = of.map(|project| {
+            let (owner, hosts) = (label.owner.clone(), self.holders(project));
+            Texts::between(owner, Digest::of(&made.right.definition), made.child, hosts)
+        });
+        self.plan(label, &Intention::Guest(made.right), &operator, reply, texts);
     }
 
     /// Tells a guest what would come of it.

@@ -45,6 +45,10 @@ const PREPARING_MAX: usize = 16;
 const PREPARED_AT_ONCE_MAX: u64 = 6;
 /// How often one more is prepared, in milliseconds.
 const PREPARED_EVERY_MS: u64 = 10_000;
+/// How many that are only thought of are prepared at once; they are counted by themselves, so that who plans first may ask then.
+const PLANNED_AT_ONCE_MAX: u64 = 12;
+/// How often one more of those is, in milliseconds.
+const PLANNED_EVERY_MS: u64 = 5_000;
 /// Among how many of a project's newest revisions what a VM has asked for is looked for.
 const FOLLOWING_MAX: usize = 16;
 /// How often it is logged that VMs ask too often, in milliseconds.
@@ -61,7 +65,7 @@ pub(crate) struct Guests {
     /// The newest number of a boot that was given out.
     boot: u64,
     /// When those have used up what they may ask that have asked lately, by the monotonic clock, in milliseconds.
-    used_until_ms: BTreeMap<VmId, u64>,
+    used_until_ms: BTreeMap<(VmId, Purpose), u64>,
     /// How many requests were over the rate since that was logged, and when it was.
     over_rate: u64,
     logged_ms: Option<u64>,
@@ -91,12 +95,37 @@ enum Stage {
 }
 
 /// Whether what a guest wants is to be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Purpose {
     /// It is.
     Change,
     /// It is only thought of.
     Plan,
+}
+
+impl Purpose {
+    /// Returns how many are prepared at once, and how often one more is, in milliseconds.
+    fn rate(self) -> (u64, u64) {
+        match self {
+            Self::Change => (PREPARED_AT_ONCE_MAX, PREPARED_EVERY_MS),
+            Self::Plan => (PLANNED_AT_ONCE_MAX, PLANNED_EVERY_MS),
+        }
+    }
+
+    /// Refuses one that is over that rate, in words.
+    fn over_rate(self, vm: &VmId, wait_ms: u64) -> String {
+        let (at_once, every_ms) = self.rate();
+        let (verb, what) = match self {
+            Self::Change => ("asks", "requests"),
+            Self::Plan => ("plans", "plans"),
+        };
+        format!(
+            "`{}` {verb} too often: {at_once} {what} are looked at at once, and one more every {} s; ask again in {} s",
+            vm.name,
+            every_ms / 1000,
+            wait_ms.div_ceil(1000)
+        )
+    }
 }
 
 /// Who asks for what.
@@ -114,7 +143,14 @@ struct GuestAsked {
 pub(crate) struct GuestPrepared {
     asked: GuestAsked,
     request: Digest,
-    result: Result<Box<GuestRight>, MeAnswer>,
+    result: Result<GuestMade, MeAnswer>,
+}
+
+/// What a guest wants, and what the project would be submitted as by it.
+#[derive(Debug)]
+pub(super) struct GuestMade {
+    pub(super) right: Box<GuestRight>,
+    pub(super) child: Digest,
 }
 
 /// What came of a request.
@@ -136,15 +172,18 @@ impl Guests {
         self.planning.remove(vm);
     }
 
-    /// Whether one more request of a VM is prepared now.
-    fn take(&mut self, vm: &VmId, now_ms: u64) -> bool {
+    /// Counts one more request of a VM that is prepared now; where it isn't, the error is in how many milliseconds it would be.
+    fn take(&mut self, vm: &VmId, purpose: Purpose, now_ms: u64) -> Result<(), u64> {
         self.used_until_ms.retain(|_, until| *until > now_ms);
-        let until = self.used_until_ms.get(vm).copied().unwrap_or(now_ms).saturating_add(PREPARED_EVERY_MS);
-        let may = until <= now_ms.saturating_add(PREPARED_AT_ONCE_MAX * PREPARED_EVERY_MS);
-        if may {
-            self.used_until_ms.insert(vm.clone(), until);
+        let (at_once, every_ms) = purpose.rate();
+        let key = (vm.clone(), purpose);
+        let until = self.used_until_ms.get(&key).copied().unwrap_or(now_ms).saturating_add(every_ms);
+        let wait_ms = until.saturating_sub(now_ms.saturating_add(at_once * every_ms));
+        if wait_ms > 0 {
+            return Err(wait_ms);
         }
-        may
+        self.used_until_ms.insert(key, until);
+        Ok(())
     }
 
     /// Counts a request that is over the rate; returns how many those were, where it is time to say so.
@@ -233,16 +272,11 @@ impl EventLoop {
         // First of all, so that what is refused is also counted.
         let preparing = self.guests.open.values().filter(|open| open.stage == Stage::Preparing).count();
         let now_ms = self.clock.now().mono_ms;
-        if !self.guests.take(vm, now_ms) {
+        if let Err(wait_ms) = self.guests.take(vm, purpose, now_ms) {
             if let Some(count) = self.guests.count_over_rate(now_ms) {
                 warn!(%vm, count, rule = Rule::GuestRate.code(), "machines ask too often: not looked at");
             }
-            let text = format!(
-                "`{}` asks too often: {PREPARED_AT_ONCE_MAX} requests are looked at at once, and one more every {} s",
-                vm.name,
-                PREPARED_EVERY_MS / 1000
-            );
-            return Err(refusal(&here, Rule::GuestRate, text));
+            return Err(refusal(&here, Rule::GuestRate, purpose.over_rate(vm, wait_ms)));
         }
         if preparing + self.guests.planning.len() >= PREPARING_MAX {
             let text = format!(
@@ -349,7 +383,7 @@ impl EventLoop {
                 let child =
                     child.map_err(|error| refused(&asked.vm, &here, error.rule(), error.to_string()))?;
                 // The hosts that are asked fetch it from here, and the files too.
-                blobs.put(&child.bytes).map_err(|error| failed(chain(&error)))?;
+                let made = blobs.put(&child.bytes).map_err(|error| failed(chain(&error)))?;
                 for file in &child.definition.files {
                     for host in std::iter::once(None).chain(hosts.iter().copied().map(Some)) {
                         if blobs.fetch(&mesh, host, file.digest).await.is_ok() {
@@ -357,7 +391,8 @@ impl EventLoop {
                         }
                     }
                 }
-                Ok(Box::new(GuestRight { attestation, request, definition: Arc::from(bytes) }))
+                let right = GuestRight { attestation, request, definition: Arc::from(bytes) };
+                Ok(GuestMade { right: Box::new(right), child: made })
             };
             let result = made.await;
             let prepared = GuestPrepared { asked, request: digest, result };
@@ -372,7 +407,7 @@ impl EventLoop {
         let GuestAsked { vm, number, purpose, label } = asked;
         if purpose == Purpose::Plan {
             return match result {
-                Ok(right) => self.guest_plan(vm, number, label, right),
+                Ok(made) => self.guest_plan(vm, number, label, made),
                 Err(answer) => {
                     self.guests.plan_over(&vm);
                     self.tell_guest(&vm, number, answer);
@@ -384,7 +419,7 @@ impl EventLoop {
             return self.work_over();
         };
         let right = match result {
-            Ok(right) => right,
+            Ok(made) => made.right,
             Err(answer) => {
                 self.guests.open.remove(&vm);
                 self.tell_guest(&vm, number, answer);
@@ -629,14 +664,39 @@ mod tests {
         let (mut heard, mut logged) = (0, Vec::new());
         // Four times a second, for two minutes.
         for now_ms in (0..120_000).step_by(250) {
-            match guests.take(&vm, now_ms) {
-                true => heard += 1,
-                false => logged.extend(guests.count_over_rate(now_ms)),
+            match guests.take(&vm, Purpose::Change, now_ms) {
+                Ok(()) => heard += 1,
+                Err(_) => logged.extend(guests.count_over_rate(now_ms)),
             }
         }
         assert_eq!(heard, 6 + 11);
         assert_eq!((logged.len(), logged[0]), (2, 1), "{logged:?}");
-        assert!(guests.take(&vm, 10_000_000) && guests.used_until_ms.len() == 1);
+        assert_eq!(guests.take(&vm, Purpose::Change, 10_000_000), Ok(()));
+        assert_eq!(guests.used_until_ms.len(), 1);
+    }
+
+    /// Plans used up what the VM may ask, and nobody said when it may ask again.
+    #[test]
+    fn plans_leave_what_a_vm_may_ask_and_a_refusal_says_when_to_ask_again() {
+        let vm =
+            VmId { birth: Digest::of(b"shop"), name: mln_protocol::id::Name::parse("web").expect("a name") };
+        let mut guests = Guests::default();
+        for _ in 0..PLANNED_AT_ONCE_MAX {
+            assert_eq!(guests.take(&vm, Purpose::Plan, 1_000), Ok(()));
+        }
+        assert_eq!(guests.take(&vm, Purpose::Plan, 1_000), Err(5_000));
+        assert_eq!(guests.take(&vm, Purpose::Plan, 4_500), Err(1_500));
+        assert_eq!(
+            Purpose::Plan.over_rate(&vm, 1_500),
+            "`web` plans too often: 12 plans are looked at at once, and one more every 5 s; ask again in 2 s"
+        );
+        for _ in 0..PREPARED_AT_ONCE_MAX {
+            assert_eq!(guests.take(&vm, Purpose::Change, 4_500), Ok(()));
+        }
+        assert_eq!(guests.take(&vm, Purpose::Change, 4_500), Err(10_000));
+        // Who waits as long as that is told to, is looked at then.
+        assert_eq!(guests.take(&vm, Purpose::Plan, 6_000), Ok(()));
+        assert_eq!(guests.take(&vm, Purpose::Change, 14_500), Ok(()));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use mln_protocol::wire;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::texts::Texts;
 use super::{answer, exec, refusal};
 use crate::causes::chain;
 use crate::control::{Operator, Origin, ReplySender};
@@ -37,13 +38,14 @@ struct HostAnswer {
 }
 
 impl EventLoop {
-    /// Asks all whom a change concerns, and answers with what they say.
+    /// Asks all whom a change concerns, and answers with what they say, and with what both texts tell, where they are known.
     pub(super) fn plan(
         &mut self,
         label: Label,
         intention: &Intention,
         operator: &Operator,
         reply: ReplySender,
+        texts: Option<Texts>,
     ) {
         let inquiries = match self.node.inquiries(self.clock.now(), intention, operator.standing.as_deref()) {
             Ok(inquiries) => inquiries,
@@ -68,7 +70,6 @@ impl EventLoop {
             Intention::Build(_) | Intention::Guest(_) => false,
         };
         let plan = Plan { owner: label.owner, project: label.project, head, hosts };
-        let texts = self.texts(&plan.owner, intention);
         let (blobs, mesh) = (self.blobs.clone(), self.mesh.clone());
         let mut asked: JoinSet<HostAnswer> = JoinSet::new();
         for inquiry in inquiries {

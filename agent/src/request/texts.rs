@@ -34,7 +34,10 @@ pub(super) struct Texts {
 impl EventLoop {
     /// Returns where the texts are found that a change is between; none where nothing was there before.
     pub(super) fn texts(&self, owner: &Name, intention: &Intention) -> Option<Texts> {
-        let Intention::Revise(order) = intention else { return None };
+        let order = match intention {
+            Intention::Revise(order) => order,
+            Intention::Build(_) | Intention::Guest(_) => return None,
+        };
         let text = |revision: Digest| self.node.revision(revision).map(|commit| commit.revision.definition);
         let head = self.node.heads(order.project)?.head();
         let after = match &order.content {
@@ -54,6 +57,11 @@ impl EventLoop {
 }
 
 impl Texts {
+    /// Between what a project was submitted as, and what was made of that.
+    pub(super) fn between(owner: Name, before: Digest, after: Digest, hosts: Vec<PublicKey>) -> Self {
+        Self { owner, before: Some(before), after: Some(after), hosts }
+    }
+
     /// Makes rows say what only both texts tell; returns what is to be said where these aren't there.
     pub(super) async fn complete(
         self,

@@ -366,12 +366,23 @@ pub(super) async fn leeway(shared: &Shared, id: &VmId, memory: MemoryQuestion) -
         return Leeway { disk_max, ..Leeway::default() };
     };
     let live = attachment.live().await;
+    let asked = leeway_asked(live, memory, |verb| run(&attachment, id, verb, &[])).await;
+    Leeway { disk_max, ..asked }
+}
+
+/// Returns what the holder says that a VM can be given, and what the agent in the guest answers. Whoever asks only looks: no
+/// verb that is asked here changes anything in the guest.
+async fn leeway_asked<A: Future<Output = Result<String, Stopped>>>(
+    live: Result<HolderLiveWire, LiveError>,
+    memory: MemoryQuestion,
+    mut ask: impl FnMut(&'static str) -> A,
+) -> Leeway {
     let (obstacle, memory_max) = match &live {
         Ok(live) => (None, Some(MemoryMib(live.memory_max_mib))),
         Err(LiveError::HolderOlder) => (Some(Obstacle::Holder), None),
         Err(LiveError::Refused(_) | LiveError::Silent) => (None, None),
     };
-    let probe = tokio::time::timeout(PROBE_LIMIT, run(&attachment, id, "probe", &[])).await;
+    let probe = tokio::time::timeout(PROBE_LIMIT, ask("probe")).await;
     let is_older = matches!(probe, Ok(Err(Stopped::TakesAStart(_))));
     let obstacle = match (is_older, obstacle) {
         (true, Some(Obstacle::Holder)) => Some(Obstacle::Both),
@@ -381,12 +392,13 @@ pub(super) async fn leeway(shared: &Shared, id: &VmId, memory: MemoryQuestion) -
     // Where it doesn't say, nobody knows: the plan promises nothing then.
     let memory_min = match (memory, &live, &probe) {
         (MemoryQuestion::MostAndLeast, Ok(live), Ok(Ok(_))) => {
-            let free = tokio::time::timeout(PROBE_LIMIT, free_memory(&attachment, id)).await;
-            free.ok().and_then(Result::ok).map(|free_kib| memory_min(live.memory_mib, free_kib))
+            let answer = tokio::time::timeout(PROBE_LIMIT, ask("available")).await;
+            let free = answer.ok().and_then(Result::ok).and_then(|answer| answer.trim().parse().ok());
+            free.map(|free_kib| memory_min(live.memory_mib, free_kib))
         }
         _ => None,
     };
-    Leeway { obstacle, disk_max, memory_max, memory_min }
+    Leeway { obstacle, disk_max: None, memory_max, memory_min }
 }
 
 /// Returns with how much memory a guest would do that has so much, and so much of it free.
@@ -447,6 +459,8 @@ async fn run(attachment: &Attachment, id: &VmId, verb: &str, input: &[u8]) -> Re
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+
     use super::*;
 
     fn interface(name: &str, last: u8) -> InterfaceWire {
@@ -479,6 +493,32 @@ mod tests {
         assert_eq!(memory_min(64, (22 << 10) - 1), MemoryMib(49));
         assert_eq!(memory_min(64, 0), MemoryMib(64));
         assert_eq!(memory_min(64, u64::MAX), MemoryMib(0));
+    }
+
+    /// A plan had the guest write its disks and drop its caches.
+    #[tokio::test]
+    async fn who_only_looks_changes_nothing_in_the_guest() {
+        let mut asked = Vec::new();
+        let answer = |verb| {
+            asked.push(verb);
+            ready(Ok(if verb == "available" { format!("{}\n", 22 << 10) } else { String::new() }))
+        };
+        let leeway = leeway_asked(Ok(live(&[])), MemoryQuestion::MostAndLeast, answer).await;
+        assert_eq!(leeway.memory_min, Some(MemoryMib(48)));
+        assert_eq!(asked, ["probe", "available"]);
+    }
+
+    /// Its agent doesn't know the word, and must not be asked with the one that changes something.
+    #[tokio::test]
+    async fn an_older_guest_says_nothing_of_its_memory() {
+        let answer = |verb| {
+            ready(match verb {
+                "probe" => Ok(String::new()),
+                other => Err(Stopped::Failed(format!("{other} is not known"))),
+            })
+        };
+        let leeway = leeway_asked(Ok(live(&[])), MemoryQuestion::MostAndLeast, answer).await;
+        assert_eq!((leeway.memory_min, leeway.obstacle), (None, None));
     }
 
     #[test]
