@@ -224,14 +224,17 @@ impl Operations {
                 Some(shown) => shown,
                 None => return false,
             },
-            kind => match waiting.unchanged.iter().position(|(name, at)| (name, at) == (&vm, &host)) {
+            kind => {
+                let is_it = |(name, at): &(Name, Name)| (name, at) == (&vm, &host);
                 // Of those that are called so, the ones that are as they should be are shown first.
-                Some(known) => {
-                    waiting.unchanged.swap_remove(known);
-                    (kind.step(), StepState::Unchanged)
+                let known =
+                    waiting.unchanged.iter().position(is_it).map(|at| waiting.unchanged.swap_remove(at));
+                match step_state(kind, state) {
+                    // Another host may have seen it otherwise, and then it does what it is told.
+                    StepState::Done if known.is_some() => (kind.step(), StepState::Unchanged),
+                    shown => (kind.step(), shown),
                 }
-                None => (kind.step(), step_state(kind, state)),
-            },
+            }
         };
         let progress = Progress {
             project: waiting.project.clone(),
@@ -604,8 +607,12 @@ mod tests {
         let (reply, mut replies) = ReplySender::channel();
         let mut operations = Operations::default();
         // Of another project, and called so too.
-        let op = operations.begin_run(reply, Kind::Start, None, vec![(name("web"), name("oslo"))]);
-        for (vm, state) in [("web", VmState::Up), ("web", VmState::Booting), ("db", VmState::Up)] {
+        let known = ["web", "gone"].map(|vm| (name(vm), name("oslo")));
+        let op = operations.begin_run(reply, Kind::Start, None, known.into());
+        let failed = VmState::Failed { reason: "no kernel".to_owned() };
+        for (vm, state) in
+            [("web", VmState::Up), ("web", VmState::Booting), ("db", VmState::Up), ("gone", failed)]
+        {
             assert!(!operations.progress(op, name(vm), name("oslo"), &state));
         }
         let told: Vec<StepState> = std::iter::from_fn(|| replies.try_recv().ok())
@@ -614,7 +621,7 @@ mod tests {
                 _ => None,
             })
             .collect();
-        assert_eq!(told, [StepState::Unchanged, StepState::Done, StepState::Done]);
+        assert_eq!(told, [StepState::Unchanged, StepState::Done, StepState::Done, StepState::Failed]);
     }
 
     #[test]

@@ -168,7 +168,7 @@ fn an_enumeration_is_scaled_from_any_host_by_the_text_that_the_project_came_from
     }
     let told = site.host("gjovik").ctl(&["rollback", "-p", "farm", "--to", "1", "--yes"]).ended(3);
     assert_eq!(told.out, "", "{told}");
-    told.says("isn't kept any more: the last 8 are (2..9)").says("mlnctl log -p ");
+    told.says("isn't kept any more: the last 8 are (2..9)").says("mlnctl rollback -p root/farm --to 2");
     site.host("gjovik")
         .ctl(&["rollback", "-p", "farm", "--to", "2", "--yes"])
         .ended(0)

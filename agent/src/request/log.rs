@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use mln_link::Reply;
 use mln_link::message::{ProjectRef, RevisionRef, RevisionRow, RevisionStanding};
-use mln_protocol::id::{Digest, ProjectId, PublicKey};
+use mln_protocol::id::{Digest, Name, ProjectId, PublicKey};
 use mln_protocol::node::limits::REVISIONS_KEPT;
 use mln_protocol::node::{Node, RevisionView, Standing};
-use mln_protocol::record::Commit;
+use mln_protocol::record::{Commit, RevisionHost};
 
 use super::status::count;
 use super::{answer, refusal, select};
@@ -127,8 +127,16 @@ pub(super) fn find_head(node: &Node, project: ProjectId, wanted: &str) -> Result
 /// Refuses to go back to a revision of which hosts have forgotten their parts: they would have nothing to build from.
 pub(super) fn kept(node: &Node, project: ProjectId, to: Digest) -> Result<Digest, Box<Reply>> {
     let path = node.revisions(project);
-    let parts =
-        |commit: &Commit| commit.revision.hosts.iter().map(|host| (host.key, host.fragment)).collect();
+    // A host has the part by which it keeps a disk, however old that is.
+    let kept: Vec<(PublicKey, Name)> =
+        node.kept(project).into_iter().map(|kept| (kept.vm.owner, kept.vm.status.vm.name)).collect();
+    let is_kept = |host: &RevisionHost| {
+        kept.iter().any(|(at, vm)| *at == host.key && host.vms.iter().any(|one| one.name == *vm))
+    };
+    let parts = |commit: &Commit| -> BTreeSet<(PublicKey, Digest)> {
+        let needed = commit.revision.hosts.iter().filter(|host| commit.digest != to || !is_kept(host));
+        needed.map(|host| (host.key, host.fragment)).collect()
+    };
     let all: Vec<BTreeSet<(PublicKey, Digest)>> = path.iter().map(|(_, commit)| parts(commit)).collect();
     let wanted = path.iter().position(|(_, commit)| commit.digest == to);
     let Some((at, first)) = wanted.and_then(|at| Some((at, forgotten(&all, at)?))) else { return Ok(to) };
@@ -139,8 +147,10 @@ pub(super) fn kept(node: &Node, project: ProjectId, to: Digest) -> Result<Digest
         first + 1,
         all.len()
     );
-    let who =
-        format!("you: mlnctl log -p {name} says which there are; or mlnctl upgrade -f FILE, with its text");
+    let oldest = first + 1;
+    let who = format!(
+        "you: mlnctl rollback -p {name} --to {oldest}; or mlnctl upgrade -f FILE, with the text that it had"
+    );
     Err(Box::new(refusal("revision-not-kept", text, Some(&who))))
 }
 

@@ -193,9 +193,11 @@ fn idle(node: &Node, waiter: &Waiter) -> Option<Idle> {
         return None;
     }
     let mut vms = select::vms(node, &waiter.request.target, &waiter.operator).ok()?;
+    let hosts = node.hosts();
     vms.retain(|vm| {
-        let is_idle = vm.status.run == RunState::Down && vm.status.state == VmState::Down;
-        is_idle && waiter.operator.sees(&vm.label)
+        // What is off may be anything by now.
+        let is_down = vm.status.state == VmState::Down && matches!(state_of(&hosts, vm), State::Down { .. });
+        is_down && vm.status.run == RunState::Down && waiter.operator.sees(&vm.label)
     });
     idle_of(&vms)
 }
@@ -211,10 +213,8 @@ fn idle_of(vms: &[VmView]) -> Option<Idle> {
     for vm in vms {
         by_project.entry(&vm.label).or_default().push(vm.status.vm.name.as_str());
     }
-    let start = |(label, names): (&Label, Vec<&str>)| match names.len() {
-        1..=NAMES_MAX => format!("mlnctl start -p {label} -h {}", names.join(",")),
-        _ => format!("mlnctl start -p {label}"),
-    };
+    let start =
+        |(label, names): (&Label, Vec<&str>)| format!("mlnctl start -p {label} -h {}", names.join(","));
     (!all.is_empty()).then(|| Idle {
         why: format!("{}, and nobody starts {whom}", some_of(&all)),
         next: by_project.into_iter().map(start).collect(),
@@ -467,7 +467,7 @@ mod tests {
         let many: Vec<VmView> = (1..=10).map(|number| down("ring", &format!("n{number}"), None)).collect();
         let many = idle_of(&many).expect("they are down");
         assert!(many.why.contains("n8 on oslo is down; and 2 more, and nobody"), "{}", many.why);
-        assert_eq!(many.next, ["mlnctl start -p anna/ring"]);
+        assert_eq!(many.next, ["mlnctl start -p anna/ring -h n1,n2,n3,n4,n5,n6,n7,n8,n9,n10"]);
     }
 
     #[test]

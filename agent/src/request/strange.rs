@@ -34,8 +34,8 @@ pub(super) struct Mistyped {
     pub(super) meant: String,
 }
 
-/// Returns what a machine may have meant that wants to go where nothing is. It is told of no host that its own policies don't
-/// name.
+/// Returns what a machine may have meant that wants to go where nothing is. It is told the name of no host that its own policies
+/// don't name.
 pub(super) fn mistyped(to: &HostAddress, policies: &[Policy], hosts: &[HostView]) -> Option<Mistyped> {
     let may = policies.iter().flat_map(|policy| &policy.may).flat_map(|may| match may {
         May::Move(hosts) => hosts.as_slice(),

@@ -108,7 +108,7 @@ pub fn unmeasured(listed: &[&StatusRow], rows: &[GaugeRow]) -> Option<String> {
     let names: Vec<String> = untold.map(|vm| format!("{}/{}", vm.project, vm.vm)).collect();
     let which = some_of(&names)?;
     Some(format!(
-        "no values of {which} yet: a machine tells its host within a minute of its start, and hosts tell each other"
+        "no values of {which}: a machine tells its host within a minute of its start, and hosts tell each other, by and by"
     ))
 }
 

@@ -253,7 +253,7 @@ fn a_machine_that_has_told_nothing_yet_is_named() {
     let rows =
         [row("router1", vec![GaugeValue { ago_ms: 1, value: "1".to_owned() }]), row("router3", Vec::new())];
     let said = unmeasured(&[&told, &silent, &empty, &down], &rows).expect("two have told nothing");
-    assert!(said.starts_with("no values of ring/router2, ring/router3 yet: "), "{said}");
+    assert!(said.starts_with("no values of ring/router2, ring/router3: "), "{said}");
     assert_eq!(unmeasured(&[&told, &down], &rows), None);
     let names: Vec<String> = (1..=9).map(|number| format!("n{number}")).collect();
     assert!(some_of(&names).is_some_and(|text| text.ends_with("n8 and 1 more")));

@@ -36,7 +36,7 @@ fn gauges_have_units_and_a_machine_without_any_is_named() {
     let lines: Vec<&str> = stdout(&output).lines().skip(2).collect();
     let expect = ["cpu 12.3% 2s", "load 3 2s", "memory_mib 31.5MiB 2s", "sent 840B/s 2s"];
     assert_eq!(lines, expect.map(|line| format!("ring gauge a {line}")));
-    assert!(stderr(&output).starts_with("no values of ring/b yet: "), "{}", stderr(&output));
+    assert!(stderr(&output).starts_with("no values of ring/b: "), "{}", stderr(&output));
     // A program sees that from its document.
     let agent = ScriptedAgent::answering_each(vec![vec![status], vec![Reply::Gauges(rows)]]);
     let (_, output) = agent.run(&["status", "--gauges", "--json"]);

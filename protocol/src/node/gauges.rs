@@ -140,8 +140,11 @@ impl Node {
 
     /// After how long, in milliseconds, others are told again: so long that all who tell something have one rate together.
     fn gauges_period_ms(&self, now: Now) -> u64 {
-        let bytes = self.records.gauges(self.me).map_or(0, wire::gauges_bytes);
+        let own = self.records.gauges(self.me);
+        let bytes = own.map_or(0, wire::gauges_bytes);
         let lately = now.unix_ms.saturating_sub(limits::GAUGES_GONE_MS);
+        // Who was away for as long itself can't tell who is gone: they may all come back together.
+        let lately = if own.is_some_and(|own| own.told_unix_ms <= lately) { 0 } else { lately };
         let all = bytes.saturating_mul(self.records.gauges_told_after(lately)) as u64;
         (all.saturating_mul(1000) / limits::GAUGES_BYTES_PER_S).max(limits::GAUGE_APART_MS)
     }
