@@ -171,18 +171,22 @@ pub(crate) fn run() -> std::io::Result<ExitCode> {
 }
 
 /// Of the worlds in which mutants live, some have everyday's faults and crowded hosts, some have what the swarm draws,
-/// and the others play each scene in turn.
+/// and the others play each scene in turn; the one that draws on whose grants it stands has some turns more.
 fn mutants_world(seed: u64) -> Options {
-    let turn = seed as usize % (Scene::ALL.len() + DRAWN_WORLDS);
+    let turn = seed as usize % (Scene::ALL.len() + DRAWN_WORLDS + GRANTED_WORLDS);
     match Scene::ALL.get(turn) {
         Some((_, scene)) => Options::scene(seed, *scene),
+        None if turn >= Scene::ALL.len() + DRAWN_WORLDS => Options::scene(seed, Scene::Granted),
         None if turn.is_multiple_of(2) => Options::swarm(seed),
         None => Options::everyday(seed, 12, 12),
     }
 }
 
 /// How many worlds are drawn by lot for each turn of the scenes.
-const DRAWN_WORLDS: usize = 8;
+const DRAWN_WORLDS: usize = 5;
+
+/// How many more play the scene of guests whose projects stand on grants.
+const GRANTED_WORLDS: usize = 3;
 
 fn seed_range(text: &str) -> Result<SeedRange, String> {
     let parsed = text.split_once("..").and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
